@@ -340,7 +340,7 @@ fn what_a_machine_that_was_away_still_names_comes_back() {
     assert!(b.renders("one", "value"));
     for machine in [&a, &b] {
         let notices = machine.notices();
-        assert!(notices.iter().any(|text| text.contains("`uno`, which was deleted, is there again")), "{notices:?}");
+        assert!(notices.iter().any(|text| text.contains("`uno` was deleted and is restored")), "{notices:?}");
     }
     assert_eq!(blockers(&a, "uno"), [entry("beta", "cal-com/one", "referenced")]);
     b.remove_template("one");

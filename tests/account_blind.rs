@@ -178,7 +178,7 @@ fn blind(place: Place) {
     for machine in [&a, &b] {
         let log = machine.log();
         assert!(log.contains("TRACE"), "it logs everything");
-        is_found(&secret, "in contact with the account's server", log.as_bytes());
+        is_found(&secret, "connected to the account's server", log.as_bytes());
         let lines = log.lines().filter(|line| secret.is_in(line.as_bytes()));
         assert_eq!(lines.collect::<Vec<_>>(), [""; 0]);
     }

@@ -80,7 +80,7 @@ fn a_code_is_good_for_one_machine() {
     assert_eq!(begun.status, 201, "{}", begun.text());
     let refused = b.begin(&creation, json!({}));
     assert_eq!(refused.status, 409, "{}", refused.text());
-    assert!(refused.text().contains("was used before"), "{}", refused.text());
+    assert!(refused.text().contains("was already used"), "{}", refused.text());
     // A machine that is in an account cannot join another.
     assert_eq!(a.begin(&team.code(), json!({})).status, 409);
     assert_eq!(a.account()["seq"], begun.json()["seq"]);
@@ -95,7 +95,7 @@ fn a_code_is_good_for_one_machine() {
     let (second, other) = if statuses[0] == 201 { (b, c) } else { (c, b) };
     let refused = other.begin(&code, json!({}));
     assert_eq!(refused.status, 409, "{}", refused.text());
-    assert!(refused.text().contains("was used, or is older than ten minutes"), "{}", refused.text());
+    assert!(refused.text().contains("was already used, or is older than ten minutes"), "{}", refused.text());
 
     // Two codes from two machines work at the same time.
     in_sync(&[a, second]);
@@ -128,7 +128,7 @@ fn a_code_that_is_none_changes_nothing() {
     let unknown = AccountCode::Invite(InvitationCode { token: zeroize::Zeroizing::new(random()), ..invited }).text();
     let refused = b.begin(&unknown, json!({}));
     assert_eq!(refused.status, 409, "{}", refused.text());
-    assert!(refused.text().contains("invitation was used, or is older"), "{}", refused.text());
+    assert!(refused.text().contains("invitation was already used, or is older"), "{}", refused.text());
     for wrong in ["", "gi1-", "gi1-aaaa", &code[..code.len() - 1], &code.replace("gi1-", "gc1-"), "words"] {
         let refused = b.begin(wrong, json!({}));
         assert_eq!(
@@ -150,7 +150,7 @@ fn a_code_that_is_none_changes_nothing() {
         &json!({"code": code, "name": "beta", "server": format!("https://{}", stranger.cable.address)}),
     );
     assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("service_unavailable")), "{}", refused.text());
-    assert!(refused.text().contains("not the one it should be"), "{}", refused.text());
+    assert!(refused.text().contains("has an unexpected certificate"), "{}", refused.text());
 
     // The command line reads codes from standard input, never from an argument.
     let run = |arguments: &[&str], input: &str| {
@@ -162,9 +162,9 @@ fn a_code_that_is_none_changes_nothing() {
     let refusals = [
         (run(&["join", &code], ""), 2, "unexpected argument"),
         (run(&["create", &url, &code], ""), 2, "unexpected argument"),
-        (run(&["join"], ""), 1, "no code came from standard input"),
-        (run(&["create", &url], &code), 1, "this is an invitation; `guillemet account join` takes it"),
-        (run(&["join"], &team.code()), 1, "this is a code that creates an account"),
+        (run(&["join"], ""), 1, "standard input contains no code"),
+        (run(&["create", &url], &code), 1, "this is an invitation; use it with `guillemet account join`"),
+        (run(&["join"], &team.code()), 1, "this is an account creation code"),
         (run(&["join"], "gi1-aaaa"), 1, "code"),
     ];
     for ((status, text), wanted, words) in refusals {

@@ -137,7 +137,7 @@ fn a_recovery_code_of_an_epoch_that_nobody_keeps_says_so() {
     let (old, unused) = (print(&a), print(&a));
     let revoked = a.command(&["account", "revoke", "beta", "--yes"]);
     assert!(revoked.status.success());
-    assert!(String::from_utf8_lossy(&revoked.stderr).contains("print a new one"));
+    assert!(String::from_utf8_lossy(&revoked.stderr).contains("print a new recovery code"));
     let new = print(&a);
     a.rotate("one", "after");
     in_sync(&[&a]);

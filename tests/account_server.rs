@@ -539,7 +539,7 @@ async fn a_renewed_certificate_that_cannot_be_read_at_first_is_tried_again() {
 
     let (second, pin) = renewed();
     put(&second, 0);
-    until(async || (logged("stays in force") > 0).then_some(())).await;
+    until(async || (logged("stays in use") > 0).then_some(())).await;
     // The former certificate is served in the meantime.
     assert!(matches!(server.client(None).current().await, Err(ClientError::Unauthorized)));
     chown(&key, Some(AGENT), None).unwrap();
@@ -556,10 +556,10 @@ async fn a_renewed_certificate_that_cannot_be_read_at_first_is_tried_again() {
     };
     let files = prlimit(&["--nofile", "--output=SOFT", "--noheadings"]);
     let (third, pin) = renewed();
-    let told = logged("stays in force");
+    let told = logged("stays in use");
     prlimit(&["--nofile=0:"]);
     put(&third, AGENT);
-    until(async || (logged("stays in force") > told).then_some(())).await;
+    until(async || (logged("stays in use") > told).then_some(())).await;
     prlimit(&[&format!("--nofile={}:", files.trim())]);
     shows(&server.url, pin).await;
     assert_eq!(logged("Too many open files"), 1 + logged("could not be accepted"), "it is told once");
@@ -726,7 +726,7 @@ async fn a_server_tells_how_it_is_and_ends_what_is_under_way() {
     assert!(message[..len].starts_with(b"READY=1"));
     let second = place.try_serve();
     assert_eq!(second.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&second.stderr).contains("another account server runs"), "{second:?}");
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another account server is using"), "{second:?}");
 
     // A caller that trusts the certificate in the usual way.
     let (device, at_1) = Device::first(&server, &place).await;

@@ -77,7 +77,7 @@ fn a_machine_that_is_put_out_hears_no_more() {
     // It comes back with an invitation, and brings the changes it made in the meantime.
     let left = b.command(&["account", "leave", "--yes"]);
     assert!(left.status.success());
-    assert!(String::from_utf8_lossy(&left.stderr).contains("could not be told"));
+    assert!(String::from_utf8_lossy(&left.stderr).contains("could not be notified"));
     let code = d.invite();
     assert_eq!(b.begin(&code, json!({})).errors("name"), ["two"]);
     assert_eq!(b.begin(&code, json!({"all_same_names": "mine"})).status, 201);

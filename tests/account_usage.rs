@@ -79,8 +79,8 @@ fn what_another_machine_uses_is_told_everywhere() {
     // The command line.
     assert_eq!((listed(&a, "one"), listed(&a, "unused")), (format!("{last} on beta"), "never".to_owned()));
     let text = a.done(&["secret", "show", "one"], "");
-    assert!(text.contains(&format!("Resolutions  3\nLast used    {last} on beta\n")), "{text}");
-    assert!(text.contains("Resolutions on other devices\n  3  beta  "), "{text}");
+    assert!(text.contains(&format!("Uses         3\nLast used    {last} on beta\n")), "{text}");
+    assert!(text.contains("Uses on other devices\n  3  beta  "), "{text}");
     assert_eq!(question(&a, "one"), format!("last used {last} on beta"));
     assert_eq!(question(&a, "unused"), "never used on any device");
     let rotated = a.command_with(&["secret", "rotate", "one", "--yes"], b"another");
@@ -219,12 +219,12 @@ fn a_use_that_comes_after_the_question_is_asked_about() {
 
     let mut terminal = Terminal::run(a.dir.path(), &["secret", "delete", "one"]);
     terminal.expect("never used on any device");
-    terminal.expect("Delete one and all of its versions?");
+    terminal.expect("Delete one and all its versions?");
     report_as(&b, &team.servers()[0], 0, json!({one.as_str(): [1, now()]}));
     terminal.types("y\r");
-    terminal.expect("one was used meanwhile");
+    terminal.expect("one was used in the meantime");
     terminal.expect("on beta");
-    terminal.expect("Delete one all the same?");
+    terminal.expect("Delete one anyway?");
     terminal.types("n\r");
     assert!(!terminal.ends().success());
     assert_eq!(a.value("one").as_deref(), Some("value"));

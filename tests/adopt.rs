@@ -41,7 +41,7 @@ fn a_config_becomes_a_template_and_secrets() {
     ] {
         assert!(ran.stdout.contains(shown), "{shown:?} is not in: {}", ran.stdout);
     }
-    for said in ["disabled is left out", "the other servers stay where they are: files", "created example-key-prod"] {
+    for said in ["disabled is left out", "other servers, which are not adopted: files", "created example-key-prod"] {
         assert!(ran.stderr.contains(said), "{said:?} is not in: {}", ran.stderr);
     }
     assert_eq!(adopting.value("example-token-prod"), TOKEN);
@@ -94,7 +94,7 @@ fn a_person_is_asked() {
     let before = adopting.state();
     let (code, said) = ask("n");
     assert_eq!(code, Some(1), "{said}");
-    let question = "Keep 2 secrets and write mcp-server/calendar, although 1 setting differs? [y/N]";
+    let question = "Create 2 secrets and write mcp-server/calendar, although 1 setting differs? [y/N]";
     assert!(said.contains(question) && said.contains("nothing was changed"), "{said}");
     assert_eq!(adopting.state(), before);
     let (code, said) = ask("y");
@@ -159,13 +159,13 @@ fn all_that_is_wrong_is_told_at_once_with_its_place() {
     let before = adopting.state();
     let more = ["--yes", "--secret", "headers.Nope=x", "--secret", "name=y", "--keep", "headers.Neither"];
     let ran = adopting.adopt(&file, "mcp-server", "a", &more).refused(&[
-        "mcp.json:3:17 servers.a.type: is neither http nor sse",
-        "mcp.json:5:21 servers.a.headers.A: is asked for by Visual Studio Code",
+        "mcp.json:3:17 servers.a.type: is not http or sse",
+        "mcp.json:5:21 servers.a.headers.A: is prompted for by Visual Studio Code",
         "mcp.json:5:42 servers.a.headers.B: is not text",
-        "headers.C: holds a placeholder of Guillemet",
+        "headers.C: contains a Guillemet placeholder",
         "--secret names the field `headers.Nope`",
         "--keep names the field `headers.Neither`",
-        "name: no secret can stand there",
+        "name: cannot be a secret",
     ]);
     ran.never_says(&["s3cret-1"]);
     assert_eq!(adopting.state(), before);
@@ -181,9 +181,9 @@ fn what_its_place_cannot_hold_is_refused_with_the_reason() {
     );
     let before = adopting.state();
     let ran = adopting.adopt(&file, "mcp-server", "a", &["--yes", "--secret", "headers.X-Key=a-key"]).refused(&[
-        "headers.X-Key: the value cannot stand here: the MCP client would expand",
-        "headers.X-Token: the value cannot stand here: a header value may hold ASCII characters only",
-        "headers.Authorization: the value cannot stand here: a header value may not hold a line break",
+        "headers.X-Key: the value cannot be used here: the MCP client would expand",
+        "headers.X-Token: the value cannot be used here: a header value can only contain ASCII characters",
+        "headers.Authorization: the value cannot be used here: a header value cannot contain a line break",
         "nothing was changed",
     ]);
     ran.never_says(&["s3cret"]);
@@ -211,8 +211,7 @@ fn what_fails_half_way_is_taken_back() {
     let before = adopting.state();
     let more = ["--server", "calendar", "--yes", "--replace"];
     let ran = adopting.adopt(&file, "mcp-server", "calendar", &more);
-    ran.refused(&["cannot be written", "what had been made was taken back; nothing was changed"])
-        .never_says(&[TOKEN, KEY]);
+    ran.refused(&["cannot be written", "everything was undone; nothing was changed"]).never_says(&[TOKEN, KEY]);
     assert_eq!(adopting.state(), before);
 }
 
@@ -237,7 +236,7 @@ fn the_values_are_taken_out_of_the_file_where_that_is_wanted() {
     assert_eq!(std::fs::read_dir(adopting.files.path()).unwrap().count(), 1, "nothing is left beside it");
     assert_eq!((adopting.value("example-token-prod"), adopting.value("example-key-prod")), (TOKEN.into(), KEY.into()));
     // A second time there is nothing to find.
-    adopting.adopt(&file, "mcp-server", "again", &more).refused(&["holds a placeholder of Guillemet"]);
+    adopting.adopt(&file, "mcp-server", "again", &more).refused(&["contains a Guillemet placeholder"]);
 }
 
 #[test]
@@ -251,7 +250,7 @@ fn a_file_that_would_keep_a_value_is_not_replaced() {
     let before = adopting.state();
     let more = ["--server", "calendar", "--yes", "--replace"];
     let refused = [
-        (twice, "a second time, where nobody reads it as query_params.key: line 1"),
+        (twice, "a second time, outside of query_params.key: line 1"),
         (adopting.files.path().join("link.json"), "is a symbolic link"),
         (real, "has other names (hard links)"),
     ];
@@ -279,10 +278,14 @@ fn standard_input_is_read_and_cannot_be_replaced() {
 fn what_is_not_read_here_is_said() {
     let adopting = Adopting::start();
     let file = adopting.file("a", "text\n");
-    adopting.adopt(&file, "slack", "a", &["--yes"]).refused(&["no plugin knows the feature `slack`"]);
+    adopting.adopt(&file, "slack", "a", &["--yes"]).refused(&["there is no plugin for the feature `slack`"]);
     for (feature, text, words) in [
-        ("mcp-server", "{\"a\": 1}", &["it names no MCP servers"][..]),
-        ("mcp-server", "{\"mcpServers\": {\"a\": {\"command\": \"npx\"}}}", &["a program that the client starts"]),
+        ("mcp-server", "{\"a\": 1}", &["it has no MCP servers"][..]),
+        (
+            "mcp-server",
+            "{\"mcpServers\": {\"a\": {\"command\": \"npx\"}}}",
+            &["a local program that the client starts"],
+        ),
         ("mcp-server", "{\"mcpServers\": {", &["a:1:", "not valid JSON"]),
         (
             "mcp-server",
@@ -290,8 +293,8 @@ fn what_is_not_read_here_is_said() {
             &["nothing in it looks like a credential", "url"],
         ),
         ("sip-trunk", "[a]\ntype=auth\n", &["has no endpoint"]),
-        ("sip-trunk", "{\"a\": 1}", &["is no trunk of LiveKit"]),
-        ("custom-action", "{\"a\": 1}", &["is no custom action"]),
+        ("sip-trunk", "{\"a\": 1}", &["is not a LiveKit trunk"]),
+        ("custom-action", "{\"a\": 1}", &["is not a custom action"]),
         ("cal-com", "A=b\n", &["has no CAL_API_KEY"]),
     ] {
         let file = adopting.file("a", text);

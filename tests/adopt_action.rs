@@ -151,22 +151,22 @@ fn what_a_custom_action_cannot_send_is_named() {
     let ran = adopting.adopt(&file, "custom-action", "a", &["--yes"]).refused(&[
         "a.sh:1:6 -F: sends a form with parts",
         "a.sh:1:13 --cert: is a client certificate",
-        "a.sh:1:41: `ID` is put in by the shell",
-        "a.sh:2:13: `KEY` is put in by the shell",
-        "a.sh:2:21 --frob: is not known here",
-        "a.sh:2:46: `|` begins something else",
+        "a.sh:1:41: `ID` is expanded by the shell",
+        "a.sh:2:13: `KEY` is expanded by the shell",
+        "a.sh:2:21 --frob: is not supported",
+        "a.sh:2:46: `|` starts something other",
     ]);
     ran.never_says(&["s3cret"]);
     for (command, why) in [
-        ("curl -I https://x/ -H 'X-Key: s3cret'", "-I: asks for headers only"),
-        ("curl https://x/ -d 's3cret=1'", "body: is no JSON object or list"),
+        ("curl -I https://x/ -H 'X-Key: s3cret'", "-I: requests only headers"),
+        ("curl https://x/ -d 's3cret=1'", "body: is not a JSON object or list"),
         ("curl https://x/ -d @file", "-d: reads the body from a file"),
         ("curl https://x/ -u me", "-u: has no password"),
         ("curl https://x/ https://y/ -H 'X-Key: s3cret'", "names more than one URL"),
-        ("curl -X BREW https://x/ -H 'X-Key: s3cret'", "is a method that a custom action does not have"),
+        ("curl -X BREW https://x/ -H 'X-Key: s3cret'", "is a method that custom actions do not support"),
         ("curl https://x/ -H 'X-Key: s3cret' -H 'x-key: other'", "is given twice"),
         ("curl -X GET https://x/ -d '{\"token\": \"s3cret\"}'", "body: cannot go with GET"),
-        ("wget https://x/", "does not begin with curl, so it was read as YAML"),
+        ("wget https://x/", "does not start with curl, so it was read as YAML"),
         ("curl https://x/ -H 'X-Key: s3cret'\ncurl https://y/\n", "is a second command"),
     ] {
         let file = adopting.file("a.sh", command);

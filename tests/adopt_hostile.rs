@@ -209,7 +209,7 @@ fn credentials_of_cal_com() {
         let unfit = if holds(&key) && holds(&webhook) {
             &[][..]
         } else {
-            &["no quoting that every reader of a dotenv file reads back"]
+            &["no quotes make every reader of a dotenv file read this value back"]
         };
         let Some(id) = runs.adopt(&Case { feature: "cal-com", text: &text, values: &[&key, &webhook], unfit })? else {
             return Ok(());

@@ -84,7 +84,7 @@ fn a_trunk_of_asterisk() {
     let password = "p4ss;w\"ord<< x";
     ran.never_says(&[password, "p4ss\\;w"]);
     for said in
-        ["endpoint.context differs", "the other endpoints stay where they are: phone", "the target livekit cannot"]
+        ["endpoint.context differs", "other endpoints, which are not adopted: phone", "the target livekit cannot"]
     {
         assert!(ran.stderr.contains(said), "{said:?} is not in: {}", ran.stderr);
     }
@@ -124,13 +124,13 @@ fn a_trunk_that_is_called_and_a_password_of_one_realm() {
     for (text, why) in [
         (
             "[a]\ntype=endpoint\noutbound_auth=a\n[a]\ntype=auth\nusername=u\npassword_digest=MD5:0\n",
-            "holds a digest, not the password",
+            "contains a digest, not the password",
         ),
         ("[a]\ntype=endpoint\n", "has no auth section"),
-        ("#include \"b.conf\"\n[a]\ntype=endpoint\noutbound_auth=a\n", "brings in another file"),
+        ("#include \"b.conf\"\n[a]\ntype=endpoint\noutbound_auth=a\n", "includes another file"),
         (
             "[a]\ntype=endpoint\noutbound_auth=a\naors=a\n[a]\ntype=aor\ncontact=sips:x\n[a]\ntype=auth\nusername=u\npassword=p4ss\n",
-            "no URI that a trunk can hold",
+            "not a URI that a trunk supports",
         ),
     ] {
         let file = adopting.file("pjsip.conf", text);
@@ -187,7 +187,7 @@ fn a_dotenv_file_of_cal_com() {
     let file = adopting.file("cal.env", text);
     let ran = adopting.adopt(&file, "cal-com", "desk", &["--yes", "--replace"]).done();
     ran.never_says(&["cal_live_0123", "a'b", "p4ss"]);
-    assert!(ran.stderr.contains("the other variables stay where they are: DATABASE_URL, PORT"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("other variables, which are not adopted: DATABASE_URL, PORT"), "{}", ran.stderr);
     assert_eq!(adopting.value("calcom-api-key-prod"), "cal_live_0123#4");
     assert_eq!(adopting.value("calcom-secret-key-prod"), "x \"y\"\n2");
     let after = std::fs::read_to_string(&file).unwrap();
@@ -207,9 +207,9 @@ fn a_dotenv_file_of_cal_com() {
 
     let file = adopting.file("cal.env", "CAL_API_KEY=${OTHER}\nCAL_EVENT_TYPE_ID=x\nfree text\n");
     adopting.adopt(&file, "cal-com", "x", &["--yes"]).refused(&[
-        "cal.env:1:13 CAL_API_KEY: is put together from other variables",
-        "cal.env:2:19 CAL_EVENT_TYPE_ID: is no whole number",
-        "cal.env:3:1: is no line of a dotenv file",
+        "cal.env:1:13 CAL_API_KEY: refers to other variables",
+        "cal.env:2:19 CAL_EVENT_TYPE_ID: is not a whole number",
+        "cal.env:3:1: is not a line of a dotenv file",
     ]);
 }
 

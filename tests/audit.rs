@@ -208,7 +208,7 @@ fn the_console_records_its_sessions_and_what_they_change() {
     let form = [("content-type", "application/x-www-form-urlencoded")];
     assert_eq!(forged.ask("POST", &delete, &form, body.as_bytes()).status, 403);
     let page = browser.page("/settings/developers/audit?class=change");
-    for label in ["A secret was created", "A console session began"] {
+    for label in ["A secret was created", "A console session started"] {
         assert!(page.all("td").any(|cell| cell.get("title") == Some(label)), "{label}: {}", page.text);
     }
     assert!(page.says("failed: conflict"));

@@ -13,13 +13,13 @@ const FORGOTTEN: [(&str, Option<&str>); 10] = [
     ("json", None),
     ("xml", None),
     ("env", None),
-    ("json-url", Some("does not stay one value when it holds")),
+    ("json-url", Some("does not stay one value when it contains")),
     ("json-header", Some("a line break")),
     ("text-json", Some("`\"`")),
     ("xml-with-another", Some("`\"`")),
-    ("xml-comment", Some("stands outside of every value of the XML document")),
-    ("env-with-another", Some("does not stay one value when it holds")),
-    ("env-quoted-twice", Some("does not stay one value when it holds")),
+    ("xml-comment", Some("is not inside a value of the XML document")),
+    ("env-with-another", Some("does not stay one value when it contains")),
+    ("env-quoted-twice", Some("does not stay one value when it contains")),
 ];
 
 #[test]

@@ -163,12 +163,12 @@ fn a_command_that_may_not_connect_says_which_folder_is_closed() {
     };
     let closed = configured("");
     let told = status(&closed, AGENT_ALONE);
-    assert!(told.contains("is not open to you (owner root, group root, mode 0700)"), "{told}");
+    assert!(told.contains("(owner root, group root, mode 0700)"), "{told}");
     assert!(told.contains("`[api] group`"), "{told}");
     // A member of the group can connect and gets an answer.
     let open = configured(API);
     assert!(status(&open, AGENT_ALONE).contains("[[client]] rule"));
-    assert!(status(&open, As { groups: "", ..AGENT_ALONE }).contains("is not open to you"));
+    assert!(status(&open, As { groups: "", ..AGENT_ALONE }).contains("you have no access to"));
 }
 
 #[test]

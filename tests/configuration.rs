@@ -264,7 +264,7 @@ fn what_others_can_write_or_nobody_can_read_is_not_loaded() {
     set(0o666);
     write(&guillemet, "[vars]\nhost = 'of-somebody.example'\n");
     let told = until("it is not refused", problems);
-    assert!(told.contains("can be written by everyone"), "{told}");
+    assert!(told.contains("is writable by everyone"), "{told}");
     assert!(!is_valid(&guillemet));
     assert_eq!(guillemet.post("/v1/reload", &json!({})).status, 422);
     assert!(guillemet.get(RENDER).text().contains("first.example"));
@@ -277,7 +277,7 @@ fn what_others_can_write_or_nobody_can_read_is_not_loaded() {
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o707)).unwrap();
     write(&guillemet, "[vars]\nhost = 'third.example'\n");
     let told = until("it is not refused", problems);
-    assert!(told.contains("can be written by everyone"), "{told}");
+    assert!(told.contains("is writable by everyone"), "{told}");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
     shows(&guillemet, "third.example");
     // The file is removed, and replaced by something that is not a file.

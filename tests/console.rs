@@ -566,11 +566,11 @@ fn a_secret_is_renamed_rotated_and_brought_back_without_scripts() {
     assert!(rotated.says("was rotated; its version is 2 now"), "{}", rotated.text);
     let late = browser.post(&path(old, "rotate"), &[("etag", theirs.value("etag")), ("value", "three")]);
     assert_eq!(late.status, 409);
-    assert!(Page::parse(&late.text()).says("was changed meanwhile"), "{}", late.text());
+    assert!(Page::parse(&late.text()).says("was changed in the meantime"), "{}", late.text());
     for (action, fields) in [("edit", &[("name", "other")][..]), ("delete", &[]), ("rollback", &[("version", "1")])] {
         let fields = [&[("etag", theirs.value("etag"))], fields].concat();
         let late = browser.post(&path(old, action), &fields);
-        assert!(late.status == 409 && late.text().contains("was changed meanwhile"), "{action}: {}", late.text());
+        assert!(late.status == 409 && late.text().contains("was changed in the meantime"), "{action}: {}", late.text());
     }
     assert_eq!(value(old).as_deref(), Some("two"));
 

@@ -76,7 +76,7 @@ fn necessary(target: &str, value: &str) -> &'static [&'static str] {
     if target == "json" && value.contains("{{") {
         &["would expand `{{…}}`"]
     } else if value.starts_with(' ') || value.ends_with(' ') {
-        &["may not begin or end with a blank"]
+        &["cannot start or end with a space"]
     } else {
         &[]
     }
@@ -137,7 +137,7 @@ fn curl_takes_a_url_as_it_is() {
     for (number, target) in ["/a?b={c,d}[1-3]", "/%22%5C/x?q=%25+$HOME;'`", "/T00/B00/x#y"].into_iter().enumerate() {
         rotating.rotate(number, &format!("{}{target}", server.url));
         let rendered = rotating.render("custom-action/hook", "curl");
-        let necessary: &[&str] = if target.contains('`') { &["a URL may not hold"] } else { &[] };
+        let necessary: &[&str] = if target.contains('`') { &["a URL cannot contain"] } else { &[] };
         let Some(config) = judge(rendered, necessary, number, target, "curl") else { continue };
         assert_eq!(call(curl, &rotating, &config), "200", "{target}");
         let requests = server.take();

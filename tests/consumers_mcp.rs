@@ -31,7 +31,7 @@ const TARGETS: [(&str, &str); 8] = [
 fn necessary(target: &str, value: &str) -> Vec<&'static str> {
     let mut reasons = Vec::new();
     if value.starts_with(' ') || value.ends_with(' ') {
-        reasons.push("may not begin or end with a blank");
+        reasons.push("cannot start or end with a space");
     }
     let expands: &[(&str, &str)] = match target {
         "mcp-json" | "vscode" => &[("${", "would expand `${…}`")],

@@ -72,9 +72,9 @@ fn baresip_logs_in_with_the_account_that_is_rendered() {
             Err(reason) => {
                 let because = match value.as_str() {
                     value if value.len() > 126 => "128 bytes",
-                    value if holds_parameter(value) => "parameter of their own",
+                    value if holds_parameter(value) => "another parameter",
                     value if value.contains('"') => "no escape",
-                    _ => "may not end with `\\`",
+                    _ => "cannot end with `\\`",
                 };
                 refused("baresip", value, reason, Some(because));
                 if because.starts_with("no") || because.starts_with("may") {
@@ -114,7 +114,7 @@ fn baresip_logs_in_with_the_account_that_is_rendered() {
                 let because = if value.contains(['"', '\\']) {
                     Some("without escapes")
                 } else if holds_parameter(value) {
-                    Some("parameter of their own")
+                    Some("another parameter")
                 } else {
                     (word.len() > 128).then_some("128 bytes")
                 };

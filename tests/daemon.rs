@@ -439,7 +439,7 @@ fn it_stops_with_grace_and_starts_where_it_was() {
     assert!(!guillemet.path("run/guillemet.sock").exists());
     let output = guillemet.command(&["secret", "list"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("no daemon runs for") && said.contains(" daemon`"), "{said}");
+    assert!(said.contains("no daemon is running for") && said.contains(" daemon`"), "{said}");
     guillemet.run();
     assert_eq!(guillemet.post("/v1/resolve", &json!({"secrets": ["a"]})).json()["secrets"]["a"], "one");
     // A wrong key neither opens nor changes anything.

@@ -24,7 +24,10 @@ fn a_full_disk_refuses_changes_and_goes_on_when_there_is_room() {
     fill(8192);
     let refused = guillemet.command(&["daemon"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("check the disk") || said.contains("disk has room"), "{said}");
+    assert!(
+        !refused.status.success() && said.contains("check the disk") || said.contains("disk is not full"),
+        "{said}"
+    );
     std::fs::remove_file(&filler).unwrap();
     guillemet.run();
     guillemet.add("token", "kept");
@@ -178,7 +181,7 @@ const MISTREATED: [(&str, bool); 7] = [
 
 #[test]
 fn a_journal_that_is_mistreated_while_the_daemon_runs_costs_no_use() {
-    const RENEWED: &str = "usage.journal was cut off, overwritten or removed";
+    const RENEWED: &str = "usage.journal was truncated, overwritten or removed";
     for (script, is_noticed_at_once) in MISTREATED {
         let mut guillemet = Guillemet::start();
         guillemet.add("token", "kept");

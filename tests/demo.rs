@@ -30,7 +30,7 @@ fn the_demo_goes_as_it_should() {
         "conflict",
         "was rotated on `office`",
         "on `laptop`",
-        "All went as it should",
+        "Every step succeeded",
     ] {
         assert!(said.contains(word), "{word}: {said}");
     }
@@ -163,7 +163,7 @@ fn templates_are_checked_without_a_daemon() {
     let (said, problems) = texts(&output);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(said, "cal-com/bad broken\ncal-com/good ok\ncustom-action/signed ok\nmcp-server/query ok\n");
-    for word in ["did you mean `api_key`", "timezone", "prefer a header", "one template is broken"] {
+    for word in ["did you mean `api_key`", "timezone", "prefer a header", "1 template has errors"] {
         assert!(problems.contains(word), "{word}: {problems}");
     }
     // A target that has no place for a field of the template is only reported if it is asked for.

@@ -301,7 +301,7 @@ fn an_init_that_breaks_off_anywhere_is_taken_up() {
                 }
                 let again = guillemet.command(&["init"]);
                 let said = String::from_utf8_lossy(&again.stderr).into_owned();
-                assert!(again.status.success() || said.contains("there is a vault"), "{fault:?}: {said}");
+                assert!(again.status.success() || said.contains("there is already a vault"), "{fault:?}: {said}");
             }
             let mut made = files(&guillemet);
             if call == "unlink" {

@@ -270,7 +270,7 @@ fn an_owner_that_cannot_be_kept_is_told_before_anything_is_rendered() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("cannot be kept (it belongs to user 0)"), "{}", said(&output));
+    assert!(said(&output).contains("cannot be preserved (it belongs to user 0)"), "{}", said(&output));
     assert_eq!(rendering.uses(), 0);
     assert_eq!(names(&rendering.folder), ["out"]);
     assert_eq!(fs::read(&rendering.out).unwrap(), b"of root");
@@ -458,7 +458,7 @@ fn a_rewrite_names_every_template_that_others_can_write() {
     let refused = rename();
     assert_eq!((refused.status, refused.errors("template")), (409, others.iter().map(|id| (*id).into()).collect()));
     let why = refused.errors("message").concat();
-    assert!(why.contains("by everybody (mode 0666); run `chmod o-w`"), "{why}");
+    assert!(why.contains("by everyone (mode 0666); run `chmod o-w`"), "{why}");
     assert_eq!(why.contains("by its group"), is_root, "{why}");
     for id in ["b", "c"] {
         set_mode(&guillemet.path(&format!("templates/mcp-server/{id}.toml")), 0o600);
@@ -483,7 +483,7 @@ fn makes_a_home(home: &Path, by_way_of: &[&str]) {
     };
     let output = init(by_way_of);
     assert!(output.status.success(), "{}", said(&output));
-    assert!(said(&init(&[])).contains("there is a vault"));
+    assert!(said(&init(&[])).contains("there is already a vault"));
     let mut hidden = names(home);
     hidden.retain(|name| name.as_encoded_bytes().starts_with(b"."));
     assert_eq!(hidden, [""; 0]);

@@ -123,8 +123,8 @@ fn a_value_does_not_grow_without_end() {
 const DEEDS: [(&str, &str); 35] = [
     // The plugin does not come to an end, or dies.
     ("loop", "ran longer than 2 s and was stopped"),
-    ("panic", "plugin `hostile` panicked; this is a mistake"),
-    ("abort", "plugin `hostile` panicked; this is a mistake"),
+    ("panic", "plugin `hostile` panicked; this is a bug"),
+    ("abort", "plugin `hostile` panicked; this is a bug"),
     // Its own message is reported, without characters that could drive a terminal.
     (
         "last-words",
@@ -132,9 +132,9 @@ const DEEDS: [(&str, &str); 35] = [
     ),
     ("last-words-refused", "plugin `hostile` panicked: thrown; this is"),
     ("last-words-huge", "plugin `hostile` panicked: xxxxxxxxxxxxxxxxxxxx"),
-    ("recurse", "too deep a recursion"),
+    ("recurse", "because of deep recursion"),
     ("divide", "plugin `hostile` trapped: wasm trap: integer divide by zero"),
-    ("wild-read", "reached outside its memory"),
+    ("wild-read", "accessed memory out of bounds"),
     ("wild-call", "plugin `hostile` trapped: wasm trap: undefined element"),
     // The plugin uses more than its limit.
     ("memory", "needed more than 64 MiB of memory"),
@@ -146,23 +146,23 @@ const DEEDS: [(&str, &str); 35] = [
     ("million", "made more than 10000 slots"),
     ("nest", "nested more than 16 encoders"),
     // The plugin breaks the rules of slots.
-    ("forge", "looks like a slot and is none (forged)"),
-    ("forge-encode", "looks like a slot and is none (forged)"),
-    ("drop", "left out the secret \"calendar-token\" (line 1, column 10) of the field `token` (dropped)"),
+    ("forge", "looks like a slot but is not one (forged)"),
+    ("forge-encode", "looks like a slot but is not one (forged)"),
+    ("drop", "omitted the secret \"calendar-token\" (line 1, column 10) of the field `token` (dropped)"),
     ("double", "the same slot twice (doubled)"),
     ("key", "wrote a secret into a key"),
     ("bare", "without a terminal encoder (bare)"),
     ("url-in-text", "without a terminal encoder (bare)"),
-    ("wrapped-url", "put more text around what `url` gave"),
+    ("wrapped-url", "added text around the result of `url`"),
     ("forbid-nothing", "called `forbid` without a character"),
     // The plugin's answer or request is not in the contract.
     ("garbage-json", "not valid JSON (line 1, column 5)"),
-    ("duplicate-key", "a key stands twice"),
-    ("digest", "digest algorithm \"ROT13\", which is not known"),
-    ("refuse", "refused the config without saying why"),
-    ("not-utf8", "does not fit the contract: invalid utf-8"),
+    ("duplicate-key", "a key appears twice"),
+    ("digest", "unknown digest algorithm, \"ROT13\""),
+    ("refuse", "rejected the config without a reason"),
+    ("not-utf8", "does not match the contract: invalid utf-8"),
     ("beyond-memory", "pointer/length out of bounds of memory"),
-    ("encode-not-utf8", "does not fit the contract: invalid utf-8"),
+    ("encode-not-utf8", "does not match the contract: invalid utf-8"),
     ("encode-beyond-memory", "pointer/length out of bounds of memory"),
 ];
 
@@ -205,7 +205,7 @@ const MODES: [(&str, &str); 22] = [
     ("describe-loop", "ran longer than 2 s and was stopped"),
     ("describe-panic", "it panicked"),
     ("describe-memory", "needed more than 64 MiB of memory"),
-    ("describe-recurse", "too deep a recursion"),
+    ("describe-recurse", "because of deep recursion"),
     ("describe-huge", "too much data"),
     ("describe-many", "`targets` must have 1 to 64 entries"),
     ("describe-not-utf8", "invalid utf-8"),
@@ -214,13 +214,13 @@ const MODES: [(&str, &str); 22] = [
     ("media-type", "`media-type` of the target `ok` is not a media type"),
     ("file-name", "`file-name` of the target `ok` is not a plain file name"),
     ("no-targets", "`targets` must have 1 to 64 entries"),
-    ("equal-targets", "the target `ok` is there twice"),
+    ("equal-targets", "the target `ok` is listed twice"),
     ("target-id", "the id of a target must be"),
     ("secret-fields", "`secret-fields` holds \"**.a\""),
     ("schema-list", "`schema` is not a JSON object"),
     ("schema-huge", "`schema` is larger than 256 KiB"),
-    ("schema-targets", "`schema` has the field `targets` at its top"),
-    ("schema-texts", "`schema` holds control characters"),
+    ("schema-targets", "`schema` has a top-level field `targets`"),
+    ("schema-texts", "`schema` contains control characters"),
 ];
 
 #[test]
@@ -251,8 +251,8 @@ fn what_a_component_is_before_it_is_added_is_an_error_that_names_its_file() {
         refused("import", &importing("wasi:clocks/wall-clock@0.2.0"), &["it imports `wasi:clocks/wall-clock@0.2.0`"]);
         refused("plain import", &importing("environment"), &["it imports `environment`"]);
         // The engine has no limits of its own for these, so they end its process.
-        refused("table bomb", &table_bomb(), &["ended before it answered", "needed more memory"]);
-        refused("code bomb", &code_bomb(), &["s to load it and was stopped", "needed more memory"]);
+        refused("table bomb", &table_bomb(), &["exited before it responded", "exceeded its memory limit"]);
+        refused("code bomb", &code_bomb(), &["s to load it and was stopped", "exceeded its memory limit"]);
         assert_eq!(guillemet.get("/v1/plugins").json()["count"], 4);
         add(&guillemet, hostile());
         works(&guillemet);

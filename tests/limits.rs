@@ -160,7 +160,7 @@ fn strangers_lock_nobody_out() {
     });
     assert!(answered > 0);
     // The log does not grow with the number of callers.
-    assert!(guillemet.log().matches("callers without any right were refused").count() < 10);
+    assert!(guillemet.log().matches("callers without any permission were refused").count() < 10);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_request_under_way_is_not_cut_off_for_another_caller() {
     // Nobody else can connect now.
     let other = guillemet.command(&["secret", "list"]);
     let other = String::from_utf8_lossy(&other.stderr).into_owned();
-    assert!(other.contains("all connections this caller can have are taken"), "{other}");
+    assert!(other.contains("this caller has reached its limit of connections"), "{other}");
     for mut stream in busy {
         stream.write_all(b":[]}\n").unwrap();
         let told = rest(stream);

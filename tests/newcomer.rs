@@ -246,7 +246,9 @@ fn a_new_template_renders_once_its_secrets_are_there() {
     let checked = guillemet.command(&["template", "check"]);
     assert!(checked.status.success(), "{}", texts(&checked).1);
     assert_eq!(texts(&checked).0.matches(" ok\n").count(), 16);
-    for (id, why) in [("nothing/a", "no plugin knows"), ("cal-com", "FEATURE/NAME"), ("cal-com/../a", "letters")] {
+    for (id, why) in
+        [("nothing/a", "there is no plugin for the feature"), ("cal-com", "FEATURE/NAME"), ("cal-com/../a", "letters")]
+    {
         let refused = guillemet.command(&["template", "new", id]);
         assert!(!refused.status.success() && texts(&refused).1.contains(why), "{}", texts(&refused).1);
     }

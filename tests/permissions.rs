@@ -80,7 +80,7 @@ fn a_home_that_everyone_can_write_is_not_started_and_every_problem_is_told_with_
     let log = guillemet.log();
     for (path, _, fix) in &opened {
         let path = path.to_str().unwrap().trim_end_matches('/');
-        let line = format!("{path} can be written by everyone; run `{fix} {path}`");
+        let line = format!("{path} is writable by everyone; run `{fix} {path}`");
         assert!(log.contains(&line), "{line}\n{log}");
     }
     assert!(!guillemet.path("daemon.lock").exists() && !guillemet.path("usage.journal").exists(), "it changed nothing");
@@ -150,12 +150,12 @@ fn what_is_opened_later_is_not_read_again() {
     set(&config, 0o666);
     guillemet.signal(Signal::HUP);
     let deadline = Instant::now() + Duration::from_secs(30);
-    while !guillemet.log().contains("the configuration stays as it was") {
+    while !guillemet.log().contains("the previous configuration stays in effect") {
         assert!(Instant::now() < deadline, "{}", guillemet.log());
         guillemet.get("/healthz");
     }
     let log = guillemet.log();
-    assert!(log.contains("guillemet.toml can be written by everyone") && !log.contains("limits.connections"), "{log}");
+    assert!(log.contains("guillemet.toml is writable by everyone") && !log.contains("limits.connections"), "{log}");
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_folder_above_that_everyone_can_write_is_refused_unless_its_files_are_their_
     let init = || Command::new(PROGRAM).arg("--home").arg(above.join("home")).arg("init").output().unwrap();
     set(&above, 0o777);
     let output = init();
-    let line = format!("{0} can be written by everyone; run `chmod o-w {0}`", above.display());
+    let line = format!("{0} is writable by everyone; run `chmod o-w {0}`", above.display());
     assert!(output.status.code() == Some(1) && told(&output).contains(&line), "{}", told(&output));
     assert_eq!(fs::read_dir(&above).unwrap().count(), 0, "nothing was made");
     set(&above, 0o1777);
@@ -201,7 +201,7 @@ fn a_group_may_write_where_it_was_said_so() {
     assert!(Command::new("sh").arg("-c").arg(script).status().unwrap().success());
     assert!(!guillemet.try_run(&[]));
     let log = guillemet.log();
-    let line = format!("guillemet.toml can be written by group {GROUP}, or pass --group-may-write; run `chmod g-w ");
+    let line = format!("guillemet.toml is writable by group {GROUP}, or pass --group-may-write; run `chmod g-w ");
     assert!(log.contains(&line), "{log}");
     let flag = with_argument("--group-may-write");
     assert!(guillemet.try_run(&flag), "{}", guillemet.log());
@@ -247,7 +247,7 @@ fn the_own_group_may_write_where_nobody_else_is_in_it() {
     for (passwd, group) in [(other(OTHER), group("agent,other")), (other(AGENT), group("")), (String::new(), group(""))]
     {
         let log = starts_with(&passwd, &group).unwrap_err();
-        assert!(log.contains("guillemet.toml can be written by group `agent`"), "{passwd}{group}: {log}");
+        assert!(log.contains("guillemet.toml is writable by group `agent`"), "{passwd}{group}: {log}");
     }
 }
 
@@ -265,7 +265,7 @@ fn an_access_control_list_counts() {
     }
     assert!(added.status.success());
     assert!(!guillemet.try_run(&[]));
-    assert!(guillemet.log().contains("guillemet.toml can be written by users or groups of its access control list"));
+    assert!(guillemet.log().contains("guillemet.toml is writable by users or groups in its access control list"));
     set(&file, 0o600);
     guillemet.run();
 }
@@ -309,10 +309,7 @@ fn templates_that_others_can_change_are_a_warning_until_they_cannot() {
     for (path, mode, closed) in &opened {
         set(path, *mode & !0o020);
         let told = warning(&guillemet).unwrap();
-        assert!(
-            told.contains(&format!("other users can change templates: {} can be written", path.display())),
-            "{told}"
-        );
+        assert!(told.contains(&format!("other users can change templates: {} is writable", path.display())), "{told}");
         assert!(told.contains(&format!("chmod o-w {}`", path.display())), "{told}");
         set(path, *closed);
         assert_eq!(warning(&guillemet), None);
@@ -337,7 +334,7 @@ fn a_lock_that_is_a_link_leads_nowhere() {
     for make in [|from: &Path, to: &Path| symlink(from, to), |from: &Path, to: &Path| fs::hard_link(from, to)] {
         make(&victim, &guillemet.path("daemon.lock")).unwrap();
         assert!(!guillemet.try_run(&[]));
-        assert!(guillemet.log().contains("not a lock of guillemet; move it away"), "{}", guillemet.log());
+        assert!(guillemet.log().contains("not a Guillemet lock file; move it away"), "{}", guillemet.log());
         assert_eq!(fs::read_to_string(&victim).unwrap(), "kept\n");
         fs::remove_file(guillemet.path("daemon.lock")).unwrap();
     }
@@ -397,7 +394,7 @@ fn a_value_is_sent_to_nobody_who_took_the_sockets_place() {
         set(&guillemet.dir.path().join(name), 0o777);
         let sent = listening(&guillemet, OTHER);
         let output = add();
-        assert!(told(&output).contains("can be written by everyone"), "{}", told(&output));
+        assert!(told(&output).contains("is writable by everyone"), "{}", told(&output));
         assert!(sent.join().unwrap().is_empty());
         set(&guillemet.dir.path().join(name), 0o711);
     }

@@ -99,7 +99,7 @@ async fn what_a_plugin_panics_with_and_where_reaches_its_author() {
     let line = include_str!("plugins/pager/src/lib.rs").lines().position(|line| line.contains("LEVELS[level]"));
     let place = format!("(pager/src/lib.rs:{}:", line.unwrap() + 1);
     assert!(message.starts_with("it panicked: index out of bounds: the len is 3 but the index is 3 "), "{message}");
-    assert!(message.contains(&place) && message.ends_with("tell its author"), "{message}");
+    assert!(message.contains(&place) && message.ends_with("report it to its author"), "{message}");
     planned(&planner, config(2)).await;
 }
 
@@ -229,12 +229,13 @@ async fn each_broken_rule_is_told_and_the_planner_goes_on() {
         ("panic", "panicked"),
         ("memory", "needed more than 64 MiB"),
         ("recurse", "too deep"),
-        ("refuse", "without saying why"),
+        ("refuse", "without a reason"),
         ("forge", "forged"),
         ("forge-encode", "forged"),
         (
             "drop",
-            "left out the secret \"secret-0\" (line 1, column 8) of the field `token` (dropped); it left out the secret \"secret-1\"",
+            "omitted the secret \"secret-0\" (line 1, column 8) of the field `token` (dropped); it omitted the secret \
+             \"secret-1\"",
         ),
         ("double", "doubled"),
         ("key", "into a key"),
@@ -242,8 +243,8 @@ async fn each_broken_rule_is_told_and_the_planner_goes_on() {
         ("huge", "larger than 4 MiB"),
         ("deep", "deeper than 64"),
         ("garbage-json", "not valid JSON (line 1, column 5)"),
-        ("duplicate-key", "a key stands twice"),
-        ("wrapped-url", "around what `url` gave"),
+        ("duplicate-key", "a key appears twice"),
+        ("wrapped-url", "around the result of `url`"),
         ("nest", "more than 16 encoders"),
         ("slots", "more than 10000 slots"),
         ("digest", "digest algorithm \"ROT13\""),
@@ -251,7 +252,7 @@ async fn each_broken_rule_is_told_and_the_planner_goes_on() {
     for (target, rule) in rules {
         let message = failed(&planner, target).await;
         assert!(message.contains(rule), "{target}: {message}");
-        assert!(message.starts_with("it") && message.ends_with("tell its author"), "{message}");
+        assert!(message.starts_with("it") && message.ends_with("report it to its author"), "{message}");
     }
     assert!(failed(&planner, "loop").await.contains("ran longer than 2 s and was stopped"));
     planned(&planner, yaml("token: @0\n", "ok")).await;
@@ -288,12 +289,12 @@ async fn a_template_names_its_targets_in_each_format() {
         ("name: x\ntargets: text\n", 2, "`targets` is not a list"),
         ("name: x\ntargets: {text: true}\n", 2, "`targets` is not a list"),
         ("name: x\ntargets: []\n", 2, "`targets` is an empty list"),
-        ("targets:\n- text\n- 1\n", 3, "is not the id of a target"),
-        ("targets:\n- text\n- ''\n", 3, "is not the id of a target"),
+        ("targets:\n- text\n- 1\n", 3, "is not a target id"),
+        ("targets:\n- text\n- ''\n", 3, "is not a target id"),
         ("targets:\n- text\n- pjsip\n", 3, "has no target \"pjsip\""),
-        ("targets:\n- text\n- ok\n- text\n", 4, "\"text\" stands twice"),
-        ("targets:\n- text\n- '@0'\n", 3, "the secret \"secret-0\" stands in `targets`"),
-        ("targets: {'@0': a}\n", 1, "the secret \"secret-0\" stands in `targets`"),
+        ("targets:\n- text\n- ok\n- text\n", 4, "\"text\" is listed twice"),
+        ("targets:\n- text\n- '@0'\n", 3, "the secret \"secret-0\" is in `targets`"),
+        ("targets: {'@0': a}\n", 1, "the secret \"secret-0\" is in `targets`"),
     ] {
         let told = problems(&planner, yaml(text, "ok")).await;
         let found = told.iter().any(|problem| problem.message.contains(words) && problem.line == Some(line));
@@ -410,9 +411,9 @@ fn script(name: &str, body: &str) -> (tempfile::TempDir, Planner) {
 #[tokio::test]
 async fn a_planner_that_talks_nonsense_is_an_error_and_no_more() {
     let cases = [
-        ("exit 7", "ended before it answered (exit status: 7)"),
+        ("exit 7", "exited before it responded (exit status: 7)"),
         ("kill -9 $$", "signal: 9"),
-        ("echo memory allocation of 9 bytes failed >&2; kill -ABRT $$", "needed more memory than it may have"),
+        ("echo memory allocation of 9 bytes failed >&2; kill -ABRT $$", "exceeded its memory limit"),
         ("printf '\\377\\377\\377\\377'; exec cat >/dev/null", "does not fit"),
         ("printf '\\004\\000\\000\\000null'; exec cat >/dev/null", "does not fit"),
         ("printf '\\017\\000\\000\\000{\"problems\":[]} '; exec cat >/dev/null", "does not fit"),

@@ -60,7 +60,7 @@ fn a_plugin_is_shown_then_trusted_then_used() {
         "Targets        json (HTTP), env (Environment)\n",
         "Secret fields  url, token, labels.*\n",
         "SHA-256        ",
-        "trusts its author with the secrets of its templates (pager/calls): it decides where they go",
+        "you trust its author with the secrets of its templates (pager/calls): the plugin decides where they go",
         "nothing was changed. Pass --yes",
     ] {
         assert!(text.contains(words), "{words}\n{text}");
@@ -75,7 +75,7 @@ fn a_plugin_is_shown_then_trusted_then_used() {
     assert_eq!(schema["properties"]["token"]["type"], "string");
     // Adding the same file again changes and replaces nothing.
     let again = add(&guillemet, &["--yes"]);
-    assert!(again.status.success() && !told(&again).contains("takes the place"), "{}", told(&again));
+    assert!(again.status.success() && !told(&again).contains("It replaces"), "{}", told(&again));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_path_is_taken_from_where_the_command_runs() {
     let absent = guillemet.command(&["plugin", "add", "absent.wasm"]);
     assert!(told(&absent).contains("absent.wasm cannot be read: No such file"), "{}", told(&absent));
     let folder = guillemet.command(&["plugin", "add", guillemet.dir.path().to_str().unwrap()]);
-    assert!(told(&folder).contains("is no plugin: a file of at most"), "{}", told(&folder));
+    assert!(told(&folder).contains("is not a plugin: it must be a file of at most"), "{}", told(&folder));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn another_plugin_is_replaced_only_by_a_yes_that_names_it() {
     let former = plugin(&guillemet, "pager")["digest"].as_str().unwrap().to_owned();
     fs::write(guillemet.path("pager.wasm"), changed(pager())).unwrap();
     let output = add(&guillemet, &[]);
-    let place = format!("It takes the place of the plugin 1.2.0 that was added, SHA-256 {former}.\n");
+    let place = format!("It replaces the added plugin 1.2.0, SHA-256 {former}.\n");
     assert!(output.status.code() == Some(1) && told(&output).contains(&place), "{}", told(&output));
 
     // Over the API, a confirmation has to name exactly what was looked at and what it replaces.
@@ -136,7 +136,7 @@ fn a_yes_to_another_digest_than_that_of_the_file_adds_nothing() {
     for other in [&seen["digest"], &Value::from("0".repeat(64)), &Value::from("")] {
         let answer = guillemet.post("/v1/plugins", &body(other));
         assert_eq!((answer.status, answer.json()["code"].as_str()), (409, Some("conflict")), "{}", answer.text());
-        let words = format!("the file is not the one that was confirmed: its SHA-256 is {}", now.as_str().unwrap());
+        let words = format!("the file changed after it was confirmed: its SHA-256 is now {}", now.as_str().unwrap());
         assert!(answer.text().contains(&words), "{}", answer.text());
         assert_eq!(plugin(&guillemet, "pager"), Value::Null);
         assert!(!guillemet.path("plugins/pager.wasm").exists());
@@ -153,10 +153,8 @@ fn a_built_in_plugin_can_be_replaced_and_comes_back() {
     fs::write(guillemet.path("pager.wasm"), hostile_in("feature-taken")).unwrap();
     let text = told(&add(&guillemet, &[]));
     let version = builtin["version"].as_str().unwrap();
-    let place = format!(
-        "It takes the place of the built-in plugin {version}, SHA-256 {}.\n",
-        builtin["digest"].as_str().unwrap()
-    );
+    let place =
+        format!("It replaces the built-in plugin {version}, SHA-256 {}.\n", builtin["digest"].as_str().unwrap());
     assert!(text.contains(&place), "{text}");
     assert!(add(&guillemet, &["--yes"]).status.success());
     let listed = told(&guillemet.command(&["plugin", "list"]));
@@ -175,7 +173,8 @@ fn what_is_removed_is_named_with_the_templates_that_need_it() {
     let output = guillemet.command(&["plugin", "remove", "pager"]);
     let text = told(&output);
     assert!(
-        output.status.code() == Some(1) && text.contains("Nothing can be rendered without it from pager/calls."),
+        output.status.code() == Some(1)
+            && text.contains("Without it, these templates cannot be rendered: pager/calls."),
         "{text}"
     );
     assert_eq!(guillemet.get("/v1/render/pager/calls").status, 200);
@@ -235,7 +234,7 @@ fn a_file_that_has_changed_is_refused_until_it_is_added_again() {
     // The file is removed.
     fs::remove_file(&place).unwrap();
     let text = comes(&guillemet, 502);
-    assert!(text.contains("add it again, or let it go with `guillemet plugin remove pager`"), "{text}");
+    assert!(text.contains("add it again, or remove it with `guillemet plugin remove pager`"), "{text}");
     assert!(guillemet.stop());
     guillemet.run();
     assert_eq!(comes(&guillemet, 502), text);
@@ -284,7 +283,8 @@ fn a_file_that_the_daemon_cannot_read_is_told_as_that() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let output = guillemet.command(&["plugin", "add", file.to_str().unwrap(), "--yes"]);
     let text = told(&output);
-    let words = "you can read this file, but the daemon, which runs as nobody, cannot: copy it to where it can";
+    let words =
+        "you can read this file, but the daemon, which runs as nobody, cannot: copy it to a place the daemon can read";
     assert!(output.status.code() == Some(1) && text.contains(words) && text.contains("Permission denied"), "{text}");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let output = guillemet.command(&["plugin", "add", file.to_str().unwrap(), "--yes"]);

@@ -71,7 +71,7 @@ fn a_sound_plugin_is_told_with_what_it_takes() {
         "  target         json (HTTP): application/json, pager.json\n",
         "  target         env (Environment): text/plain, pager.env\n",
         "  secret fields  url, token, labels.*\n",
-        "schema\n  knows every secret field; valid\n",
+        "schema\n  describes every secret field; valid\n",
         "canaries\n  ok       a secret in `url` (target `json`)\n",
         "  ok       a secret in `token` (target `env`)\n",
         "cost\n  compile   ",
@@ -132,7 +132,7 @@ fn the_cases_beside_it_are_what_is_tried() {
     assert_eq!(canaries.len(), 3, "{canaries:?}");
     assert!(canaries[0].starts_with("b: there is no document (level: must be"), "{canaries:?}");
     assert!(canaries[1].starts_with("c (target `json`): it panicked: index out of bounds"), "{canaries:?}");
-    assert!(canaries[2].starts_with("the target `env` could not be tried"), "{canaries:?}");
+    assert!(canaries[2].starts_with("the target `env` could not be tested"), "{canaries:?}");
 }
 
 #[test]
@@ -157,21 +157,30 @@ fn what_it_imports_is_told_each_with_what_to_do() {
     let dir = folder(&component);
     let ran = check(dir.path(), &[]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.out.contains("  wrong: it imports `wasi:io/poll@0.2.0`, which no plugin gets\n    help: build it without WASI: in Rust for wasm32-unknown-unknown"), "{}", ran.out);
     assert!(
-        ran.out
-            .contains("  wrong: it imports `environment`, which no plugin gets\n    help: take out what asks for it"),
+        ran.out.contains(
+            "  wrong: it imports `wasi:io/poll@0.2.0`, which is not available to plugins\n    help: \
+         build it without WASI: in Rust for wasm32-unknown-unknown"
+        ),
         "{}",
         ran.out
     );
-    assert!(ran.err.contains("it.wasm has 2 mistakes; mend them before you add it"), "{}", ran.err);
+    assert!(
+        ran.out.contains(
+            "  wrong: it imports `environment`, which is not available to plugins\n    help: remove the code that \
+             needs it"
+        ),
+        "{}",
+        ran.out
+    );
+    assert!(ran.err.contains("it.wasm has 2 errors; fix them before you add the plugin"), "{}", ran.err);
 }
 
 #[test]
 fn every_rule_that_its_description_breaks_is_told_at_once() {
     for (mode, words) in [
         ("feature-path", &["the feature must be 1 to 64 of"][..]),
-        ("equal-targets", &["the target `ok` is there twice"]),
+        ("equal-targets", &["the target `ok` is listed twice"]),
         ("file-name", &["`file-name` of the target `ok` is not a plain file name"]),
         ("secret-fields", &["`secret-fields` holds \"**.a\""]),
     ] {
@@ -184,10 +193,10 @@ fn every_rule_that_its_description_breaks_is_told_at_once() {
     // Its own schema has no properties, and is wrong about them.
     let told = checked(&hostile_in("schema-lies")).problems("schema");
     assert!(told.iter().any(|told| told.contains("\"type\": \"object\"")), "{told:?}");
-    assert!(told.iter().any(|told| told.contains("nothing is fetched")), "{told:?}");
+    assert!(told.iter().any(|told| told.contains("are not loaded")), "{told:?}");
     assert!(checked(&hostile_in("schema-list")).problems("schema")[0].contains("not a JSON object"));
     let reserved = checked(&hostile_in("schema-targets"));
-    assert!(reserved.problems("schema")[0].contains("the field `targets` at its top"), "{}", reserved.out);
+    assert!(reserved.problems("schema")[0].contains("a top-level field `targets`"), "{}", reserved.out);
     assert_eq!(reserved.code, Some(1));
     let panicked = checked(&hostile_in("describe-panic"));
     assert_eq!((panicked.code, panicked.problems("component")), (Some(1), vec!["it panicked".to_owned()]));

@@ -33,7 +33,7 @@ impl Dev {
         let mut text = String::new();
         for line in self.lines.by_ref() {
             let line = line.unwrap();
-            if line.starts_with("waiting for a change") {
+            if line.starts_with("waiting for changes") {
                 return text;
             }
             text += &(line + "\n");
@@ -69,7 +69,7 @@ fn each_save_shows_what_became_of_it() {
     let second = dev.round();
     assert!(second.contains("changed: plugin.c\n"), "{second}");
     for line in
-        ["    -   \"method\": \"POST\",\n", "    +   \"method\": \"PUT\",\n", "cases    3 of 6 hold", "- is as it was"]
+        ["    -   \"method\": \"POST\",\n", "    +   \"method\": \"PUT\",\n", "cases    3 of 6 hold", "- before"]
     {
         assert!(second.contains(line), "{line}: {second}");
     }
@@ -77,13 +77,13 @@ fn each_save_shows_what_became_of_it() {
     // Code that does not compile and cases that fail are reported, and the next save goes on.
     project.change("plugin.c", "json_text(\"PUT\")", "json_text(\"PUT\"");
     let third = dev.round();
-    assert!(third.contains("plugin.c:") && third.contains("error: it was not built; see above"), "{third}");
+    assert!(third.contains("plugin.c:") && third.contains("error: the build failed; see above"), "{third}");
     project.change("plugin.c", "json_text(\"PUT\"", "json_text(*target == 'j' ? GIVE_UP(\"not yet\"), \"\" : \"\")");
     let fourth = dev.round();
     assert!(fourth.contains("panicked: not yet (plugin.c:"), "{fourth}");
     project.change("plugin.c", "json_text(*target == 'j' ? GIVE_UP(\"not yet\"), \"\" : \"\")", "json_text(\"PUT\")");
     let fifth = dev.round();
-    assert!(fifth.contains("plan     template.toml for json: as before"), "{fifth}");
+    assert!(fifth.contains("plan     template.toml for json: unchanged"), "{fifth}");
 
     // A mistake in the template is shown in the template's text.
     project.change("template.toml", "events", "evnts");
@@ -111,7 +111,7 @@ fn variables_come_from_the_configuration_of_the_project() {
         .unwrap();
     let mut dev = Dev::start(&project, home.path(), &[]);
     let first = dev.round();
-    assert!(first.contains("plan     there is none of template.toml\n") && first.contains("vars"), "{first}");
+    assert!(first.contains("plan     template.toml cannot be rendered\n") && first.contains("vars"), "{first}");
     std::fs::write(project.path("guillemet.toml"), "[vars]\nhooks = 'https://a.example'\n").unwrap();
     let second = dev.round();
     assert!(second.contains("changed: guillemet.toml\n") && second.contains("\"https://a.example\""), "{second}");
@@ -142,6 +142,6 @@ fn any_template_is_shown_for_any_target() {
 
     let mut dev = Dev::start(&project, home.path(), &["--target", "yaml"]);
     let first = dev.round();
-    assert!(first.contains("no such target; there are json, env"), "{first}");
+    assert!(first.contains("no such target; use one of: json, env"), "{first}");
     assert_eq!(dev.interrupt(), Some(0));
 }

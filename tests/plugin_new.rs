@@ -113,7 +113,7 @@ fn what_a_compiler_says_is_shown_and_the_last_component_stays() {
     project.change("plugin.c", "#include <string.h>", "#include <stdio.h>\n#include <string.h>");
     let built = project.guillemet(&["plugin", "build"]);
     assert_eq!(built.status.code(), Some(1));
-    assert!(built.text.contains("a plugin has no WASI: leave out `printf`"), "{}", built.text);
+    assert!(built.text.contains("a plugin has no WASI: do not use `printf`"), "{}", built.text);
 }
 
 #[test]

@@ -138,18 +138,18 @@ json.toml
     + token: is required
   failed  a header that would end (line 20)
     the case has neither a `document` nor `problems`; these problems were found:
-    + token: a header value may not hold a line break or NUL
+    + token: a header value cannot contain a line break or NUL
   failed  urgent (line 24)
     it panicked: index out of bounds: the len is 3 but the index is 7 (pager/src/lib.rs:";
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert_eq!(&ran.out[..expected.len()], expected, "{}", ran.out);
-    assert!(ran.err.contains("error: 4 cases of 5 failed; mend the plugin, or write"), "{}", ran.err);
+    assert!(ran.err.contains("error: 4 cases of 5 failed; fix the plugin, or write"), "{}", ran.err);
     assert_eq!(project.read("cases/json.toml"), cases, "nothing is written without being asked");
 
     let ran = project.test(&["--bless"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.out.contains("json.toml: wrote what was found for \"a header that would end\"\n"), "{}", ran.out);
-    assert!(ran.err.contains("error: one case of 5 failed; what a plugin that fails has found"), "{}", ran.err);
+    assert!(ran.out.contains("json.toml: wrote the result for \"a header that would end\"\n"), "{}", ran.out);
+    assert!(ran.err.contains("error: one case of 5 failed; the result of a failing plugin"), "{}", ran.err);
     let blessed = project.read("cases/json.toml");
     let document = "document = '''
 {
@@ -171,7 +171,10 @@ json.toml
         assert!(blessed.contains(kept), "{blessed}");
     }
     assert!(blessed.contains("problems = [\n  \"url: is required\",\n  \"token: is required\",\n]\n"), "{blessed}");
-    assert!(blessed.contains("problems = [\"token: a header value may not hold a line break or NUL\"]\n"), "{blessed}");
+    assert!(
+        blessed.contains("problems = [\"token: a header value cannot contain a line break or NUL\"]\n"),
+        "{blessed}"
+    );
     let ran = project.test(&["--bless"]);
     assert_eq!((ran.code, ran.out.matches("  ok  ").count()), (Some(1), 4), "{ran:?}");
     assert_eq!(project.read("cases/json.toml"), blessed, "what holds stays as it is");
@@ -222,14 +225,14 @@ problems = [1]
     let ran = project.test(&[]);
     assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
     for line in [
-        "a.toml:3: a case has no `confg`; there are name, target, config, document, warnings, problems",
+        "a.toml:3: unknown key `confg` in a case; use name, target, config, document, warnings, problems",
         "a.toml:1: a case needs a `config`",
-        "a.toml:5: a case needs a `name` that says what it shows",
-        "a.toml:6: `«no name»`: not a name for a secret",
+        "a.toml:5: a case needs a `name`",
+        "a.toml:6: `«no name»`: not a valid secret name",
         "a.toml:6: `«` without `»`",
-        "a.toml:6: a config has no such number",
-        "a.toml:7: `problems` has to be a list of texts",
-        "a.toml:9: `cases` is not known here",
+        "a.toml:6: this number cannot be used in a config",
+        "a.toml:7: `problems` must be a list of strings",
+        "a.toml:9: unknown key `cases`",
         "b.toml:1: ",
     ] {
         assert!(ran.err.contains(line), "{line}\n{}", ran.err);
@@ -243,7 +246,7 @@ fn a_project_that_is_not_ready_says_what_to_type() {
     assert!(ran.code == Some(1) && ran.err.contains("\n    guillemet plugin build\n"), "{ran:?}");
     project.write("pager.wasm", "");
     let ran = project.test(&[]);
-    assert!(ran.code == Some(1) && ran.err.contains("there is no case in "), "{ran:?}");
+    assert!(ran.code == Some(1) && ran.err.contains("there are no cases in "), "{ran:?}");
     project.write("cases/a.toml", "[[case]]\nname = \"a\"\nconfig = {}\n");
     let ran = project.test(&[]);
     assert!(ran.code == Some(1) && ran.err.contains("it is not a WebAssembly component"), "{ran:?}");
@@ -255,7 +258,7 @@ fn a_project_that_is_not_ready_says_what_to_type() {
     fs::File::options().write(true).open(project.0.path().join("lib.rs")).unwrap().set_modified(future).unwrap();
     let ran = project.test(&[]);
     assert_eq!(ran.code, Some(0));
-    assert!(ran.err.contains("note: pager.wasm is older than lib.rs; build it anew with:\n\n    guillemet"), "{ran:?}");
+    assert!(ran.err.contains("note: pager.wasm is older than lib.rs; rebuild it with:\n\n    guillemet"), "{ran:?}");
     let ran = project.test(&["--bless"]);
     assert!(ran.code == Some(1) && ran.err.contains("error: pager.wasm is older than lib.rs"), "{ran:?}");
 }
@@ -266,8 +269,8 @@ fn targets_and_fields_without_a_case_are_told() {
     fs::remove_file(project.0.path().join("cases/env.toml")).unwrap();
     let ran = project.test(&[]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.out.contains("no case has a document for the target `env`; write one\n"), "{ran:?}");
-    assert!(ran.err.contains("error: the cases leave something out"), "{ran:?}");
+    assert!(ran.out.contains("no case has a document for the target `env`; add one\n"), "{ran:?}");
+    assert!(ran.err.contains("error: the cases are incomplete"), "{ran:?}");
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn one_of_a_later_minor_version_that_uses_nothing_new_works() {
 fn one_that_uses_what_is_new_is_told_what_it_needs() {
     let guillemet = Guillemet::start();
     let file = file(&guillemet, &componentize(&module("later-new")));
-    let words = "made for guillemet:feature@1.7.0 and uses `encode.quoted-printable`, which this Guillemet (1.0.0) does \
+    let words = "built for guillemet:feature@1.7.0 and uses `encode.quoted-printable`, which this Guillemet (1.0.0) does \
                  not have; update Guillemet";
     for arguments in [&["plugin", "add"][..], &["plugin", "check"]] {
         let output = guillemet.command(&[arguments, &[file.to_str().unwrap()]].concat());
@@ -67,7 +67,7 @@ fn one_of_another_major_version_is_refused_with_the_reason() {
     ] {
         let output = guillemet.command(&["plugin", "add", file(&guillemet, &component).to_str().unwrap()]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let words = format!("it was made for guillemet:feature@{version}, and this Guillemet keeps 1.x (1.0.0)");
+        let words = format!("it was built for guillemet:feature@{version}, but this Guillemet supports 1.x (1.0.0)");
         assert_eq!(output.status.code(), Some(1));
         assert!(text.matches(&words).count() == 1 && text.contains(what_to_do), "{text}");
     }

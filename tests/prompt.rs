@@ -50,7 +50,7 @@ fn values_and_configs_do_not_drive_the_terminal() {
     guillemet.add("a-key", &driving);
     guillemet.add("with-return", DRIVING);
     let (reveal, render) = (["secret", "reveal", "with-return"], ["render", "cal-com/desk", "--target", "dotenv"]);
-    let note = "control characters are shown as escapes such as `\\x1b`; pass --raw to print them as they are\n";
+    let note = "control characters are shown as escapes such as `\\x1b`; pass --raw to print them unchanged\n";
     for (command, raw, shown) in [
         (&reveal[..], format!("{DRIVING}\n"), format!("{SHOWN}\n{note}")),
         (
@@ -127,7 +127,7 @@ fn a_paste_of_several_lines_is_kept_whole() {
     terminal.expect("Value of a-key: ");
     // As from a file, one line break at the end is removed.
     terminal.types(marked(&format!("{KEY}\n")) + "\r");
-    terminal.expect("The same again: ");
+    terminal.expect("Repeat: ");
     terminal.types(marked(KEY) + "\r");
     terminal.expect("\u{1b}[?2004l");
     terminal.expect("created a-key");
@@ -139,7 +139,7 @@ fn a_paste_of_several_lines_is_kept_whole() {
     let long = "0123456\n".repeat((64 << 10) / 8 - 1) + "01234567";
     let mut terminal = adding(&guillemet, "long");
     terminal.types(marked(&long) + "\r");
-    terminal.expect("The same again: ");
+    terminal.expect("Repeat: ");
     terminal.types(marked(&long) + "\r");
     terminal.expect("created long");
     assert!(terminal.ends().success());
@@ -153,17 +153,17 @@ fn what_cannot_be_kept_is_refused_and_nothing_is_left_for_the_shell() {
     let too_long = "x".repeat(70_000);
     for (keys, refusal) in [
         // The whole key, and one that begins like an answer.
-        (format!("{KEY}\n").into_bytes(), "more than one line came at once; nothing was changed. Use --from-file FILE"),
+        (format!("{KEY}\n").into_bytes(), "more than one line was entered; nothing was changed. Use --from-file FILE"),
         (b"one\none".to_vec(), "more than one line"),
-        (b"left\x1b[Dright\r".to_vec(), "a control character came"),
+        (b"left\x1b[Dright\r".to_vec(), "the input contains a control character"),
         (b"\x1b[A".to_vec(), "Use --from-file FILE"),
-        (b"a\x00b\r".to_vec(), "a control character came"),
-        (marked("one\ntwo\u{3}three").into_bytes(), "a control character came"),
+        (b"a\x00b\r".to_vec(), "the input contains a control character"),
+        (marked("one\ntwo\u{3}three").into_bytes(), "the input contains a control character"),
         (b"a\xffb\r".to_vec(), "is not UTF-8; nothing was changed"),
         (b"\xff\xfe\r".to_vec(), "is not UTF-8; nothing was changed"),
         (format!("{too_long}\r").into_bytes(), "has more than 65536 bytes; nothing was changed"),
         (marked(&too_long).into_bytes(), "has more than 65536 bytes; nothing was changed"),
-        (b"\x04".to_vec(), "nothing was typed; nothing was changed"),
+        (b"\x04".to_vec(), "no input; nothing was changed"),
     ] {
         let shown = String::from_utf8_lossy(&keys[..keys.len().min(40)]).escape_debug().to_string();
         let mut terminal = adding(&guillemet, "refused");
@@ -181,7 +181,7 @@ fn what_is_typed_is_edited_and_hidden() {
     let guillemet = Guillemet::start();
     let mut terminal = adding(&guillemet, "typed");
     terminal.types("wrong\u{15}left\trixx\u{7f}\u{8}ght \"ü€\" \r");
-    terminal.expect("The same again: ");
+    terminal.expect("Repeat: ");
     terminal.types("left\tright \"ü€\" nonsense\u{17}\r");
     terminal.expect("created typed");
     assert!(terminal.ends().success());
@@ -189,9 +189,9 @@ fn what_is_typed_is_edited_and_hidden() {
 
     let mut terminal = adding(&guillemet, "hidden");
     terminal.types("not-to-be-seen\r");
-    assert_eq!(terminal.expect("The same again: "), "\r\n");
+    assert_eq!(terminal.expect("Repeat: "), "\r\n");
     terminal.types("something-else\r");
-    assert_eq!(terminal.expect("error: the two differ; nothing was changed"), "\r\n\u{1b}[?2004l");
+    assert_eq!(terminal.expect("error: the entries do not match; nothing was changed"), "\r\n\u{1b}[?2004l");
     assert_eq!(terminal.ends().code(), Some(1));
 }
 
@@ -209,7 +209,7 @@ fn a_signal_gives_the_terminal_back_and_takes_effect() {
         (None, Signal::QUIT),
     ] {
         // The signal comes at either typing, and in the middle of a paste.
-        for (typed, question) in [("abc", None), ("abc\r", Some("The same again: ")), ("\u{1b}[200~abc", None)] {
+        for (typed, question) in [("abc", None), ("abc\r", Some("Repeat: ")), ("\u{1b}[200~abc", None)] {
             if key.is_some() && typed.contains('\u{1b}') {
                 continue;
             }
@@ -247,7 +247,7 @@ fn a_stop_gives_the_terminal_back_and_a_continued_prompt_asks_again() {
     terminal.expect("[stopped: echo]");
     terminal.expect("Value of stopped: ");
     terminal.types("remembered\r");
-    terminal.expect("The same again: ");
+    terminal.expect("Repeat: ");
     terminal.types("remembered\r");
     terminal.expect("[done 0]");
     assert!(terminal.ends().success());
@@ -265,9 +265,9 @@ fn a_rotation_takes_the_value_before_it_asks_anything_that_is_shown() {
     terminal.expect("turned: ");
     assert!(!terminal.modes().local.contains(LocalModes::ECHO));
     terminal.types(marked("new-and-secret") + "\r");
-    terminal.expect("The same again: ");
+    terminal.expect("Repeat: ");
     terminal.types(marked("new-and-secret") + "\r");
-    terminal.expect("Give turned this new value? [y/N] ");
+    terminal.expect("Replace the value of turned? [y/N] ");
     terminal.types("yes\r");
     terminal.expect("yes\r\n");
     terminal.expect("rotated turned: version 2");
@@ -276,14 +276,14 @@ fn a_rotation_takes_the_value_before_it_asks_anything_that_is_shown() {
 
     // An answer has to be typed: a paste answers nothing, and is neither shown nor left for the shell.
     for (keys, printed) in [
-        ("y\nrm -r precious\n".to_owned(), "more than one line came at once; nothing was changed"),
+        ("y\nrm -r precious\n".to_owned(), "more than one line was entered; nothing was changed"),
         (marked("yes"), "nothing was changed"),
         ("n\r".to_owned(), "error: nothing was changed"),
         ("\r".to_owned(), "error: nothing was changed"),
-        ("\u{4}".to_owned(), "nothing was typed; nothing was changed"),
+        ("\u{4}".to_owned(), "no input; nothing was changed"),
     ] {
         let mut terminal = rotating();
-        for question in ["turned: ", "The same again: "] {
+        for question in ["turned: ", "Repeat: "] {
             terminal.expect(question);
             terminal.types("newer\r");
         }
@@ -301,14 +301,14 @@ fn an_edit_keeps_the_value_where_nothing_is_typed() {
     let guillemet = Guillemet::start();
     guillemet.add("kept", "old");
     let mut terminal = Terminal::run(guillemet.dir.path(), &["secret", "edit", "kept"]);
-    terminal.expect("New value of kept (blank keeps it): ");
+    terminal.expect("New value of kept (leave blank to keep it): ");
     terminal.types("\r");
     terminal.expect("nothing was changed");
     assert!(terminal.ends().success());
     assert_eq!(value(&guillemet, "kept").unwrap(), "old\n");
     // `-` is standard input, where a person types: hidden.
     let mut terminal = Terminal::run(guillemet.dir.path(), &["secret", "edit", "kept", "--from-file", "-"]);
-    for question in ["Value of kept: ", "The same again: "] {
+    for question in ["Value of kept: ", "Repeat: "] {
         terminal.expect(question);
         assert!(!terminal.modes().local.contains(LocalModes::ECHO));
         terminal.types("new\r");
@@ -328,12 +328,12 @@ fn a_passphrase_is_one_line() {
     };
     let mut terminal = init();
     terminal.types(marked("correct horse\nbattery staple nine") + "\r");
-    terminal.expect("more than one line came at once; nothing was changed. Pass it with --passphrase-fd N");
+    terminal.expect("more than one line was entered; nothing was changed. Pass it with --passphrase-fd N");
     assert_eq!(terminal.ends().code(), Some(1));
     assert!(!guillemet.path("vault.db").exists());
     let mut terminal = init();
     terminal.types(marked("correct horse battery staple nine\n") + "\r");
-    terminal.expect("The same again: ");
+    terminal.expect("Repeat: ");
     terminal.types("correct horse battery staple nine\r");
     assert!(terminal.ends().success());
     assert!(guillemet.path("vault.db").exists());

@@ -164,7 +164,7 @@ fn changes_what_opens_the_vault((from, to): (By, By)) {
     let rekeyed = rekey(&guillemet, &[], from, to);
     let told = said(&rekeyed);
     assert!(rekeyed.status.success(), "{from:?} to {to:?}: {told}");
-    assert!(told.contains("copies of vault.db made before still open with the old"), "{told}");
+    assert!(told.contains("earlier copies of vault.db still open with the old"), "{told}");
     assert_eq!(told.contains("keep a copy of"), to == By::KeyFile, "{told}");
     let new_key = new_key(&guillemet, &old_key).unwrap_or_default();
     assert!(!opens(&guillemet, from, &old_key) && opens(&guillemet, to, &new_key), "{from:?} to {to:?}");
@@ -243,8 +243,8 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     // While a daemon has the vault open.
     assert!(starts(&mut guillemet, By::Passphrase(OLD)));
     let told = run(&guillemet, &["--passphrase-fd", "3", "--new-passphrase-fd", "4"], b"");
-    assert!(told.contains(&format!("the daemon (pid {}) has this vault open", guillemet.pid())), "{told}");
-    assert!(told.contains("Stop it, run `guillemet --home"), "{told}");
+    assert!(told.contains(&format!("the daemon (pid {}) is using this vault", guillemet.pid())), "{told}");
+    assert!(told.contains("Stop the daemon, run `guillemet --home"), "{told}");
     // Rekeys that failed after the vault was opened are in the trail; those that could not open it cannot be.
     let told = guillemet.get("/v1/usage?class=change&limit=100").json();
     let rekeys: Vec<_> =
@@ -259,7 +259,7 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
 
     let by_key = home(By::KeyFile);
     let told = run(&by_key, &["--unlock", "passphrase", "--passphrase-fd", "4"], b"");
-    assert!(told.contains("pass the new one with --new-passphrase-fd"), "{told}");
+    assert!(told.contains("pass the new passphrase with --new-passphrase-fd"), "{told}");
     let nowhere = Guillemet::nowhere();
     assert!(run(&nowhere, &[], b"").contains("there is no vault in"));
 }
@@ -277,9 +277,9 @@ fn a_new_passphrase_is_typed_twice_behind_the_present_one() {
     terminal.types(format!("{OLD}\r"));
     terminal.expect("New passphrase: ");
     terminal.types(format!("{NEW}\r"));
-    terminal.expect("The same again: ");
+    terminal.expect("Repeat: ");
     terminal.types(format!("{NEW}\r"));
-    terminal.expect("copies of vault.db made before still open with the old passphrase");
+    terminal.expect("earlier copies of vault.db still open with the old passphrase");
     assert!(terminal.ends().success());
     check_opens(&guillemet, By::Passphrase(NEW));
     // A wrong passphrase is reported before a new one is asked for, and a weak one before anything is changed.
@@ -291,7 +291,7 @@ fn a_new_passphrase_is_typed_twice_behind_the_present_one() {
     assert_eq!(terminal.ends().code(), Some(1));
     let init = Guillemet::nowhere();
     let mut terminal = Terminal::run(init.dir.path(), &["init", "--unlock", "passphrase"]);
-    for question in ["Passphrase: ", "The same again: "] {
+    for question in ["Passphrase: ", "Repeat: "] {
         terminal.expect(question);
         terminal.types("x\r");
     }

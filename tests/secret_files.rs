@@ -165,7 +165,7 @@ fn a_value_that_is_too_long_is_refused_and_never_cut() {
 fn exact_bytes_do_not_come_from_a_prompt() {
     let guillemet = Guillemet::start();
     let mut terminal = Terminal::run(guillemet.dir.path(), &["secret", "add", "typed", "--exact"]);
-    terminal.expect("--exact is for a value from a file or a pipe");
+    terminal.expect("--exact needs a value from a file or a pipe");
     assert_eq!(terminal.ends().code(), Some(1));
 }
 
@@ -256,6 +256,6 @@ fn a_vault_that_took_a_carriage_return_for_its_passphrase_opens_with_a_warning()
 fn a_terminal_is_no_descriptor_for_a_passphrase() {
     let home = tempfile::tempdir().unwrap();
     let mut terminal = Terminal::run(home.path(), &["init", "--unlock", "passphrase", "--passphrase-fd", "0"]);
-    terminal.expect("descriptor 0 is a terminal; leave --passphrase-fd out");
+    terminal.expect("descriptor 0 is a terminal; remove --passphrase-fd");
     assert_eq!(terminal.ends().code(), Some(1));
 }

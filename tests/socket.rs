@@ -159,7 +159,7 @@ impl Kept {
         loop {
             let mut piece = [0; 4096];
             let len = self.0.read(&mut piece).unwrap();
-            assert!(len > 0, "the daemon ended the connection");
+            assert!(len > 0, "the daemon closed the connection");
             bytes.extend_from_slice(&piece[..len]);
             if let Ok(answer) = receive(bytes.as_slice()) {
                 return answer.text();
@@ -245,7 +245,7 @@ fn a_chosen_socket_is_asked_whatever_home_it_serves() {
     assert_eq!(home("ben", Some(&machine.socket())), machine.data("ann"));
     // A flag overrides the variable.
     let flag = machine.run("ann", Some(&own), &["--home", text(&machine.data("ann")), "status"], "");
-    assert!(flag.err.contains("runs, but does not listen at"), "{flag:?}");
+    assert!(flag.err.contains("is running, but not listening at"), "{flag:?}");
 
     // Lines of templates are not read from another home, and no template is written into one.
     let write = |user: &str, name: &str, text: &str| {
@@ -273,7 +273,7 @@ fn a_chosen_socket_is_asked_whatever_home_it_serves() {
     of_ben.stop();
     assert!(!own.exists() && machine.socket().exists());
     let absent = machine.run("ann", Some(&own), &["status"], "");
-    assert!(absent.err.contains(text(&own)) && absent.err.contains("which GUILLEMET_SOCKET names"), "{absent:?}");
+    assert!(absent.err.contains(text(&own)) && absent.err.contains("(from GUILLEMET_SOCKET)"), "{absent:?}");
     of_ann.stop();
 
     for (socket, code) in [("", 0), ("own/of-ben.sock", 1)] {
@@ -340,13 +340,13 @@ fn a_socket_that_cannot_be_bound_again_is_told_once_and_tried_again() {
     assert!(warning.contains("chmod 700") && warning.contains(text(&run)), "{warning}");
     let status = guillemet.command(&["status"]);
     let said = String::from_utf8_lossy(&status.stderr).into_owned();
-    let expected = format!("(pid {}) runs, but does not listen at", guillemet.pid());
+    let expected = format!("(pid {}) is running, but not listening at", guillemet.pid());
     assert!(!status.status.success() && said.contains(&expected), "{said}");
 
     fs::set_permissions(&run, Permissions::from_mode(0o700)).unwrap();
     wait_until("the socket is bound again", || guillemet.get_if_alive("/healthz").is_some());
     wait_until("the warning is gone", || kept.warnings().is_empty());
-    assert_eq!(guillemet.log().matches("nobody can connect").count(), 1, "{}", guillemet.log());
+    assert_eq!(guillemet.log().matches("clients cannot connect").count(), 1, "{}", guillemet.log());
 }
 
 #[test]
@@ -436,7 +436,7 @@ fn a_command_without_a_daemon_says_what_is_true_for_this_home() {
     let machine = Machine::new(&["ann"]);
     let data = machine.data("ann");
     let status = machine.run("ann", None, &["status"], "");
-    let expected = format!("error: no daemon runs for {}; start it with `guillemet daemon`\n", text(&data));
+    let expected = format!("error: no daemon is running for {}; start it with `guillemet daemon`\n", text(&data));
     assert_eq!((status.code, status.err), (Some(1), expected));
 
     // The files of a killed daemon do not count as a daemon.
@@ -445,12 +445,12 @@ fn a_command_without_a_daemon_says_what_is_true_for_this_home() {
     daemon.child.wait().unwrap();
     assert!(machine.socket().exists());
     let status = machine.run("ann", None, &["status"], "");
-    assert!(status.err.contains("no daemon runs for") && status.err.contains("`guillemet daemon`"), "{status:?}");
+    assert!(status.err.contains("no daemon is running for") && status.err.contains("`guillemet daemon`"), "{status:?}");
 
     // The daemon runs, but listens where this command does not look.
     let elsewhere = machine.daemon("ann", Some(&machine.path("run/other.sock")));
     let status = machine.run("ann", None, &["status"], "");
-    let expected = format!("(pid {}) runs, but does not listen at", elsewhere.child.id());
+    let expected = format!("(pid {}) is running, but not listening at", elsewhere.child.id());
     assert!(status.err.contains(&expected), "{status:?}");
     elsewhere.stop();
 
@@ -463,7 +463,7 @@ fn a_command_without_a_daemon_says_what_is_true_for_this_home() {
     let long = machine.path(&"long".repeat(30));
     for (arguments, socket, word) in [
         (&["--home", text(&long), "status"][..], None, "choose a shorter --home"),
-        (&["status"], Some(long.as_path()), "set GUILLEMET_SOCKET to a shorter one"),
+        (&["status"], Some(long.as_path()), "set GUILLEMET_SOCKET to a shorter path"),
     ] {
         let refused = machine.run("ann", socket, arguments, "");
         assert!(refused.err.contains("107") && refused.err.contains(word), "{refused:?}");

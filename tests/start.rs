@@ -51,7 +51,7 @@ fn memory_that_cannot_be_written_and_then_run_is_named() {
     }
     let mut guillemet = Guillemet::init();
     guillemet.write("mcp-server/a.toml", TEMPLATE);
-    let said = ["the daemon cannot work here: the system forbids memory", "set MemoryDenyWriteExecute=no"];
+    let said = ["the daemon cannot run here: the system forbids memory", "set MemoryDenyWriteExecute=no"];
     refuses(&mut guillemet, &deny, &said);
     // Commands that run a planner themselves do not blame the plugin either.
     let checked = guillemet.command_by(&deny, &["template", "check"], b"");
@@ -109,7 +109,7 @@ fn what_a_service_manager_hands_over_has_to_be_a_socket_that_listens() {
     }
     let mut guillemet = Guillemet::init();
     for (kind, what) in [
-        ("file", "descriptor 3 is a file, and a Unix stream socket that listens is needed"),
+        ("file", "descriptor 3 is a file, but must be a listening Unix stream socket"),
         ("folder", "descriptor 3 is a folder"),
         ("pipe", "descriptor 3 is a pipe"),
         ("tcp", "descriptor 3 is a TCP socket"),
@@ -117,7 +117,7 @@ fn what_a_service_manager_hands_over_has_to_be_a_socket_that_listens() {
         ("datagram", "descriptor 3 is a Unix datagram socket"),
         ("silent", "descriptor 3 is a Unix stream socket that does not listen"),
         ("connection", "descriptor 3 is a Unix stream socket that does not listen"),
-        ("two", "it handed over more than one (descriptors 3, 4)"),
+        ("two", "it passed more than one (descriptors 3, 4)"),
         ("none", "LISTEN_FDS and LISTEN_PID: Bad file descriptor"),
     ] {
         refuses(&mut guillemet, &words(["python3", "-c", HAND_OVER, kind]), &[what]);
@@ -134,11 +134,11 @@ fn a_daemon_that_nobody_can_connect_to_is_not_ready() {
     refuses(
         &mut guillemet,
         &fault.before(),
-        &["nobody can connect to the socket", "run/guillemet.sock: Connection refused"],
+        &["cannot connect to the socket", "run/guillemet.sock: Connection refused"],
     );
     // A planner needs three pipes, and the checks before it need fewer.
     let fault = Fault { call: "pipe2", what: "error=EMFILE", at: 3, lasting: true };
-    refuses(&mut guillemet, &fault.before(), &["no template can be planned: ", "Too many open files"]);
+    refuses(&mut guillemet, &fault.before(), &["templates cannot be compiled: ", "Too many open files"]);
     guillemet.run();
     assert_eq!(guillemet.planners(), Vec::<u32>::new(), "the planner of the check is gone");
 }
@@ -176,7 +176,7 @@ fn user_65534_is_refused_where_it_stands_for_everybody_without_a_name() {
         return;
     }
     let mut guillemet = Guillemet::init();
-    let said = ["it runs as user 65534", "for everybody it cannot name", "run it as another user"];
+    let said = ["it runs as user 65534", "for every user without a mapping", "run it as another user"];
     refuses(&mut guillemet, &unshared, &said);
     // As another user, the daemon works in such a namespace, where it sees itself as that user.
     let root = words(["unshare", "--user", "--map-root-user"]);

@@ -164,7 +164,7 @@ fn is_gone(pid: u32) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
     const LATE: &str = "took longer than 5 s and was stopped";
-    const UNFIT: &str = "gave an answer that does not fit the request";
+    const UNFIT: &str = "sent an invalid response";
     let lying = |length: u32| [loaded(), length.to_le_bytes().to_vec(), b"{}".to_vec()].concat();
     let then = |answer: &[u8]| [loaded(), answer.to_vec()].concat();
     let hold = "exec sleep 60";
@@ -178,9 +178,9 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
         // It answers when nobody waits any more.
         ("load; cat \"$dir/bytes\"; sleep 8; cat \"$dir/bytes\" \"$dir/bytes\"".into(), loaded(), LATE),
         // It ends, or seems to.
-        ("load; cat \"$dir/bytes\"; exit 3".into(), loaded(), "ended before it answered (exit status: 3)"),
-        ("load; cat \"$dir/bytes\"; kill -SEGV $$".into(), loaded(), "ended before it answered (signal: 11"),
-        (format!("load; cat \"$dir/bytes\"; exec >&-; {hold}"), loaded(), "closed its pipe before it answered"),
+        ("load; cat \"$dir/bytes\"; exit 3".into(), loaded(), "exited before it responded (exit status: 3)"),
+        ("load; cat \"$dir/bytes\"; kill -SEGV $$".into(), loaded(), "exited before it responded (signal: 11"),
+        (format!("load; cat \"$dir/bytes\"; exec >&-; {hold}"), loaded(), "closed its pipe before it responded"),
         // It leaves a process behind that holds the pipe open.
         ("load; cat \"$dir/bytes\"; plan; sleep 30 & exit 0".into(), loaded(), LATE),
         // It sends frames whose length is wrong.
@@ -188,7 +188,7 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
         (format!("load; cat \"$dir/bytes\"; {hold}"), lying((16 << 20) + 1), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), lying(1), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), lying(3), LATE),
-        ("load; cat \"$dir/bytes\"; exit 0".into(), lying(3), "ended before it answered (exit status: 0)"),
+        ("load; cat \"$dir/bytes\"; exit 0".into(), lying(3), "exited before it responded (exit status: 0)"),
         // It never stops writing.
         ("load; cat \"$dir/bytes\"; exec cat /dev/zero".into(), loaded(), UNFIT),
         ("load; cat \"$dir/bytes\"; exec yes".into(), loaded(), UNFIT),

@@ -66,7 +66,7 @@ fn a_delete_sees_what_was_written_before_it_was_asked_for() {
     }
 }
 
-/// A folder provided by a process that can be stopped, like a file server that does not answer.
+/// A folder provided by a process that can be stopped, like a file server that does not respond.
 struct Remote {
     process: Child,
     mounted: PathBuf,
@@ -150,7 +150,7 @@ fn a_file_system_that_hangs_holds_up_only_what_lies_on_it() {
     let refused = receive(delete).unwrap();
     assert_eq!((refused.status, refused.errors("reason")), (409, vec!["unknown".to_owned()]), "{}", refused.text());
     let status = guillemet.get("/v1/status").text();
-    assert!(status.contains("the file system does not answer"), "{status}");
+    assert!(status.contains("the file system does not respond"), "{status}");
 
     remote.signal(Signal::CONT);
     for stream in waiting {
@@ -158,7 +158,7 @@ fn a_file_system_that_hangs_holds_up_only_what_lies_on_it() {
         assert!(matches!(answer.status, 200 | 503), "{}", answer.text());
     }
     until("it is known again", || (guillemet.ask("DELETE", "/v1/secrets/other", &[], b"").status == 204).then_some(()));
-    assert!(!guillemet.get("/v1/status").text().contains("does not answer"));
+    assert!(!guillemet.get("/v1/status").text().contains("does not respond"));
     assert_eq!(guillemet.get("/v1/render/mcp-server/remote-0").status, 200);
     assert!(guillemet.stop());
 }
@@ -337,7 +337,7 @@ fn what_is_no_template_is_told_everywhere() {
     assert_eq!(strays, expected.iter().map(|(path, reason)| (path, reason)).collect::<Vec<_>>());
     let status = guillemet.get("/v1/status").json();
     assert_eq!(status["templates"], json!({"ok": 1, "broken": 0, "strays": 4}));
-    let warning = "2 files in the templates' folder are not templates: README.md, mcp-server/b.tml; `guillemet template list` shows why";
+    let warning = "2 files in the templates folder are not templates: README.md, mcp-server/b.tml; run `guillemet template list` to see why";
     assert_eq!(status["warnings"], json!([warning]));
 
     for command in ["list", "check"] {
@@ -354,7 +354,7 @@ fn what_is_no_template_is_told_everywhere() {
     let refused = guillemet.command(&["secret", "delete", "used", "--yes"]);
     let told = String::from_utf8(refused.stderr).unwrap();
     assert!(
-        told.contains("mcp-server/b.tml:4:19: the name stands in `mcp-server/b.tml`, which is not a template"),
+        told.contains("mcp-server/b.tml:4:19: the name appears in `mcp-server/b.tml`, which is not a template"),
         "{told}"
     );
     assert!(told.contains("4 | Key = \"<< secret 'used' >>\""), "{told}");

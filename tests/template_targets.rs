@@ -74,7 +74,7 @@ fn a_template_that_names_none_is_checked_for_the_default_alone() {
     assert!(!ok && said == "sip-trunk/carrier broken\n" && told.contains("LiveKit calls out"), "{told}");
     assert!(!told.contains("nothing can be rendered") && !told.contains("warning"), "{told}");
     let words = "can be rendered for pjsip, freeswitch, kamailio";
-    assert!(told.contains(words) && told.contains("name these in its field `targets`"), "{told}");
+    assert!(told.contains(words) && told.contains("list these in its field `targets`"), "{told}");
     assert_eq!(template(&guillemet)["targets"][0], "livekit");
     assert!(check(&guillemet, &["sip-trunk/carrier", "--target", "pjsip"]).0);
     guillemet.write("sip-trunk/carrier.toml", &format!("numbers = ['+493012345678']\n{TRUNK}"));
@@ -109,7 +109,7 @@ fn a_mistake_in_the_list_stops_every_render_with_its_line() {
         ("'pjsip'", "`targets` is not a list"),
         ("[]", "`targets` is an empty list"),
         ("['pjsip', 'asterisk']", "has no target \\\"asterisk\\\""),
-        ("['<< secret \"user\" >>']", "the secret \\\"user\\\" stands in `targets`"),
+        ("['<< secret \"user\" >>']", "the secret \\\"user\\\" is in `targets`"),
     ] {
         guillemet.write("sip-trunk/carrier.toml", &naming(targets));
         for query in ["", "?target=pjsip"] {

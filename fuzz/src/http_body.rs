@@ -128,7 +128,7 @@ fn body(bytes: &[u8]) {
         // The message contains two numbers and nothing of what was sent.
         Err(broken) => {
             let told = answer(&create.expect_err("it is not JSON"));
-            let place = format!("the body is not JSON: line {}, column {}", broken.line(), broken.column());
+            let place = format!("the body is not valid JSON: line {}, column {}", broken.line(), broken.column());
             assert_eq!(told["message"], place);
             assert!(told.get("errors").is_none());
         }

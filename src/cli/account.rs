@@ -17,27 +17,27 @@ use guillemet_base::time::{now, rfc3339};
 
 #[derive(Subcommand)]
 pub enum AccountCommand {
-    /// Make a new account of this vault, with the code of `account admin create-account`.
+    /// Create an account from this vault, with a code from `account admin create-account`.
     Create(Create),
-    /// Make an invitation, for one machine and ten minutes.
+    /// Create an invitation for one machine, valid for ten minutes.
     Invite(Invite),
-    /// Join the account of an invitation, or come back with a recovery code.
+    /// Join an account with an invitation, or rejoin with a recovery code.
     Join(Join),
-    /// The devices of the account.
+    /// List the devices in the account.
     Devices(Devices),
-    /// Put a device out, under new keys, and say which secrets it could read.
+    /// Revoke a device and re-key the account. Lists the secrets the device could read.
     Revoke(Revoke),
-    /// Print a recovery code: a device on paper.
+    /// Print a recovery code to keep on paper.
     Recovery(RecoveryCode),
-    /// The way out after the server was restored from a backup.
+    /// Repair the account after its server was restored from a backup.
     Repair(Repair),
-    /// How it stands: contact, the newest head, its age and words.
+    /// Show sync status: connection, and the newest head with its age and words.
     Status(Status),
-    /// Take this device out of the account; its secrets stay.
+    /// Remove this device from the account. Its secrets stay here.
     Leave(Leave),
-    /// Run the server between the machines of an account, in the foreground.
+    /// Run an account server in the foreground.
     Serve(account_server::Serve),
-    /// Look after the accounts of a server: where its database is.
+    /// Manage the accounts on a server. Run this where its database is.
     #[command(subcommand)]
     Admin(account_server::Admin),
 }
@@ -53,30 +53,30 @@ pub struct Create {
 
 #[derive(Args)]
 struct Device {
-    /// What this device is called in the account; else what the machine is called.
+    /// The name of this device in the account [default: the machine's name].
     #[arg(long)]
     name: Option<String>,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct Invite {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct Join {
-    /// The address of the server, if not the one in the code.
+    /// The address of the server, if it differs from the one in the code.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// What becomes of secrets that are in this vault and in the account; else it asks.
+    /// What to do with secrets that are in this vault and in the account. Without this, asks for each.
     #[arg(long, value_name = "WHICH")]
     same_names: Option<SameNames>,
-    /// Do not ask whether the words of a recovery code are right.
+    /// Do not ask to confirm the words of a recovery code.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -86,11 +86,11 @@ pub struct Join {
 /// What becomes of a secret that is on both sides.
 #[derive(Clone, Copy, ValueEnum)]
 enum SameNames {
-    /// Both stay; this vault's is called NAME-2.
+    /// Keep both; rename this vault's to NAME-2.
     Both,
-    /// The account's stays, this vault's goes.
+    /// Keep the account's, drop this vault's.
     Account,
-    /// This vault's value becomes the newest version of the account's.
+    /// Make this vault's value the newest version of the account's.
     Mine,
 }
 
@@ -106,50 +106,50 @@ impl SameNames {
 
 #[derive(Args)]
 pub struct Devices {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct Revoke {
-    /// Its id, or its name where no other has it.
+    /// The id of the device, or its name if that is unique.
     device: String,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct RecoveryCode {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct Repair {
-    /// Do not ask whether the words are right. To be used by whoever has compared them.
+    /// Do not ask to confirm the words. Pass this only after you compared them.
     #[arg(long)]
     yes: bool,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct Status {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct Leave {
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
@@ -189,7 +189,7 @@ fn joined(device: &Device, status: &Value) {
         return;
     }
     output::line(&format!(
-        "this vault is part of account {} as `{}`, with {} and {}",
+        "this vault is now in account {} as `{}`, with {} and {}",
         output::text(&status["account"]),
         output::text(&status["device_name"]),
         several(&status["secrets"], "secret"),
@@ -207,10 +207,10 @@ fn several(count: &Value, what: &str) -> String {
 
 impl Create {
     fn run(self, home: &Home) -> Done {
-        let text = prompt::code("The code of the new account")?;
+        let text = prompt::code("Account creation code")?;
         let found = AccountCode::parse(&text)?.kind();
         if found != CodeKind::Creation {
-            return Err(Failure::new(format!("this is {found}; `guillemet account join` takes it")));
+            return Err(Failure::new(format!("this is {found}; use it with `guillemet account join`")));
         }
         let name = self.device.name.clone().unwrap_or_else(host_name);
         let body = json!({"code": *text, "name": name, "server": self.url});
@@ -229,7 +229,8 @@ impl Invite {
         output::line(&output::text(&made["code"]));
         let minutes = made["expires_in"].as_u64().unwrap_or_default() / 60;
         output::note(&format!(
-            "good for one machine and {minutes} minutes, while this daemon runs: type it into `guillemet account join` there"
+            "valid for one machine and {minutes} minutes, while this daemon runs. On that machine, run `guillemet \
+             account join` and enter it"
         ));
         Ok(())
     }
@@ -237,11 +238,11 @@ impl Invite {
 
 impl Join {
     fn run(self, home: &Home) -> Done {
-        let text = prompt::code("The code")?;
+        let text = prompt::code("Code")?;
         match AccountCode::parse(&text)? {
             AccountCode::Creation(_) => {
                 return Err(Failure::new(format!(
-                    "this is {}; `guillemet account create URL` takes it",
+                    "this is {}; use it with `guillemet account create URL`",
                     CodeKind::Creation
                 )));
             }
@@ -267,13 +268,13 @@ impl Join {
     /// Asks a person whether a recovery code is for the right account, because the state it knows can be old.
     fn confirm(&self, code: &Recovery) -> Done {
         output::note(&format!(
-            "this code was printed at {}, at head {} of the account: {}",
+            "this code was created at {}, at head {} of the account: {}",
             rfc3339(code.made_at),
             code.head.seq,
             fingerprint_words(&code.head.hash)
         ));
-        output::note("a server could show it a state as old as that, and nothing older");
-        prompt::confirm("Are date and words those on your paper?", self.yes)
+        output::note("the server could show you a state as old as this, but not an older one");
+        prompt::confirm("Do the date and words match those on your paper?", self.yes)
     }
 }
 
@@ -290,8 +291,9 @@ fn ask_of_each(names: &[String]) -> Result<BTreeMap<String, &'static str>, Failu
     let mut decided = BTreeMap::new();
     for name in names {
         loop {
-            let question =
-                format!("  {name} [b]oth (this one as {name}-2), the [a]ccount's, or [m]ine as its newest value? ");
+            let question = format!(
+                "  {name} keep [b]oth (this one as {name}-2), the [a]ccount's, or [m]ine as its newest value? "
+            );
             let which = match prompt::answer(&question)?.trim() {
                 "b" | "both" => SameNames::Both,
                 "a" | "account" => SameNames::Account,
@@ -329,7 +331,7 @@ impl Devices {
             ]
         };
         let rows = devices["items"].as_array().into_iter().flatten().map(row).collect();
-        output::table(&["Name", "Id", "Joined", "References", "Usage told", ""], rows);
+        output::table(&["Name", "Id", "Joined", "References", "Usage reported", ""], rows);
         Ok(())
     }
 }
@@ -347,14 +349,14 @@ impl Revoke {
             [device] => *device,
             [] => {
                 return Err(Failure::new(format!(
-                    "there is no device `{}`; `guillemet account devices` shows which there are",
+                    "there is no device `{}`; run `guillemet account devices` to list them",
                     self.device
                 )));
             }
-            _ => return Err(Failure::new(format!("several devices are called `{}`; give the id of one", self.device))),
+            _ => return Err(Failure::new(format!("several devices are called `{}`; pass the id of one", self.device))),
         };
         let (id, name) = (output::text(&device["id"]), output::text(&device["name"]));
-        prompt::confirm(&format!("Put `{name}` ({id}) out of the account, under new keys?"), self.yes)?;
+        prompt::confirm(&format!("Revoke `{name}` ({id}) and re-key the account?"), self.yes)?;
         let revoked = client::json(home, Method::DELETE, &format!("/v1/account/devices/{}", part(&id)), None)?;
         if self.json {
             output::json(&revoked);
@@ -365,13 +367,14 @@ impl Revoke {
         if devices["items"].as_array().into_iter().flatten().any(|other| other["recovery"] == true && other["id"] != id)
         {
             output::note(
-                "recovery codes that were printed before work no longer than the server keeps the account's heads: print a new one with `guillemet account recovery`",
+                "print a new recovery code with `guillemet account recovery`: existing codes stop working when the \
+                 server discards the history they were printed at",
             );
         }
         if secrets.is_empty() {
             return Ok(());
         }
-        output::note("it could read these until now; rotate them at their providers:");
+        output::note("it could read these secrets until now; rotate them at their providers:");
         for secret in secrets {
             output::line(&format!("  {secret}"));
         }
@@ -388,13 +391,14 @@ impl RecoveryCode {
         }
         output::line(&output::text(&made["code"]));
         output::note(&format!(
-            "made at {}, head {}: {}",
+            "created at {}, head {}: {}",
             output::text(&made["made_at"]),
             output::text(&made["seq"]),
             output::text(&made["words"])
         ));
         output::note(
-            "keep it on paper, with date and words: whoever has it can read the whole account. `guillemet account join` takes it on an empty machine; `guillemet account revoke` ends it",
+            "keep it on paper, with the date and words: anyone who has it can read the whole account. To use it, run \
+             `guillemet account join` on a machine without secrets; to invalidate it, run `guillemet account revoke`",
         );
         Ok(())
     }
@@ -407,9 +411,9 @@ impl Repair {
         };
         let plan = ask(None)?;
         let what = match plan["action"].as_str() {
-            Some("publish") => "this device is further than the server: its state would be published again",
+            Some("publish") => "this device has a newer state than the server: it will publish its state again",
             Some("adopt") => {
-                "the server has another state: this device would go over to that, and keep what is only here"
+                "the server has a different state: this device will adopt it, and keep what exists only here"
             }
             _ => {
                 if self.json {
@@ -427,9 +431,9 @@ impl Repair {
             output::text(&plan["server_words"])
         ));
         output::note(&format!(
-            "{what}. Compare the words with `guillemet account status` on your other machines first"
+            "{what}. First compare the words with `guillemet account status` on your other machines"
         ));
-        prompt::confirm("Go on?", self.yes)?;
+        prompt::confirm("Continue?", self.yes)?;
         let done = ask(Some(&plan["server_words"]))?;
         if self.json {
             output::json(&done);
@@ -448,7 +452,7 @@ impl Status {
             return Ok(());
         }
         if status["joined"] != true {
-            output::line("this vault is in no account");
+            output::line("this vault is not in an account");
             return Ok(());
         }
         let now = now() / 1000;
@@ -457,7 +461,7 @@ impl Status {
             state.push_str(&format!(" ({code})"));
         }
         let head = match status["seq"].as_u64() {
-            Some(seq) => format!("{seq}, made {}", output::ago(status["head_made_at"].as_str(), now)),
+            Some(seq) => format!("{seq}, created {}", output::ago(status["head_made_at"].as_str(), now)),
             None => "none yet".into(),
         };
         for (name, value) in [
@@ -469,7 +473,7 @@ impl Status {
             ("Secrets", output::text(&status["secrets"])),
             ("Head", head),
             ("Words", output::text(&status["words"])),
-            ("Heard", output::ago(status["heard_at"].as_str(), now)),
+            ("Contact", output::ago(status["heard_at"].as_str(), now)),
             ("Pending", output::text(&status["pending"])),
         ] {
             output::line(&format!("{name:<8} {value}"));
@@ -486,14 +490,15 @@ impl Status {
 
 impl Leave {
     fn run(self, home: &Home) -> Done {
-        prompt::confirm("Take this device out of the account? Its secrets stay here as they are", self.yes)?;
+        prompt::confirm("Remove this device from the account? Its secrets stay here unchanged", self.yes)?;
         let left = client::json(home, Method::DELETE, "/v1/account", None)?;
         output::line("left the account; the secrets stay in this vault");
         if left["told"] != true {
-            output::note("the account could not be told: revoke this device from another one");
+            output::note("the account could not be notified: revoke this device on another device");
         } else {
             output::note(
-                "it knew the account's keys: `guillemet account revoke` of any device on another one makes new ones",
+                "this device knew the account's keys: to create new keys, revoke any device from another one with \
+                 `guillemet account revoke`",
             );
         }
         Ok(())

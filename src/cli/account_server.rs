@@ -36,14 +36,14 @@ const DESCRIPTORS: u64 = 64;
 
 #[derive(Args)]
 pub struct Place {
-    /// The folder of the server: its database, and the certificate it makes itself.
+    /// The server's folder, with its database and its self-signed certificate.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Keep accounts in PostgreSQL instead, for several servers on one database; else $GUILLEMET_DATABASE, where
-    /// a password is not seen by others.
+    /// Keep accounts in PostgreSQL instead; several servers can share one database. Use $GUILLEMET_DATABASE to
+    /// hide a password from other users.
     #[arg(long, value_name = "postgres://…")]
     database: Option<String>,
-    /// Allow groups to write the folder. Their members can change every account.
+    /// Allow groups write access to the folder. Their members can change every account.
     #[arg(long)]
     group_may_write: bool,
 }
@@ -52,16 +52,16 @@ pub struct Place {
 pub struct Serve {
     #[command(flatten)]
     place: Place,
-    /// The address to listen on; with port 0 the system chooses one.
+    /// The address to listen on. With port 0, the system chooses a port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7443")]
     listen: SocketAddr,
-    /// The certificate and those between it and its authority, in PEM; else the server makes one itself.
+    /// The certificate and its intermediate certificates, in PEM. Without this, the server makes its own.
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
-    /// The key of the certificate, in PEM. Both files are read again when they change.
+    /// The private key of the certificate, in PEM. Both files are reloaded when they change.
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// The address devices know the server by, for the certificate it makes itself.
+    /// The address devices use for the server, for its self-signed certificate.
     #[arg(long, value_name = "https://HOST[:PORT]")]
     url: Option<Uri>,
     #[command(flatten)]
@@ -71,22 +71,22 @@ pub struct Serve {
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitArguments {
-    /// Objects in one account.
+    /// Objects per account.
     #[arg(long, value_name = "N", default_value_t = ServerLimits::default().bounds.objects)]
     objects: u64,
-    /// Bytes of all boxes in one account, former ones too.
+    /// Bytes of all boxes per account, including former ones.
     #[arg(long, value_name = "N", default_value_t = ServerLimits::default().bounds.bytes)]
     bytes: u64,
-    /// Requests of one API key a second; of one account ten times as many.
+    /// Requests per second and API key; ten times as many per account.
     #[arg(long, value_name = "N", default_value_t = ServerLimits::default().requests, value_parser = clap::value_parser!(u32).range(1..))]
     requests: u32,
-    /// Connections at once.
+    /// Concurrent connections.
     #[arg(long, value_name = "N", default_value_t = ServerLimits::default().connections)]
     connections: usize,
-    /// How many days former heads and forms are kept.
+    /// Days to keep former heads and records.
     #[arg(long, value_name = "DAYS", default_value_t = 90)]
     retention: u64,
-    /// How many heads are kept, however old.
+    /// Heads to keep, regardless of age.
     #[arg(long, value_name = "N", default_value_t = ServerLimits::default().keep_heads)]
     keep_heads: u64,
 }
@@ -106,15 +106,15 @@ impl LimitArguments {
 
 #[derive(Subcommand)]
 pub enum Admin {
-    /// Make an account, and print the code that its first device is made with.
+    /// Create an account, and print the code for its first device.
     CreateAccount(CreateAccount),
-    /// The accounts, with their newest heads.
+    /// List the accounts with their newest heads.
     List(List),
-    /// Remove an account and everything in it.
+    /// Delete an account and everything in it.
     DeleteAccount(DeleteAccount),
-    /// Make a former head the newest again, with everything as it was then.
+    /// Restore the state of an account at a former head.
     RestoreHead(RestoreHead),
-    /// Copy every account from the folder into an empty PostgreSQL. The server has to be stopped.
+    /// Copy all accounts from the folder into an empty PostgreSQL database. Stop the server first.
     Copy(Copy),
 }
 
@@ -122,11 +122,11 @@ pub enum Admin {
 pub struct CreateAccount {
     #[command(flatten)]
     place: Place,
-    /// The address devices know the server by.
+    /// The address devices use for the server.
     #[arg(long, value_name = "https://HOST[:PORT]")]
     url: Uri,
-    /// The certificate devices trust, as `account serve` prints it; `none` for what a machine trusts anyway. Else that of
-    /// the certificate the server has made itself, if it has.
+    /// The certificate pin that devices check, as printed by `account serve`; `none` to use each machine's certificate
+    /// authorities [default: the pin of the server's self-signed certificate, if any].
     #[arg(long, value_name = "sha256:HASH")]
     pin: Option<String>,
     /// Print JSON.
@@ -145,24 +145,24 @@ pub struct List {
 
 #[derive(Args)]
 pub struct DeleteAccount {
-    /// Its id.
+    /// The id of the account.
     account: AccountId,
     #[command(flatten)]
     place: Place,
-    /// Go on without asking.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
 
 #[derive(Args)]
 pub struct RestoreHead {
-    /// The account's id.
+    /// The id of the account.
     account: AccountId,
     /// The number of the head.
     seq: u64,
     #[command(flatten)]
     place: Place,
-    /// Go on without asking.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
@@ -221,7 +221,7 @@ impl Serve {
         let (stop, stopped) = watch::channel(false);
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let listener = TcpListener::bind(self.listen).await.map_err(|error| {
-            Failure::new(format!("{} cannot be listened on: {error}; choose another with --listen", self.listen))
+            Failure::new(format!("cannot listen on {}: {error}; choose another address with --listen", self.listen))
         })?;
         let address = listener.local_addr()?;
         let app = Arc::new(ServerState::new(storage, self.limits.limits()));
@@ -232,7 +232,7 @@ impl Serve {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("stopping: requests under way are answered first");
+        tracing::info!("shutting down; requests in progress are finished first");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         stop.send_replace(true);
         serving.await??;
@@ -261,13 +261,13 @@ fn raise_descriptors(connections: u64) {
     if limit.current.is_some_and(|current| current < needed) {
         let most = limit.maximum.map_or(needed, |most| most.min(needed));
         if most < needed {
-            tracing::warn!(needed, most, "there are too few descriptors for --connections; raise LimitNOFILE");
+            tracing::warn!(needed, most, "too few file descriptors for --connections; raise LimitNOFILE");
         }
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit });
     }
 }
 
-/// Returns the names and addresses that the server's self-made certificate is valid for.
+/// Returns the names and addresses that the server's self-signed certificate is valid for.
 fn names(url: Option<&Uri>, listen: SocketAddr) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let host = url.and_then(Uri::host).map(|host| host.trim_matches(['[', ']']).to_owned());
@@ -299,12 +299,14 @@ impl Admin {
 impl CreateAccount {
     async fn run(self, home: &Home) -> Done {
         if self.url.scheme_str() != Some("https") || self.url.host().is_none() {
-            return Err(Failure::new("--url is the address of the server: https://HOST[:PORT]"));
+            return Err(Failure::new("--url must be the address of the server: https://HOST[:PORT]"));
         }
         let pin = match self.pin.as_deref() {
             Some("none") => None,
             Some(text) => {
-                let wrong = |_| Failure::new("--pin is what `account serve` prints: sha256: and 64 hexadecimal digits");
+                let wrong = |_| {
+                    Failure::new("--pin must be the pin that `account serve` prints: sha256: and 64 hexadecimal digits")
+                };
                 Some(text.strip_prefix("sha256:").unwrap_or(text).parse().map_err(wrong)?)
             }
             None => own_pin(&self.place.folder(home)?)?,
@@ -316,7 +318,7 @@ impl CreateAccount {
         self.place.open(home).await?.create_account(account).await?;
         let code = AccountCode::Creation(Creation { place, api_key }).text();
         output::note(&format!(
-            "made account {id}; its code is good for one `guillemet account create`, and is shown once"
+            "created account {id}; its code works for one `guillemet account create` and is shown only once"
         ));
         if self.json {
             output::json(&json!({"account": id, "code": *code}));
@@ -373,10 +375,10 @@ impl DeleteAccount {
         let storage = self.place.open(home).await?;
         let account = self.account;
         let row = storage.accounts().await?.into_iter().find(|row| row.id == account).ok_or(StorageError::NoAccount)?;
-        output::note(&format!("account {account} has {} objects of {} devices", row.objects, row.devices));
-        prompt::confirm("Remove it from this server? Its devices keep what they have.", self.yes)?;
+        output::note(&format!("account {account} has {} objects and {} devices", row.objects, row.devices));
+        prompt::confirm("Delete it from this server? Its devices keep their secrets.", self.yes)?;
         storage.delete_account(account).await?;
-        output::note(&format!("removed account {account}"));
+        output::note(&format!("deleted account {account}"));
         Ok(())
     }
 }
@@ -388,26 +390,26 @@ impl RestoreHead {
         let row = storage.accounts().await?.into_iter().find(|row| row.id == account).ok_or(StorageError::NoAccount)?;
         let newest = row.newest.map_or(0, |newest| newest.seq);
         output::note(&format!(
-            "heads {} to {newest} of account {account} go for good, with what they changed; devices that have been \
-             revoked since are devices again, and their API keys are good again",
+            "heads {} to {newest} of account {account} and their changes are deleted permanently; devices revoked \
+             since then and their API keys become valid again",
             seq.saturating_add(1)
         ));
-        prompt::confirm(&format!("Make head {seq} the newest?"), self.yes)?;
+        prompt::confirm(&format!("Restore head {seq}?"), self.yes)?;
         let newest = storage.restore_head(account, seq).await?;
-        output::note(&format!("head {} with hash {} is the newest", newest.seq, newest.hash));
+        output::note(&format!("head {} with hash {} is now the newest", newest.seq, newest.hash));
         Ok(())
     }
 }
 
 impl Copy {
     async fn run(self, home: &Home) -> Done {
-        let none = || Failure::new("--database (or $GUILLEMET_DATABASE) is where the accounts are copied to");
+        let none = || Failure::new("pass --database (or set $GUILLEMET_DATABASE) to say where to copy the accounts");
         let to = Postgres::open(&self.place.database().ok_or_else(none)?).await?;
         let folder = self.place.folder(home)?;
         // The lock keeps a server from changing the accounts during the copy.
         let _lock = lock(&folder)?;
         let accounts = transfer::copy(&folder, &to).await?;
-        output::note(&format!("copied {accounts} accounts; run the server with --database from now on"));
+        output::note(&format!("copied {accounts} accounts; from now on, run the server with --database"));
         Ok(())
     }
 }

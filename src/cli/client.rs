@@ -38,7 +38,7 @@ pub fn template_path(id: &str) -> Result<String, Failure> {
             Ok(format!("{}/{}", part(feature), part(name)))
         }
         _ => Err(Failure::new(format!(
-            "`{id}` is no template: an id is FEATURE/NAME; `guillemet template list` shows them"
+            "`{id}` is not a template id: an id is FEATURE/NAME; run `guillemet template list` to see all"
         ))),
     }
 }
@@ -170,7 +170,8 @@ pub fn listing<T: DeserializeOwned + Send>(home: &Home, path: &str, query: &str)
     let pages = std::thread::scope(|scope| {
         let read = |offsets: &[usize]| offsets.iter().map(|offset| page(*offset)).collect::<Result<Vec<_>, _>>();
         let readers: Vec<_> = behind.chunks(share).map(|offsets| scope.spawn(move || read(offsets))).collect();
-        let pages = readers.into_iter().map(|reader| reader.join().map_err(|_| Failure::new("a page was not read"))?);
+        let pages =
+            readers.into_iter().map(|reader| reader.join().map_err(|_| Failure::new("a page could not be read"))?);
         pages.collect::<Result<Vec<_>, _>>()
     })?;
     all.items.extend(pages.into_iter().flatten().flat_map(|page| page.items));
@@ -255,7 +256,7 @@ fn on_connection(
             ended = connection => {
                 ended?;
                 // The answer may be complete even though the daemon closes the connection after it.
-                exchange.await.map_err(|_| Failure::new("the daemon ended the connection; look at its log"))
+                exchange.await.map_err(|_| Failure::new("the daemon closed the connection; see its log"))
             }
         }
     })
@@ -284,7 +285,7 @@ async fn ask(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<Answe
 /// Returns a failure with everything an error of the API says, and with the lines of the templates it is about.
 fn failure(home: &Home, error: &Value, status: u16) -> Failure {
     let Some(message) = error["message"].as_str() else {
-        return Failure::new(format!("the daemon answered {status} and nothing that can be read"));
+        return Failure::new(format!("the daemon sent an invalid response (status {status})"));
     };
     let mut text = message.to_owned();
     let entries = error["errors"].as_array().into_iter().flatten();

@@ -14,7 +14,7 @@ impl Console {
         let link = client::json(home, Method::POST, "/v1/console", None)?;
         output::line(&output::text(&link["url"]));
         output::note(&format!(
-            "Open it in a browser on this machine within {} s; it works once.",
+            "Open this link in a browser on this machine within {} s. It works once.",
             output::text(&link["expires_in"])
         ));
         Ok(())

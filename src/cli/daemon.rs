@@ -10,13 +10,13 @@ use guillemet_vault::store::Vault;
 
 #[derive(Args)]
 pub struct Init {
-    /// What opens the vault.
+    /// What unlocks the vault.
     #[arg(long, value_parser = unlock::methods(), default_value = Method::KeyFile.name())]
     unlock: Method,
-    /// Read the passphrase from this descriptor instead of asking.
+    /// Read the passphrase from this file descriptor instead of asking.
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<i32>,
-    /// Allow groups to write the folders that exist. Their members can read and change every secret.
+    /// Allow groups write access to existing folders. Their members can read and change every secret.
     #[arg(long)]
     group_may_write: bool,
 }
@@ -25,13 +25,13 @@ impl Init {
     pub fn run(self, home: &Home) -> Done {
         let home = &TrustedHome::check(home, self.group_may_write)?;
         guillemet_daemon::init(home, &unlock::first(home, self.unlock, self.passphrase_fd)?)?;
-        output::note(&format!("made {}", home.data().display()));
+        output::note(&format!("created {}", home.data().display()));
         if self.unlock.row().needs == Needs::KeyFile {
             output::note(&unlock::keep_a_copy(home));
         }
         output::note(&format!(
-            "\nNext:\n  {} &\n  {}   such as cal-com/frontdesk; it says which secrets to add\n\n\
-             A config that holds credentials already becomes a template with `{}`",
+            "\nNext:\n  {} &\n  {}   such as cal-com/frontdesk; lists the secrets to add\n\nTo turn a config with \
+             credentials into a template, run `{}`",
             home.command("daemon"),
             home.command("template new FEATURE/NAME"),
             home.command("adopt"),
@@ -42,10 +42,10 @@ impl Init {
 
 #[derive(Args)]
 pub struct Run {
-    /// Read the passphrase from this descriptor instead of asking.
+    /// Read the passphrase from this file descriptor instead of asking.
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<i32>,
-    /// Allow groups to write the home. Their members can read and change every secret.
+    /// Allow groups write access to the home. Their members can read and change every secret.
     #[arg(long)]
     group_may_write: bool,
 }

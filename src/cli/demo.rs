@@ -42,10 +42,10 @@ enum Read {
 
 #[derive(Args)]
 pub struct Demo {
-    /// Show the values too.
+    /// Show values unmasked.
     #[arg(long)]
     reveal: bool,
-    /// The program `examples/mcp`: a real MCP server and client.
+    /// The example program `mcp`, a real MCP server and client.
     #[arg(long, value_name = "PROGRAM")]
     mcp: Option<PathBuf>,
 }
@@ -67,7 +67,7 @@ impl Demo {
     pub fn run(self) -> Done {
         let temporary = TemporaryHome::new("demo")?;
         let home = Home::at(temporary.path());
-        step(1, "A home: vault, key, configuration; and four templates");
+        step(1, "Set up: vault, key, configuration and four templates");
         guillemet_daemon::init(
             &guillemet_base::permissions::TrustedHome::check(&home, false)?,
             &guillemet_vault::keys::UnlockWith::KeyFile(home.key_file()).for_new()?,
@@ -82,7 +82,7 @@ impl Demo {
             parts::set_mcp_url(&home, mcp.url())?;
         }
         let daemon = Daemon::start(&home)?;
-        output::line(&format!("   a daemon (pid {}) answers at {}", daemon.pid(), home.socket().display()));
+        output::line(&format!("   a daemon (pid {}) is running at {}", daemon.pid(), home.socket().display()));
 
         self.secrets(&home, &values)?;
         self.renders(&home, &values)?;
@@ -91,10 +91,10 @@ impl Demo {
             Some(mcp) => {
                 let config = render(&home, "mcp-server/calendar", "mcp-json")?;
                 let answer = mcp.call(&config)?;
-                must(answer.contains("check_availability"), "the MCP server did not take the credentials")?;
+                must(answer.contains("check_availability"), "the MCP server did not accept the credentials")?;
                 output::line(&format!("   the server answered: {answer}"));
             }
-            None => output::line("   skipped: pass --mcp PROGRAM (`cargo build --example mcp` makes it)"),
+            None => output::line("   skipped: pass --mcp PROGRAM (build it with `cargo build --example mcp`)"),
         }
         self.refusals(&home)?;
         step(7, "The inventory");
@@ -107,12 +107,14 @@ impl Demo {
         let rows: Vec<Vec<String>> = items(&inventory).iter().map(row).collect();
         output::table(&["Name", "Status", "Usage count", "Resolutions", "Last used"], rows);
         for secret in items(&inventory) {
-            must(secret["resolution_count"].as_u64() > Some(0), "a resolution was not counted")?;
+            must(secret["resolution_count"].as_u64() > Some(0), "a use was not counted")?;
         }
-        step(8, "An account: a server that knows nothing, a second machine, and a rotation that crosses");
+        step(8, "An account: a server that knows nothing, a second machine, and a rotation that syncs");
         account::show(&home)?;
         drop(daemon);
-        output::line("\nAll went as it should. The home of this demo is gone; `guillemet init` makes yours.");
+        output::line(
+            "\nEvery step succeeded. The home of this demo was deleted; run `guillemet init` to set up yours.",
+        );
         Ok(())
     }
 
@@ -121,11 +123,11 @@ impl Demo {
         step(
             2,
             &format!(
-                "{} secrets that the templates name, with values full of quotes, `;`, `$`, `&` and `<<`",
+                "{} secrets that the templates reference, with values full of quotes, `;`, `$`, `&` and `<<`",
                 missing.len()
             ),
         );
-        must(missing.len() == values.len(), "the templates name other secrets than the demo knows")?;
+        must(missing.len() == values.len(), "the templates reference other secrets than the demo expects")?;
         for (name, value) in values {
             client::json(home, Method::POST, "/v1/secrets", Some(&json!({"name": name, "value": value})))?;
             output::line(&format!("   {name}{}", if self.reveal { format!(" = {value}") } else { String::new() }));
@@ -138,7 +140,7 @@ impl Demo {
         for (template, target, read) in RENDERED {
             let config = render(home, template, target)?;
             let text = String::from_utf8_lossy(&config).into_owned();
-            must(!text.contains("<< secret"), "a placeholder was left")?;
+            must(!text.contains("<< secret"), "a placeholder was left unfilled")?;
             if read == Read::Json {
                 must(serde_json::from_slice::<Value>(&config).is_ok(), "a config cannot be parsed")?;
             }
@@ -151,11 +153,11 @@ impl Demo {
             }
             for secret in explained["secrets"].as_array().into_iter().flatten() {
                 let known = values.iter().any(|(name, _)| secret["name"] == *name);
-                must(known, "a template names a secret that the demo did not create")?;
+                must(known, "a template references a secret that the demo did not create")?;
             }
         }
         let config: Value = serde_json::from_slice(&render(home, "sip-trunk/carrier", "livekit")?)?;
-        must(config["trunk"]["auth_password"] == *value(values, PASSWORD), "a value did not arrive as it was")
+        must(config["trunk"]["auth_password"] == *value(values, PASSWORD), "a value was changed on the way")
     }
 
     fn refusals(&self, home: &Home) -> Done {
@@ -164,7 +166,7 @@ impl Demo {
         client::json(home, Method::PATCH, &format!("/v1/secrets/{name}"), Some(&json!({"enabled": false})))?;
         let path = "/v1/render/custom-action/crm-lookup";
         let refused = client::call(home, Method::GET, path, None)?;
-        must(refused.status == 409, "a disabled secret was resolved")?;
+        must(refused.status == 409, "a disabled secret was delivered")?;
         show_refusal(home, &refused.json());
         client::json(home, Method::PATCH, &format!("/v1/secrets/{name}"), Some(&json!({"enabled": true})))?;
 

@@ -40,16 +40,16 @@ use guillemet_plugin::offline::OfflineCompiler;
 
 const ENVIRONMENT: &str = "\
 Environment:
-  GUILLEMET_HOME    The folder of everything, where no --home is given
-  GUILLEMET_SOCKET  The absolute path of the daemon's socket, where no --home is given: commands ask the daemon there,
-                    whatever home it serves, and `guillemet daemon` listens there";
+  GUILLEMET_HOME    The folder for data and configuration if --home is not set
+  GUILLEMET_SOCKET  The absolute path of the daemon's socket if --home is not set. Commands connect there, whatever home
+                    the daemon uses, and `guillemet daemon` listens there";
 
-/// Secrets for agents: kept in an encrypted vault, filled into their configs through sandboxed plugins.
+/// Keeps secrets for agents in an encrypted vault and fills them into their configs.
 #[derive(Parser)]
 #[command(name = "guillemet", version, arg_required_else_help = true, disable_help_subcommand = true)]
 #[command(after_help = ENVIRONMENT)]
 struct Arguments {
-    /// The folder of everything; else $GUILLEMET_HOME, else the XDG folders.
+    /// Keep data and configuration in this folder [default: $GUILLEMET_HOME, or the XDG folders].
     #[arg(long, value_name = "DIR")]
     home: Option<PathBuf>,
     #[command(subcommand)]
@@ -58,42 +58,42 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Set up a home: vault, key, configuration.
+    /// Set up Guillemet: vault, key and configuration.
     Init(daemon::Init),
     /// Run the daemon in the foreground.
     Daemon(daemon::Run),
-    /// Change what opens the vault.
+    /// Change the key or passphrase of the vault.
     #[command(subcommand)]
     Vault(vault::Vault),
-    /// Show how the daemon is.
+    /// Show the daemon's status.
     Status(status::Status),
-    /// Read the configuration again now. The daemon also follows the file by itself.
+    /// Reload the configuration now. The daemon also reloads it when the file changes.
     Reload(reload::Reload),
-    /// Show where the home, its configuration, socket and templates are.
+    /// Show the paths of the home, configuration, socket and templates.
     Paths(paths::Paths),
     /// Create, list, show, rename, rotate, disable and delete secrets.
     #[command(subcommand)]
     Secret(secret::Secret),
-    /// Write a first template; list, check and explain templates.
+    /// Create, list, check and explain templates.
     #[command(subcommand)]
     Template(template::Template),
-    /// The audit trail: who used what, what was refused, and what was changed.
+    /// Show the audit trail: uses, refusals and changes.
     Usage(usage::Usage),
     /// Print a config with its secrets filled in.
     Render(render::Render),
-    /// Make a template and secrets out of a config with plain values. Shows them first.
+    /// Turn a config with credentials into a template and secrets. Shows them first.
     Adopt(adopt::Adopt),
     /// Write, check, list, show, add and remove plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
-    /// The account: what several machines share, and the server between them.
+    /// Share one vault between several devices, and run the account server.
     #[command(subcommand)]
     Account(account::AccountCommand),
-    /// Print a link to the console, the page in a browser.
+    /// Print a link that opens the console in a browser.
     Console(console::Console),
-    /// Show everything at once, in a throw-away home.
+    /// Show what Guillemet does, in a temporary home.
     Demo(demo::Demo),
-    /// Print completions for a shell.
+    /// Print shell completions.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,

@@ -23,20 +23,20 @@ pub fn why(home: &Home, error: &io::Error) -> Failure {
     let length = socket.as_os_str().as_bytes().len();
     if length > PATH_MAX {
         return Failure::new(format!(
-            "the socket's path {} has {length} bytes, and may have {PATH_MAX}; {}",
+            "the socket path {} has {length} bytes, but can have at most {PATH_MAX}; {}",
             socket.display(),
             if home.is_socket_chosen() {
-                "set GUILLEMET_SOCKET to a shorter one"
+                "set GUILLEMET_SOCKET to a shorter path"
             } else {
-                "choose a shorter --home, or set GUILLEMET_SOCKET, for the daemon too"
+                "choose a shorter --home, or set GUILLEMET_SOCKET, also for the daemon"
             }
         ));
     }
     match error.kind() {
         ErrorKind::PermissionDenied => denied(&socket),
         ErrorKind::NotFound | ErrorKind::ConnectionRefused if home.is_socket_chosen() => Failure::new(format!(
-            "no daemon listens at {}, which GUILLEMET_SOCKET names; start one there with `{}`, or unset \
-             GUILLEMET_SOCKET to ask the one of {}",
+            "no daemon is listening at {} (from GUILLEMET_SOCKET); start one there with `{}`, or unset \
+             GUILLEMET_SOCKET to use the daemon of {}",
             socket.display(),
             home.command("daemon"),
             home.data().display()
@@ -53,7 +53,7 @@ pub fn why(home: &Home, error: &io::Error) -> Failure {
 pub fn no_home(home: &Home) -> Option<Failure> {
     match home.vault_file().symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => Some(Failure::new(format!(
-            "there is no vault in {}; make one with `{}`",
+            "there is no vault in {}; create one with `{}`",
             home.data().display(),
             home.command("init")
         ))),
@@ -66,20 +66,20 @@ fn not_listening(home: &Home, socket: &Path) -> Failure {
     let data = home.data().display();
     match LockFile::holder(&home.lock_file()) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Failure::new(format!(
-            "no daemon listens at {}; the user whom {data} belongs to starts one with `{}`",
+            "no daemon is listening at {}; the owner of {data} can start one with `{}`",
             socket.display(),
             home.command("daemon")
         )),
         Ok(Some(holder)) => {
             let pid = holder.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
             Failure::new(format!(
-                "the daemon of {data}{pid} runs, but does not listen at {}. If it is starting, or its socket was \
+                "the daemon of {data}{pid} is running, but not listening at {}. If it is starting, or its socket was \
                  removed, try again in a few seconds. If it was started with another XDG_RUNTIME_DIR or \
-                 GUILLEMET_SOCKET, set that here too; its log says where it listens",
+                 GUILLEMET_SOCKET, set that here too; its log shows where it listens",
                 socket.display()
             ))
         }
-        _ => Failure::new(format!("no daemon runs for {data}; start it with `{}`", home.command("daemon"))),
+        _ => Failure::new(format!("no daemon is running for {data}; start it with `{}`", home.command("daemon"))),
     }
 }
 
@@ -88,7 +88,7 @@ fn denied(socket: &Path) -> Failure {
     let folders: Vec<&Path> = socket.ancestors().skip(1).collect();
     let closed = folders.into_iter().rev().find(|folder| access(*folder, Access::EXEC_OK).is_err());
     let place = closed.unwrap_or(socket);
-    let mut text = format!("you may not connect to {}: {} is not open to you", socket.display(), place.display());
+    let mut text = format!("you cannot connect to {}: you have no access to {}", socket.display(), place.display());
     if let Ok(metadata) = place.metadata() {
         let user = uzers::get_user_by_uid(metadata.uid())
             .map_or_else(|| metadata.uid().to_string(), |user| user.name().to_string_lossy().into_owned());
@@ -97,8 +97,8 @@ fn denied(socket: &Path) -> Failure {
         let _ = write!(text, " (owner {user}, group {group}, mode {:04o})", metadata.mode() & 0o7777);
     }
     text.push_str(
-        ". The daemon's user may connect, and members of `[api] group` in guillemet.toml; whoever became one has to log \
-         in again",
+        ". Only the daemon's user and members of `[api] group` in guillemet.toml can connect; new members of the group \
+         must log in again",
     );
     Failure::new(text)
 }
@@ -112,15 +112,15 @@ pub fn of_another_home(home: &Home, status: &Value) -> Failure {
     let other = status["home"].as_str();
     if other == Some(&data.to_string_lossy()) {
         return Failure::new(format!(
-            "{head} serves {}, but not the folder that lies there now, or it is of an older version. Nothing was sent \
-             to it; start it again",
+            "{head} serves {}, but the folder was replaced since it started, or it is an older version. Nothing was \
+             sent to it; restart it",
             data.display()
         ));
     }
     let other = other.map_or_else(String::new, |other| format!(", {other}"));
     Failure::new(format!(
-        "{head} serves another home{other}. Nothing was sent to it. To ask that one, set GUILLEMET_SOCKET={}. {} needs \
-         a socket of its own: pass --home, or set XDG_RUNTIME_DIR or GUILLEMET_SOCKET, for its daemon and for its \
+        "{head} serves another home{other}. Nothing was sent to it. To use that daemon, set GUILLEMET_SOCKET={}. {} \
+         needs its own socket: pass --home, or set XDG_RUNTIME_DIR or GUILLEMET_SOCKET, for its daemon and its \
          commands",
         socket.display(),
         data.display()

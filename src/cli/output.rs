@@ -77,7 +77,8 @@ pub fn document(bytes: &[u8], raw: bool) {
             wrote(io::stdout().flush());
             let line_break = if bytes.ends_with(b"\n") { "" } else { "\n" };
             note(&format!(
-                "{line_break}control characters are shown as escapes such as `\\x1b`; pass --raw to print them as they are"
+                "{line_break}control characters are shown as escapes such as `\\x1b`; pass --raw to print them \
+                 unchanged"
             ));
         }
         Ok(false) => {}

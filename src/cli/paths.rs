@@ -19,7 +19,7 @@ enum Name {
 
 #[derive(Args)]
 pub struct Paths {
-    /// Print this path alone.
+    /// Print only this path.
     #[arg(value_enum)]
     name: Option<Name>,
     /// Print JSON.

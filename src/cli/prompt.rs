@@ -22,7 +22,7 @@ pub struct ValueFrom {
     /// Read the value from this file, or from standard input with `-`.
     #[arg(long, value_name = "FILE")]
     pub from_file: Option<PathBuf>,
-    /// Keep every byte of the file or pipe: a byte order mark and the line break at the end too.
+    /// Keep every byte of the file or pipe, including a byte order mark and the final line break.
     #[arg(long)]
     pub exact: bool,
 }
@@ -36,8 +36,8 @@ impl ValueFrom {
 
 /// The help text that explains which bytes of a file are the value.
 pub const VALUES: &str = "\
-A file or pipe is the value as it is, up to 65,536 bytes. Only a UTF-8 byte order mark and one line break at its end (LF
-or CR LF) are dropped; --exact keeps them.";
+A file or pipe is used as the value, up to 65,536 bytes. Only a UTF-8 byte order mark and one final line break (LF or
+CR LF) are removed; --exact keeps them.";
 
 /// Asks the user to confirm with yes. With `yes` set, does not ask. Without a terminal, the answer is no.
 ///
@@ -49,7 +49,7 @@ pub fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     }
     if !terminal::is_there() {
         return Err(Failure::new(
-            "nobody is there to confirm this; nothing was changed. Pass --yes to go on without asking",
+            "this needs confirmation, but there is no terminal; nothing was changed. Pass --yes to skip the question",
         ));
     }
     match answer(&format!("{question} [y/N] "))?.trim() {
@@ -91,7 +91,7 @@ pub fn value(name: &str, from: &ValueFrom) -> Result<Zeroizing<String>, Failure>
 /// As [`value`].
 pub fn new_value(name: &str, from: &ValueFrom) -> Result<Option<Zeroizing<String>>, Failure> {
     let value = match from.from_file {
-        None if terminal::is_there() => value_typed(&format!("New value of {name} (blank keeps it): "), from)?,
+        None if terminal::is_there() => value_typed(&format!("New value of {name} (leave blank to keep it): "), from)?,
         _ => value(name, from)?,
     };
     Ok(Some(value).filter(|value| !value.is_empty()))
@@ -106,15 +106,13 @@ fn value_of(
     let value = secret_in(&file, reading).map_err(|error| unreadable(what, error))?;
     match std::str::from_utf8(value) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        Err(_) => Err(Failure::new("the value is not UTF-8; encode it first, with base64 for instance")),
+        Err(_) => Err(Failure::new("the value is not UTF-8; encode it first, for example with base64")),
     }
 }
 
 fn value_typed(question: &str, from: &ValueFrom) -> Result<Zeroizing<String>, Failure> {
     if from.exact {
-        return Err(Failure::new(
-            "--exact is for a value from a file or a pipe, and a prompt would ask for this one; pass --from-file FILE",
-        ));
+        return Err(Failure::new("--exact needs a value from a file or a pipe; pass --from-file FILE"));
     }
     typed(question, Answer::Lines, true, "Use --from-file FILE")
 }
@@ -131,7 +129,7 @@ pub fn code(what: &str) -> Result<Zeroizing<String>, Failure> {
     let code = secret_in(&file, SecretRule::Text).map_err(|error| unreadable(&"standard input", error))?;
     match std::str::from_utf8(code) {
         Ok(text) if !text.trim().is_empty() => Ok(Zeroizing::new(text.to_owned())),
-        _ => Err(Failure::new("no code came from standard input; type it at the prompt, or pipe it in")),
+        _ => Err(Failure::new("standard input contains no code; enter it at the prompt, or pipe it in")),
     }
 }
 
@@ -153,11 +151,13 @@ pub struct AskedPassphrase {
 pub fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<Passphrase, Failure> {
     let AskedPassphrase { question, flag, twice } = *asked;
     if let Some(fd) = fd {
-        let what = format!("the passphrase at descriptor {fd}");
+        let what = format!("the passphrase from descriptor {fd}");
         let of = |from: BorrowedFd<'_>| {
             // On a terminal the passphrase would be echoed as it is typed, and the read would wait for end-of-file.
             if rustix::termios::isatty(from) {
-                return Err(Failure::new(format!("descriptor {fd} is a terminal; leave {flag} out to be asked")));
+                return Err(Failure::new(format!(
+                    "descriptor {fd} is a terminal; remove {flag} to enter the passphrase at a prompt"
+                )));
             }
             read_file(from).map_err(|error| unreadable(&what, error))
         };
@@ -172,25 +172,25 @@ pub fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<Passphrase
         return Ok(text.to_owned().into());
     }
     if !terminal::is_there() {
-        return Err(Failure::new(format!("nobody is there to type the passphrase; pass it with {flag} N")));
+        return Err(Failure::new(format!("a passphrase is needed, but there is no terminal; pass it with {flag} N")));
     }
     let text = typed(question, Answer::Line, twice, &format!("Pass it with {flag} N"))?;
     Ok(text.as_str().to_owned().into())
 }
 
-/// Asks for a secret without echo. With `twice` set, asks for it again unless nothing was typed. `instead` names
+/// Asks for a secret without echo. With `twice` set, asks for it again unless no input. `instead` names
 /// another way to pass the secret, for messages.
 fn typed(question: &str, answer: Answer, twice: bool, instead: &str) -> Result<Zeroizing<String>, Failure> {
     let question = output::sanitize_multiline(question);
     let both = |session: &mut Session<'_>| -> Result<_, Stop> {
         let first = session.ask(&question, answer, SECRET_MAX)?;
-        if twice && !first.is_empty() && *first != *session.ask("The same again: ", answer, SECRET_MAX)? {
+        if twice && !first.is_empty() && *first != *session.ask("Repeat: ", answer, SECRET_MAX)? {
             return Ok(None);
         }
         Ok(Some(first))
     };
     let typed = terminal::talk(both).map_err(|refusal| refused(refusal, instead))?;
-    typed.ok_or_else(|| Failure::new("the two differ; nothing was changed"))
+    typed.ok_or_else(|| Failure::new("the entries do not match; nothing was changed"))
 }
 
 fn refused(refusal: Refusal, instead: &str) -> Failure {
@@ -199,7 +199,7 @@ fn refused(refusal: Refusal, instead: &str) -> Failure {
             Failure::new(format!("{refusal}; nothing was changed. {instead}"))
         }
         Refusal::NotUtf8 if !instead.is_empty() => {
-            Failure::new(format!("{refusal}; nothing was changed. Encode it, with base64 for instance. {instead}"))
+            Failure::new(format!("{refusal}; nothing was changed. Encode it, for example with base64. {instead}"))
         }
         refusal => Failure::new(format!("{refusal}; nothing was changed")),
     }

@@ -11,7 +11,7 @@ use guillemet_template::Problem;
 
 #[derive(Args)]
 pub struct Reload {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
@@ -29,7 +29,7 @@ impl Reload {
         }
         let restart = list(&reloaded["needs_restart"]);
         if !restart.is_empty() {
-            output::note(&format!("warning: the daemon reads {restart} when it starts; restart it"));
+            output::note(&format!("warning: {restart} only takes effect when you restart the daemon"));
         }
         let warnings: Vec<Problem> = serde_json::from_value(reloaded["warnings"].clone()).unwrap_or_default();
         for warning in warnings {

@@ -15,17 +15,17 @@ use guillemet_base::home::Home;
 pub struct Render {
     /// FEATURE/NAME.
     id: String,
-    /// The consumer's format. Default: the first the template names (`targets`), or its feature's default.
+    /// The consumer's format [default: the first of the template's `targets`, or the default of its feature].
     #[arg(long)]
     target: Option<String>,
-    /// Write to this file instead of to standard output: whole or not at all, and only when its bytes differ. Owner and
-    /// permissions of a file that exists stay.
+    /// Write to this file instead of standard output: completely or not at all, and only if its content changes. An
+    /// existing file keeps its owner and permissions.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The file's permissions; a new file gets 0600 without this. Needed for a file that everyone can read.
+    /// The file's permissions [default for a new file: 0600]. Required if everyone can read the file.
     #[arg(long, value_name = "OCTAL", value_parser = mode, requires = "out")]
     mode: Option<u32>,
-    /// Replace a file that does not come from this template and target.
+    /// Replace a file that was not written from this template and target.
     #[arg(long, requires = "out")]
     force: bool,
     /// Print control characters to a terminal as they are, not as escapes.
@@ -35,7 +35,7 @@ pub struct Render {
 
 fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
-    mode.ok_or_else(|| "octal permissions are needed, such as 0600".into())
+    mode.ok_or_else(|| "must be octal permissions, such as 0600".into())
 }
 
 impl Render {

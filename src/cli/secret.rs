@@ -35,25 +35,25 @@ const GENERIC: [&str; 14] = [
 
 #[derive(Subcommand)]
 pub enum Secret {
-    /// Create a secret. Its value is typed, or read from a file or standard input.
+    /// Create a secret. Prompts for the value, or reads it from a file or standard input.
     Add(Add),
-    /// The inventory: Name, Status, Usage count, Last used.
+    /// List secrets: Name, Status, Usage count, Last used.
     List(List),
-    /// Everything known about one.
+    /// Show one secret in detail.
     Show(Named),
-    /// Rename, or replace the value: it is asked for, and blank keeps the one there is.
+    /// Rename a secret, or replace its value. Prompts for the value; leave it blank to keep it.
     Edit(change::Edit),
-    /// Replace the value. Shows first who uses it.
+    /// Replace the value of a secret. Shows who uses it first.
     Rotate(change::Rotate),
-    /// Go back to the value of a former version. Shows first who uses it.
+    /// Restore the value of a former version. Shows who uses the secret first.
     Rollback(change::Rollback),
-    /// Print the value. It is recorded like every resolution.
+    /// Print the value of a secret. Recorded like every use.
     Reveal(change::Reveal),
-    /// Allow resolutions again.
+    /// Enable a disabled secret.
     Enable(Name),
-    /// Refuse every further resolution, at once.
+    /// Disable a secret. Takes effect immediately.
     Disable(Name),
-    /// Delete, unless a template references it.
+    /// Delete a secret, unless a template references it.
     Delete(Delete),
 }
 
@@ -62,22 +62,28 @@ pub enum Secret {
 pub struct Add {
     /// 1 to 128 letters, digits, `.`, `_`, `-`.
     name: String,
-    /// Keep it, and refuse every resolution until it is enabled.
+    /// Create the secret disabled; it cannot be used until you enable it.
     #[arg(long)]
     disabled: bool,
     #[command(flatten)]
     value: prompt::ValueFrom,
 }
 
+/// Explains two columns of the inventory.
+const COLUMNS: &str = "\
+Usage count is the number of references: places in templates that name the secret, on every device in the account. Last
+used is the last time any of them got its value. `guillemet secret show NAME` lists references and uses.";
+
 #[derive(Args)]
+#[command(after_help = COLUMNS)]
 pub struct List {
-    /// Only those with this status.
+    /// Show only secrets with this status.
     #[arg(long, value_parser = ["active", "disabled", "missing"])]
     status: Option<String>,
-    /// Only those whose name holds this.
+    /// Show only secrets whose name contains this text.
     #[arg(long)]
     query: Option<String>,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
@@ -86,7 +92,7 @@ pub struct List {
 pub struct Named {
     /// The secret.
     name: String,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
@@ -101,7 +107,7 @@ pub struct Name {
 pub struct Delete {
     /// The secret.
     name: String,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
@@ -139,7 +145,8 @@ fn place(reference: &Value) -> String {
 pub fn warn_of_generic_name(name: &str) {
     if GENERIC.contains(&name.to_lowercase().replace('_', "-").as_str()) {
         output::note(&format!(
-            "warning: `{name}` does not say whose it is; better: provider-purpose-environment, as in calcom-api-key-prod"
+            "warning: `{name}` does not say what it is for; a better name is provider-purpose-environment, such as \
+             calcom-api-key-prod"
         ));
     }
 }
@@ -216,7 +223,7 @@ impl Named {
             ("Status", "status"),
             ("Version", "version"),
             ("Usage count", "usage_count"),
-            ("Resolutions", "resolution_count"),
+            ("Uses", "resolution_count"),
             ("Last used", "last_used_at"),
             ("Created", "created_at"),
             ("Updated", "updated_at"),
@@ -244,17 +251,17 @@ impl Named {
         for (title, rows, fields) in [
             ("Versions", list(&secret["versions"]), &["version", "created_at", "current"][..]),
             (
-                "Resolutions by place",
+                "Uses by place",
                 list(&secret["usage"]["by_template"]),
                 &["count", "template", "field", "target", "last_used_at"],
             ),
-            ("Resolutions by caller", list(&secret["usage"]["by_caller"]), &["count", "uid", "exe", "last_used_at"]),
+            ("Uses by caller", list(&secret["usage"]["by_caller"]), &["count", "uid", "exe", "last_used_at"]),
             (
-                "Resolutions on other devices",
+                "Uses on other devices",
                 list(&secret["usage"]["by_device"]),
                 &["count", "device", "last_used_at", "told_at"],
             ),
-            ("Resolutions by day", list(&secret["usage"]["by_day"]), &["day", "count"]),
+            ("Uses by day", list(&secret["usage"]["by_day"]), &["day", "count"]),
             (
                 "Refusals",
                 list(&secret["usage"]["refusals"]),
@@ -293,7 +300,7 @@ impl Delete {
         let name = known.name();
         known.tell_last_use();
         let mut last_use = known.last_use();
-        prompt::confirm(&format!("Delete {name} and all of its versions?"), self.yes)?;
+        prompt::confirm(&format!("Delete {name} and all its versions?"), self.yes)?;
         // A use that happened while the question was open is reported and asked about, because the person who said yes
         // did not know of it.
         loop {
@@ -302,9 +309,9 @@ impl Delete {
                 break;
             }
             last_use = now.last_use();
-            output::note(&format!("{name} was used meanwhile"));
+            output::note(&format!("{name} was used in the meantime"));
             now.tell_last_use();
-            prompt::confirm(&format!("Delete {name} all the same?"), false)?;
+            prompt::confirm(&format!("Delete {name} anyway?"), false)?;
         }
         loop {
             let answer = client::call_if(home, Method::DELETE, &path(&name), known.etag(), None)?;

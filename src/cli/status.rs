@@ -9,7 +9,7 @@ use guillemet_base::home::Home;
 
 #[derive(Args)]
 pub struct Status {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
@@ -33,10 +33,10 @@ impl Status {
                             format!("loaded {}", output::text(&value["loaded_at"]))
                         }
                         "configuration" => format!(
-                            "has {} (see the warnings); the one loaded {} is in force",
+                            "has {} (see the warnings); the one loaded {} is in effect",
                             match value["problems"].as_array().map_or(0, Vec::len) {
                                 1 => "a mistake".to_owned(),
-                                number => format!("{number} mistakes"),
+                                number => format!("{number} errors"),
                             },
                             output::text(&value["loaded_at"])
                         ),

@@ -15,29 +15,28 @@ use guillemet_plugin::offline::{Checked, OfflineCompiler};
 
 #[derive(Subcommand)]
 pub enum Template {
-    /// The templates, with what is wrong with them, and the files that are not templates.
+    /// List templates with their problems, and files that are not templates.
     List(List),
-    /// Write a first template of a feature, with comments, to change as you need.
+    /// Create a template for a feature, with comments, as a starting point.
     New(new::New),
-    /// Check templates, all of them or some. Needs neither daemon nor vault.
+    /// Check templates. Needs no daemon or vault.
     Check(Check),
-    /// The document with «name» where a secret will stand, and its encodings.
+    /// Show the document with «name» in place of each secret, and how secrets are encoded.
     Explain(Explain),
 }
 
 #[derive(Args)]
 pub struct List {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub struct Check {
-    /// FEATURE/NAME; all of them where none is given.
+    /// FEATURE/NAME [default: all templates].
     ids: Vec<String>,
-    /// Check for this target alone. Without it, a template is checked for the targets it names (`targets`), or for its
-    /// feature's default.
+    /// Check only this target [default: the template's `targets`, or the default of its feature].
     #[arg(long, requires = "ids")]
     target: Option<String>,
     /// Print JSON.
@@ -49,10 +48,10 @@ pub struct Check {
 pub struct Explain {
     /// FEATURE/NAME.
     id: String,
-    /// The consumer's format. Default: the first the template names (`targets`), or its feature's default.
+    /// The consumer's format [default: the first of the template's `targets`, or the default of its feature].
     #[arg(long)]
     target: Option<String>,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
@@ -83,8 +82,8 @@ fn other_configuration(home: &Home) -> Option<String> {
     let problems = items(&in_force["problems"]);
     let why = problems.first().map_or_else(String::new, |problem| format!(": {}", output::text(&problem["message"])));
     Some(format!(
-        "warning: checked with {}, but the daemon has the configuration in force that it loaded at {}{why}. `{}` shows \
-         what is wrong",
+        "warning: checked with {}, but the daemon uses the configuration it loaded at {}{why}. Run `{}` to see what is \
+         wrong",
         home.config_file().display(),
         output::text(&in_force["loaded_at"]),
         home.command("reload")
@@ -151,8 +150,8 @@ impl Check {
     fn run(self, home: &Home) -> Done {
         let (config, _) = config::load(home).map_err(|error| {
             Failure::new(format!(
-                "{error}\nno template was checked. A daemon that runs goes on with the configuration it loaded before; \
-                 `{}` shows which",
+                "{error}\nno template was checked. A running daemon keeps using the configuration it loaded \
+                     before; run `{}` to see which",
                 home.command("status")
             ))
         })?;
@@ -181,7 +180,8 @@ impl Check {
                 let good: Vec<String> = items(&template["good_for"]).iter().map(output::text).collect();
                 if !good.is_empty() {
                     output::note(&format!(
-                        "  {} can be rendered for {}. If it is meant for no other target, name these in its field `targets`",
+                        "  {} can be rendered for {}. If it is not meant for other targets, list these in its field \
+                         `targets`",
                         output::text(&template["id"]),
                         good.join(", "),
                     ));
@@ -192,8 +192,8 @@ impl Check {
         let mut wrong = unreadable;
         match broken {
             0 => {}
-            1 => wrong.push("one template is broken".into()),
-            broken => wrong.push(format!("{broken} templates are broken")),
+            1 => wrong.push("1 template has errors".into()),
+            broken => wrong.push(format!("{broken} templates have errors")),
         }
         if wrong.is_empty() { Ok(()) } else { Err(Failure::new(wrong.join("\n"))) }
     }

@@ -49,19 +49,22 @@ pub enum Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// The input ended before anything was typed.
-    #[error("nothing was typed")]
+    #[error("no input")]
     Nothing,
     /// More lines than the answer accepts, or lines without the marks of a paste around them.
-    #[error("more than one line came at once")]
+    #[error("more than one line was entered")]
     Lines,
     /// A control character that is neither text nor a key the prompt handles.
-    #[error("a control character came, which a prompt cannot keep (Escape and the arrow keys send some)")]
+    #[error(
+        "the input contains a control character (from Escape or an arrow key, for example), which a prompt does not \
+         accept"
+    )]
     Control,
     /// Bytes that are not UTF-8.
-    #[error("what was typed or pasted is not UTF-8")]
+    #[error("the input is not UTF-8")]
     NotUtf8,
     /// More bytes than the limit it holds.
-    #[error("what was typed or pasted has more than {0} bytes")]
+    #[error("the input has more than {0} bytes")]
     TooLong(usize),
     /// The system reports an error on the terminal.
     #[error("the terminal cannot be used: {0}")]

@@ -15,7 +15,7 @@ const PASSPHRASE: AskedPassphrase = AskedPassphrase { question: "Passphrase: ", 
 /// Returns the parser of an argument that names a way to unlock a vault.
 pub fn methods() -> impl TypedValueParser<Value = Method> {
     let values = METHODS.iter().map(|row| PossibleValue::new(row.name).help(row.summary));
-    PossibleValuesParser::new(values).try_map(|name| Method::named(&name).ok_or("there is no such method"))
+    PossibleValuesParser::new(values).try_map(|name| Method::named(&name).ok_or("unknown method"))
 }
 
 /// Gets the key file or passphrase of an existing vault.
@@ -62,5 +62,5 @@ fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<UnlockWith, Fa
 
 /// Returns advice to keep a copy of a new key file.
 pub fn keep_a_copy(home: &Home) -> String {
-    format!("keep a copy of {} in a safe place: without it the vault cannot be opened", home.key_file().display())
+    format!("keep a copy of {} in a safe place: without it, the vault cannot be opened", home.key_file().display())
 }

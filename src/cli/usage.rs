@@ -10,23 +10,23 @@ use guillemet_base::home::Home;
 
 #[derive(Args)]
 pub struct Usage {
-    /// Only of this secret, whatever it was called then.
+    /// Show only this secret, including under its former names.
     #[arg(long, value_name = "NAME")]
     secret: Option<String>,
-    /// Only from this time on, such as 2026-01-31T09:30:00Z.
+    /// Show only events since this time, such as 2026-01-31T09:30:00Z.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only of this class: answer, refusal or change.
+    /// Show only this class: answer, refusal or change.
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
-    /// Only with this outcome: answered, revalidated, missing, disabled, unfit or forbidden; or a change such as
-    /// secret_deleted. docs/usage.md lists all.
+    /// Show only this outcome: answered, revalidated, missing, disabled, unfit or forbidden; or a change such as
+    /// secret_deleted. See docs/usage.md for the full list.
     #[arg(long, value_name = "OUTCOME")]
     outcome: Option<String>,
-    /// The newest so many.
+    /// Show the newest N events.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
     limit: u16,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
@@ -53,7 +53,7 @@ impl Usage {
         let count = events["count"].as_u64().unwrap_or(0);
         if count > items.len() as u64 {
             output::note(&format!(
-                "the newest {} of {count}; --limit, --since, --secret, --class and --outcome show others",
+                "showing the newest {} of {count}; use --limit, --since, --secret, --class and --outcome to see others",
                 items.len()
             ));
         }
@@ -95,6 +95,6 @@ fn details(event: &Value) -> String {
     details.extend(event["uses"].as_u64().filter(|uses| *uses > 1).map(|uses| format!("{uses} uses")));
     details.extend(text("route").map(str::to_owned));
     details.extend(text("session").map(|session| format!("console session {session}")));
-    details.extend(event["device"]["name"].as_str().map(|device| format!("by the device {device}")));
+    details.extend(event["device"]["name"].as_str().map(|device| format!("by device {device}")));
     if details.is_empty() { "-".into() } else { details.join(", ") }
 }

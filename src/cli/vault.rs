@@ -18,29 +18,29 @@ use guillemet_vault::store::VaultError;
 
 #[derive(Subcommand)]
 pub enum Vault {
-    /// Change the passphrase or the key file, and seal every secret again under a new key. Needs the daemon stopped.
+    /// Change the passphrase or key file, and re-encrypt every secret under a new key. Stop the daemon first.
     Rekey(Rekey),
 }
 
 const AFTER_REKEY: &str = "\
-Whatever interrupts it, exactly one of the old and the new key opens the vault afterwards; the next start of the daemon
-finishes the change or undoes it.
+If it is interrupted, either the old or the new key opens the vault, and the next start of the daemon completes or
+undoes the change.
 
-Copies of vault.db that were made before still open with the old key.";
+Earlier copies of vault.db still open with the old key.";
 
 #[derive(Args)]
 #[command(after_help = AFTER_REKEY)]
 pub struct Rekey {
-    /// What opens the vault from now on [default: as now, with a new key file or passphrase].
+    /// The new way to unlock the vault [default: the current way, with a new key file or passphrase].
     #[arg(long, value_parser = unlock::methods())]
     unlock: Option<Method>,
-    /// Read the present passphrase from this descriptor instead of asking.
+    /// Read the current passphrase from this file descriptor instead of asking.
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<i32>,
-    /// Read the new passphrase from this descriptor instead of asking.
+    /// Read the new passphrase from this file descriptor instead of asking.
     #[arg(long, value_name = "N")]
     new_passphrase_fd: Option<i32>,
-    /// Allow groups to write the home. Their members can read and change every secret.
+    /// Allow groups write access to the home. Their members can read and change every secret.
     #[arg(long)]
     group_may_write: bool,
 }
@@ -89,21 +89,22 @@ impl Rekey {
         let name = former.name();
         if self.passphrase_fd.is_some() && former.row().needs != Needs::Passphrase {
             return Err(Failure::new(format!(
-                "this vault is unlocked by {name} now, and --passphrase-fd is for its present passphrase; pass the new one \
-                 with --new-passphrase-fd"
+                "--passphrase-fd is for the current passphrase, but this vault is unlocked by a {name}; pass the new \
+                 passphrase with --new-passphrase-fd"
             )));
         }
         if self.new_passphrase_fd.is_some() && next.row().needs != Needs::Passphrase {
             let hint = format!("--unlock {}", Method::Passphrase.name());
             return Err(Failure::new(format!(
-                "--new-passphrase-fd is for a new passphrase, and this vault would stay unlocked by {name}; add {hint}, or \
-                 leave it out",
+                "--new-passphrase-fd is for a new passphrase, but this vault would stay unlocked by a {name}; add \
+                 {hint}, or remove it",
                 name = next.name()
             )));
         }
         match (self.passphrase_fd, self.new_passphrase_fd) {
             (Some(present), Some(new)) if present == new => Err(Failure::new(format!(
-                "both passphrases cannot come from descriptor {new}: each is read to its end; pass another one"
+                "both passphrases cannot come from descriptor {new}, because it is read to its end; pass another \
+                 descriptor"
             ))),
             _ => Ok(()),
         }
@@ -125,7 +126,8 @@ fn in_use(home: &Home, error: VaultError) -> Failure {
     let VaultError::Locked(pid) = error else { return error.into() };
     let pid = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
     Failure::new(format!(
-        "the daemon{pid} has this vault open; nothing was changed. Stop it, run `{}` again, and start it again",
+        "the daemon{pid} is using this vault; nothing was changed. Stop the daemon, run `{}` again, then start the \
+         daemon",
         home.command("vault rekey")
     ))
 }
@@ -133,8 +135,8 @@ fn in_use(home: &Home, error: VaultError) -> Failure {
 fn unwritten(error: VaultError) -> Failure {
     match error {
         VaultError::Database(_) => Failure::new(format!(
-            "{error}. The next start opens the vault with the former key or passphrase; only if that is refused, the disk \
-             has kept the change all the same, and the new one opens it"
+            "{error}. At the next start, use the previous key or passphrase; if it is refused, the change did reach \
+             the disk: use the new one"
         )),
         error => error.into(),
     }
@@ -147,16 +149,19 @@ fn tell(home: &Home, former: Method, next: Method) {
     };
     match next.row().needs {
         Needs::KeyFile => {
-            output::note(&format!("{} holds the new key of this vault", home.key_file().display()));
+            output::note(&format!("{} contains the new key of this vault", home.key_file().display()));
             output::note(&unlock::keep_a_copy(home));
         }
-        Needs::Passphrase => output::note("the new passphrase opens this vault from now on"),
+        Needs::Passphrase => output::note("from now on, the new passphrase opens this vault"),
     }
     if former != next && former.row().needs == Needs::KeyFile {
         let key_file = home.key_file();
-        output::note(&format!("{} no longer opens this vault; delete it once no copy needs it", key_file.display()));
+        output::note(&format!(
+            "{} no longer opens this vault; delete it once no copy of the vault needs it",
+            key_file.display()
+        ));
     }
     output::note(&format!(
-        "copies of vault.db made before still open with the old {old}: delete them, and make new ones"
+        "earlier copies of vault.db still open with the old {old}: delete them, and make new copies"
     ));
 }

@@ -65,7 +65,7 @@ impl AccountServer {
         let mut command = Command::new(PROGRAM);
         command.args(["account", "admin", "create-account", "--url", &self.url, "--data"]).arg(self.folder.path());
         let made = command.stdin(Stdio::null()).stderr(Stdio::null()).output().expect("it starts");
-        assert!(made.status.success(), "no account was made");
+        assert!(made.status.success(), "no account was created");
         String::from_utf8_lossy(&made.stdout).trim().to_owned()
     }
 

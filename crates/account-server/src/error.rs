@@ -92,7 +92,7 @@ impl ServerError {
 
     /// Makes an error for fields of the request that have a value that is not allowed, as (field, message).
     pub fn fields(errors: Vec<(String, String)>) -> Self {
-        Self { errors, ..Self::new(ServerErrorCode::Validation, "the request holds what it cannot hold") }
+        Self { errors, ..Self::new(ServerErrorCode::Validation, "invalid fields") }
     }
 
     /// Makes the error for a key that belongs to another account or does not allow the request. It is the same whether
@@ -100,13 +100,14 @@ impl ServerError {
     pub fn forbidden() -> Self {
         Self::new(
             ServerErrorCode::Forbidden,
-            "this API key may not do this here; use the account and the key of one device",
+            "this API key is not allowed to do this; use an account and API key that belong together",
         )
     }
 
     /// Makes the error for a missing or unknown API key.
     pub fn unauthorized() -> Self {
-        let message = "X-API-Key has to hold the API key of a device of the account; one that was revoked has ended";
+        let message = "X-API-Key must contain the API key of a device in the account; the key of a revoked device is \
+             no longer valid";
         Self::new(ServerErrorCode::Unauthorized, message)
     }
 
@@ -118,7 +119,7 @@ impl ServerError {
 
     /// Makes the error for a method that the path does not support. `methods` are those that it does.
     pub fn other_methods(methods: String) -> Self {
-        let error = Self::new(ServerErrorCode::MethodNotAllowed, format!("this path knows {methods} only"));
+        let error = Self::new(ServerErrorCode::MethodNotAllowed, format!("this path only supports {methods}"));
         Self { header: Some(Header::Allow(methods)), ..error }
     }
 
@@ -169,7 +170,7 @@ impl From<StorageError> for ServerError {
             StorageError::Stopped => Self::new(ServerErrorCode::Unavailable, message),
             StorageError::Database(_) | StorageError::NewerFormat { .. } | StorageError::Locked(_) => {
                 // The message of the database is for the operator, not for the caller.
-                tracing::error!(error = message, "a request was not answered");
+                tracing::error!(error = message, "a request failed");
                 Self::new(ServerErrorCode::Unavailable, "the account server cannot reach its database; try again later")
             }
         }

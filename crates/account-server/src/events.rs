@@ -49,16 +49,18 @@ pub fn stream(
     app: &Arc<ServerState>,
     caller: AuthenticatedDevice,
 ) -> Result<Response<AccountEventStream>, ServerError> {
-    let many = || ServerError::rate_limited("this API key has as many streams as it gets; end one of them", 15);
+    let many =
+        || ServerError::rate_limited("this API key has reached its limit of event streams; close one of them", 15);
     let counted = app.turns.stream(&caller.key_id).ok_or_else(many)?;
-    let stops =
-        || ServerError::new(ServerErrorCode::Unavailable, "the account server is stopping; try again when it is back");
+    let stops = || {
+        ServerError::new(ServerErrorCode::Unavailable, "the account server is shutting down; try again when it is back")
+    };
     let wakes = app.storage.hub().listen(caller.account).ok_or_else(stops)?;
     let (sender, receiver) = mpsc::channel(WAITING);
     let listener = Listener { app: Arc::clone(app), caller, told: 0, _counted: counted };
     tokio::spawn(async move {
         if let Err(error) = listener.forward(wakes, &sender).await {
-            tracing::warn!(%error, "a stream of events was ended; its device will come back");
+            tracing::warn!(%error, "an event stream was closed; its device will reconnect");
         }
     });
     let mut response = Response::new(AccountEventStream(receiver));

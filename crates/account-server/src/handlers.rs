@@ -60,7 +60,7 @@ pub async fn answer(
 ) -> Response<AnswerBody> {
     let result = match found {
         ServerRoute::Nothing => {
-            Err(ServerError::new(ServerErrorCode::NotFound, "there is no such path; openapi-account.yaml lists them"))
+            Err(ServerError::new(ServerErrorCode::NotFound, "there is no such path; see openapi-account.yaml"))
         }
         ServerRoute::OtherMethods(methods) => Err(ServerError::other_methods(methods)),
         ServerRoute::Endpoint(endpoint, params) => lead(app, endpoint, &params, parts, &mut body, from).await,
@@ -128,7 +128,7 @@ async fn lead(
             let nobody = || {
                 ServerError::new(
                     ServerErrorCode::NotFound,
-                    "no such device waits; `guillemet account devices` lists them",
+                    "no such device is waiting; run `guillemet account devices` to list them",
                 )
             };
             let device = params.get("device").and_then(|raw| raw.parse().ok()).ok_or_else(nobody)?;
@@ -138,7 +138,7 @@ async fn lead(
             let none = || {
                 ServerError::new(
                     ServerErrorCode::NotFound,
-                    "this device has not been admitted yet; wait for its account",
+                    "this device has not been admitted to the account yet; wait until it is",
                 )
             };
             json(StatusCode::OK, &storage.wrap(account, caller.device()?).await?.ok_or_else(none)?)
@@ -147,7 +147,7 @@ async fn lead(
             let usage: UsageUpload = request::body(&app.turns, body).await?;
             validate::usage(&usage)?;
             if Some(usage.device) != caller.device {
-                let message = "a device tells its own usage only".to_owned();
+                let message = "a device can only report its own usage".to_owned();
                 return Err(ServerError::fields(vec![("device".into(), message)]));
             }
             storage.put_usage(account, usage).await?;
@@ -163,7 +163,7 @@ async fn lead(
 /// because many machines may share one address.
 async fn caller(app: &ServerState, parts: &Parts, from: IpAddr) -> Result<AuthenticatedDevice, ServerError> {
     let stranger = LimitKey::Stranger(from);
-    let much = |seconds| ServerError::rate_limited("too many requests; wait as long as Retry-After says", seconds);
+    let much = |seconds| ServerError::rate_limited("too many requests; wait for the time in Retry-After", seconds);
     let key = request::api_key(&parts.headers);
     let is_known = key.as_ref().is_some_and(|key| app.turns.knows(&LimitKey::Key(key.id().to_owned())));
     if !is_known {
@@ -218,7 +218,7 @@ async fn enrol(
     body: &mut Incoming,
     from: IpAddr,
 ) -> Result<Response<AnswerBody>, ServerError> {
-    let much = |seconds| ServerError::rate_limited("too many requests; wait as long as Retry-After says", seconds);
+    let much = |seconds| ServerError::rate_limited("too many requests; wait for the time in Retry-After", seconds);
     app.turns.take(LimitKey::Stranger(from), Instant::now()).map_err(much)?;
     request::no_query(parts.uri.query())?;
     // The answer is the same whether there is such an account or not.
@@ -236,8 +236,8 @@ fn listing<T: Serialize>(items: Vec<T>) -> Result<Response<AnswerBody>, ServerEr
 
 fn json(status: StatusCode, value: &impl Serialize) -> Result<Response<AnswerBody>, ServerError> {
     let bytes = serde_json::to_vec(value).map_err(|error| {
-        tracing::error!(%error, "an answer could not be written");
-        ServerError::new(ServerErrorCode::Internal, "the account server made a mistake; its log says more")
+        tracing::error!(%error, "a response could not be written");
+        ServerError::new(ServerErrorCode::Internal, "internal error in the account server; see its log")
     })?;
     Ok(whole(status, "application/json", bytes))
 }

@@ -94,7 +94,7 @@ pub async fn serve(
             Ok((stream, peer)) => {
                 let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                     if !std::mem::replace(&mut full, true) {
-                        tracing::warn!("connections are refused: all {connections} are taken; raise --connections");
+                        tracing::warn!("connections are refused: all {connections} are in use; raise --connections");
                     }
                     continue;
                 };
@@ -136,8 +136,8 @@ async fn keep_clear(app: Arc<ServerState>, mut stop: watch::Receiver<bool>) {
         let retention = Retention { before: now().saturating_sub(age), keep: app.limits.keep_heads };
         match app.storage.prune(retention).await {
             Ok(0) => {}
-            Ok(heads) => tracing::info!(heads, "former heads were cleared out"),
-            Err(error) => tracing::error!(%error, "former heads are kept for now"),
+            Ok(heads) => tracing::info!(heads, "former heads were removed"),
+            Err(error) => tracing::error!(%error, "former heads could not be removed; they are kept for now"),
         }
     }
 }
@@ -153,14 +153,14 @@ impl Connection {
     async fn run(self, stream: TcpStream, acceptor: TlsAcceptor, mut stop: watch::Receiver<bool>) {
         let _counted = self.app.counts.connected();
         if let Err(error) = settle(&stream) {
-            tracing::debug!(%error, "a connection keeps the system's times");
+            tracing::debug!(%error, "a connection keeps the system's timeouts");
         }
         let stream = tokio::select! {
             () = stopped(&mut stop) => return,
             agreed = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)) => match agreed {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => {
-                    tracing::debug!(%error, "TLS was not agreed");
+                    tracing::debug!(%error, "the TLS handshake failed");
                     return;
                 }
                 Err(_) => return,
@@ -181,7 +181,7 @@ impl Connection {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended early");
+            tracing::debug!(%error, "a connection was interrupted");
         }
     }
 

@@ -115,21 +115,21 @@ pub async fn text(app: &ServerState) -> Result<String, StorageError> {
     let started = vec![(Labels::new(), app.started_at as f64 / 1000.0)];
     let gauge = MetricType::Gauge;
     let all = Metrics(vec![
-        Metric("build", "The version that runs.", MetricType::Info, version),
+        Metric("build", "The running version.", MetricType::Info, version),
         Metric("start_time_seconds", "When the server started, since the epoch.", gauge, started),
-        Metric("requests", "Requests that were answered since the start.", MetricType::Counter, requests(counts)),
-        Metric("heads", "Pushes that were taken since the start.", MetricType::Counter, loaded(&counts.heads)),
+        Metric("requests", "Requests answered since the start.", MetricType::Counter, requests(counts)),
+        Metric("heads", "Pushes accepted since the start.", MetricType::Counter, loaded(&counts.heads)),
         Metric(
             "log_lines_dropped",
-            "Lines of the log that could not be written.",
+            "Log lines that could not be written.",
             MetricType::Counter,
             one(logging::dropped_lines()),
         ),
-        Metric("connections", "Connections that are open.", gauge, loaded(&counts.connections)),
-        Metric("streams", "Devices that are told of changes.", gauge, one(app.turns.streams() as u64)),
+        Metric("connections", "Open connections.", gauge, loaded(&counts.connections)),
+        Metric("streams", "Devices that receive events.", gauge, one(app.turns.streams() as u64)),
         Metric("accounts", "Accounts in the database.", gauge, one(totals.accounts)),
-        Metric("objects", "Objects of all accounts.", gauge, one(totals.objects)),
-        Metric("stored_bytes", "Bytes of all boxes.", gauge, one(totals.bytes)),
+        Metric("objects", "Objects in all accounts.", gauge, one(totals.objects)),
+        Metric("stored_bytes", "Bytes in all boxes.", gauge, one(totals.bytes)),
     ]);
     let mut registry = Registry::with_prefix("guillemet_account");
     registry.register_collector(Box::new(all));

@@ -86,7 +86,7 @@ pub fn cursor(raw: Option<&str>) -> Result<(PullCursor, usize), ServerError> {
         let mut number = |least: u64, most: u64| {
             let number = value.parse().ok().filter(|number| (least..=most).contains(number));
             if number.is_none() {
-                errors.push((key.to_owned(), format!("a whole number from {least} to {most} is needed")));
+                errors.push((key.to_owned(), format!("must be a whole number from {least} to {most}")));
             }
             number.unwrap_or(least)
         };
@@ -99,12 +99,12 @@ pub fn cursor(raw: Option<&str>) -> Result<(PullCursor, usize), ServerError> {
                 Err(wrong) => errors.push((key.to_owned(), format!("{wrong}"))),
             },
             _ => {
-                let message = "there is no such parameter here; there are heads_after, records_after, after_id, limit";
+                let message = "unknown parameter; use heads_after, records_after, after_id or limit";
                 errors.push((percent_decode_str(key).decode_utf8_lossy().into_owned(), message.to_owned()));
             }
         }
         if known.contains(&key) {
-            errors.push((key.to_owned(), "given twice".to_owned()));
+            errors.push((key.to_owned(), "is given twice".to_owned()));
         }
         known.push(key);
     }
@@ -120,7 +120,7 @@ pub fn no_query(raw: Option<&str>) -> Result<(), ServerError> {
         "" => Ok(()),
         query => {
             let field = query.split(['&', '=']).next().unwrap_or_default().to_owned();
-            Err(ServerError::fields(vec![(field, "there are no parameters here".to_owned())]))
+            Err(ServerError::fields(vec![(field, "this path takes no parameters".to_owned())]))
         }
     }
 }
@@ -132,7 +132,8 @@ pub fn no_query(raw: Option<&str>) -> Result<(), ServerError> {
 /// JSON of another form.
 pub async fn body<T: DeserializeOwned>(turns: &RateLimiter, body: &mut Incoming) -> Result<T, ServerError> {
     let announced = usize::try_from(body.size_hint().upper().unwrap_or(BODY_MAX as u64)).unwrap_or(usize::MAX);
-    let late = || ServerError::new(ServerErrorCode::BadRequest, "the body did not arrive in time; send it again");
+    let late =
+        || ServerError::new(ServerErrorCode::BadRequest, "the body did not arrive in time; send the request again");
     let read = async {
         let memory = turns.body(announced).await;
         read(body, announced).await.map(|bytes| (bytes, memory))
@@ -152,7 +153,7 @@ pub async fn body<T: DeserializeOwned>(turns: &RateLimiter, body: &mut Incoming)
 fn too_large() -> ServerError {
     ServerError::new(
         ServerErrorCode::TooLarge,
-        format!("a body may have at most {BODY_MAX} bytes; push fewer records at once"),
+        format!("the body can have at most {BODY_MAX} bytes; push fewer records at once"),
     )
 }
 
@@ -173,8 +174,9 @@ pub async fn let_go(body: &mut Incoming) {
 async fn read(body: &mut Incoming, announced: usize) -> Result<Vec<u8>, ServerError> {
     let (mut bytes, mut len) = (Vec::with_capacity(announced.min(1 << 20)), 0);
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|_| ServerError::new(ServerErrorCode::BadRequest, "the body broke off; send it again"))?;
+        let frame = frame.map_err(|_| {
+            ServerError::new(ServerErrorCode::BadRequest, "the body was cut off; send the request again")
+        })?;
         if let Some(data) = frame.data_ref() {
             len += data.len();
             if len > HEARD_MAX {
@@ -221,7 +223,7 @@ mod tests {
         assert!(from.after_id.is_some());
         let error = cursor(Some("heads_after=-1&limit=0&after_id=x&what=1&limit=2")).unwrap_err();
         let text = format!("{error:?}");
-        for field in ["heads_after", "limit", "after_id", "what", "given twice"] {
+        for field in ["heads_after", "limit", "after_id", "what", "is given twice"] {
             assert!(text.contains(field), "{field}");
         }
     }

@@ -35,7 +35,7 @@ const PEM_MAX: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read or written.
-    #[error("{path}: {source}. Check that it is there and may be read")]
+    #[error("{path}: {source}. Check that it exists and is readable")]
     File {
         /// The path of the file.
         path: PathBuf,
@@ -43,7 +43,7 @@ pub enum TlsError {
         source: io::Error,
     },
     /// A file does not contain what it should.
-    #[error("{path} holds no {what} in PEM; pass the file your certificate authority gave you")]
+    #[error("{path} contains no {what} in PEM; pass the file from your certificate authority")]
     Pem {
         /// The path of the file.
         path: PathBuf,
@@ -59,7 +59,7 @@ pub enum TlsError {
         problem: rustls::Error,
     },
     /// The server's own certificate cannot be made.
-    #[error("a certificate cannot be made: {0}. Pass one with --cert and --key")]
+    #[error("cannot create a certificate: {0}. Pass one with --cert and --key")]
     Unmade(#[from] rcgen::Error),
     /// TLS itself cannot be set up.
     #[error("TLS cannot be used: {0}")]
@@ -183,12 +183,12 @@ impl Certificate {
             Ok(loaded) => {
                 attempt.failure = None;
                 self.current.store(Arc::new(loaded));
-                tracing::info!(pin = %self.pin(), "the certificate was read again");
+                tracing::info!(pin = %self.pin(), "the certificate was reloaded");
             }
             Err(error) => {
                 let message = error.to_string();
                 if attempt.failure.as_ref().is_none_or(|known| known.message != message) {
-                    tracing::warn!(%error, "the former certificate stays in force, and the files are tried again");
+                    tracing::warn!(%error, "the previous certificate stays in use; Guillemet tries the files again");
                 }
                 let patience = former.map_or(1, |patience| (patience * 2).min(PATIENCE_MAX));
                 attempt.failure = Some(Failure { message, patience, looks: 0 });

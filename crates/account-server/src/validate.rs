@@ -26,19 +26,19 @@ impl Wrong {
 
     fn number(&mut self, field: String, number: u64, least: u64) {
         if number < least || number > NUMBER_MAX {
-            self.add(field, format!("a whole number from {least} to {NUMBER_MAX} is needed"));
+            self.add(field, format!("must be a whole number from {least} to {NUMBER_MAX}"));
         }
     }
 
     fn sealed(&mut self, field: String, sealed: &Sealed, most: usize) {
         if sealed.0.is_empty() || sealed.0.len() > most {
-            self.add(field, format!("a box of 1 to {most} bytes is needed"));
+            self.add(field, format!("must be a box of 1 to {most} bytes"));
         }
     }
 
     fn count(&mut self, field: &str, count: usize, most: usize) {
         if count > most {
-            self.add(field, format!("at most {most} at once"));
+            self.add(field, format!("can have at most {most} entries"));
         }
     }
 
@@ -46,7 +46,7 @@ impl Wrong {
         let mut known = HashSet::new();
         for (index, item) in items.enumerate() {
             if !known.insert(item) {
-                self.add(field(index), "named twice");
+                self.add(field(index), "listed twice");
             }
         }
     }
@@ -80,13 +80,13 @@ pub fn push(push: &Push) -> Result<(), ServerError> {
     for (index, wrap) in push.wraps.iter().enumerate() {
         wrong.sealed(format!("wraps.{index}.box"), &wrap.sealed, SMALL_MAX);
         if wrap.epoch != epoch {
-            wrong.add(format!("wraps.{index}.epoch"), "the epoch of the head is needed");
+            wrong.add(format!("wraps.{index}.epoch"), "must be the epoch of the head");
         }
     }
     if let Some(link) = &push.link {
         wrong.sealed("link.box".into(), &link.sealed, SMALL_MAX);
         if link.epoch != epoch {
-            wrong.add("link.epoch", "the epoch of the head is needed");
+            wrong.add("link.epoch", "must be the epoch of the head");
         }
     }
     wrong.count("keys", push.keys.len(), DEVICES_MAX);
@@ -103,7 +103,7 @@ pub fn push(push: &Push) -> Result<(), ServerError> {
 
 fn key_id(wrong: &mut Wrong, field: String, id: &str) {
     if !is_id(id) {
-        wrong.add(field, "eight lower-case letters or digits are needed");
+        wrong.add(field, "must be eight lower-case letters or digits");
     }
 }
 
@@ -114,7 +114,7 @@ fn key_id(wrong: &mut Wrong, field: String, id: &str) {
 pub fn invite(invite: &InviteRegistration) -> Result<(), ServerError> {
     let mut wrong = Wrong::default();
     if !(1..=INVITE_SECONDS).contains(&invite.expires_in) {
-        wrong.add("expires_in", format!("1 to {INVITE_SECONDS} seconds are needed"));
+        wrong.add("expires_in", format!("must be 1 to {INVITE_SECONDS} seconds"));
     }
     wrong.done()
 }

@@ -39,17 +39,17 @@ const KEPT: usize = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The address is not one of an account server.
-    #[error("{0} is no address of an account server; https://HOST:PORT is needed")]
+    #[error("{0} is not the address of an account server; use https://HOST:PORT")]
     Address(String),
     /// The machine trusts no certificate authority, and there is no pin.
-    #[error("no certificate authority is known on this machine; install ca-certificates, or use a code with a pin")]
+    #[error("this machine has no certificate authorities; install ca-certificates, or use a code with a pin")]
     NoRoots,
     /// Nothing answers, or the answer broke off.
-    #[error("the account's server cannot be reached: {0}. It is tried again; check the network and the server")]
+    #[error("cannot reach the account's server: {0}. Guillemet tries again; check the network and the server")]
     Unreachable(String),
     /// The server shows another certificate than expected.
     #[error(
-        "the account's server is not the one it should be: {0}. Check the address; a new certificate needs a new code"
+        "the account's server has an unexpected certificate: {0}. Check the address; a new certificate needs a new code"
     )]
     Untrusted(String),
     /// The server does not know the API key, or the key has ended.
@@ -60,17 +60,18 @@ pub enum ClientError {
     Conflict(Option<Newest>),
     /// The server no longer keeps the heads in between.
     #[error(
-        "the account's server no longer keeps the heads since this device was last there; `guillemet account repair`"
+        "the account's server no longer keeps the heads since this device last connected; run `guillemet account \
+         repair`"
     )]
     ContinuityLost,
     /// The server received too many requests.
-    #[error("the account's server wants {after:?} of quiet; it is tried again then")]
+    #[error("the account's server asks to wait {after:?}; Guillemet tries again after that")]
     Busy {
         /// The time after which the server accepts requests again.
         after: Duration,
     },
     /// The server refused the request for any other reason.
-    #[error("the account's server refused ({status} {code}): {message}")]
+    #[error("the account's server refused the request ({status} {code}): {message}")]
     Refused {
         /// The HTTP status of the answer.
         status: u16,
@@ -80,7 +81,10 @@ pub enum ClientError {
         message: String,
     },
     /// The answer is not in the expected form.
-    #[error("the account's server gave an answer that makes no sense ({0}); is it one, and of the same version?")]
+    #[error(
+        "the account's server sent an invalid response ({0}); check that the address is that of an account server of \
+         the same version"
+    )]
     Malformed(String),
 }
 
@@ -293,7 +297,7 @@ impl Client {
     }
 
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
-        let late = || ClientError::Unreachable(format!("no answer within {:?}", self.time));
+        let late = || ClientError::Unreachable(format!("no response within {:?}", self.time));
         tokio::time::timeout(self.time, work).await.map_err(|_| late())?
     }
 
@@ -374,7 +378,9 @@ impl Client {
 async fn problem(response: Response<Incoming>) -> Result<Bytes, ClientError> {
     let (parts, body) = response.into_parts();
     let body = Limited::new(body, ANSWER_MAX).collect().await;
-    let bytes = body.map_err(|error| ClientError::Unreachable(format!("the answer broke off: {error}")))?.to_bytes();
+    let bytes = body
+        .map_err(|error| ClientError::Unreachable(format!("the connection was lost during the response: {error}")))?
+        .to_bytes();
     if parts.status.is_success() {
         return Ok(bytes);
     }
@@ -412,7 +418,7 @@ fn found<T>(result: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
 }
 
 fn value(text: &str) -> Result<HeaderValue, ClientError> {
-    HeaderValue::from_str(text).map_err(|_| malformed("a header that is no text"))
+    HeaderValue::from_str(text).map_err(|_| malformed("a header that is not text"))
 }
 
 fn malformed(why: &str) -> ClientError {

@@ -30,7 +30,7 @@ pub struct AccountAddress {
 
 /// The error for an address that does not fit into a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a server's address has 1 to {URL_MAX} bytes and no blanks; give another address")]
+#[error("a server's address must have 1 to {URL_MAX} bytes and no spaces; use another address")]
 pub struct BadUrl;
 
 impl AccountAddress {
@@ -138,7 +138,7 @@ impl CodeKind {
 impl fmt::Display for CodeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Creation => "a code that creates an account",
+            Self::Creation => "an account creation code",
             Self::Invite => "an invitation",
             Self::Recovery => "a recovery code",
         })
@@ -149,10 +149,12 @@ impl fmt::Display for CodeKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadCode {
     /// The text does not begin like a code.
-    #[error("this is no code of guillemet: one begins with gc1-, gi1- or gr1-; copy it again from its first character")]
+    #[error(
+        "this is not a Guillemet code: a code starts with gc1-, gi1- or gr1-; copy it again from its first character"
+    )]
     NotACode,
     /// The code is of another kind than expected.
-    #[error("this is {found}; {wanted} is wanted, which begins with {}", .wanted.prefix())]
+    #[error("this is {found}; use {wanted}, which starts with {}", .wanted.prefix())]
     Another {
         /// The kind that was expected.
         wanted: CodeKind,
@@ -160,13 +162,13 @@ pub enum BadCode {
         found: CodeKind,
     },
     /// The code ends too early.
-    #[error("this code was cut off, or mistyped where it ends; copy it again, to its last character")]
+    #[error("this code is incomplete, or has a typo at the end; copy it again, up to its last character")]
     CutOff,
     /// The checksum of the code does not match.
-    #[error("this code was mistyped; compare it with the one that was printed and type it again")]
+    #[error("this code has a typo; compare it with the printed code and type it again")]
     Mistyped,
     /// The code has a layout that this version does not know.
-    #[error("this code was made by a newer guillemet; update guillemet on this machine")]
+    #[error("this code was made by a newer version of Guillemet; update Guillemet on this machine")]
     Newer,
 }
 

@@ -30,14 +30,14 @@ const UNNAMED: &str = "unnamed";
 pub enum NotInvited {
     /// The device does not have the invitation's secret, or the server changed what it sent.
     #[error(
-        "a device wants to join that was not invited with this code, or the server changed what it says; turn it away \
-         and invite again"
+        "a device that was not invited with this code wants to join, or the server changed its request; reject it and \
+         create a new invitation"
     )]
     Forged,
     /// The device has the secret, but sends something that guillemet does not send.
     #[error(
-        "an invited device says what this guillemet does not understand; update guillemet on both machines and invite \
-         it again"
+        "an invited device sent a request that this version of Guillemet does not understand; update Guillemet on both \
+         machines and invite the device again"
     )]
     Malformed,
 }

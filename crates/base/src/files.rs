@@ -133,7 +133,7 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags.bits().cast_signed());
-    let foreign = |what: &str| Err(io::Error::other(format!("it is {what}, not a lock of guillemet; move it away")));
+    let foreign = |what: &str| Err(io::Error::other(format!("it is {what}, not a Guillemet lock file; move it away")));
     let file = match options.open(path) {
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return foreign("a symbolic link"),
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => return foreign("a folder"),
@@ -141,7 +141,7 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
     };
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return foreign("no regular file");
+        return foreign("not a regular file");
     } else if metadata.uid() != rustix::process::geteuid().as_raw() {
         return foreign("another user's file");
     } else if metadata.nlink() > 1 || metadata.len() > LOCK_MAX {
@@ -209,7 +209,7 @@ fn give_name(
 ) -> io::Result<()> {
     let (folder, name) = Folder::of(path)?;
     let from = temporary.file_name().filter(|_| temporary.parent() == path.parent());
-    let from = from.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it lies in another folder"))?;
+    let from = from.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is in a different folder"))?;
     rename(&folder, from, name)?;
     folder.sync()
 }
@@ -236,11 +236,11 @@ pub fn only_ours(metadata: &fs::Metadata, private_group: Option<u32>) -> Result<
     let mode = metadata.mode() & 0o7777;
     // The group bits are also the most that an ACL can grant.
     if !is_trusted(metadata.uid()) {
-        Err(format!("belongs to user {}, who can write it; `chown` it", metadata.uid()))
+        Err(format!("belongs to user {}, who can write to it; run `chown` on it", metadata.uid()))
     } else if mode & 0o002 != 0 {
-        Err(format!("can be written by everybody (mode {mode:04o}); run `chmod o-w` on it"))
+        Err(format!("is writable by everyone (mode {mode:04o}); run `chmod o-w` on it"))
     } else if mode & 0o020 != 0 && private_group != Some(metadata.gid()) {
-        Err(format!("can be written by its group (mode {mode:04o}); run `chmod g-w` on it"))
+        Err(format!("is writable by its group (mode {mode:04o}); run `chmod g-w` on it"))
     } else {
         Ok(())
     }

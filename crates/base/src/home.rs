@@ -18,7 +18,7 @@ pub struct Home {
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
     /// No option or variable says where the home is.
-    #[error("cannot tell where Guillemet lives: neither --home, $GUILLEMET_HOME nor $HOME is set. Pass --home DIR")]
+    #[error("cannot find Guillemet's folder: --home, $GUILLEMET_HOME and $HOME are all unset. Pass --home DIR")]
     Nowhere,
     /// `$GUILLEMET_SOCKET` is not the absolute path of a file.
     #[error("GUILLEMET_SOCKET is `{}`; set it to the absolute path of a socket, or unset it", .0.display())]

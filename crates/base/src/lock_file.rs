@@ -43,7 +43,7 @@ pub struct LockHolder {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process holds the lock.
-    #[error("another process holds it")]
+    #[error("another process has locked it")]
     Held(LockHolder),
     /// The lock file cannot be opened or locked.
     #[error(transparent)]
@@ -76,7 +76,7 @@ impl LockFile {
                 return Ok(lock);
             }
         }
-        Err(io::Error::other("it keeps vanishing").into())
+        Err(io::Error::other("it keeps disappearing").into())
     }
 
     /// Reports whether the held file still has its name. If not, another process may hold another file of that name.

@@ -106,7 +106,7 @@ fn put(out: &mut impl Write, bytes: &[u8], torn: &mut bool) -> bool {
 fn gap_line(lines: u64) -> String {
     let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
     let s = if lines == 1 { "" } else { "s" };
-    format!("{now}  WARN {}: {lines} line{s} of the log could not be written here\n", module_path!())
+    format!("{now}  WARN {}: {lines} log line{s} could not be written here\n", module_path!())
 }
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
         let text = String::from_utf8(disk.content).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!((lines[0], lines[1], lines.len()), ("first", "se", 6), "{text}");
-        assert!(lines[3].ends_with("3 lines of the log could not be written here"), "{text}");
+        assert!(lines[3].ends_with("3 log lines could not be written here"), "{text}");
         assert_eq!(lines[4..], ["fifth", "sixth"]);
     }
 }

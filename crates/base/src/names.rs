@@ -19,7 +19,7 @@ pub struct SecretName(Box<str>);
 /// The error of a text that is not a valid name for a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "not a name for a secret: use 1 to {NAME_MAX} letters, digits, `.`, `_` or `-`, beginning with a letter or a digit"
+    "not a valid secret name: use 1 to {NAME_MAX} letters, digits, `.`, `_` or `-`, starting with a letter or digit"
 )]
 pub struct InvalidName;
 

@@ -138,8 +138,8 @@ pub fn check_listener(socket: &Path, listener: u32) -> Result<(), String> {
     let who = user_name(listener);
     if listener != owner {
         return Err(format!(
-            "{who} listens at {}, who is neither you nor the owner of that folder ({}); nothing was sent. Find out why, \
-             or start your daemon anew",
+            "{who} is listening at {}, but is neither you nor the owner of that folder ({}); nothing was sent. Find \
+             out why, or restart your daemon",
             socket.display(),
             user_name(owner)
         ));
@@ -147,7 +147,8 @@ pub fn check_listener(socket: &Path, listener: u32) -> Result<(), String> {
     // Which groups that user admits is not our concern; a user who replaces the folder becomes its owner.
     let mut walk = Walk::new(Policy { user: owner, private_group: None, group_may_write: true });
     walk.visit(folder, Kind::Own);
-    walk.done().map_err(|untrusted| format!("{who} listens at {}; nothing was sent. {untrusted}", socket.display()))
+    walk.done()
+        .map_err(|untrusted| format!("{who} is listening at {}; nothing was sent. {untrusted}", socket.display()))
 }
 
 /// A file or folder that others can change, with the problem and the command that fixes it.
@@ -334,10 +335,10 @@ impl Walk {
             _ => "chmod g-w",
         };
         match group {
-            _ if everyone => self.add(path, "can be written by everyone".into(), fix),
+            _ if everyone => self.add(path, "is writable by everyone".into(), fix),
             Some(who) => {
                 let flag = if kind == Kind::Own || kind == Kind::Private { ", or pass --group-may-write" } else { "" };
-                self.add(path, format!("can be written by {who}{flag}"), fix);
+                self.add(path, format!("is writable by {who}{flag}"), fix);
             }
             None => {}
         }
@@ -349,7 +350,7 @@ impl Walk {
         if self.policy.group_may_write {
             None
         } else if has_acl(path) {
-            Some("users or groups of its access control list (`getfacl` shows them)".into())
+            Some("users or groups in its access control list (run `getfacl` to see them)".into())
         } else if self.policy.private_group == Some(metadata.gid()) {
             None
         } else {
@@ -416,7 +417,7 @@ mod tests {
             (0o644, false, ""),
             (0o711, false, ""),
             (0o660, true, ""),
-            (0o660, false, "can be written by group"),
+            (0o660, false, "is writable by group"),
             (0o662, true, "chmod o-w"),
             (0o666, true, "chmod o-w"),
             (0o666, false, "chmod go-w"),

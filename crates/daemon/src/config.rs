@@ -143,7 +143,7 @@ impl ConfigText {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{path} cannot be read: {source}. Run `guillemet init`, or correct the file's permissions")]
+    #[error("{path} cannot be read: {source}. Run `guillemet init`, or fix the file's permissions")]
     Unreadable {
         /// The path of the file.
         path: PathBuf,
@@ -296,7 +296,7 @@ fn allowed<'a>(
     let mut allowed = BTreeMap::new();
     for (name, offset) in reader.texts(&mut entries, "allow") {
         if name.is_empty() || name.contains(['=', '\0']) {
-            let message = "has an entry that cannot name an environment variable";
+            let message = "contains an entry that is not a valid environment variable name";
             reader.wrong(entries.path_of("allow"), offset, message);
         } else if let Some(value) = env(name) {
             allowed.insert(name.to_owned(), value);
@@ -378,18 +378,19 @@ mod tests {
         let problems = parse(text).unwrap_err();
         let begins = [
             "3:5: `vars` is too large",
-            "4:2: `limts` is not a key here; the keys are vars, env, limits, secrets, usage, metrics, api, client, account",
+            "4:2: `limts` is not a known key; use one of: vars, env, limits, secrets, usage, metrics, api, client, \
+             account",
             "6:15: `limits.connections` must be between 1 and 65536",
             "7:17: `limits.in_flight_mib` must be between 128 and",
             "8:16: `limits.idle_seconds` must be a whole number, not a string",
             "10:19: `secrets.former_versions` must be between 0 and 100",
             "12:10: `usage.events` must be between 0 and 1000000",
             "13:11: `usage.changes` must be between 0 and 1000000",
-            "15:1: `metrics.secrets` is not a key here; the keys are secret_names",
+            "15:1: `metrics.secrets` is not a known key; use one of: secret_names",
             "17:24: `account.max_head_age_seconds` must be 0, or 60 or more",
-            "19:10: `env.allow` has an entry that cannot name",
+            "19:10: `env.allow` contains an entry that is not",
             "19:14: `env.allow[2]` must be a string",
-            "19:17: `env.allow` has an entry that cannot name",
+            "19:17: `env.allow` contains an entry that is not",
         ];
         assert_eq!(problems.len(), begins.len(), "{problems:#?}");
         for (problem, begin) in problems.iter().zip(begins) {

@@ -15,7 +15,7 @@ pub(super) async fn configuration(app: Arc<App>) {
     let changed = Arc::new(Notify::new());
     let watcher = watch(&app.home.config_file(), Arc::clone(&changed));
     if let Err(error) = &watcher {
-        tracing::warn!(%error, "changes of the configuration are looked for every {} s instead", POLL.as_secs());
+        tracing::warn!(%error, "checking the configuration for changes every {} s instead", POLL.as_secs());
     }
     loop {
         // Whatever the kernel reports, look at the file from time to time.

@@ -66,10 +66,12 @@ const GLANCE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum InventoryError {
     /// No secret has this name.
-    #[error("there is no secret `{0}`; `guillemet secret list` shows which there are")]
+    #[error("there is no secret `{0}`; run `guillemet secret list` to see all secrets")]
     NotFound(String),
     /// No secret has this name, but templates reference it.
-    #[error("there is no secret `{name}` yet, but templates name it; `guillemet secret add {name}` creates it")]
+    #[error(
+        "there is no secret `{name}` yet, but templates reference it; run `guillemet secret add {name}` to create it"
+    )]
     Missing {
         /// The name that was asked for.
         name: String,
@@ -77,10 +79,10 @@ pub enum InventoryError {
         references: Vec<ReferenceView>,
     },
     /// The name belongs to another secret. Holds that secret's name.
-    #[error("there is a secret `{0}` already; choose another name, or change that one")]
+    #[error("there is already a secret `{0}`; choose another name, or change that secret")]
     Taken(String),
     /// The secret had this name formerly.
-    #[error("`{former}` is called `{name}` now; use that name")]
+    #[error("`{former}` is now called `{name}`; use that name")]
     Renamed {
         /// The name that was asked for.
         former: String,
@@ -88,7 +90,7 @@ pub enum InventoryError {
         name: String,
     },
     /// The name is a former name of another secret, and is still referenced.
-    #[error("`{name}` is a former name of `{holder}` and still referenced, so it cannot be taken; nothing was changed")]
+    #[error("`{name}` is a former name of `{holder}` and still referenced, so you cannot use it; nothing was changed")]
     Formerly {
         /// The name that was asked for.
         name: String,
@@ -98,13 +100,15 @@ pub enum InventoryError {
         blockers: Vec<BlockerView>,
     },
     /// The secret was changed since the caller looked at it. Holds its name.
-    #[error("secret `{0}` was changed meanwhile; nothing was changed now. Look at it again and repeat the change")]
+    #[error(
+        "secret `{0}` was changed in the meantime; your change was not made. Check the secret and repeat the change"
+    )]
     Conflict(String),
     /// The secret has no such version.
     #[error(transparent)]
     Version(#[from] NoVersion),
     /// Some templates cannot be rewritten, so nothing was changed.
-    #[error("the templates that name `{name}` cannot all be rewritten; nothing was changed")]
+    #[error("some templates that reference `{name}` cannot be rewritten; nothing was changed")]
     Unwritable {
         /// The name that the templates should get.
         name: String,
@@ -113,7 +117,8 @@ pub enum InventoryError {
     },
     /// The secret was renamed, but the rewritten templates could not be put in place.
     #[error(
-        "the secret is called `{name}` now, but the templates stay as they were ({problem}); references by its former name go on working"
+        "the secret is now called `{name}`, but the templates are unchanged ({problem}); references by its former name \
+         continue to work"
     )]
     NotRewritten {
         /// The new name of the secret.
@@ -256,7 +261,7 @@ impl Inventory {
         if owned.catalog.generation() != before {
             tracing::error!(
                 ?unanswered,
-                "the templates' folders could not be scanned; no secret can be deleted meanwhile"
+                "the template folders could not be scanned; no secret can be deleted until they can"
             );
             self.templates_changed(&mut owned);
         }

@@ -101,7 +101,7 @@ pub enum DaemonError {
     #[error(transparent)]
     Inventory(#[from] InventoryError),
     /// A file or folder cannot be created or read.
-    #[error("{path}: {source}. Check that it is yours and that the disk has room")]
+    #[error("{path}: {source}. Check that you own it and that the disk is not full")]
     File {
         /// The file or folder.
         path: PathBuf,
@@ -117,12 +117,12 @@ pub enum DaemonError {
         problem: String,
     },
     /// This machine lacks something that the daemon needs to serve anyone. Holds what it is.
-    #[error("the daemon cannot work here: {0}")]
+    #[error("the daemon cannot run here: {0}")]
     CannotWork(String),
     /// The system does not allow enough descriptors.
     #[error(
-        "limits.connections = {connections} needs {needed} descriptors, and this process may have {most}; \
-         lower it, or raise LimitNOFILE"
+        "limits.connections = {connections} needs {needed} file descriptors, but this process can have {most}; lower \
+         it, or raise LimitNOFILE"
     )]
     Descriptors {
         /// `limits.connections` of the configuration.
@@ -188,8 +188,9 @@ fn write_unless_there(path: &Path, text: &str) -> Result<(), DaemonError> {
 /// # Errors
 /// The reason why it did not start, or what could not be stored when it stopped.
 pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
-    guillemet_base::sys::process::hide().map_err(system("the process cannot be kept from being dumped"))?;
-    guillemet_base::sys::process::close_on_exec_from(3).map_err(system("descriptors cannot be kept from children"))?;
+    guillemet_base::sys::process::hide().map_err(system("cannot disable core dumps"))?;
+    guillemet_base::sys::process::close_on_exec_from(3)
+        .map_err(system("cannot hide file descriptors from child processes"))?;
     quiet_panics();
     self_check::system()?;
     // Files that are created from here on are accessible to this user only, above all the socket.
@@ -200,7 +201,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         unshare_runtime(home);
     }
     // Tests what this kernel supports, while the vault is opened.
-    let confinement = confinement::try_confinement().map_err(system("planners cannot be started"))?;
+    let confinement = confinement::try_confinement().map_err(system("cannot start planners"))?;
     let (config, config_text) = config::load(home)?;
     let home_id = FileId::of(home.data()).map_err(file(home.data()))?;
     let socket = Socket::claim(home, home_id, config.api_group.clone(), activated)?;
@@ -217,8 +218,9 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let noted = configuration::note_start(&mut vault, &config_text);
     let recorder = Recorder::open_with(&journal, &database, vault.vault_id(), usage_key, options)?;
     let pins: Vec<Pin> = match vault.document(app::plugins::PINS)? {
-        Some(bytes) => serde_json::from_slice(&bytes)
-            .map_err(|_| VaultError::Damaged("its list of plugins is not one this guillemet writes".into()))?,
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| {
+            VaultError::Damaged("its list of plugins does not have the format that Guillemet writes".into())
+        })?,
         None => Vec::new(),
     };
     let cache = Arc::new(CompiledForms::new(home.cache(), vault.subkey("plugin-cache")));
@@ -236,19 +238,19 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     warnings.extend(confined.map_err(|error| DaemonError::CannotWork(error.to_string()))?);
     if opened_by == OpenedBy::FormerReading {
         warnings.push(format!(
-            "the passphrase was given with a carriage return, a byte order mark or several lines, which earlier versions \
-             took for a part of it, and only so it opens this vault. Stop the daemon and run `{}` to choose one that has \
-             none of them",
+            "the passphrase contains a carriage return, a byte order mark or several lines, which earlier versions \
+             treated as part of it, and this vault only opens with them. Stop the daemon and run `{}` to choose a \
+             passphrase without them",
             home.command("vault rekey")
         ));
     }
     let unlocked = AuditChange::new(ChangeKind::VaultUnlocked, &Actor::own(), now()).after(method.name());
     if let Err(error) = recorder.record_changes_in_time(vec![unlocked]) {
         // The start has no change to take back, and serving needs only the journal.
-        warnings.push(format!("the start of the daemon could not be recorded in the audit trail: {error}"));
+        warnings.push(format!("the daemon's start could not be recorded in the audit trail: {error}"));
     }
     if let Err(error) = noted {
-        warnings.push(format!("which configuration this daemon started with could not be recorded: {error}"));
+        warnings.push(format!("the configuration this daemon started with could not be recorded: {error}"));
     }
     let resolver = Arc::new(Resolver {
         current: CurrentSnapshot::new(state),
@@ -266,7 +268,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let catalog = Catalog::new(home.templates());
     let inventory =
         Inventory::new((vault, stored_sync), catalog, Arc::clone(&resolver), Arc::clone(&events), former_versions)
-            .map_err(system("the thread that reads templates cannot be started"))?;
+            .map_err(system("cannot start the thread that reads templates"))?;
     inventory.rescan();
     let own_uid = rustix::process::geteuid().as_raw();
     let config = Arc::new(config);
@@ -305,7 +307,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         .worker_threads(workers)
         .enable_all()
         .build()
-        .map_err(system("the runtime cannot be started"))?;
+        .map_err(system("cannot start the async runtime"))?;
     let ended = runtime.block_on(live(app, socket, links_wanted, gate_asked, cache));
     // With a limit, because a thread may be waiting for a file system that does not answer.
     runtime.shutdown_timeout(STOP);
@@ -319,14 +321,14 @@ fn limit_descriptors(connections: u64) -> Result<(), DaemonError> {
         return Err(DaemonError::Descriptors { connections, needed, most });
     }
     setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: inherited.maximum })
-        .map_err(|error| system("descriptors cannot be limited")(error.into()))
+        .map_err(|error| system("cannot set the file descriptor limit")(error.into()))
 }
 
 /// Logs a panic with its place but without its message, which could contain anything.
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "a part of the daemon failed; the request it was for was not answered");
+        tracing::error!(place, "internal error in the daemon; a request was not answered");
     }));
 }
 
@@ -338,9 +340,9 @@ async fn live(
     cache: Arc<CompiledForms>,
 ) -> Result<(), DaemonError> {
     let (stop, stopped) = watch::channel(false);
-    let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM cannot be watched"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT cannot be watched"))?;
-    let mut reload = signal(SignalKind::hangup()).map_err(system("SIGHUP cannot be watched"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot handle SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot handle SIGINT"))?;
+    let mut reload = signal(SignalKind::hangup()).map_err(system("cannot handle SIGHUP"))?;
     // Until here only rules with numbers apply.
     identity::put_in_force(&app, app.config.load_full()).await;
     let (listener, replacements) = Listener::new(socket.listen()?);
@@ -390,7 +392,7 @@ async fn live(
         }
     }
     if works.is_ok() {
-        tracing::info!("stopping: requests under way are answered first");
+        tracing::info!("shutting down; requests in progress are finished first");
         notify_manager(sd_notify::NotifyState::Stopping);
     }
     stop.send_replace(true);
@@ -421,7 +423,7 @@ fn notify_manager(state: sd_notify::NotifyState<'_>) {
 /// of a file behind a link, or on another machine.
 async fn follow_templates(app: Arc<App>, changed: Arc<Notify>, mut watcher: Result<Watcher, WatchError>) {
     if let Err(error) = &watcher {
-        tracing::warn!(%error, "templates are scanned every {} s instead", POLL.as_secs());
+        tracing::warn!(%error, "scanning templates every {} s instead", POLL.as_secs());
     }
     loop {
         let scan_due = tokio::time::sleep_until(app.inventory.scan_due().into());
@@ -433,7 +435,7 @@ async fn follow_templates(app: Arc<App>, changed: Arc<Notify>, mut watcher: Resu
             Err(_) => tokio::time::sleep(POLL).await,
         }
         if let Ok(Err(error)) = watcher.as_mut().map(Watcher::renew) {
-            tracing::warn!(%error, "templates are scanned every {} s instead", POLL.as_secs());
+            tracing::warn!(%error, "scanning templates every {} s instead", POLL.as_secs());
             watcher = Err(error);
         }
         if app.inventory.run(Inventory::rescan).await.is_err() {
@@ -457,7 +459,7 @@ async fn plan_all(app: &Arc<App>) {
     for prepared in templates {
         let found = findings::found(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
         if !found.problems.is_empty() {
-            tracing::debug!(template = %prepared.template.id, problems = found.problems.len(), "a template is broken");
+            tracing::debug!(template = %prepared.template.id, problems = found.problems.len(), "a template has errors");
         }
     }
 }
@@ -486,7 +488,7 @@ async fn keep_usage(app: Arc<App>) {
         }
         let kept = tokio::task::spawn_blocking(move || resolver.recorder.keep(fold));
         if let Ok(Err(error)) = kept.await {
-            tracing::error!(%error, "usage cannot be kept; when the journal is full nothing is resolved any more");
+            tracing::error!(%error, "usage cannot be saved; once the journal is full, no secrets are delivered");
         }
     }
 }

@@ -40,16 +40,15 @@ const ANSWER_MAX: u64 = 16 << 10;
 pub(super) fn system() -> Result<(), DaemonError> {
     std::fs::metadata("/proc/self/exe").map_err(|error| {
         DaemonError::CannotWork(format!(
-            "/proc does not show this process ({error}), and planners are started from /proc/self/exe: mount it, for \
-             example with `mount -t proc proc /proc` or MountAPIVFS=yes in the unit"
+            "/proc does not show this process ({error}), but planners are started from /proc/self/exe: mount /proc, \
+             for example with `mount -t proc proc /proc` or MountAPIVFS=yes in the unit"
         ))
     })?;
     let uid = rustix::process::geteuid().as_raw();
     if Unnamed::here().is_user(uid) {
         return Err(DaemonError::CannotWork(format!(
-            "it runs as user {uid}, and in this user namespace the kernel shows that number for everybody it cannot \
-             name, so nobody could be told from anybody else: run it as another user (User=, runAsUser:), or outside \
-             of the user namespace"
+            "it runs as user {uid}, which this user namespace also shows for every user without a mapping, so callers \
+             cannot be told apart: run it as another user (User=, runAsUser:), or outside the user namespace"
         )));
     }
     Ok(())
@@ -68,7 +67,7 @@ pub(super) async fn run(app: &Arc<App>, address: &Address, cache: Arc<dyn Compil
 /// Plans the template in a separate planner, with the built-in plugins.
 async fn plan(app: &App, cache: Arc<dyn CompiledCache>) -> Result<(), String> {
     let (feature, text) = TEMPLATE;
-    let lexed = lex(text).map_err(|_| "its own template cannot be read; report this".to_owned())?;
+    let lexed = lex(text).map_err(|_| "its own template cannot be read; report this as a bug".to_owned())?;
     let source = Source { feature, format: Format::Toml, lexed: &lexed };
     let config = app.config.load_full();
     // A new home has no compiled plugins yet. No value is involved here, so those that other homes and commands of this
@@ -89,7 +88,7 @@ async fn plan(app: &App, cache: Arc<dyn CompiledCache>) -> Result<(), String> {
             }
         }
     }
-    Err(format!("no template can be planned: {reason}"))
+    Err(format!("templates cannot be compiled: {reason}"))
 }
 
 /// The address at which the daemon itself can connect to its socket.
@@ -109,24 +108,24 @@ async fn answer(app: &App, address: &Address) -> Result<(), String> {
     let stream = match connect(address.address.clone()).await {
         Ok(stream) => stream,
         Err(error) if address.is_activated && is_out_of_reach(&error) => {
-            tracing::warn!(%error, "{place} is not where the daemon can reach it: commands of its own user cannot either");
+            tracing::warn!(%error, "{place} is not reachable for the daemon, nor for commands of its user");
             return Ok(());
         }
-        Err(error) => return Err(format!("nobody can connect to {place}: {error}")),
+        Err(error) => return Err(format!("cannot connect to {place}: {error}")),
     };
     let answer = tokio::time::timeout(ANSWER_TIME, ask(stream)).await;
     let answer = match answer {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(format!("nothing answers at {place}: {error}")),
-        Err(_) => return Err(format!("nothing answers at {place} within {} s", ANSWER_TIME.as_secs())),
+        Ok(Err(error)) => return Err(format!("no response at {place}: {error}")),
+        Err(_) => return Err(format!("no response at {place} within {} s", ANSWER_TIME.as_secs())),
     };
     let status = answer.split(' ').nth(1).unwrap_or_default();
     match status {
         "200" if answer.contains(&app.home_id.to_string()) => Ok(()),
-        "200" => Err(format!("another daemon answers at {place}")),
+        "200" => Err(format!("another daemon responds at {place}")),
         // Other callers were faster and have taken all connections.
         "429" => Ok(()),
-        status => Err(format!("the daemon's own user is answered {status} at {place}")),
+        status => Err(format!("the daemon's own user gets status {status} at {place}")),
     }
 }
 

@@ -33,7 +33,7 @@ const BACKLOG: i32 = 1024;
 /// How often to check that the socket is still where clients look for it.
 const CHECK: Duration = Duration::from_secs(2);
 
-const UNUSABLE: &str = "the socket of the service manager cannot be used";
+const UNUSABLE: &str = "the socket from the service manager cannot be used";
 
 /// The right to listen on a home's socket, and the socket itself.
 pub(super) enum Socket {
@@ -142,13 +142,13 @@ impl Socket {
             let problem = match tokio::task::block_in_place(|| own.let_group_in().and_then(|()| own.restore())) {
                 Ok(None) => own.without_group(),
                 Ok(Some(listener)) => {
-                    tracing::warn!(socket = %own.home.socket().display(), "the socket was removed; it is bound again");
+                    tracing::warn!(socket = %own.home.socket().display(), "the socket was removed and created again");
                     counts.rebound();
                     // An error means that nothing accepts connections any more, because the daemon is stopping.
                     let _ = replacements.send(listener).await;
                     own.without_group()
                 }
-                Err(error) => Some(format!("nobody can connect, because the socket was removed: {error}")),
+                Err(error) => Some(format!("clients cannot connect, because the socket was removed: {error}")),
             };
             let told = app.socket_problem.swap(problem.clone().map(Arc::new));
             if let Some(problem) = problem.filter(|problem| told.as_deref() != Some(problem)) {
@@ -206,7 +206,7 @@ impl OwnSocket {
             return Ok(None);
         }
         if FileId::of(self.home.data()).ok() != Some(self.home_id) {
-            let gone = io::Error::other("the home of this daemon is gone, or another one lies there");
+            let gone = io::Error::other("the home of this daemon is missing, or another folder has its name");
             return Err(file(self.home.data())(gone));
         }
         let is_ours_to_set = check_folder(&self.home)?;
@@ -225,12 +225,12 @@ impl OwnSocket {
         match fs::symlink_metadata(&path) {
             // We hold the lock, so no daemon serves this socket.
             Ok(old) if old.file_type().is_socket() => fs::remove_file(&path).map_err(file(&path))?,
-            Ok(_) => return Err(refused("something else than a socket lies there; move it away".into())),
+            Ok(_) => return Err(refused("a file that is not a socket has this name; move it away".into())),
             Err(_) => {}
         }
         let address = SocketAddrUnix::new(&path).map_err(|error| {
             refused(format!(
-                "{error}; a socket's path may have at most 107 bytes: choose a shorter --home, or set GUILLEMET_SOCKET"
+                "{error}; a socket path can have at most 107 bytes: choose a shorter --home, or set GUILLEMET_SOCKET"
             ))
         })?;
         let failed = |error: rustix::io::Errno| refused(error.to_string());
@@ -259,8 +259,10 @@ fn check_folder(home: &Home) -> Result<bool, DaemonError> {
     let metadata = fs::metadata(folder).map_err(file(folder))?;
     let (forbidden, change) = if is_ours_to_set { (0o067, "700") } else { (0o022, "go-w") };
     if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & forbidden != 0 {
-        let problem =
-            format!("its folder has to be yours alone; run `chmod {change} {}` as its owner", folder.display());
+        let problem = format!(
+            "only you should have access to its folder; run `chmod {change} {}` as its owner",
+            folder.display()
+        );
         return Err(DaemonError::Socket { path: home.socket(), problem });
     }
     Ok(is_ours_to_set)
@@ -285,8 +287,8 @@ fn lock(socket: &Path, home: &Home) -> Result<LockFile, DaemonError> {
         LockError::Held(LockHolder { pid, note }) => {
             let pid = pid.map_or_else(String::new, |pid| format!("pid {pid}, "));
             let problem = format!(
-                "another daemon listens there ({pid}home {}). Stop that one, or give this one another socket: pass \
-                 --home DIR, or set GUILLEMET_SOCKET or XDG_RUNTIME_DIR, for the daemon and for the commands",
+                "another daemon is listening there ({pid}home {}). Stop it, or use another socket for this one: pass \
+                 --home DIR, or set GUILLEMET_SOCKET or XDG_RUNTIME_DIR, for the daemon and for all commands",
                 if note.is_empty() { "unknown" } else { &note }
             );
             DaemonError::Socket { path: socket.to_owned(), problem }
@@ -306,7 +308,7 @@ fn open_to(path: &Path, group: Option<u32>, [own, shared]: [u32; 2]) -> Result<(
     let is_owners = made.uid() == rustix::process::geteuid().as_raw() && made.mode() & 0o777 == mode;
     if !is_owners || group.is_some_and(|group| made.gid() != group) {
         let problem =
-            "the file system does not keep it to its owner, and the group of api.group; choose another --home";
+            "its file system does not support the permissions for its owner and api.group; choose another --home";
         return Err(DaemonError::Socket { path: path.to_owned(), problem: problem.into() });
     }
     Ok(())
@@ -328,7 +330,8 @@ fn unreachable(home: &Home, group: u32) -> Option<String> {
     };
     let closed = home.runtime().ancestors().find(|dir| !ours(dir) && !dir.as_os_str().is_empty() && !passable(dir))?;
     Some(format!(
-        "members of api.group cannot reach the socket: they may not pass {}; choose another --home, or allow it",
+        "members of api.group cannot reach the socket: they have no access to {}; choose another --home, or give them \
+         access",
         closed.display()
     ))
 }
@@ -346,14 +349,14 @@ pub(super) fn activated() -> Result<Option<StdListener>, DaemonError> {
     let Some(fd) = fds.next() else { return Ok(None) };
     if let Some(second) = fds.next() {
         return Err(wrong(format!(
-            "it handed over more than one (descriptors {fd}, {second}); leave one ListenStream= in the socket unit"
+            "it passed more than one (descriptors {fd}, {second}); keep only one ListenStream= in the socket unit"
         )));
     }
     let handed =
         guillemet_base::sys::process::inherited(fd).map_err(|error| wrong(format!("descriptor {fd}: {error}")))?;
     if let Some(what) = other_than_listener(&handed) {
         return Err(wrong(format!(
-            "descriptor {fd} is {what}, and a Unix stream socket that listens is needed: use ListenStream= with a path, \
+            "descriptor {fd} is {what}, but must be a listening Unix stream socket: use ListenStream= with a path, \
              and Accept=no, in the socket unit"
         )));
     }
@@ -371,17 +374,17 @@ fn other_than_listener(fd: impl AsFd) -> Option<String> {
             Ok(FileType::Directory) => "a folder".into(),
             Ok(FileType::Fifo) => "a pipe".into(),
             Ok(FileType::CharacterDevice | FileType::BlockDevice) => "a device".into(),
-            _ => "no socket".into(),
+            _ => "not a socket".into(),
         });
     };
     let kind = sockopt::socket_type(&fd).ok();
     match (family, kind) {
         (AddressFamily::UNIX, Some(SocketType::STREAM)) => {}
         (AddressFamily::UNIX, Some(SocketType::DGRAM)) => return Some("a Unix datagram socket".into()),
-        (AddressFamily::UNIX, Some(SocketType::SEQPACKET)) => return Some("a Unix socket of packets".into()),
+        (AddressFamily::UNIX, Some(SocketType::SEQPACKET)) => return Some("a Unix seqpacket socket".into()),
         (AddressFamily::INET | AddressFamily::INET6, Some(SocketType::STREAM)) => return Some("a TCP socket".into()),
         (AddressFamily::INET | AddressFamily::INET6, Some(SocketType::DGRAM)) => return Some("a UDP socket".into()),
-        _ => return Some("a socket of another kind".into()),
+        _ => return Some("another kind of socket".into()),
     }
     match sockopt::socket_acceptconn(&fd) {
         Ok(false) => Some("a Unix stream socket that does not listen, such as a connection (Accept=yes)".into()),

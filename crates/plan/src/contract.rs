@@ -51,8 +51,8 @@ pub fn foreign_rule(imports: &[Import]) -> Option<String> {
     let more = if foreign(imports).count() > NAMED_MAX { ", and more" } else { "" };
     (!names.is_empty()).then(|| {
         format!(
-            "it imports {}{more}; a plugin may import `{ENCODE}` alone: no WASI, no clock, no files, no network \
-             (`guillemet plugin check FILE` says how to build it without)",
+            "it imports {}{more}, but a plugin can only import `{ENCODE}`: no WASI, no clock, no files, no network \
+             (`guillemet plugin check FILE` explains how to build it without them)",
             names.join(", ")
         )
     })
@@ -110,11 +110,7 @@ fn of_version(name: &str) -> Option<String> {
         Some((major, _)) if major > own.0 => format!("update Guillemet, or build it against {PACKAGE}@{}.x", own.0),
         _ => format!("build it against {PACKAGE}@{}.x", own.0),
     };
-    Some(format!(
-        "it was made for {made_for}, and this Guillemet keeps {}.x ({}), to which that is not compatible; {what_to_do}",
-        own.0,
-        version()
-    ))
+    Some(format!("it was built for {made_for}, but this Guillemet supports {}.x ({}); {what_to_do}", own.0, version()))
 }
 
 /// Returns the rule broken by using functions of our major version that this program does not have; `None` if it has
@@ -132,18 +128,17 @@ fn of_functions(import: &Import) -> Option<String> {
     }
     let made_for = version_of(&import.name).unwrap_or_default();
     let newer = numbers(made_for) > numbers(version());
-    let what_to_do = if newer { "update Guillemet" } else { "build it against the contract as it was published" };
+    let what_to_do = if newer { "update Guillemet" } else { "build it against the published contract" };
     Some(format!(
-        "it was made for {PACKAGE}@{made_for} and uses {}, which this Guillemet ({}) does not have; {what_to_do}",
+        "it was built for {PACKAGE}@{made_for} and uses {}, which this Guillemet ({}) does not have; {what_to_do}",
         missing.join(", "),
         version()
     ))
 }
 
 /// Advice for an author whose component imports more than it uses.
-pub const ALL_OF_THE_WIT: &str = "a component made of JavaScript or Python imports all that its WIT lists, used or not: \
-                                  take out of that file what the plugin does not call, and it works with older versions \
-                                  too";
+pub const ALL_OF_THE_WIT: &str = "a component built from JavaScript or Python imports everything its WIT lists, used \
+     or not: remove what the plugin does not call from that file, and the plugin works with older versions too";
 
 /// Returns advice for an author on how to build a component without an import.
 pub fn advice(import: &str) -> &'static str {
@@ -152,9 +147,9 @@ pub fn advice(import: &str) -> &'static str {
          `--target=wasm32-unknown-unknown -nostdlib`; in JavaScript with `jco componentize --disable all`; in Python \
          with `componentize-py componentize --stub-wasi`"
     } else if package(import) == Some(PACKAGE) {
-        "a plugin imports `guillemet:feature/encode` and no other interface of the contract"
+        "a plugin can import `guillemet:feature/encode`, but no other interface of the contract"
     } else {
-        "take out what asks for it: a plugin gets nothing but `guillemet:feature/encode`"
+        "remove the code that needs it: a plugin only gets `guillemet:feature/encode`"
     }
 }
 
@@ -193,7 +188,7 @@ mod tests {
         let told = told(&[encode("1.7.0", &["xml", "foo", "bar"])], &["guillemet:feature/plugin@1.7.0"]);
         assert_eq!(
             told,
-            ["it was made for guillemet:feature@1.7.0 and uses `encode.foo`, `encode.bar`, which this Guillemet \
+            ["it was built for guillemet:feature@1.7.0 and uses `encode.foo`, `encode.bar`, which this Guillemet \
                  (1.0.0) does not have; update Guillemet"]
         );
     }
@@ -203,7 +198,7 @@ mod tests {
         let later = told(&[encode("2.1.0", &["foo"])], &["guillemet:feature/plugin@2.1.0"]);
         assert_eq!(later.len(), 1, "{later:?}");
         assert!(
-            later[0].contains("made for guillemet:feature@2.1.0, and this Guillemet keeps 1.x (1.0.0)"),
+            later[0].contains("built for guillemet:feature@2.1.0, but this Guillemet supports 1.x (1.0.0)"),
             "{later:?}"
         );
         assert!(later[0].contains("update Guillemet"), "{later:?}");
@@ -226,9 +221,12 @@ mod tests {
             &[],
         );
         assert_eq!(told.len(), 4, "{told:?}");
-        assert!(told[0].starts_with("it imports `wasi:io/poll@0.2.0`, `environment`; a plugin may import"), "{told:?}");
+        assert!(
+            told[0].starts_with("it imports `wasi:io/poll@0.2.0`, `environment`, but a plugin can only import"),
+            "{told:?}"
+        );
         assert!(told[1].contains("uses `decode`, which") && told[1].ends_with("update Guillemet"), "{told:?}");
-        assert!(told[2].contains("`encode.x`") && told[2].ends_with("as it was published"), "{told:?}");
+        assert!(told[2].contains("`encode.x`") && told[2].ends_with("the published contract"), "{told:?}");
         assert!(told[3].contains("does not export"), "{told:?}");
         assert!(advice("wasi:io/poll@0.2.0").contains("--stub-wasi"));
     }

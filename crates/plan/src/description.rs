@@ -68,7 +68,7 @@ fn rules(description: &Description) -> Vec<Rule> {
 /// Returns the rules that its former names of targets break.
 fn alias_rules(description: &Description) -> Vec<String> {
     let Some(aliases) = aliases(&description.schema) else {
-        return vec![format!("`{ALIASES}` must be an object of former and present names of targets")];
+        return vec![format!("`{ALIASES}` must be an object that maps former target names to current ones")];
     };
     if aliases.len() > ENTRIES_MAX {
         return vec![format!("`{ALIASES}` has more than {ENTRIES_MAX} entries")];
@@ -80,10 +80,10 @@ fn alias_rules(description: &Description) -> Vec<String> {
         if !is_id(alias) {
             rules.push(id_rule(&format!("alias `{shown}` of a target")));
         } else if is_target(alias) {
-            rules.push(format!("`{ALIASES}` names `{shown}`, which is a target itself"));
+            rules.push(format!("`{ALIASES}` contains `{shown}`, which is itself a target"));
         }
         if !is_target(present) {
-            rules.push(format!("`{ALIASES}` says that `{shown}` is now `{target}`, and there is no such target"));
+            rules.push(format!("`{ALIASES}` maps `{shown}` to `{target}`, which is not a target"));
         }
     }
     rules
@@ -104,7 +104,7 @@ fn sentences(description: &Description) -> Vec<String> {
         if !is_id(&target.id) {
             rules.push(id_rule("id of a target"));
         } else if seen.iter().filter(|known| **known == &target.id).count() == 1 {
-            rules.push(format!("the target `{id}` is there twice"));
+            rules.push(format!("the target `{id}` is listed twice"));
         }
         seen.push(&target.id);
         if !is_media_type(&target.media_type) {
@@ -123,10 +123,10 @@ fn schema_rule(schema: &str) -> Option<String> {
         return Some(format!("`schema` is larger than {} KiB", SCHEMA_MAX >> 10));
     }
     match serde_json::from_str::<Value>(schema) {
-        Ok(schema @ Value::Object(_)) if !texts_are_fit(&schema) => Some("`schema` holds control characters".into()),
+        Ok(schema @ Value::Object(_)) if !texts_are_fit(&schema) => Some("`schema` contains control characters".into()),
         Ok(schema @ Value::Object(_)) => has_field(&schema, TARGETS_FIELD).then(|| {
             format!(
-                "`schema` has the field `{0}` at its top, where a template names its targets: give it another name",
+                "`schema` has a top-level field `{0}`, which is reserved for a template's targets: rename the field",
                 TARGETS_FIELD
             )
         }),
@@ -187,7 +187,7 @@ pub fn is_id(text: &str) -> bool {
 
 /// Returns the rule for such ids, as a sentence for the person who broke it.
 pub fn id_rule(what: &str) -> String {
-    format!("the {what} must be 1 to {ID_MAX} of `a-z`, `0-9` and `-`, beginning with a letter or a digit")
+    format!("the {what} must be 1 to {ID_MAX} of `a-z`, `0-9` and `-`, starting with a letter or digit")
 }
 
 /// Reports whether a text is `type/subtype` with optional parameters, in characters that a header can contain.
@@ -238,7 +238,8 @@ impl SecretFields {
     fn pattern(pattern: &str) -> Result<Vec<Segment>, String> {
         let wrong = || {
             format!(
-                "`secret-fields` holds \"{}\": use names joined by `.`, `*` for one level, `**` at the end for any depth",
+                "`secret-fields` contains \"{}\": use names joined by `.`, `*` for one level, `**` at the end for any \
+                 depth",
                 sanitize(pattern, ID_MAX)
             )
         };
@@ -287,7 +288,7 @@ impl SecretFields {
         match self.0.as_slice() {
             [] => "this feature takes no secrets".to_owned(),
             patterns => {
-                format!("a secret may stand in {}", patterns.iter().map(written).collect::<Vec<_>>().join(", "))
+                format!("a secret is allowed in {}", patterns.iter().map(written).collect::<Vec<_>>().join(", "))
             }
         }
     }
@@ -363,8 +364,8 @@ mod tests {
             (|d| d.secret_fields.push("a..b".into()), "secret-fields"),
             (|d| d.schema = r#"{"x-target-aliases": ["env"]}"#.into(), "must be an object"),
             (|d| d.schema = r#"{"x-target-aliases": {"a/b": "env"}}"#.into(), "alias `a/b`"),
-            (|d| d.schema = r#"{"x-target-aliases": {"json": "env"}}"#.into(), "`json`, which is a target itself"),
-            (|d| d.schema = r#"{"x-target-aliases": {"old": "new"}}"#.into(), "`new`, and there is no such target"),
+            (|d| d.schema = r#"{"x-target-aliases": {"json": "env"}}"#.into(), "`json`, which is itself a target"),
+            (|d| d.schema = r#"{"x-target-aliases": {"old": "new"}}"#.into(), "`new`, which is not a target"),
         ];
         for (breakage, word) in broken {
             let mut description = description();

@@ -21,7 +21,7 @@ pub use self::encoders::{DigestAlgorithm, ENCODERS, EncoderDefinition, FILTERS, 
 pub const TEXT_MAX: usize = 4 << 20;
 
 /// The reason of a refusal when a document exceeds its limit.
-pub const TOO_MUCH: &str = "with it, the document gets too long, or takes too many encoders";
+pub const TOO_MUCH: &str = "the document would get too long, or need too many encoders";
 
 /// The reason why a place cannot hold a text. Never contains the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,7 +111,7 @@ pub fn eval(expr: &Expr, source: &dyn Source, out: &mut Clear) -> Result<(), Ref
         Expr::Apply { op, args } => apply(op, &Args { texts: args, source }, out)?,
     }
     if out.len() > TEXT_MAX {
-        return refuse(format!("encoded for its place, it is longer than {} MiB", TEXT_MAX >> 20));
+        return refuse(format!("it is longer than {} MiB when encoded for its place", TEXT_MAX >> 20));
     }
     if !source.spend(out.len() - begin) {
         return refuse(TOO_MUCH);

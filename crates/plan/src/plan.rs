@@ -83,7 +83,7 @@ pub struct Use {
 
 /// The rule that a planner's answer breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the answer of its planner breaks the contract: {0}")]
+#[error("its planner's response violates the contract: {0}")]
 pub struct ContractViolation(pub String);
 
 fn violation<T>(what: impl Into<String>) -> Result<T, ContractViolation> {
@@ -137,7 +137,7 @@ pub fn verify(planned: Planned, references: &[Reference], target: Target) -> Res
             return violation("a reference that the template does not have");
         };
         if emission.field.len() > 1024 || emission.field.contains(is_unprintable) {
-            return violation("a field path that is none");
+            return violation("an invalid field path");
         }
         uses.push(Use {
             reference: index,
@@ -153,11 +153,11 @@ pub fn verify(planned: Planned, references: &[Reference], target: Target) -> Res
     let mut slots: HashMap<String, Expr> = HashMap::with_capacity(planned.slots.len());
     for slot in planned.slots {
         if !is_slot(&slot.slot) {
-            return violation("a slot that is none");
+            return violation("an invalid slot");
         }
         verify_expr(&slot.expr, 0, &mut uses, references)?;
         if planned.kind == DocumentKind::Text && slot.expr.place() != Some(Place::TextDocument) {
-            return violation("a secret in a text document without an encoder of such documents");
+            return violation("a secret in a text document without an encoder for text documents");
         }
         if slots.insert(slot.slot, slot.expr).is_some() {
             return violation("a slot that is listed twice");
@@ -177,7 +177,7 @@ pub fn verify(planned: Planned, references: &[Reference], target: Target) -> Res
     for at in find_slots(document) {
         // Removed from the table, so a slot that is not in it is forged, or occurs a second time.
         let Some(expr) = slots.remove(&document[at..at + SLOT_LEN]) else {
-            return violation("a slot in the document that stands for nothing, or stands there twice");
+            return violation("an unknown slot in the document, or the same slot twice");
         };
         push_text(&mut pieces, &document[from..at]);
         digest.update(&document[from..at]);
@@ -186,7 +186,7 @@ pub fn verify(planned: Planned, references: &[Reference], target: Target) -> Res
         from = at + SLOT_LEN;
     }
     if !slots.is_empty() {
-        return violation("a slot that does not stand in the document");
+        return violation("a slot that is missing from the document");
     }
     push_text(&mut pieces, &document[from..]);
     digest.update(&document[from..]);
@@ -216,7 +216,7 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
 
 fn verify_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Reference]) -> Result<(), ContractViolation> {
     if depth > EXPR_DEPTH_MAX {
-        return violation("an expression that is nested too deeply");
+        return violation("an expression nested too deeply");
     }
     // A secret is used with exactly the filters that its template applies to it, or not at all.
     if let Some(emission) = filtered(expr, uses, references) {
@@ -237,7 +237,7 @@ fn verify_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Refere
         return violation(format!("`{}` with nothing to forbid", definition.name));
     }
     if op.reason().is_some_and(|reason| reason.len() > 1024 || reason.contains(is_unprintable)) {
-        return violation("a reason that is none");
+        return violation("an invalid reason");
     }
     if definition.place == Place::Url {
         verify_url(&args[0])?;
@@ -335,7 +335,7 @@ fn verify_json(document: &str, slots: &HashMap<String, Expr>) -> Result<(), Cont
             }
             let expr = slots.get(&content[slot..slot + SLOT_LEN]);
             if expr.and_then(Expr::place) == Some(Place::Url) && content.len() != SLOT_LEN {
-                return violation("a URL that is only a part of a field");
+                return violation("a URL that is only part of a field");
             }
         }
     }

@@ -26,11 +26,13 @@ pub fn rule(schema: &Value, field: &str) -> Option<String> {
         }
         at = at.iter().flat_map(|node| below(schema, node, segment)).take(CANDIDATES_MAX).collect();
         if at.is_empty() {
-            return Some(format!("it does not know the secret field `{field}`: describe it, or take it out"));
+            return Some(format!(
+                "it does not describe the secret field `{field}`: describe the field, or remove it from `secret-fields`"
+            ));
         }
     }
     let text = at.iter().flat_map(|node| branches(schema, node)).any(admits_text);
-    (!text).then(|| format!("it wants no text in the secret field `{field}`, and a secret is text"))
+    (!text).then(|| format!("it does not allow text in the secret field `{field}`, but a secret is text"))
 }
 
 /// Reports whether a schema names this field at its top level, which means that it describes or requires it. A schema

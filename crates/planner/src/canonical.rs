@@ -86,10 +86,10 @@ pub fn check(
 fn dropped(emission: &Emission, references: &[PlanReference]) -> String {
     match references.get(emission.reference as usize) {
         Some(PlanReference { name, line, column, .. }) => format!(
-            "left out the secret \"{name}\" (line {line}, column {column}) of the field `{}` (dropped)",
+            "omitted the secret \"{name}\" (line {line}, column {column}) of the field `{}` (dropped)",
             emission.field
         ),
-        None => "left out a secret (dropped)".into(),
+        None => "omitted a secret (dropped)".into(),
     }
 }
 
@@ -138,12 +138,12 @@ impl Reader<'_> {
                 continue;
             };
             if !self.taken.insert(slot.clone()) {
-                self.rule("wrote the same slot twice (doubled); a secret needed twice is encoded twice".into());
+                self.rule("wrote the same slot twice (doubled); to use a secret twice, encode it twice".into());
                 continue;
             }
             match self.kind {
                 DocumentKind::Json if is_url(expr) && text.len() != SLOT_LEN => {
-                    self.rule("put more text around what `url` gave, which must be a whole value".into());
+                    self.rule("added text around the result of `url`, which must be a whole value".into());
                 }
                 DocumentKind::Text if expr.place() != Some(Place::TextDocument) => {
                     self.rule("wrote a secret into a text document without a terminal encoder (bare)".into());
@@ -232,7 +232,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
         while let Some(key) = access.next_key::<String>()? {
             let Tree(value) = access.next_value()?;
             if map.insert(key, value).is_some() {
-                return Err(A::Error::custom("a key stands twice in the same object"));
+                return Err(A::Error::custom("a key appears twice in the same object"));
             }
         }
         Ok(Value::Object(map))

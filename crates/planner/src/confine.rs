@@ -28,7 +28,7 @@ const LANDLOCK: ABI = ABI::V6;
 
 /// The error of a planner that could not confine itself, and so refuses to run.
 #[derive(Debug, thiserror::Error)]
-#[error("the planner could not {what}: {error}; it does not run unconfined")]
+#[error("the planner could not {what}: {error}; it refuses to run unconfined")]
 pub struct ConfineError {
     what: &'static str,
     error: std::io::Error,
@@ -51,16 +51,17 @@ impl fmt::Display for Missing {
 /// Fails with [`ConfineError`] if the kernel refuses a layer that it has.
 pub fn confine() -> Result<Vec<Missing>, ConfineError> {
     let to = |what| move |error: rustix::io::Errno| ConfineError { what, error: error.into() };
-    close_from(3).map_err(|error| ConfineError { what: "close what it inherited", error })?;
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(to("tie itself to its parent"))?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(to("hide its memory"))?;
-    rustix::thread::set_no_new_privs(true).map_err(to("give up new privileges"))?;
-    rustix::process::chdir("/").map_err(to("leave its folder"))?;
+    close_from(3).map_err(|error| ConfineError { what: "close inherited descriptors", error })?;
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(to("bind itself to its parent process"))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(to("protect its memory"))?;
+    rustix::thread::set_no_new_privs(true).map_err(to("renounce new privileges"))?;
+    rustix::process::chdir("/").map_err(to("leave its working folder"))?;
     for (resource, most) in
         [(Resource::Core, 0), (Resource::Fsize, 0), (Resource::Nofile, DESCRIPTORS_MAX), (Resource::Data, DATA_MAX)]
     {
         let most = getrlimit(resource).maximum.map_or(most, |inherited| inherited.min(most));
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).map_err(to("limit itself"))?;
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
+            .map_err(to("set its resource limits"))?;
     }
     landlock()
 }
@@ -73,18 +74,18 @@ fn landlock() -> Result<Vec<Missing>, ConfineError> {
         .and_then(|ruleset| ruleset.scope(Scope::from_all(LANDLOCK)))
         .and_then(Ruleset::create)
         .and_then(landlock::RulesetCreated::restrict_self);
-    let status =
-        restricted.map_err(|error| ConfineError { what: "give up files", error: std::io::Error::other(error) })?;
+    let status = restricted
+        .map_err(|error| ConfineError { what: "give up file access", error: std::io::Error::other(error) })?;
     Ok(match status.ruleset {
         RulesetStatus::FullyEnforced => Vec::new(),
         RulesetStatus::PartiallyEnforced => vec![Missing(
-            "this kernel has an old Landlock: planners are kept from files by it, not from all sockets and signals; \
-             seccomp does that"
+            "this kernel has an old version of Landlock: it blocks files for planners, but not all sockets and \
+             signals; seccomp blocks those"
                 .into(),
         )],
         RulesetStatus::NotEnforced => vec![Missing(
-            "this kernel has no Landlock: planners are kept from files by seccomp alone; Linux 5.13 or later with \
-             `landlock` among its security modules has it"
+            "this kernel has no Landlock: only seccomp blocks files for planners. Linux 5.13 or newer with the \
+             security module `landlock` has it"
                 .into(),
         )],
     })
@@ -97,7 +98,7 @@ fn landlock() -> Result<Vec<Missing>, ConfineError> {
 pub fn seal() -> Result<Vec<Missing>, ConfineError> {
     let failed = |error| ConfineError { what: "give up system calls", error };
     let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else {
-        return Ok(vec![Missing("seccomp is not used on this kind of processor".into())]);
+        return Ok(vec![Missing("seccomp is not supported on this processor architecture".into())]);
     };
     let filter = filter(arch).map_err(|error| failed(std::io::Error::other(error)))?;
     match seccompiler::apply_filter_all_threads(&filter) {
@@ -106,8 +107,8 @@ pub fn seal() -> Result<Vec<Missing>, ConfineError> {
             if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) =>
         {
             Ok(vec![Missing(
-                "this kernel has no seccomp: planners may call what they want, within what Landlock and their limits \
-                 leave; a kernel with CONFIG_SECCOMP_FILTER has it"
+                "this kernel has no seccomp: only Landlock and resource limits confine planners. A kernel with \
+                 CONFIG_SECCOMP_FILTER has it"
                     .into(),
             )])
         }

@@ -200,7 +200,7 @@ impl Encoder {
             let problem = Problem {
                 path: field.to_owned(),
                 message: "a secret inside a URL is not percent-encoded".into(),
-                help: Some("write `| url` behind it: `<< secret \"…\" | url >>`".into()),
+                help: Some("add `| url` after it: `<< secret \"…\" | url >>`".into()),
                 ..Problem::default()
             };
             self.note(problem);
@@ -267,7 +267,7 @@ impl Encoder {
 
 /// Returns the rule about slots that were never issued.
 pub fn forged() -> Broken {
-    Broken("it wrote a text that looks like a slot and is none (forged)".into())
+    Broken("it wrote text that looks like a slot but is not one (forged)".into())
 }
 
 /// Returns the parts of a text between its slots.

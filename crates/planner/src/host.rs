@@ -137,7 +137,7 @@ impl Host {
         }
         let unfit = |what: &str, error: wasmtime::Error| {
             let contract = contract::version();
-            Broken(format!("{what} not fit `guillemet:feature@{contract}`: {}", sanitize(&format!("{error:#}"), 300)))
+            Broken(format!("{what} not match `guillemet:feature@{contract}`: {}", sanitize(&format!("{error:#}"), 300)))
         };
         let instance = self.linker.instantiate_pre(&component).map_err(|error| unfit("it does", error))?;
         bindings::FeaturePre::new(instance.clone()).map_err(|error| unfit("its exports do", error))?;
@@ -155,7 +155,7 @@ impl Host {
         let form = if compiled {
             Vec::new()
         } else {
-            component.serialize().map_err(|_| Broken("its compiled form cannot be kept".into()))?
+            component.serialize().map_err(|_| Broken("its compiled form cannot be stored".into()))?
         };
         Ok(Some((plugin, form)))
     }
@@ -163,7 +163,7 @@ impl Host {
     fn component(&self, bytes: &[u8], compiled: bool) -> Result<Component, Broken> {
         if compiled {
             return super::compiled::deserialize(&self.engine, bytes)
-                .map_err(|_| Broken("its compiled form was made by another version".into()));
+                .map_err(|_| Broken("its compiled form was made by a different version".into()));
         }
         // `Component::new` would also accept the text format and compiled forms.
         if !bytes.starts_with(b"\0asm") {
@@ -252,7 +252,7 @@ impl Plugin {
             // An exception in JavaScript arrives as a refusal, whatever was thrown.
             Err(told) if told.is_empty() && !last_words.is_empty() => return Err(panicked(&last_words)),
             Err(told) if told.is_empty() => {
-                return Err(Broken("it refused the config without saying why".into()));
+                return Err(Broken("it rejected the config without a reason".into()));
             }
             Err(told) => Written::Problems(problems(told)),
         };
@@ -312,9 +312,11 @@ fn explain(error: &wasmtime::Error, call: &Call) -> Broken {
         Some(Trap::UnreachableCodeReached) => "it panicked".to_owned(),
         Some(Trap::StackOverflow) => "it recursed too deeply".to_owned(),
         // Rust keeps its own stack in linear memory.
-        Some(Trap::MemoryOutOfBounds) => "it reached outside its memory (often too deep a recursion)".to_owned(),
+        Some(Trap::MemoryOutOfBounds) => {
+            "it accessed memory out of bounds (often because of deep recursion)".to_owned()
+        }
         Some(trap) => format!("it trapped: {trap}"),
-        None => format!("its answer does not fit the contract: {}", sanitize(&error.root_cause().to_string(), 200)),
+        None => format!("its response does not match the contract: {}", sanitize(&error.root_cause().to_string(), 200)),
     })
 }
 

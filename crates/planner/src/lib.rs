@@ -62,8 +62,8 @@ fn ready() -> Result<Host, Box<dyn Error>> {
     // Otherwise each plugin would be blamed for this.
     guillemet_base::sys::process::try_written_code().map_err(|error| {
         format!(
-            "the system forbids memory that is written and then run ({error}), and plugins cannot be compiled without \
-             it: set MemoryDenyWriteExecute=no in the unit, or allow `execmem` where SELinux forbids it"
+            "the system forbids memory that is both writable and executable ({error}), which plugins need to be \
+             compiled: set MemoryDenyWriteExecute=no in the unit, or allow `execmem` in SELinux"
         )
     })?;
     // The engine's clock is the only other thread; it has to start before new threads are forbidden.

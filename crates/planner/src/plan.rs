@@ -138,7 +138,7 @@ fn of_tree(error: TreeError, origins: &Origins) -> Problem {
         line: place.line,
         column: place.column,
         message: error.message,
-        help: error.help.or_else(|| Some("correct the text here".into())),
+        help: error.help.or_else(|| Some("correct this text".into())),
     }
 }
 

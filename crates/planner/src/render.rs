@@ -27,7 +27,7 @@ const UNDEFINED_MAX: usize = 32;
 const FILTERS_MAX: usize = 8;
 
 /// Advice for text that may belong to another language.
-const RAW: &str = "if this text is not meant for Guillemet, put it between `<% raw %>` and `<% endraw %>`";
+const RAW: &str = "if this text is not for Guillemet, put it between `<% raw %>` and `<% endraw %>`";
 
 /// A slot that a call returned.
 pub struct Issued {
@@ -57,8 +57,8 @@ pub fn render(request: &PlanRequest) -> Result<Rendered, Vec<Problem>> {
         .map(|reference| Problem {
             line: Some(reference.line),
             column: Some(reference.column),
-            message: format!("more than {FILTERS_MAX} filters behind the secret \"{}\"", reference.name),
-            help: Some("leave some of them out".into()),
+            message: format!("more than {FILTERS_MAX} filters after the secret \"{}\"", reference.name),
+            help: Some("remove some of them".into()),
             ..Problem::default()
         })
         .collect();
@@ -187,7 +187,10 @@ fn unknown_names(
         let help = if own.clone().any(|known| known.eq_ignore_ascii_case(&name)) {
             "names are case-sensitive".to_owned()
         } else {
-            format!("write `vars.{name}` for a variable of the configuration, `env.{name}` for the environment; {RAW}")
+            format!(
+                "write `vars.{name}` for a variable from the configuration, or `env.{name}` for an environment \
+                 variable; {RAW}"
+            )
         };
         let problem = Problem {
             path: String::new(),
@@ -285,23 +288,23 @@ fn explain(error: &Error, text: &str, name: Option<&str>) -> Problem {
     let (message, help) = match error.kind() {
         ErrorKind::UndefinedError => match name {
             Some(name) if name.starts_with("env.") => (
-                format!("`{name}` is not set, or not among the variables that templates may read"),
+                format!("`{name}` is not set, or templates are not allowed to read it"),
                 "set it, allow it in the configuration, or give it a value with `| default(\"…\")`",
             ),
             Some(name) => (
                 format!("`{name}` is not defined"),
-                "add it to `[vars]` of the configuration, or give it a value with `| default(\"…\")`",
+                "add it to `[vars]` in the configuration, or give it a value with `| default(\"…\")`",
             ),
             None => ("an undefined value is used".to_owned(), "check the names in this tag"),
         },
         ErrorKind::SyntaxError => (format!("syntax error: {}", delimiters(&detail())), RAW),
         ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction => {
-            (delimiters(&detail()), "use the filters, tests and functions that minijinja has built in")
+            (delimiters(&detail()), "use a built-in minijinja filter, test or function")
         }
         ErrorKind::UnknownMethod => {
             ("this value has no such method".to_owned(), "use a filter: `<< vars.x | upper >>`")
         }
-        ErrorKind::OutOfFuel => ("the template runs too long".to_owned(), "shorten its loops, or split the template"),
+        ErrorKind::OutOfFuel => ("the template takes too long".to_owned(), "shorten its loops, or split the template"),
         ErrorKind::InvalidOperation => (
             "this operation is not possible with these values".to_owned(),
             "check the types of the variables in this tag",
@@ -309,12 +312,12 @@ fn explain(error: &Error, text: &str, name: Option<&str>) -> Problem {
         ErrorKind::TooManyArguments | ErrorKind::MissingArgument => {
             ("the call has the wrong number of arguments".to_owned(), "check the filter or function in this tag")
         }
-        ErrorKind::BadEscape => ("a string has a bad escape".to_owned(), RAW),
+        ErrorKind::BadEscape => ("a string has an invalid escape".to_owned(), RAW),
         ErrorKind::CannotUnpack => {
-            ("the value does not have as many parts as names are given".to_owned(), "check the names before `in`")
+            ("the value does not have one part for each name".to_owned(), "check the names before `in`")
         }
         ErrorKind::NonPrimitive | ErrorKind::NonKey => {
-            ("a list or a table stands where a simple value is needed".to_owned(), "choose one of its fields")
+            ("a list or a table is used where a simple value is needed".to_owned(), "use one of its fields")
         }
         other => (format!("the template engine stopped: {other}"), "check this tag"),
     };

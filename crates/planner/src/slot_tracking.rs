@@ -68,8 +68,8 @@ fn lost(request: &PlanRequest, issued: &[Issued], found: impl Fn(&str) -> bool) 
         of_reference(
             reference,
             String::new(),
-            format!("the secret \"{}\" was cut or changed on its way, or never written", reference.name),
-            "write the secret as it is: only its own filters (`<< secret \"…\" | base64 >>`) may change it",
+            format!("the secret \"{}\" was changed by the template, or never written", reference.name),
+            "write the secret directly: only its value filters (`<< secret \"…\" | base64 >>`) can change it",
         )
     };
     references.iter().filter_map(|reference| request.references.get(*reference as usize)).map(problem).collect()
@@ -116,9 +116,8 @@ pub fn place(
     in_comments.dedup();
     for reference in in_comments {
         if let Some(reference) = request.references.get(reference as usize) {
-            let message =
-                format!("the secret \"{}\" does not reach the config: it stands in a comment", reference.name);
-            let help = "put comments that name a secret between `<#` and `#>`";
+            let message = format!("the secret \"{}\" does not reach the config: it is in a comment", reference.name);
+            let help = "put comments that contain a secret between `<#` and `#>`";
             walk.problems.push(of_reference(reference, String::new(), message, help));
         }
     }
@@ -168,9 +167,9 @@ impl Walk<'_> {
             let path = self.path.join(".");
             match self.reference(&slot) {
                 Some(reference) => {
-                    let message = format!("the secret \"{}\" stands in a key", reference.name);
+                    let message = format!("the secret \"{}\" is used as a key", reference.name);
                     let problem =
-                        of_reference(reference, path, message, "a secret can be a value, never the name of a field");
+                        of_reference(reference, path, message, "a secret can be a value, but not the name of a field");
                     self.problems.push(problem);
                     self.seen.insert(slot);
                 }
@@ -194,7 +193,8 @@ impl Walk<'_> {
             if !self.fields.allow(&self.path)
                 && let Some(reference) = self.request.references.get(index as usize)
             {
-                let message = format!("the secret \"{}\" stands where the plugin takes none", reference.name);
+                let message =
+                    format!("the secret \"{}\" is in a field where the plugin does not allow secrets", reference.name);
                 self.problems.push(of_reference(reference, field.clone(), message, &self.fields.help()));
             }
             let emission = u32::try_from(self.emissions.len()).unwrap_or(u32::MAX);
@@ -222,8 +222,8 @@ impl Walk<'_> {
             let field = self.path.join(".");
             match self.reference(&slot) {
                 Some(reference) => {
-                    let message = format!("the secret \"{}\" stands in `{field}`", reference.name);
-                    let help = "name targets there; take the secret out";
+                    let message = format!("the secret \"{}\" is in `{field}`", reference.name);
+                    let help = "list targets there, and remove the secret";
                     let problem = of_reference(reference, field, message, help);
                     self.problems.push(problem);
                     self.seen.insert(slot);
@@ -249,8 +249,8 @@ fn forged(place: Place, path: String) -> Problem {
         path,
         line: place.line,
         column: place.column,
-        message: "a text here looks like a slot (`Z` and 39 digits), which only Guillemet may write".into(),
-        help: Some("change the text; write a secret as `<< secret \"…\" >>`".into()),
+        message: "text here looks like a slot (`Z` and 39 digits), which is reserved for Guillemet".into(),
+        help: Some("change the text; to use a secret, write `<< secret \"…\" >>`".into()),
     }
 }
 

@@ -12,7 +12,7 @@ use guillemet_plan::slots;
 use guillemet_template::Problem;
 
 /// Advice for a value that is not a list of targets.
-const HELP: &str = "name targets of the feature, as in targets = [\"json\"], or leave the field out";
+const HELP: &str = "list targets of the feature, as in targets = [\"json\"], or remove the field";
 
 /// Removes the field from a config; the other fields keep their order.
 pub fn take(tree: &mut Tree) -> Option<Value> {
@@ -39,7 +39,7 @@ pub fn read(named: &Value, description: &Description, place: impl Fn(&str) -> Pl
     };
     let of_list = |message: &str| Err(vec![problem(TARGETS_FIELD.into(), message.into(), Some(HELP.into()))]);
     let Value::Array(items) = named else {
-        return of_list("`targets` is not a list of the ids of targets");
+        return of_list("`targets` is not a list of target ids");
     };
     if items.is_empty() {
         return of_list("`targets` is an empty list");
@@ -52,8 +52,8 @@ pub fn read(named: &Value, description: &Description, place: impl Fn(&str) -> Pl
             Value::String(name) if !name.is_empty() => {
                 match description.targets.iter().find(|target| target.names().any(|known| known == name)) {
                     Some(target) if found.ids.contains(&target.id) => {
-                        let message = format!("the target \"{}\" stands twice in `targets`", target.id);
-                        problems.push(problem(path, message, Some("name it once".into())));
+                        let message = format!("the target \"{}\" is listed twice in `targets`", target.id);
+                        problems.push(problem(path, message, Some("list it once".into())));
                     }
                     Some(target) => {
                         found.ids.push(target.id.clone());
@@ -65,7 +65,7 @@ pub fn read(named: &Value, description: &Description, place: impl Fn(&str) -> Pl
                     }
                 }
             }
-            _ => problems.push(problem(path, "this is not the id of a target".into(), Some(HELP.into()))),
+            _ => problems.push(problem(path, "this is not a target id".into(), Some(HELP.into()))),
         }
     }
     if problems.is_empty() { Ok(found) } else { Err(problems) }
@@ -116,23 +116,23 @@ mod tests {
         assert_eq!(warning.message, "the target `asterisk` is now called `pjsip`; the old name still works");
         assert_eq!(
             read_json(json!(["pjsip", "asterisk"])).unwrap_err(),
-            ["targets.1:9 the target \"pjsip\" stands twice in `targets`"]
+            ["targets.1:9 the target \"pjsip\" is listed twice in `targets`"]
         );
     }
 
     #[test]
     fn everything_that_is_wrong_is_told_at_its_place() {
         for list in [json!("pjsip"), json!({"pjsip": true}), json!(null), json!(1)] {
-            assert_eq!(read_json(list).unwrap_err(), ["targets:7 `targets` is not a list of the ids of targets"]);
+            assert_eq!(read_json(list).unwrap_err(), ["targets:7 `targets` is not a list of target ids"]);
         }
         assert_eq!(read_json(json!([])).unwrap_err(), ["targets:7 `targets` is an empty list"]);
         assert_eq!(
             read_json(json!(["pjsip", "", 1, "freeswitch", "pjsip"])).unwrap_err(),
             [
-                "targets.1:9 this is not the id of a target",
-                "targets.2:9 this is not the id of a target",
+                "targets.1:9 this is not a target id",
+                "targets.2:9 this is not a target id",
                 "targets.3:9 the feature sip-trunk has no target \"freeswitch\"",
-                "targets.4:9 the target \"pjsip\" stands twice in `targets`",
+                "targets.4:9 the target \"pjsip\" is listed twice in `targets`",
             ]
         );
     }

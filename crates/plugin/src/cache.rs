@@ -50,7 +50,7 @@ impl CompiledForms {
     pub fn of_user(env: impl Fn(&str) -> Option<PathBuf>) -> io::Result<Self> {
         let set = |name: &str| env(name).filter(|path| path.is_absolute());
         let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-        let base = base.ok_or_else(|| io::Error::other("neither $XDG_CACHE_HOME nor $HOME is set"))?;
+        let base = base.ok_or_else(|| io::Error::other("$XDG_CACHE_HOME and $HOME are both unset"))?;
         // Only the last folder is created: without a home directory, nothing is.
         match std::fs::DirBuilder::new().mode(0o700).create(&base) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -75,7 +75,8 @@ impl CompiledForms {
     fn folder(&self) -> Option<&PrivateFolder> {
         let open = || {
             let failed = |error: &io::Error| {
-                tracing::warn!(%error, folder = %self.dir.display(), "compiled plugins cannot be kept; each start compiles");
+                tracing::warn!(%error, folder = %self.dir.display(), "compiled plugins cannot be cached; they are \
+                     compiled again at each start");
             };
             PrivateFolder::open(&self.dir).inspect_err(failed).ok()
         };
@@ -105,7 +106,7 @@ impl CompiledCache for CompiledForms {
 
     fn put(&self, digest: &[u8; 32], compiled: &[u8]) {
         if let Err(error) = self.write(digest, compiled) {
-            tracing::warn!(%error, "a compiled plugin could not be kept; it will be compiled again");
+            tracing::warn!(%error, "a compiled plugin could not be cached; it will be compiled again");
         }
     }
 }
@@ -115,7 +116,7 @@ pub fn of_user() -> Arc<dyn CompiledCache> {
     match CompiledForms::of_user(|name| std::env::var_os(name).map(PathBuf::from)) {
         Ok(forms) => Arc::new(forms),
         Err(error) => {
-            tracing::debug!(%error, "compiled plugins are not kept");
+            tracing::debug!(%error, "compiled plugins are not cached");
             Arc::new(NoCache)
         }
     }

@@ -69,7 +69,10 @@ pub fn load_time(bytes: usize) -> Duration {
 #[derive(Debug, thiserror::Error)]
 pub enum PlannerError {
     /// The child could not be started.
-    #[error("the planner for {plugin} could not be started: {error}; see that the program may run its own file")]
+    #[error(
+        "the planner for {plugin} could not be started: {error}; check that the program is allowed to execute its own \
+         file"
+    )]
     Start {
         /// The name of the plugin, for messages.
         plugin: String,
@@ -94,7 +97,7 @@ pub enum PlannerError {
     },
     /// It took too long to load the plugin and was killed.
     #[error(
-        "the planner for {plugin} needed more than {} s to load it and was stopped; try again when the machine is less \
+        "the planner for {plugin} took longer than {} s to load it and was stopped; try again when the machine is less \
          busy, or make the plugin smaller", .limit.as_secs()
     )]
     Slow {
@@ -104,7 +107,7 @@ pub enum PlannerError {
         limit: Duration,
     },
     /// It ended before it answered.
-    #[error("the planner for {plugin} {reason}; simplify the template, or tell the plugin's author")]
+    #[error("the planner for {plugin} {reason}; simplify the template, or report this to the plugin's author")]
     Ended {
         /// The name of the plugin, for messages.
         plugin: String,
@@ -112,9 +115,7 @@ pub enum PlannerError {
         reason: String,
     },
     /// Its answer cannot be read, or does not fit the request.
-    #[error(
-        "the planner for {plugin} gave an answer that does not fit the request; replace the plugin if this happens again"
-    )]
+    #[error("the planner for {plugin} sent an invalid response; replace the plugin if this happens again")]
     Answer {
         /// The name of the plugin, for messages.
         plugin: String,
@@ -140,7 +141,7 @@ pub enum PlanFailure {
     #[error("the template has {} problems", .0.len())]
     Problems(Vec<Problem>),
     /// The plugin broke a rule of the contract.
-    #[error("{rule}; this is a mistake of the plugin: tell its author")]
+    #[error("{rule}; this is a bug in the plugin: report it to its author")]
     Broken {
         /// What it did.
         rule: String,
@@ -425,7 +426,7 @@ impl Plugin {
                         return Ok(Ok(report));
                     }
                     // Another version has made it, or it is damaged: compile again.
-                    tracing::debug!(plugin = self.name, "compiled form refused");
+                    tracing::debug!(plugin = self.name, "compiled form rejected");
                 }
                 Answer::Failed { message, .. } => return Ok(Err(message)),
                 _ => return Err(Lost::Garbage),
@@ -465,7 +466,7 @@ impl Plugin {
 
 async fn within<T>(plugin: &str, limit: Duration, work: impl Future<Output = Result<T, Lost>>) -> Result<T, Lost> {
     timeout(limit, work).await.unwrap_or_else(|_| {
-        tracing::debug!(plugin, ?limit, "planner overran its time");
+        tracing::debug!(plugin, ?limit, "planner timed out");
         Err(Lost::Timeout(limit))
     })
 }

@@ -76,7 +76,10 @@ pub fn problems(unplanned: Unplanned) -> Vec<Problem> {
         Unplanned::Problems(problems) | Unplanned::File(problems) => problems,
         Unplanned::Plugin(message) => vec![Problem { message, ..Problem::default() }],
         Unplanned::NoTarget(targets) => {
-            vec![Problem { message: format!("no such target; there are {}", targets.join(", ")), ..Problem::default() }]
+            vec![Problem {
+                message: format!("no such target; use one of: {}", targets.join(", ")),
+                ..Problem::default()
+            }]
         }
     }
 }

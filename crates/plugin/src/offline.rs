@@ -39,7 +39,7 @@ pub enum OfflineError {
     #[error("the runtime cannot be started: {0}")]
     Runtime(#[source] io::Error),
     /// The folder has no template with this id.
-    #[error("there is no template `{0}` in the templates' folder; an id is FEATURE/NAME, without the extension")]
+    #[error("there is no template `{0}` in the templates folder; an id is FEATURE/NAME, without the extension")]
     NoTemplate(String),
 }
 
@@ -85,12 +85,13 @@ pub fn fill(plan: &Plan, values: &BTreeMap<String, SealedValue>) -> Result<Clear
     let found: Vec<Option<&SealedValue>> = plan.uses.iter().map(|usage| values.get(&*usage.key)).collect();
     let missing = found.iter().enumerate().filter(|(_, value)| value.is_none());
     let mut problems: Vec<Problem> =
-        missing.map(|(index, _)| of_use(index, format!("no value is known of `{}`", plan.uses[index].name))).collect();
+        missing.map(|(index, _)| of_use(index, format!("there is no value for `{}`", plan.uses[index].name))).collect();
     match fill::fill(plan, &Values(found)) {
         Ok(filled) if problems.is_empty() => return Ok(filled),
         Ok(_) => {}
         Err(unfit) => problems.extend(unfit.into_iter().flat_map(|Unfit { uses, refusal }| {
-            uses.into_iter().map(move |index| of_use(index as usize, format!("the value cannot stand here: {refusal}")))
+            uses.into_iter()
+                .map(move |index| of_use(index as usize, format!("the value cannot be used here: {refusal}")))
         })),
     }
     Err(problems)

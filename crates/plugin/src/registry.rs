@@ -92,7 +92,7 @@ pub enum AddError {
     #[error("{0}")]
     Unfit(String),
     /// The file is not the one that was confirmed. Holds its SHA-256.
-    #[error("the file is not the one that was confirmed: its SHA-256 is {0}. Look at it again")]
+    #[error("the file changed after it was confirmed: its SHA-256 is now {0}. Check it again")]
     Changed(String),
     /// The feature already has another plugin, and the caller did not name that one as the one to replace.
     #[error("{0}")]
@@ -199,7 +199,7 @@ impl Registry {
         let mut look = None;
         let plugin = match read_with_fingerprint(&path) {
             Err(error) => {
-                refused(format!("{error}; add it again, or let it go with `guillemet plugin remove {}`", pin.feature))
+                refused(format!("{error}; add it again, or remove it with `guillemet plugin remove {}`", pin.feature))
             }
             Ok((component, fingerprint)) => {
                 look = Some(fingerprint);
@@ -208,8 +208,8 @@ impl Registry {
                     plugin
                 } else {
                     refused(format!(
-                        "{path} has changed since it was added (SHA-256 {}, now {}) and is not used; if you know why, \
-                         run `guillemet plugin add {path}`",
+                        "{path} has changed since it was added (SHA-256 {}, now {}) and is not used; if you expect \
+                         this change, run `guillemet plugin add {path}`",
                         pin.digest,
                         plugin.digest,
                         path = path.display(),
@@ -238,7 +238,9 @@ impl Registry {
                 continue;
             }
             match &now.planner {
-                Ok(_) => tracing::info!(feature = pin.feature, "a plugin is as it was added, and used again"),
+                Ok(_) => {
+                    tracing::info!(feature = pin.feature, "a plugin matches its pinned digest again and is in use")
+                }
                 Err(problem) => tracing::warn!(feature = pin.feature, "a plugin is refused: {problem}"),
             }
             self.change(|plugins| {
@@ -263,8 +265,8 @@ impl Registry {
         self.plugins.load().get(feature).cloned().ok_or_else(|| {
             let known: Vec<String> = self.plugins.load().keys().cloned().collect();
             format!(
-                "no plugin knows the feature `{feature}`; there are {}. Rename the folder, or add a plugin with \
-                 `guillemet plugin add FILE`",
+                "there is no plugin for the feature `{feature}`; features with a plugin: {}. Rename the folder, or add \
+                 a plugin with `guillemet plugin add FILE`",
                 known.join(", ")
             )
         })
@@ -287,7 +289,7 @@ impl Registry {
             if description.feature == feature {
                 Ok(description)
             } else {
-                Err(format!("plugin `{feature}` says that it knows `{}`", description.feature))
+                Err(format!("plugin `{feature}` now describes the feature `{}`", description.feature))
             }
         };
         plugin.description.get_or_try_init(load).await.cloned()
@@ -436,14 +438,14 @@ impl Registry {
         if let Some(there) = self.in_its_place(&feature, &plugin)
             && replaces != Some(&there.digest)
         {
-            let which = if there.source == Source::BuiltIn { "the built-in one" } else { "one that was added" };
+            let which = if there.source == Source::BuiltIn { "the built-in one" } else { "an added one" };
             return Err(AddError::Taken(format!(
-                "the feature `{feature}` has a plugin: {which}, SHA-256 {digest}. To put this one in its place, say \
-                 which it replaces: {digest}",
+                "the feature `{feature}` already has a plugin: {which}, SHA-256 {digest}. To replace it, pass its \
+                 digest: {digest}",
                 digest = there.digest
             )));
         }
-        let unkept = |error: std::io::Error| AddError::Unkept(format!("the plugin cannot be kept: {error}"));
+        let unkept = |error: std::io::Error| AddError::Unkept(format!("the plugin cannot be stored: {error}"));
         let (dir, path) = (self.dir.clone(), self.file(&feature));
         let written = tokio::task::spawn_blocking(move || write_component(&dir, &path, &component)).await;
         written.map_err(std::io::Error::other).and_then(|written| written).map_err(unkept)?;
@@ -548,7 +550,7 @@ fn read_with_fingerprint(path: &Path) -> Result<(Vec<u8>, Fingerprint), AddError
     let read = files::read_regular(path, Links::Follow, COMPONENT_MAX);
     let (component, metadata) = read.map_err(|error| match error.kind() {
         ErrorKind::InvalidInput | ErrorKind::FileTooLarge => AddError::Unfit(format!(
-            "{} is no plugin: a file of at most {} MiB is needed",
+            "{} is not a plugin: it must be a file of at most {} MiB",
             path.display(),
             COMPONENT_MAX >> 20
         )),

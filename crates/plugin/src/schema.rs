@@ -27,7 +27,7 @@ struct Nowhere;
 
 impl UrlLoader for Nowhere {
     fn load(&self, _: &str) -> Result<Value, Box<dyn std::error::Error>> {
-        Err("a plugin's schema has to be whole: nothing is fetched for it".into())
+        Err("a plugin's schema must be complete: references to other documents are not loaded".into())
     }
 }
 
@@ -85,10 +85,10 @@ pub fn rules(schema: &Value, secret_fields: &[String]) -> Vec<String> {
         _ => false,
     };
     if !is_object {
-        rules.push("a config is an object: say `\"type\": \"object\"`".into());
+        rules.push("a config is an object: add `\"type\": \"object\"`".into());
     }
     if schema["properties"].as_object().is_none_or(Map::is_empty) {
-        rules.push("it has no `properties`: describe the fields of a config".into());
+        rules.push("it has no `properties`: describe the fields of the config".into());
     } else {
         rules.extend(secret_fields.iter().filter_map(|field| schema_fields::rule(schema, field)));
     }

@@ -115,13 +115,13 @@ pub fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
 pub fn check(component: &[u8]) -> Result<(), String> {
     let decoded = wit_component::decode(component).map_err(|error| format!("{error:#}"))?;
     let DecodedWasm::Component(resolve, world) = decoded else {
-        return Err("what came out is not a component".into());
+        return Err("the result is not a component".into());
     };
     let world = &resolve.worlds[world];
     let imports = world.imports.keys().map(|key| resolve.name_world_key(key));
     let foreign: Vec<String> = imports.filter(|import| !import.starts_with(IMPORT)).collect();
     if !foreign.is_empty() {
-        return Err(format!("it imports {}; a plugin may import {IMPORT}0.0 and nothing else", foreign.join(", ")));
+        return Err(format!("it imports {}, but a plugin can only import {IMPORT}0.0", foreign.join(", ")));
     }
     if !world.exports.keys().any(|key| resolve.name_world_key(key).starts_with(EXPORT)) {
         return Err(format!("it does not export {EXPORT}0.0"));

@@ -26,7 +26,7 @@ pub struct Key(SecretPage<[u8; KEY_LEN]>);
 
 /// The error of a box that does not open: the key is wrong, or the box was changed since it was sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a sealed box does not open: wrong key, or it was changed")]
+#[error("a sealed box cannot be opened: the key is wrong, or the box was changed")]
 pub struct Unopened;
 
 impl Key {

@@ -32,7 +32,7 @@ pub enum SecretRule {
 #[derive(Debug, thiserror::Error)]
 pub enum NotASecret {
     /// The content is longer than [`SECRET_MAX`] bytes; it is never cut off.
-    #[error("more than {SECRET_MAX} bytes, which is the most that one secret can have")]
+    #[error("more than {SECRET_MAX} bytes, the maximum for a secret")]
     TooLong,
     /// The content has several lines, but one line is needed.
     #[error("more than one line")]

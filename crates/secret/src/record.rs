@@ -57,13 +57,13 @@ pub enum InvalidValue {
     #[error("a value cannot be empty")]
     Empty,
     /// The value is longer than [`VALUE_MAX`] bytes.
-    #[error("a value may have at most {VALUE_MAX} bytes")]
+    #[error("a value can have at most {VALUE_MAX} bytes")]
     TooLarge,
 }
 
 /// The error of a rollback to a version that is not kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no version {wanted} to go back to; {}", kept(.former))]
+#[error("version {wanted} does not exist; {}", kept(.former))]
 pub struct NoVersion {
     /// The number of the version that was asked for.
     pub wanted: u32,
@@ -73,17 +73,17 @@ pub struct NoVersion {
 
 fn kept(former: &[u32]) -> String {
     if former.is_empty() {
-        return "there are no former versions".into();
+        return "no former version is kept".into();
     }
     let numbers: Vec<String> = former.iter().map(ToString::to_string).collect();
-    format!("there are {}", numbers.join(", "))
+    format!("available versions: {}", numbers.join(", "))
 }
 
 /// Why bytes cannot be decoded as a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// The layout is that of a later version of this program.
-    #[error("it was written by a newer version of guillemet")]
+    #[error("it was written by a newer version of Guillemet")]
     Newer,
     /// The bytes are not what any version writes.
     #[error("it is damaged")]

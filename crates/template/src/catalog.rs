@@ -350,7 +350,7 @@ impl Catalog {
 
     /// Records that the file system does not answer: until a scan completes, the content of the folders is unknown.
     pub fn note_unanswered(&mut self) {
-        let unanswered = (self.dir.to_path_buf(), "the file system does not answer".to_owned());
+        let unanswered = (self.dir.to_path_buf(), "the file system does not respond".to_owned());
         if !self.unreadable.contains(&unanswered) {
             self.unreadable.push(unanswered);
             self.generation += 1;

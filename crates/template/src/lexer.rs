@@ -26,8 +26,8 @@ pub const COMMENT: (&str, &str) = ("\u{e004}", "\u{e005}");
 const RESERVED: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{e00f}';
 
 const RAW_HELP: &str = "if this text is not for Guillemet, put it between <% raw %> and <% endraw %>";
-const FORM_HELP: &str = "a secret stands alone in its tag: << secret \"name\" >>, with value filters behind it: \
-                         << secret \"name\" | base64 >>";
+const FORM_HELP: &str =
+    "write a secret alone in its tag: << secret \"name\" >>, or with value filters: << secret \"name\" | base64 >>";
 
 /// The statements that templates can use.
 const STATEMENTS: [&str; 19] = [
@@ -112,7 +112,7 @@ pub fn lex(text: &str) -> Result<Lexed, Vec<Problem>> {
     };
     for (at, c) in text.char_indices().filter(|(_, c)| RESERVED.contains(c)) {
         let message = format!("the character U+{:04X} is reserved", u32::from(c));
-        lexer.problem(at, message, "take it out of the template");
+        lexer.problem(at, message, "remove it from the template");
     }
     if lexer.problems.is_empty() {
         lexer.run();
@@ -287,8 +287,8 @@ impl<'a> Lexer<'a> {
         let inner = begin + 2 + usize::from(dash);
         self.lexed.engine_text.push_str(&self.text[at..begin]);
         if !matches!(blank, ' ' | '\t' | '\r' | '\n') {
-            let message = format!("an unusual blank (U+{:04X}) stands behind the tag's opening", u32::from(blank));
-            self.problem(inner, message, "type an ordinary space there");
+            let message = format!("an unusual space (U+{:04X}) follows the opening of the tag", u32::from(blank));
+            self.problem(inner, message, "use an ordinary space there");
         }
         self.tag(begin, inner, dash, kind)
     }
@@ -357,7 +357,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn near_miss(&mut self, at: usize, meant: &str) {
-        self.problem(at, "this looks like a tag of Guillemet, but is not one", did_you_mean(meant));
+        self.problem(at, "this looks like a Guillemet tag, but is not one", did_you_mean(meant));
     }
 
     fn plain(&mut self, from: usize, to: usize) -> usize {
@@ -462,7 +462,7 @@ impl<'a> Lexer<'a> {
             }
             from = at + 2;
         }
-        self.problem(begin, "`raw` is not closed: <% endraw %> is missing", "close it where your own text ends");
+        self.problem(begin, "`raw` is not closed: <% endraw %> is missing", "add it where your literal text ends");
         self.text.len()
     }
 
@@ -480,7 +480,7 @@ impl<'a> Lexer<'a> {
                 }
             },
             Some((at, Token::Text { .. })) => {
-                self.problem(*at, "the name of a secret is written without escapes", FORM_HELP);
+                self.problem(*at, "the name of a secret cannot contain escapes", FORM_HELP);
                 good = false;
             }
             other => {
@@ -490,7 +490,7 @@ impl<'a> Lexer<'a> {
                     Some(_) => did_you_mean(&near_miss::secret(rest)),
                     None => FORM_HELP.to_owned(),
                 };
-                self.problem(at, "`secret` is followed by a name in quotes", help);
+                self.problem(at, "`secret` needs a name in quotes after it", help);
                 good = false;
             }
         }
@@ -505,8 +505,8 @@ impl<'a> Lexer<'a> {
                             let known = ValueFilter::ALL.map(|(known, _)| known).join(", ");
                             self.problem(
                                 *at,
-                                format!("there is no value filter `{filter}`"),
-                                format!("there are {known}"),
+                                format!("unknown value filter `{filter}`"),
+                                format!("use one of: {known}"),
                             );
                             good = false;
                         }
@@ -514,7 +514,7 @@ impl<'a> Lexer<'a> {
                     rest = &rest[2..];
                 }
                 [(at, _), ..] => {
-                    self.problem(*at, "only value filters may stand behind the name of a secret", FORM_HELP);
+                    self.problem(*at, "only value filters can follow the name of a secret", FORM_HELP);
                     good = false;
                 }
                 [] => {}
@@ -533,20 +533,20 @@ impl<'a> Lexer<'a> {
         match tokens.first() {
             Some((_, Token::Name(name))) if STATEMENTS.contains(name) => {}
             Some((at, Token::Name(name))) if WITHHELD.contains(name) => {
-                let message = format!("there is no `{name}` in templates: a template stands alone");
+                let message = format!("`{name}` is not available in templates: a template cannot use other files");
                 self.problem(
                     *at,
                     message,
-                    "write what it needs into this file; `macro` and `set` share text within it",
+                    "put the content into this file; use `macro` and `set` to reuse text within it",
                 );
             }
             Some((at, Token::Name("endraw"))) => {
-                self.problem(*at, "`endraw` without <% raw %> before it", "open it where your own text begins");
+                self.problem(*at, "`endraw` without <% raw %> before it", "add it where your literal text begins");
             }
             Some((at, Token::Name(name))) => {
-                self.problem(*at, format!("there is no statement `{name}`"), RAW_HELP);
+                self.problem(*at, format!("unknown statement `{name}`"), RAW_HELP);
             }
-            Some((at, _)) => self.problem(*at, "a statement begins with a word", RAW_HELP),
+            Some((at, _)) => self.problem(*at, "a statement must start with a word", RAW_HELP),
             None => self.problem(begin, "the tag is empty", RAW_HELP),
         }
     }
@@ -581,7 +581,7 @@ impl<'a> Lexer<'a> {
                 && before != Some(&Token::Operator("."))
             {
                 if *name == "secret" {
-                    self.problem(*at, "`secret` cannot stand here", FORM_HELP);
+                    self.problem(*at, "`secret` cannot be used here", FORM_HELP);
                 } else {
                     let (line, column) = self.cursor.position(*at);
                     self.lexed.roots.push(Root { name: (*name).to_owned(), line, column });

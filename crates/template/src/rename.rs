@@ -54,8 +54,8 @@ fn misplaced(reference: &Reference) -> Problem {
     Problem {
         line: Some(reference.line),
         column: Some(reference.column),
-        message: format!("the name `{}` is not found where it was read", reference.name),
-        help: Some("write the new name there by hand".into()),
+        message: format!("the name `{}` is no longer where it was read", reference.name),
+        help: Some("change the name there by hand".into()),
         ..Problem::default()
     }
 }

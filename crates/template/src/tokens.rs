@@ -88,7 +88,7 @@ impl TagReader {
                         tokens.push((at, Token::Text { content: &rest[1..len - 1], escaped }));
                         len
                     }
-                    None => return foreign(at, "a string is not closed".into()),
+                    None => return foreign(at, "a string is not closed: a quote is missing".into()),
                 },
                 _ if b.is_ascii() && SIGNS.contains(char::from(b)) => {
                     tokens.push((at, Token::Operator(&rest[..1])));

@@ -50,7 +50,7 @@ pub const CONTENT_MAX: usize = 16 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The file cannot be opened, created or written.
-    #[error("the usage journal {path}: {source}. Check that it is yours and that the disk has room")]
+    #[error("the usage journal {path}: {source}. Check that you own it and that the disk is not full")]
     File {
         /// The path of the journal.
         path: PathBuf,
@@ -59,8 +59,8 @@ pub enum JournalError {
     },
     /// The file is not a journal of this vault, or not of a known format.
     #[error(
-        "the usage journal {path} {problem}; nothing was changed. Put it back from your backup, or move it away: \
-             usage that was not folded into the vault is lost then"
+        "the usage journal {path} {problem}; nothing was changed. Restore it from your backup, or move it away: you \
+         then lose the usage that is not in the vault yet"
     )]
     Foreign {
         /// The path of the journal.
@@ -164,7 +164,7 @@ impl Journal {
                 make(path, len, header, files::place).map_err(in_file)?
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(foreign("has not the length of one"));
+                return Err(foreign("has the wrong size"));
             }
             opened => opened.map_err(in_file)?,
         };
@@ -172,12 +172,12 @@ impl Journal {
         let Header { id, is_clear } = read_header(words, vault_id).map_err(foreign)?;
         let (sealer, mut begin, mut warnings) = (Sealer::new(key, vault_id, id), folded(id), Vec::new());
         let (Some(first), Some(second)) = (generation(area(words, 0)), generation(area(words, 1))) else {
-            return Err(foreign("has a damaged area"));
+            return Err(foreign("has a damaged segment"));
         };
         let (active, generation, other) = if second > first { (1, second, first) } else { (0, first, second) };
         // The areas are one generation apart, and no number of switches reaches the last generation.
         if generation != other + 1 || generation >= u64::from(u32::MAX) {
-            return Err(foreign("has impossible areas"));
+            return Err(foreign("has inconsistent segments"));
         }
         let opener = (!is_clear).then_some(&sealer);
         let (mut pending, mut newest) = (Pending::default(), Pending::default());
@@ -188,12 +188,14 @@ impl Journal {
             read(area(words, active), opener, generation, start, |content| newest.push(content));
         let mut other_pending = false;
         if begin.generation > generation {
-            warnings.push("the usage journal is older than the vault: what it recorded since then is not counted");
+            warnings.push("the usage journal is older than the vault: uses recorded in between are not counted");
             begin = Position { generation, at: end };
             newest = Pending::default();
         } else if begin.generation < generation && other > 0 {
             if begin.generation != 0 && begin.generation < other {
-                warnings.push("the vault is older than its usage journal: what was folded since then is not counted");
+                warnings.push(
+                    "the vault is older than its usage journal: uses folded into the vault in between are not counted",
+                );
             }
             let from = if begin.generation == other { begin.at.max(1) } else { 1 };
             let records = read(area(words, 1 - active), opener, other, from, |content| pending.push(content));
@@ -202,12 +204,12 @@ impl Journal {
             damaged |= records.damaged;
         }
         if damaged {
-            warnings.push("the usage journal is damaged: what cannot be read of it is not counted");
+            warnings.push("the usage journal is damaged: uses that cannot be read are not counted");
         }
         pending.append(&mut newest);
         let before = area(words, active)[end - 1].load(Ordering::Relaxed);
         if file.is_lost() {
-            return Err(in_file(io::Error::other("a part of it cannot be read")));
+            return Err(in_file(io::Error::other("part of it cannot be read")));
         }
         let append = Append {
             file: Arc::new(file),
@@ -372,7 +374,7 @@ impl Journal {
         }
         let in_file = |source| JournalError::File { path: self.path.clone(), source };
         if !self.is_in_its_folder() {
-            return Err(in_file(io::Error::other("its folder is gone, or another one lies there")));
+            return Err(in_file(io::Error::other("its folder is missing, or another folder has its name")));
         }
         let (len, generation) = (append.file.words().len() * 8, append.generation + 1);
         let header = |words: &[AtomicU64]| write_header(words, self.vault_id, self.id, generation);

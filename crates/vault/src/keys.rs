@@ -52,9 +52,9 @@ pub const METHODS: [MethodRow; 2] = [
     MethodRow {
         method: Method::KeyFile,
         name: "keyfile",
-        summary: "A key file, readable by its owner alone",
+        summary: "A key file that only its owner can read",
         needs: Needs::KeyFile,
-        wrong_key: "Put back the vault.key that belongs to this vault.db",
+        wrong_key: "Restore the vault.key that belongs to this vault.db",
     },
     MethodRow {
         method: Method::Passphrase,
@@ -134,7 +134,7 @@ impl PassphraseHeader {
 
     fn key(&self, passphrase: &str) -> Result<Key, VaultError> {
         Key::from_passphrase(passphrase, &self.salt, self.cost)
-            .map_err(|_| VaultError::Damaged("the parameters of its passphrase are out of bounds".into()))
+            .map_err(|_| VaultError::Damaged("its passphrase parameters are out of range".into()))
     }
 }
 
@@ -268,8 +268,8 @@ pub(super) fn name_key_file(path: &Path) -> Result<(), VaultError> {
     let pending = pending_key_file(path);
     files::place_over(&pending, &place_of(path)).map_err(|error| {
         let problem = format!(
-            "holds the key of this vault now, and cannot be renamed to {}: {error}. Keep it: without it the vault cannot \
-             be opened. The next start of the daemon tries again",
+            "now contains the key of this vault, but cannot be renamed to {}: {error}. Keep it: without it the vault \
+             cannot be opened. The daemon tries again at its next start",
             path.display()
         );
         key_file_error(&pending, problem)
@@ -281,16 +281,16 @@ pub(super) fn name_key_file(path: &Path) -> Result<(), VaultError> {
 pub(super) fn settle_key_file(path: &Path, opened_by: OpenedBy) {
     if opened_by == OpenedBy::PendingKeyFile {
         match name_key_file(path) {
-            Ok(()) => tracing::warn!("a rekey that was interrupted is done now: the key is in {}", path.display()),
+            Ok(()) => tracing::warn!("an interrupted rekey was completed: the key is in {}", path.display()),
             Err(error) => tracing::warn!("{error}"),
         }
         return;
     }
     let pending = pending_key_file(path);
     match std::fs::remove_file(&pending) {
-        Ok(()) => tracing::warn!("a rekey that was interrupted is undone: what opened the vault before opens it"),
+        Ok(()) => tracing::warn!("an interrupted rekey was undone: the previous key or passphrase opens the vault"),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!("{} opens nothing and cannot be removed: {error}", pending.display()),
+        Err(error) => tracing::warn!("{} is a leftover key file that cannot be removed: {error}", pending.display()),
     }
 }
 
@@ -303,7 +303,7 @@ fn key_file_error(path: &Path, problem: impl Into<String>) -> VaultError {
 }
 
 fn unmade(path: &Path, error: &io::Error) -> VaultError {
-    key_file_error(path, format!("cannot be made: {error}. Check that the disk has room"))
+    key_file_error(path, format!("cannot be created: {error}. Check that the disk is not full"))
 }
 
 /// Writes a new random key into a new file, which is on disk when this returns.
@@ -317,18 +317,21 @@ fn read_key_file(path: &Path, others: u32) -> Result<Key, VaultError> {
     // Permissions and content come from the same open file, so what is checked is what is read.
     let (file, metadata) = files::open_regular(path, Links::Follow).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
-            key_file_error(path, "is missing; put it back from your backup: without it the vault cannot be opened")
+            key_file_error(path, "is missing; restore it from your backup: without it the vault cannot be opened")
         }
         _ => key_file_error(path, format!("cannot be read: {error}")),
     })?;
     if metadata.mode() & others != 0 {
-        return Err(key_file_error(path, format!("can be read by others; run `chmod 600 {}`", path.display())));
+        return Err(key_file_error(path, format!("is readable by other users; run `chmod 600 {}`", path.display())));
     }
     if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Err(key_file_error(path, "belongs to another user; run guillemet as that user, or `chown` it"));
+        return Err(key_file_error(
+            path,
+            "belongs to another user; run guillemet as that user, or run `chown` on the file",
+        ));
     }
     let malformed = || {
-        key_file_error(path, "does not hold a key (one line of 64 hexadecimal digits); put it back from your backup")
+        key_file_error(path, "does not contain a key (one line of 64 hexadecimal digits); restore it from your backup")
     };
     let text = read_file(file).map_err(|error| match error {
         NotASecret::Io(error) => key_file_error(path, format!("cannot be read: {error}")),

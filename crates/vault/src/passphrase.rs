@@ -21,10 +21,10 @@ pub enum BadPassphrase {
     #[error("the passphrase is empty; nothing was changed")]
     Empty,
     /// The text has more than one line.
-    #[error("the passphrase has more than one line; pass one line. Nothing was changed")]
+    #[error("the passphrase has more than one line; pass a single line. Nothing was changed")]
     Lines,
     /// The text is longer than [`SECRET_MAX`] bytes.
-    #[error("the passphrase has more than {SECRET_MAX} bytes, which is the most it can have; nothing was changed")]
+    #[error("the passphrase has more than {SECRET_MAX} bytes, the maximum; nothing was changed")]
     TooLong,
     /// The passphrase is too easy to guess; the text says what is weak and what to do.
     #[error("this passphrase is too easy to guess; nothing was changed. {0}")]
@@ -94,7 +94,7 @@ fn warned(warning: Warning) -> &'static str {
         Warning::ShortKeyboardPatternsAreEasyToGuess => "A short pattern on the keyboard is easy to guess",
         Warning::RepeatsLikeAaaAreEasyToGuess => "Repeated characters are easy to guess",
         Warning::RepeatsLikeAbcAbcAreOnlySlightlyHarderToGuess => {
-            "A repeated part is hardly harder to guess than the part itself"
+            "A repeated pattern is only slightly harder to guess than the pattern itself"
         }
         Warning::ThisIsATop10Password => "It is one of the 10 most common passwords",
         Warning::ThisIsATop100Password => "It is one of the 100 most common passwords",
@@ -111,11 +111,13 @@ fn warned(warning: Warning) -> &'static str {
 
 fn suggested(suggestion: Suggestion) -> &'static str {
     match suggestion {
-        Suggestion::UseAFewWordsAvoidCommonPhrases => "Use several words, but no common phrase",
+        Suggestion::UseAFewWordsAvoidCommonPhrases => "Use several words, but avoid common phrases",
         Suggestion::NoNeedForSymbolsDigitsOrUppercaseLetters => "It needs no symbols, digits or capital letters",
         Suggestion::AddAnotherWordOrTwo => "Add another word or two; uncommon words are better",
         Suggestion::CapitalizationDoesntHelpVeryMuch => "Capital letters do not help much",
-        Suggestion::AllUppercaseIsAlmostAsEasyToGuessAsAllLowercase => "Capital letters throughout do not help much",
+        Suggestion::AllUppercaseIsAlmostAsEasyToGuessAsAllLowercase => {
+            "Writing everything in capital letters does not help much"
+        }
         Suggestion::ReversedWordsArentMuchHarderToGuess => "Reversed words do not help much",
         Suggestion::PredictableSubstitutionsDontHelpVeryMuch => {
             "Predictable substitutions, such as @ for a, do not help much"

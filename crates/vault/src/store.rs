@@ -42,21 +42,22 @@ const MANIFEST: &str = "manifest";
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// There is no vault in this home.
-    #[error("there is no vault at {0}; `guillemet init` makes one")]
+    #[error("there is no vault at {0}; run `guillemet init` to create one")]
     NoVault(PathBuf),
     /// There is a vault in this home already.
-    #[error("there is a vault at {0} already; nothing was changed. Use another --home, or move it away")]
+    #[error("there is already a vault at {0}; nothing was changed. Use another --home, or move the vault away")]
     AlreadyExists(PathBuf),
     /// SQLite's log of a vault whose file is missing.
     #[error(
-        "{0} belongs to a vault that is not there, and would be mixed into a new one. Nothing was changed; put that vault back, or move the file away"
+        "{0} belongs to a vault that is missing, and would get mixed into a new one. Nothing was changed; restore that \
+         vault, or move the file away"
     )]
     Leftover(PathBuf),
     /// The key or passphrase does not open the vault.
     #[error("the {} does not open this vault; nothing was changed. {}", .0.name(), .0.row().wrong_key)]
     WrongKey(Method),
     /// The vault is unlocked by another method than the one given.
-    #[error("this vault is unlocked by {0}; give that (`guillemet daemon --help` shows how)", .needed.name())]
+    #[error("this vault is unlocked by a {0}; pass that instead (see `guillemet daemon --help`)", .needed.name())]
     OtherMethod {
         /// The method that unlocks it.
         needed: Method,
@@ -74,25 +75,26 @@ pub enum VaultError {
     },
     /// A part of the file is not as it was written.
     #[error(
-        "the vault is damaged: {0}. Nothing was changed; put vault.db back from your backup, without a vault.db-wal beside it"
+        "the vault is damaged: {0}. Nothing was changed; restore vault.db from your backup, and remove vault.db-wal"
     )]
     Damaged(String),
     /// The file was written by a later version.
     #[error(
-        "the vault has format {found}, this guillemet knows formats up to {FORMAT}; use a newer guillemet. Nothing was changed"
+        "the vault has format {found}, but this version of Guillemet supports formats up to {FORMAT}; update \
+         Guillemet. Nothing was changed"
     )]
     NewerFormat {
         /// The format of the file.
         found: u32,
     },
     /// A daemon or a rekey holds the lock on this home, with its process id if that is known.
-    #[error("another daemon or `vault rekey`{} runs on this home; stop it first, or use another --home", pid_text(*.0))]
+    #[error("another daemon or `vault rekey`{} is using this home; stop it, or use another --home", pid_text(*.0))]
     Locked(Option<u32>),
     /// The secret was changed by another request in the meantime.
-    #[error("the secret was changed meanwhile; look at it again and repeat the change")]
+    #[error("the secret was changed in the meantime; check it and repeat the change")]
     Stale,
     /// A file cannot be read or written.
-    #[error("{path}: {source}. Check that it is yours and that the disk has room")]
+    #[error("{path}: {source}. Check that you own it and that the disk is not full")]
     File {
         /// The path of the file.
         path: PathBuf,
@@ -100,12 +102,10 @@ pub enum VaultError {
         source: io::Error,
     },
     /// The disk takes no change: it is full, a quota is used up, or it fails.
-    #[error(
-        "the vault cannot be changed: {0}. Nothing was changed; check the disk, and make room on it where it is full"
-    )]
+    #[error("the vault cannot be changed: {0}. Nothing was changed; check the disk, and free up space if it is full")]
     Unwritable(rusqlite::Error),
     /// Any other error of SQLite.
-    #[error("the vault cannot be written or read: {0}. Nothing was changed; check the disk")]
+    #[error("the vault cannot be read or written: {0}. Nothing was changed; check the disk")]
     Database(rusqlite::Error),
     /// Something that the vault keeps as JSON cannot be written as JSON.
     #[error("the vault cannot be changed: {0}. Nothing was changed; report this as a bug")]
@@ -127,7 +127,9 @@ impl From<rusqlite::Error> for VaultError {
             Some(rusqlite::ErrorCode::DiskFull) => Self::Unwritable(error),
             _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_WRITE) => Self::Unwritable(error),
             // A missing table or column, or a value of another type: the statements are ours, so the file is wrong.
-            Some(rusqlite::ErrorCode::Unknown) | None => Self::Damaged("its tables are not as they were made".into()),
+            Some(rusqlite::ErrorCode::Unknown) | None => {
+                Self::Damaged("its tables do not have the expected structure".into())
+            }
             _ => Self::Database(error),
         }
     }
@@ -465,7 +467,7 @@ impl Boxes {
         // If the list of free pages is wrong, the next change overwrites a page in use. So every page is checked.
         let checked: String = database.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
         if checked != "ok" {
-            return Err(VaultError::Damaged("its pages contradict each other".into()));
+            return Err(VaultError::Damaged("its pages are inconsistent".into()));
         }
         let mut secrets = Vec::new();
         let mut damaged = Vec::new();
@@ -490,7 +492,7 @@ impl Boxes {
         }
         if !damaged.is_empty() {
             let some = damaged.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-            return Err(VaultError::Damaged(format!("{} of its records do not open ({some})", damaged.len())));
+            return Err(VaultError::Damaged(format!("{} of its records cannot be decrypted ({some})", damaged.len())));
         }
         let mut statement = database.prepare("SELECT label, revision FROM documents WHERE label != ?1")?;
         let mut rows = statement.query([MANIFEST])?;
@@ -501,7 +503,7 @@ impl Boxes {
             manifest.toggle(&self.manifest_key, DOCUMENT, label.as_bytes(), revision);
         }
         if self.manifest(database)? != manifest {
-            return Err(VaultError::Damaged("records were taken out of it or put back".into()));
+            return Err(VaultError::Damaged("records were removed from it or restored".into()));
         }
         let mut names: Vec<String> = secrets.iter().map(|secret| secret.name.key()).collect();
         names.sort_unstable();
@@ -518,7 +520,7 @@ impl Boxes {
             return Ok(None);
         };
         let opened = self.open(DOCUMENT, label.as_bytes(), revision, &sealed);
-        opened.map(Some).ok_or_else(|| VaultError::Damaged(format!("its document `{label}` does not open")))
+        opened.map(Some).ok_or_else(|| VaultError::Damaged(format!("its document `{label}` cannot be decrypted")))
     }
 
     fn put_record(&self, database: &Connection, manifest: &mut Manifest, secret: &Secret) -> Result<(), VaultError> {

@@ -405,7 +405,7 @@ pub(super) fn open(database: &Connection, boxes: &Boxes, id: u64) -> Result<Opti
     let mut rows = statement.query([id])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let class: u8 = row.get(0)?;
-    let damaged = || VaultError::Damaged("a part of its audit trail is of no class".into());
+    let damaged = || VaultError::Damaged("part of its audit trail has no class".into());
     let (class, ..) = Class::ALL.get(usize::from(class)).ok_or_else(damaged)?;
     let chunk = Chunk { id, class: *class, holder: row.get(1)?, last: row.get(2)?, count: row.get(3)? };
     let frames = boxes.open(&boxes.binding(chunk), row.get_ref(4)?.as_blob().unwrap_or_default());

@@ -49,7 +49,7 @@ pub enum RecorderError {
     #[error(transparent)]
     Vault(#[from] VaultError),
     /// The journal could not be synced to the disk, or the thread that folds could not be started.
-    #[error("the usage journal cannot be written to the disk: {0}. Check the disk")]
+    #[error("the usage journal cannot be written to disk: {0}. Check the disk")]
     Sync(std::io::Error),
 }
 
@@ -77,7 +77,7 @@ const RENEWALS: usize = 2;
 /// The error of an event that cannot be recorded, so its answer must not leave: the journal is full and cannot be
 /// folded, or is lost and cannot be replaced.
 #[derive(Debug, thiserror::Error)]
-#[error("usage cannot be recorded, so nothing is resolved: {0}")]
+#[error("uses cannot be recorded, so no secrets are delivered: {0}")]
 pub struct Unrecorded(String);
 
 /// The total usage of one secret.
@@ -237,7 +237,9 @@ impl Recorder {
         let journal = Journal::open(journal, vault_id, &key.subkey("journal"), options.journal_len, folded)?;
         let mut warnings = journal.warnings().to_vec();
         if stored.is_some_and(|(known, _)| known != journal.id()) {
-            warnings.push("the usage journal is not the one the vault knew: what only that one held is not counted");
+            warnings.push(
+                "the usage journal is not the one this vault used before: uses recorded only there are not counted",
+            );
         }
         let folded = journal.begin();
         if stored != Some((journal.id(), folded)) {
@@ -337,7 +339,7 @@ impl Recorder {
                 }
                 Err(Unappended::Full) => self.shared.fold().map_err(failed)?,
                 Err(Unappended::Lost) if renewals == RENEWALS => {
-                    return Err(Unrecorded("usage.journal is lost as soon as it has been made. Check its disk".into()));
+                    return Err(Unrecorded("usage.journal disappears as soon as it is created. Check its disk".into()));
                 }
                 Err(Unappended::Lost) => {
                     renewals += 1;
@@ -463,7 +465,7 @@ impl Folder {
         let fold = move || {
             while woken.recv().is_ok() {
                 if let Err(error) = shared.fold() {
-                    tracing::error!(%error, "usage could not be folded");
+                    tracing::error!(%error, "usage could not be folded into the vault");
                 }
             }
         };

@@ -24,7 +24,7 @@ pub struct ApiKey(Zeroizing<String>);
 
 /// The error for a text that is not an API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an API key is sk-, 8 lower-case letters or digits, a dot and 43 characters; copy all of it again")]
+#[error("an API key is sk-, 8 lower-case letters or digits, a dot and 43 characters; copy the whole key again")]
 pub struct NotAnApiKey;
 
 impl ApiKey {

@@ -68,7 +68,7 @@ macro_rules! hexadecimal {
 
 /// The error for a text that is not an id or hash. Holds the number of digits expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} hexadecimal digits in lower case are expected")]
+#[error("must be {0} lower-case hexadecimal digits")]
 pub struct NotHexadecimal(usize);
 
 hexadecimal!(
@@ -132,7 +132,7 @@ impl Serialize for Sealed {
 impl<'de> Deserialize<'de> for Sealed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        BASE64.decode(text.as_bytes()).map(Self).map_err(|_| de::Error::custom("base64 is expected"))
+        BASE64.decode(text.as_bytes()).map(Self).map_err(|_| de::Error::custom("must be base64"))
     }
 }
 

@@ -15,7 +15,7 @@ const LINE: usize = 511;
 const VALUE: usize = 128;
 
 const USER: &[(&str, &str)] =
-    &[("\"\\", "a baresip user may not hold `\"` or `\\`: it goes into a header without escapes")];
+    &[("\"\\", "a baresip user cannot contain `\"` or `\\`: it goes into a header without escapes")];
 
 /// Writes the line of the account.
 pub fn write(config: &Fields, trunk: &Trunk) -> Document {

@@ -16,11 +16,11 @@ use guillemet_plugin::{Document, Fields, encode};
 use crate::{Trunk, without};
 
 const USER: &[(&str, &str)] = &[
-    (":", "a FreeSWITCH user may not hold `:`: it hands user and password on in one text that is divided there"),
-    ("\"\\", "a FreeSWITCH user may not hold `\"` or `\\`: it goes into a header without escapes"),
+    (":", "a FreeSWITCH user cannot contain `:`: it hands user and password on in one text that is divided there"),
+    ("\"\\", "a FreeSWITCH user cannot contain `\"` or `\\`: it goes into a header without escapes"),
 ];
 const PASSWORD: &[(&str, &str)] =
-    &[(":", "a FreeSWITCH password may not hold `:`: what stands behind it would be cut off without a word")];
+    &[(":", "a FreeSWITCH password cannot contain `:`: what stands behind it would be cut off without a word")];
 
 /// The most bytes of a user. With `PASSWORD_MAX`, `Digest:""::` and a realm of 64 bytes, the text has 255 bytes.
 const USER_MAX: u32 = 64;

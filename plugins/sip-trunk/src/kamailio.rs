@@ -20,15 +20,15 @@ const EXPIRES: u64 = 3600;
 const BLANKS: &str = " \t\n\r\u{b}\u{c}";
 
 const USER: &[(&str, &str)] = &[
-    (":", "a Kamailio user may not hold `:`, which divides user, realm and password"),
-    (BLANKS, "a Kamailio user may not hold a blank, which ends it"),
-    ("\"\\", "a Kamailio user may not hold `\"` or `\\`: it goes into a header without escapes"),
+    (":", "a Kamailio user cannot contain `:`, which divides user, realm and password"),
+    (BLANKS, "a Kamailio user cannot contain a blank, which ends it"),
+    ("\"\\", "a Kamailio user cannot contain `\"` or `\\`: it goes into a header without escapes"),
 ];
 const REGISTERED_USER: &[(&str, &str)] =
-    &[("$", "a Kamailio user that registers may not hold `$`, which begins a variable there")];
+    &[("$", "a Kamailio user that registers cannot contain `$`, which begins a variable there")];
 const PASSWORD: &[(&str, &str)] = &[(
     BLANKS,
-    "a Kamailio password may not hold a blank, which ends it; give `realm`, and a digest stands in its place",
+    "a Kamailio password cannot contain a blank, which ends it; give `realm`, and a digest stands in its place",
 )];
 
 /// Writes the file: a route to the carrier, a credential, and a registration if one is wanted.

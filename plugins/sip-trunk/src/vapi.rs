@@ -60,7 +60,7 @@ pub fn write(config: &Fields, trunk: &Trunk) -> Document {
             present(json!({
                 "domain": trunk.server().map(|(host, _)| host),
                 // A second slot, because each slot may be in the document only once.
-                "username": encode::forbid(username, "\r\n\0", "a SIP user may not hold a line break or NUL"),
+                "username": encode::forbid(username, "\r\n\0", "a SIP user cannot contain a line break or NUL"),
                 "realm": trunk.realm.as_deref(),
             }))
         });

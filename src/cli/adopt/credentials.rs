@@ -18,7 +18,7 @@ use guillemet_plan::description::SecretFields;
 use guillemet_secret::record::VALUE_MAX;
 use guillemet_template::ValueFilter;
 
-const NAMED: &str = "you name it";
+const NAMED: &str = "named with --secret";
 
 /// The user's choices about fields.
 #[derive(Default)]
@@ -90,8 +90,8 @@ pub fn find(
         let field = path.join(".");
         let at = leaf.spot.as_ref().map(|spot| tokens.offset(spot));
         if holds_placeholder(&leaf.text) {
-            let help = "its value is in the vault already; adopt the file that still holds the plain one";
-            problems.add(at, &field, "holds a placeholder of Guillemet", Some(help));
+            let help = "its value is already in the vault; adopt the file that still contains the value";
+            problems.add(at, &field, "contains a Guillemet placeholder", Some(help));
             continue;
         }
         if choices.keeps(&field) {
@@ -99,20 +99,20 @@ pub fn find(
         }
         let named = choices.names(&field);
         if named.is_some() && !fields.allow(path) {
-            problems.add(at, &field, "no secret can stand there", Some(&fields.help()));
+            problems.add(at, &field, "cannot be a secret", Some(&fields.help()));
             continue;
         }
         let candidates = if fields.allow(path) { candidates(path, leaf, named.is_some()) } else { Vec::new() };
         if named.is_some() && candidates.len() > 1 {
             let help =
-                "leave the choice of their names to adopt; `guillemet secret edit NAME --rename NEW` changes them";
-            problems.add(at, &field, format!("holds {} credentials, not one", candidates.len()), Some(help));
+                "let adopt choose their names; to change them later, run `guillemet secret edit NAME --rename NEW`";
+            problems.add(at, &field, format!("contains {} credentials, not one", candidates.len()), Some(help));
             continue;
         }
         let mut found = Vec::new();
         for candidate in candidates {
             if candidate.value.len() > VALUE_MAX {
-                let message = format!("is larger than a secret can be, which is {VALUE_MAX} bytes");
+                let message = format!("is larger than {VALUE_MAX} bytes, the maximum for a secret");
                 problems.add(at, &field, message, Some("leave it in the clear with --keep"));
                 continue;
             }
@@ -132,7 +132,7 @@ pub fn find(
             leaves.iter().filter(|(path, _)| fields.allow(path)).map(|(path, _)| path.join(".")).collect();
         let help = match named.as_slice() {
             [] => fields.help(),
-            _ => format!("name the field with --secret FIELD=NAME; there are {}", named.join(", ")),
+            _ => format!("choose a field with --secret FIELD=NAME; fields: {}", named.join(", ")),
         };
         problems.add(None, "", "nothing in it looks like a credential", Some(&help));
     }
@@ -153,18 +153,13 @@ fn tell_unknown(leaves: &[(Vec<String>, &Leaf)], choices: &Choices, problems: &m
     let named = choices.secrets.iter().map(|(field, _)| ("--secret", field));
     for (option, field) in named.chain(choices.keep.iter().map(|field| ("--keep", field))) {
         if !there.contains(field) {
-            let help = format!("there are {}", there.join(", "));
-            problems.add(None, "", format!("{option} names the field `{field}`, which holds no text"), Some(&help));
+            let help = format!("fields: {}", there.join(", "));
+            problems.add(None, "", format!("{option} names the field `{field}`, which has no text"), Some(&help));
         }
     }
     for (field, _) in &choices.secrets {
         if choices.keeps(field) {
-            problems.add(
-                None,
-                "",
-                format!("`{field}` is named by --secret and by --keep"),
-                Some("leave one of them out"),
-            );
+            problems.add(None, "", format!("`{field}` is in both --secret and --keep"), Some("remove one of them"));
         }
     }
 }

@@ -89,11 +89,11 @@ pub fn like_a_credential(name: &str, value: &str) -> Option<&'static str> {
     } else if named_so(name) {
         Some("its name says so")
     } else if ISSUED.iter().any(|prefix| value.len() > prefix.len() + 8 && value.starts_with(prefix)) {
-        Some("it begins like an issued key")
+        Some("it starts like an API key")
     } else if is_jwt(value) {
         Some("it is a JSON Web Token")
     } else if is_random(value) {
-        Some("it looks drawn at random")
+        Some("it looks random")
     } else {
         None
     }

@@ -174,7 +174,7 @@ impl Comparison {
     /// Describes each difference in a line of words.
     pub fn told(&self) -> Vec<String> {
         let told = |row: &Row| match row {
-            Row::Changed(path, Some(_), None) => Some(format!("{path} is left out")),
+            Row::Changed(path, Some(_), None) => Some(format!("{path} is omitted")),
             Row::Changed(path, None, Some(_)) => Some(format!("{path} is added")),
             Row::Changed(path, ..) => Some(format!("{path} differs")),
             _ => None,

@@ -46,43 +46,44 @@ const NAME_MAX: usize = 100;
 
 #[derive(Args)]
 #[command(after_help = "\
-Reads mcp.json files (mcp-server); sections of pjsip.conf and trunks of LiveKit (sip-trunk); curl commands, actions in
-the shape of the json target and OpenAPI operations (custom-action); dotenv files and the json target's shape (cal-com).
+Reads mcp.json files (mcp-server); pjsip.conf sections and LiveKit trunks (sip-trunk); curl commands, OpenAPI
+operations and actions in the format of the json target (custom-action); dotenv files and the format of the json target
+(cal-com).
 
-The file stays as it is. With --replace, «NAME» stands in it afterwards where each value stood, and everything else
-stays byte for byte: no value is in it any more, and no consumer takes it for a working config.")]
+The file is not changed. With --replace, «NAME» replaces each value and the rest stays byte for byte: the file no longer
+contains any value, and no consumer mistakes it for a working config.")]
 pub struct Adopt {
-    /// The config with plain values; `-` reads standard input.
+    /// The config with credentials, or `-` for standard input.
     file: PathBuf,
     /// The kind of integration: cal-com, custom-action, mcp-server or sip-trunk.
     #[arg(long, value_name = "F")]
     feature: String,
-    /// The template's name: it becomes F/NAME.
+    /// The name of the template, which becomes F/NAME.
     #[arg(long, value_name = "NAME", value_parser = template_name)]
     name: String,
-    /// The server, where the file has several.
+    /// The server, if the file has several.
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
-    /// The endpoint, where pjsip.conf has several.
+    /// The endpoint, if pjsip.conf has several.
     #[arg(long, value_name = "NAME")]
     section: Option<String>,
     /// The operation of an OpenAPI document: its id, or 'METHOD /path'.
     #[arg(long, value_name = "ID")]
     operation: Option<String>,
-    /// The secret that a field becomes. Names one that is found otherwise, or a field that is not; a secret that is
-    /// there already is used, if it has the same value.
+    /// Use NAME for the secret in FIELD: to choose the name of a detected secret, or to add a field that was not
+    /// detected. An existing secret is used if it has the same value.
     #[arg(long, value_name = "FIELD=NAME", value_parser = field_and_name)]
     secret: Vec<(String, SecretName)>,
-    /// A field that stays in the clear.
+    /// Leave this field in the clear.
     #[arg(long, value_name = "FIELD")]
     keep: Vec<String>,
-    /// How the template is written; else what suits the file.
+    /// The format of the template [default: chosen to suit the file].
     #[arg(long, value_parser = ["toml", "json", "jsonc", "yaml"])]
     format: Option<String>,
-    /// Put «NAME» into the file where the values stood.
+    /// Replace the values in the file with «NAME».
     #[arg(long)]
     replace: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
@@ -99,7 +100,7 @@ pub(super) fn template_name(text: &str) -> Result<String, String> {
 
 fn field_and_name(text: &str) -> Result<(String, SecretName), String> {
     // The last `=` separates them, because a secret's name cannot contain `=`, but a field can.
-    let (field, name) = text.rsplit_once('=').ok_or("FIELD=NAME is needed, as in headers.X-Key=acme-key-prod")?;
+    let (field, name) = text.rsplit_once('=').ok_or("must be FIELD=NAME, such as headers.X-Key=acme-key-prod")?;
     Ok((field.to_owned(), name.parse().map_err(|invalid: guillemet_base::names::InvalidName| invalid.to_string())?))
 }
 
@@ -118,13 +119,13 @@ impl Adopt {
         guillemet_base::sys::process::hide()?;
         let (replace, yes) = (self.replace, self.yes);
         if replace && self.file.as_os_str() == "-" {
-            return Err(Failure::new("standard input cannot be replaced; leave --replace out. Nothing was changed"));
+            return Err(Failure::new("standard input cannot be replaced; remove --replace. Nothing was changed"));
         }
         store::check_free(home, &self.feature, &self.name)?;
         if !client::is_of_home(home)? {
             return Err(Failure::new(format!(
-                "the daemon at {}, which GUILLEMET_SOCKET names, does not read the templates in {}; unset \
-                 GUILLEMET_SOCKET, or set GUILLEMET_HOME to that daemon's home. Nothing was changed",
+                "the daemon at {} (from GUILLEMET_SOCKET) does not use the templates in {}; unset GUILLEMET_SOCKET, or \
+                 set GUILLEMET_HOME to that daemon's home. Nothing was changed",
                 home.socket().display(),
                 home.templates().display()
             )));
@@ -134,9 +135,9 @@ impl Adopt {
         proposal.show();
         let secrets = proposal.findings.values().flatten().map(|finding| finding.name.key());
         let count = secrets.collect::<std::collections::BTreeSet<_>>().len();
-        let what = format!("Keep {count} secret{} and write {}", if count == 1 { "" } else { "s" }, proposal.id());
+        let what = format!("Create {count} secret{} and write {}", if count == 1 { "" } else { "s" }, proposal.id());
         let then =
-            if replace { format!(", and take the values out of {}", proposal.source.shown) } else { String::new() };
+            if replace { format!(", and remove the values from {}", proposal.source.shown) } else { String::new() };
         let although = match proposal.compared.changes() {
             0 => String::new(),
             1 => ", although 1 setting differs".into(),
@@ -180,7 +181,7 @@ impl Adopt {
         notes.extend(plan.warnings.iter().map(|warning| warning_line(&warning.path, &warning.message)));
         notes.extend(other_targets(&compiler, &description, (format, &template), reading.target));
         if self.format.as_deref().is_some_and(|wanted| wanted != format.extension()) {
-            notes.push(format!("written as {}: TOML cannot hold all of it", format.extension()));
+            notes.push(format!("written as {}, because TOML cannot represent everything in it", format.extension()));
         }
         let target = reading.target;
         let Self { feature, name, .. } = self;
@@ -210,8 +211,8 @@ impl Adopt {
             "cal-com" => cal_com::read(source, problems),
             other => {
                 return Err(Failure::new(format!(
-                    "configs of `{other}` are not read here: cal-com, custom-action, mcp-server and sip-trunk are. Write \
-                     its template by hand"
+                    "adopt does not read configs of `{other}`, only of cal-com, custom-action, mcp-server and \
+                     sip-trunk. Write the template by hand"
                 )));
             }
         })
@@ -222,7 +223,7 @@ impl Adopt {
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        output::error(&format!("the command failed inside, at {place}"));
+        output::error(&format!("internal error at {place}"));
     }));
 }
 
@@ -259,15 +260,13 @@ fn of_template(source: &Source, reading: &Reading, what: &str, found: Vec<Proble
 }
 
 fn compare(reading: &Reading, findings: &Findings, plan: &Plan, rendered: &Clear) -> Result<Comparison, String> {
-    let unread =
-        |why: String| format!("the rendered config is not what the consumer reads: {why}; nothing was changed");
+    let unread = |why: String| format!("the consumer cannot read the rendered config: {why}; nothing was changed");
     let text = std::str::from_utf8(rendered).map_err(|_| unread("it is not UTF-8".into()))?;
     let after = (reading.read)(text).map_err(unread)?;
     let marked = (reading.read)(&preview::document(plan)).map_err(unread)?;
     let values: Vec<&str> = findings.values().flatten().map(|finding| finding.value.as_str()).collect();
-    equivalence::compare(&reading.facts, &after, &marked, &values).map_err(|places| {
-        format!("the rendered config would not say the same in {}; nothing was changed", places.join(", "))
-    })
+    equivalence::compare(&reading.facts, &after, &marked, &values)
+        .map_err(|places| format!("the rendered config would differ in {}; nothing was changed", places.join(", ")))
 }
 
 fn warning_line(path: &str, message: &str) -> String {
@@ -287,7 +286,7 @@ fn other_targets(
         let first = problems.first().map(|problem| format!("{} {}", problem.path, problem.message)).unwrap_or_default();
         let more = match problems.len() {
             0 | 1 => String::new(),
-            count => format!(" (and {} more; `guillemet template check` lists them)", count - 1),
+            count => format!(" (and {} more; run `guillemet template check` to list them)", count - 1),
         };
         told.push(format!("the target {} cannot be rendered: {}{more}", other.id, first.trim()));
     }

@@ -100,7 +100,7 @@ impl Namer {
     fn choose(&mut self, chosen: &SecretName, value: &str) -> bool {
         let other = self.given.iter().any(|(name, given)| name == chosen && **given != *value);
         if other {
-            self.problems.push(format!("`{chosen}` would be two values that differ"));
+            self.problems.push(format!("`{chosen}` would have two different values"));
         }
         let known = self.known.get(&chosen.key()).copied();
         if known == Some(Known::Former) {

@@ -49,7 +49,7 @@ impl Proposal {
     /// Prints the proposal: the findings, the template and the comparison.
     pub fn show(&self) {
         let row = |finding: &Finding| {
-            let state = if finding.is_there { "is there" } else { "new" };
+            let state = if finding.is_there { "exists" } else { "new" };
             let length = finding.value.chars().count().to_string();
             vec![finding.field.clone(), finding.name.to_string(), state.to_owned(), length, finding.why.to_owned()]
         };
@@ -59,7 +59,7 @@ impl Proposal {
         for line in self.template.lines() {
             output::line(&format!("  {line}"));
         }
-        output::line(&format!("\n{} and what {} renders for {}", self.source.shown, self.id(), self.target));
+        output::line(&format!("\n{}, compared with {} rendered for {}", self.source.shown, self.id(), self.target));
         self.compared.print();
         output::line("");
         self.compared.told().iter().chain(&self.notes).for_each(|note| output::note(note));

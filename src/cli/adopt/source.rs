@@ -41,7 +41,7 @@ impl Source {
         let all_of = |from: BorrowedFd<'_>| {
             read(from, TEMPLATE_MAX as usize).map_err(|error| match error.kind() {
                 ErrorKind::FileTooLarge => {
-                    Failure::new(format!("{shown} is larger than {} KiB, which no config is", TEMPLATE_MAX >> 10))
+                    Failure::new(format!("{shown} is larger than {} KiB, too large for a config", TEMPLATE_MAX >> 10))
                 }
                 _ => unreadable(error),
             })

@@ -36,7 +36,7 @@ pub fn check_free(home: &Home, feature: &str, name: &str) -> Result<(), Failure>
     match files_of(&home.templates(), &format!("{feature}/{name}")).into_iter().next() {
         None => Ok(()),
         Some(path) => Err(Failure::new(format!(
-            "there is a template {feature}/{name} already ({}); choose another --name. Nothing was changed",
+            "there is already a template {feature}/{name} ({}); choose another --name. Nothing was changed",
             path.display()
         ))),
     }
@@ -53,21 +53,22 @@ pub fn rewritten(proposal: &Proposal) -> Result<Zeroizing<String>, Failure> {
     for finding in proposal.findings.values().flatten() {
         match &finding.spot {
             Some(spot) => marks.push((spot.clone(), format!("«{}»", finding.name))),
-            None => problems.add(None, &finding.field, "stands in the file in a form that cannot be replaced", None),
+            None => {
+                problems.add(None, &finding.field, "is written in the file in a form that cannot be replaced", None)
+            }
         }
     }
     let text = proposal.reading.tokens.rewrite(&source.text, &marks);
     for finding in proposal.findings.values().flatten().filter(|finding| finding.value.len() >= 4) {
         if let Some(at) = text.find(finding.value.as_str()) {
             let line = text[..at].matches('\n').count() + 1;
-            let message =
-                format!("stands in the file a second time, where nobody reads it as {}: line {line}", finding.field);
+            let message = format!("appears in the file a second time, outside of {}: line {line}", finding.field);
             problems.add(None, &finding.field, message, None);
         }
     }
-    let what = format!("the values cannot be taken out of {}", source.shown);
+    let what = format!("the values cannot be removed from {}", source.shown);
     problems.check(&what).map_err(|Failure(text)| {
-        Failure::new(format!("{text}\nleave --replace out, and remove them by hand when the template is there"))
+        Failure::new(format!("{text}\nrun again without --replace, and remove the values by hand afterwards"))
     })?;
     check_replaceable(proposal)?;
     Ok(text)
@@ -87,7 +88,7 @@ fn check_replaceable(proposal: &Proposal) -> Result<(), Failure> {
     });
     match checked {
         Ok(true) => Ok(()),
-        Ok(false) => Err(refused("has other names (hard links), under which the values would stay".into())),
+        Ok(false) => Err(refused("has other names (hard links), where the values would remain".into())),
         Err(error) => Err(refused(format!("cannot be replaced: {error}"))),
     }
 }
@@ -118,17 +119,21 @@ pub fn store(home: &Home, proposal: &Proposal, rewritten: Option<Zeroizing<Strin
         let text = Zeroizing::new(format!("{mark}{}", **text));
         if let Err(error) = replace(path, look, text.as_bytes()) {
             return Err(Failure::new(format!(
-                "{} still holds the values: {error}. The template and the secrets are there; take the values out by hand",
+                "{} still contains the values: {error}. The template and the secrets were created; remove the values \
+                 by hand",
                 proposal.source.shown
             )));
         }
-        output::note(&format!("took the values out of {}", proposal.source.shown));
+        output::note(&format!("removed the values from {}", proposal.source.shown));
     }
     let target = proposal.target;
-    output::note(&format!("`guillemet render {} --target {target}` prints the config with its values", proposal.id()));
+    output::note(&format!(
+        "run `guillemet render {} --target {target}` to print the config with its values",
+        proposal.id()
+    ));
     if rewritten.is_none() && proposal.source.file.is_some() {
         output::note(&format!(
-            "{} still holds the values; remove it when nothing reads it any more",
+            "{} still contains the values; delete it when nothing reads it any more",
             proposal.source.shown
         ));
     }
@@ -155,7 +160,8 @@ fn check_reused(home: &Home, proposal: &Proposal) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(format!(
-        "{} is there with another value than the file has; choose another name, or rotate it first. Nothing was changed",
+        "{} already exists with a different value; choose another name, or rotate the secret first. Nothing was \
+         changed",
         others.join(", ")
     )))
 }
@@ -173,7 +179,7 @@ impl Made<'_> {
         let body = json!({"name": name, "value": value});
         let made = client::call(self.home, Method::POST, "/v1/secrets", Some(&body))
             .and_then(|answer| answer.good(self.home))
-            .map_err(|error| self.take_back(&format!("`{name}` cannot be kept: {}", error.0)))?;
+            .map_err(|error| self.take_back(&format!("`{name}` cannot be created: {}", error.0)))?;
         self.secrets.push((name.clone(), made.etag));
         Ok(())
     }
@@ -198,7 +204,7 @@ impl Made<'_> {
         let answer = client::call(self.home, Method::GET, &path, None).and_then(|answer| answer.good(self.home));
         let why = match answer {
             Ok(answer) if *answer.body == **proposal.rendered => return Ok(()),
-            Ok(_) => "what the daemon renders is not what was compared".to_owned(),
+            Ok(_) => "the daemon renders a different config than the one compared".to_owned(),
             Err(error) => error.0,
         };
         Err(self.take_back(&why))
@@ -218,8 +224,8 @@ impl Made<'_> {
             }
         }
         Failure::new(match left.as_slice() {
-            [] => format!("{why}\nwhat had been made was taken back; nothing was changed"),
-            left => format!("{why}\nwhat had been made was taken back, but for {}", left.join(", ")),
+            [] => format!("{why}\neverything was undone; nothing was changed"),
+            left => format!("{why}\neverything was undone, except {}", left.join(", ")),
         })
     }
 

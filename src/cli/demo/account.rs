@@ -48,7 +48,7 @@ impl Server {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["account", "admin", "create-account", "--url", &self.url, "--data"]).arg(data);
         let made = command.stdin(Stdio::null()).stderr(Stdio::null()).output()?;
-        must(made.status.success(), "no account was made")?;
+        must(made.status.success(), "no account was created")?;
         Ok(String::from_utf8_lossy(&made.stdout).trim().to_owned())
     }
 }
@@ -89,7 +89,8 @@ pub fn show(office: &Home) -> Done {
 
     let crossed = rotate(office, &laptop)?;
     output::line(&format!(
-        "   {ROTATED} was rotated on `office`, and rendered by `laptop` {:.1} ms after that was acknowledged",
+        "   {ROTATED} was rotated on `office`, and `laptop` rendered the new value {:.1} ms after that was \
+         acknowledged",
         crossed.as_secs_f64() * 1e3
     ));
     for home in [office, &laptop] {
@@ -109,12 +110,12 @@ fn rotate(office: &Home, laptop: &Home) -> Result<Duration, Failure> {
         let header = config["mcpServers"].as_object().and_then(|servers| servers.values().next());
         Ok(header.is_some_and(|server| server["headers"]["Authorization"] == format!("Bearer {FRESH}")))
     };
-    must(!rendered()?, "the value is there before it was set")?;
+    must(!rendered()?, "the new value was there before it was set")?;
     let path = format!("/v1/secrets/{ROTATED}");
     client::json(office, Method::PATCH, &path, Some(&json!({"value": FRESH})))?;
     let acknowledged = Instant::now();
     while !rendered()? {
-        must(acknowledged.elapsed() < CROSSING, "the rotation did not cross")?;
+        must(acknowledged.elapsed() < CROSSING, "the rotation did not sync")?;
     }
     Ok(acknowledged.elapsed())
 }
@@ -148,9 +149,9 @@ fn knows_nothing(folder: &Path) -> Done {
         let bytes = std::fs::read(entry?.path())?;
         for text in [ROTATED, FRESH, "mcp-server/calendar", "laptop"] {
             let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
-            must(!found, "the account's server knows something")?;
+            must(!found, "the account's server knows a name, value or template")?;
         }
     }
-    output::line("   the server's files hold no name, no value, no template");
+    output::line("   the server's files contain no name, no value, no template");
     Ok(())
 }

@@ -18,9 +18,9 @@ use guillemet_base::home::Home;
 
 #[derive(Args)]
 pub struct Add {
-    /// A component.
+    /// The component.
     file: PathBuf,
-    /// Do not ask, not even where it takes the place of another plugin.
+    /// Do not ask for confirmation, even if this replaces another plugin.
     #[arg(long)]
     yes: bool,
 }
@@ -29,7 +29,7 @@ pub struct Add {
 pub struct Remove {
     /// The feature.
     feature: String,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
@@ -43,7 +43,8 @@ impl Add {
         let templates = templates(home, &feature)?;
         let whose = if templates.is_empty() { String::new() } else { format!(" ({})", templates.join(", ")) };
         output::note(&format!(
-            "Adding it trusts its author with the secrets of its templates{whose}: it decides where they go."
+            "By adding it, you trust its author with the secrets of its templates{whose}: the plugin decides where \
+             they go."
         ));
         let replaces = &plugin["replaces"];
         let question = if replaces.is_null() {
@@ -52,9 +53,9 @@ impl Add {
             let version = replaces["version"].as_str().map_or_else(String::new, |version| format!(" {version}"));
             let which = match replaces["source"].as_str() {
                 Some("built-in") => format!("the built-in plugin{version}"),
-                _ => format!("the plugin{version} that was added"),
+                _ => format!("the added plugin{version}"),
             };
-            output::note(&format!("It takes the place of {which}, SHA-256 {}.", output::text(&replaces["digest"])));
+            output::note(&format!("It replaces {which}, SHA-256 {}.", output::text(&replaces["digest"])));
             format!("Replace {which} for `{feature}`?")
         };
         prompt::confirm(&question, self.yes)?;
@@ -71,13 +72,13 @@ impl Add {
 fn look(home: &Home, file: &Path) -> Result<Value, Failure> {
     let body = json!({"file": file});
     let look = || client::call(home, Method::POST, "/v1/plugins", Some(&body));
-    let answer = told_when_slow("a large component takes a while to be compiled, once", look)?;
+    let answer = told_when_slow("compiling a large component takes a while; this happens once", look)?;
     let unreadable = answer.status == 404;
     match (answer.good(home), files::open_regular(file, Links::Follow)) {
         (Err(_), Err(error)) if unreadable => Err(Failure::new(format!("{} cannot be read: {error}", file.display()))),
         (Err(Failure(told)), Ok(_)) if unreadable => Err(Failure::new(format!(
-            "you can read this file, but the daemon{} cannot: copy it to where it can, or let it read the file and pass \
-             the folders above it\n{told}",
+            "you can read this file, but the daemon{} cannot: copy it to a place the daemon can read, or give it \
+             access to the file and the folders above it\n{told}",
             user(home)
         ))),
         (answer, _) => Ok(answer?.json()),
@@ -122,7 +123,7 @@ impl Remove {
         let plugin = find(&plugins, &self.feature)?;
         if plugin["source"] == "built-in" {
             return Err(Failure::new(format!(
-                "the plugin of `{}` is built in: there is nothing to remove. Another one can be added in its place",
+                "the plugin of `{}` is built in and cannot be removed, but you can add another one to replace it",
                 self.feature
             )));
         }
@@ -131,7 +132,7 @@ impl Remove {
         if !plugin["replaces"].is_null() {
             output::note("The built-in plugin is used again.");
         } else if !templates.is_empty() {
-            output::note(&format!("Nothing can be rendered without it from {}.", templates.join(", ")));
+            output::note(&format!("Without it, these templates cannot be rendered: {}.", templates.join(", ")));
         }
         prompt::confirm(&format!("Remove the plugin of `{}`?", self.feature), self.yes)?;
         client::call(home, Method::DELETE, &format!("/v1/plugins/{}", part(&self.feature)), None)?.good(home)?;

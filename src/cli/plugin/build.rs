@@ -49,7 +49,7 @@ fn build(dir: &Path) -> Result<(String, usize), Failure> {
         Language::JavaScript => scripts::javascript(dir)?,
         Language::Python => scripts::python(dir)?,
     };
-    wasm::check(&component).map_err(|error| Failure::new(format!("no plugin came out: {error}")))?;
+    wasm::check(&component).map_err(|error| Failure::new(format!("the build produced no plugin: {error}")))?;
     let name = format!("{}.wasm", folder_name(dir)?);
     let path = dir.join(&name);
     let size = component.len();
@@ -72,7 +72,8 @@ pub fn language(dir: &Path) -> Result<Language, Failure> {
     SIGNS.iter().find(|(file, _)| dir.join(file).is_file()).map(|(_, language)| *language).ok_or_else(|| {
         let files = SIGNS.map(|(file, _)| file).join(", ");
         Failure::new(format!(
-            "there is no plugin's project at {}: none of {files} is there. Make one with:\n\n    guillemet plugin new NAME\n",
+            "there is no plugin project at {}: it contains none of {files}. Create one with:\n\n    guillemet plugin \
+             new NAME\n",
             dir.display()
         ))
     })

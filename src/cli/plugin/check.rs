@@ -21,7 +21,7 @@ use guillemet_plugin::{registry, schema};
 
 #[derive(Args)]
 pub struct Check {
-    /// The component. Cases in the folder `cases` beside it are planned too.
+    /// The component. Cases in the folder `cases` beside it are tried too.
     file: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -100,10 +100,11 @@ impl Check {
         }
         match checked.problems.len() {
             0 => Ok(()),
-            1 => Err(Failure::new(format!("{} has a mistake; mend it before you add it", self.file.display()))),
-            many => {
-                Err(Failure::new(format!("{} has {many} mistakes; mend them before you add it", self.file.display())))
-            }
+            1 => Err(Failure::new(format!("{} has an error; fix it before you add the plugin", self.file.display()))),
+            many => Err(Failure::new(format!(
+                "{} has {many} errors; fix them before you add the plugin",
+                self.file.display()
+            ))),
         }
     }
 }
@@ -164,7 +165,7 @@ impl Checked {
             // Each import is a mistake of its own, with advice about that import.
             self.problems.extend(contract::foreign(&self.report.imports).map(|import| Wrong {
                 about,
-                message: format!("it imports `{}`, which no plugin gets", import.name),
+                message: format!("it imports `{}`, which is not available to plugins", import.name),
                 help: Some(contract::advice(&import.name).into()),
             }));
         }

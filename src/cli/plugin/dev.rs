@@ -40,11 +40,11 @@ pub struct Dev {
     /// The project's folder.
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// The template to show; the project's template.toml (or .json, .jsonc, .yaml, .yml) where none is given. `vars` come from
-    /// a guillemet.toml in the project.
+    /// The template to show [default: the project's template.toml, .json, .jsonc, .yaml or .yml]. `vars` come from a
+    /// guillemet.toml in the project.
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
-    /// The consumer's format; the plugin's default where none is given.
+    /// The consumer's format [default: the plugin's first target].
     #[arg(long)]
     target: Option<String>,
 }
@@ -90,7 +90,7 @@ async fn follow(round: &mut Round, mut sources: Sources) -> Done {
         if let Err(Failure(text)) = round.run().await {
             output::line(&format!("error: {}", text.trim_end()));
         }
-        output::line("waiting for a change; Ctrl-C ends it");
+        output::line("waiting for changes; press Ctrl-C to stop");
         let now = next(&mut sources, &seen).await;
         output::line(&format!("\nchanged: {}", changed(&seen, &now).join(", ")));
         seen = now;
@@ -144,8 +144,8 @@ impl Round {
         let checked = Checked::of(file, &project.cases(), &planner).await?;
         match print_mistakes(&checked) {
             0 => output::line("check    ok"),
-            1 => output::line("check    one mistake"),
-            many => output::line(&format!("check    {many} mistakes")),
+            1 => output::line("check    1 error"),
+            many => output::line(&format!("check    {many} errors")),
         }
         let Some(description) = checked.description() else { return Ok(()) };
         // The preview is shown even if the cases cannot be read.
@@ -157,7 +157,7 @@ impl Round {
                 for gap in cases::gaps(description, &files) {
                     output::line(&gap);
                 }
-                output::line(&format!("cases    {} of {all} hold", all - failed));
+                output::line(&format!("cases    {} of {all} pass", all - failed));
                 Ok(())
             }
             Err(error) => Err(error.into()),
@@ -172,7 +172,7 @@ impl Round {
         command.args(["plugin", "build"]).arg(&self.dir).env("GUILLEMET_HOME", self.home.data());
         command.stdin(Stdio::null()).process_group(0);
         let mut building = Building(command.spawn()?);
-        if building.0.wait().await?.success() { Ok(()) } else { Err(Failure::new("it was not built; see above")) }
+        if building.0.wait().await?.success() { Ok(()) } else { Err(Failure::new("the build failed; see above")) }
     }
 }
 

@@ -8,7 +8,7 @@ use guillemet_base::home::Home;
 
 #[derive(Args)]
 pub struct List {
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
@@ -17,10 +17,10 @@ pub struct List {
 pub struct Show {
     /// The feature.
     feature: String,
-    /// Print the JSON Schema of its configs.
+    /// Print the JSON Schema of the feature's configs.
     #[arg(long, conflicts_with = "json")]
     schema: bool,
-    /// Print what the API says.
+    /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
@@ -40,7 +40,7 @@ pub fn find<'a>(plugins: &'a Value, feature: &str) -> Result<&'a Value, Failure>
     let found = plugins["items"].as_array().into_iter().flatten().find(|plugin| plugin["feature"] == *feature);
     found.ok_or_else(|| {
         let known = names(&plugins["items"], Some("feature"));
-        Failure::new(format!("there is no plugin for `{feature}`; there are {known}"))
+        Failure::new(format!("there is no plugin for `{feature}`; features with a plugin: {known}"))
     })
 }
 
@@ -68,7 +68,7 @@ pub fn print(plugin: &Value, line: impl Fn(&str)) {
 fn source(plugin: &Value) -> String {
     let source = output::text(&plugin["source"]);
     let replaces = plugin["replaces"]["source"] == "built-in" && source == "added";
-    if replaces { format!("{source}, in place of the built-in one") } else { source }
+    if replaces { format!("{source}, replaces the built-in one") } else { source }
 }
 
 impl List {

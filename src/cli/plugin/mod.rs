@@ -18,24 +18,24 @@ use guillemet_base::home::Home;
 
 #[derive(Subcommand)]
 pub enum Plugin {
-    /// The plugins and their targets.
+    /// List the plugins and their targets.
     List(list::List),
-    /// One plugin.
+    /// Show one plugin.
     Show(list::Show),
-    /// Make a plugin's project, which builds and passes its cases as it is.
+    /// Create a plugin project that builds and passes its cases.
     New(new::New),
-    /// Build the component of a plugin's project.
+    /// Build the component of a plugin project.
     Build(build::Build),
-    /// Write one: builds on every save, runs the cases, and shows what becomes of a template.
+    /// Develop a plugin: on every save, build it, run its cases and render a template.
     Dev(dev::Dev),
-    /// Run the cases of a plugin's project. Needs neither daemon nor vault.
+    /// Run the cases of a plugin project. Needs no daemon or vault.
     Test(test::Test),
-    /// Check a component: what it imports and says of itself, its schema, its encoders, and what it takes. Needs neither
-    /// daemon nor vault.
+    /// Check a component: imports, description, schema, encoders, and the time and memory it needs. Needs no daemon or
+    /// vault.
     Check(check::Check),
-    /// Add a plugin. Whoever wrote it decides where the secrets of its templates go.
+    /// Add a plugin. Its author decides where the secrets of its templates go.
     Add(add::Add),
-    /// Let an added plugin go.
+    /// Remove a plugin.
     Remove(add::Remove),
 }
 

@@ -13,9 +13,9 @@ use guillemet_plugin::builtin;
 
 #[derive(Args)]
 pub struct New {
-    /// The feature the plugin will know; the folder of the project too.
+    /// The plugin's feature, and the name of the project folder.
     name: String,
-    /// What it is written in.
+    /// The language of the plugin.
     #[arg(long, value_enum, default_value = "rust")]
     lang: Language,
 }
@@ -24,24 +24,26 @@ impl New {
     pub fn run(self) -> Done {
         let Self { name, lang } = self;
         if !is_id(&name) {
-            return Err(Failure::new(format!("{}; there was `{name}`", id_rule("name of a feature"))));
+            return Err(Failure::new(format!("{}; `{name}` is not", id_rule("name of a feature"))));
         }
         let folder = PathBuf::from(&name);
         if fs::symlink_metadata(&folder).is_ok_and(|there| !there.is_dir()) || !is_empty(&folder)? {
             return Err(Failure::new(format!(
-                "there is something at `{name}` already; nothing was changed. Choose another name, or move it away"
+                "`{name}` already exists; nothing was changed. Choose another name, or move it away"
             )));
         }
         make(&folder, &scaffold::project(lang, &name))
-            .map_err(|error| Failure::new(format!("the project cannot be made at `{name}`: {error}")))?;
-        output::note(&format!("made {name}: a plugin in {} for the feature `{name}`", lang.name()));
+            .map_err(|error| Failure::new(format!("cannot create the project at `{name}`: {error}")))?;
+        output::note(&format!("created {name}: a plugin in {} for the feature `{name}`", lang.name()));
         if builtin::ALL.iter().any(|builtin| builtin.feature == name) {
-            output::note(&format!("`{name}` is a built-in feature: where this plugin is added, it takes its place"));
+            output::note(&format!(
+                "`{name}` is a built-in feature: if you add this plugin, it replaces the built-in one"
+            ));
         }
         let (set_up, dev) = (lang.setup(), "guillemet plugin dev");
         output::note(&format!(
             "\nNext:\n  cd {name}\n  {set_up}\n  guillemet plugin build\n  guillemet plugin test\n\n\
-             `{dev}` does both on every save. README.md says what is where."
+             `{dev}` does both on every save. README.md describes the files."
         ));
         Ok(())
     }

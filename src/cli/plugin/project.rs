@@ -33,7 +33,7 @@ impl Project {
     /// When the folder has no component, or more than one.
     pub fn find(dir: &Path) -> Result<Self, Failure> {
         let entries = fs::read_dir(dir)
-            .map_err(|error| Failure::new(format!("{} is no plugin's folder: {error}", dir.display())))?;
+            .map_err(|error| Failure::new(format!("{} is not a plugin folder: {error}", dir.display())))?;
         let paths = entries.flatten().map(|entry| entry.path());
         let is_component = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "wasm");
         let mut components: Vec<PathBuf> = paths.filter(is_component).collect();
@@ -49,7 +49,7 @@ impl Project {
                 let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let names = components.iter().map(name).collect::<Vec<_>>().join(", ");
                 Err(Failure::new(format!(
-                    "there is more than one component in {}: {names}; leave the plugin's own",
+                    "there is more than one component in {}: {names}; keep only the plugin's own",
                     dir.display()
                 )))
             }
@@ -73,7 +73,7 @@ impl Project {
         let source = newest(&self.dir, DEPTH_MAX).filter(|(changed, _)| *changed > built)?.1;
         let source = source.strip_prefix(&self.dir).unwrap_or(&source).display().to_string();
         let component = self.component.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Some(format!("{component} is older than {source}; build it anew with:\n\n    {}\n", build(&self.dir)))
+        Some(format!("{component} is older than {source}; rebuild it with:\n\n    {}\n", build(&self.dir)))
     }
 }
 

@@ -16,7 +16,7 @@ const LOCK: &str = include_str!("../../../plugins/Cargo.lock");
 /// The languages a project can be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Language {
-    /// As the built-in plugins are, and cases that run without a component.
+    /// Like the built-in plugins; cases also run without a component.
     Rust,
     /// With a small library for fields and JSON.
     C,
@@ -61,21 +61,21 @@ impl Language {
         match self {
             Self::Rust => {
                 "| `src/lib.rs` | the plugin |\n\
-                 | `vendor/guillemet-plugin`, `wit/` | what it is written with, and the contract |\n"
+                 | `vendor/guillemet-plugin`, `wit/` | the library it uses, and the contract |\n"
             }
             Self::C => {
                 "| `plugin.c` | the plugin; every other `.c` beside it is compiled too |\n\
-                 | `guillemet.h`, `guillemet.c`, `json.c` | what it is written with |\n\
+                 | `guillemet.h`, `guillemet.c`, `json.c` | the library it uses |\n\
                  | `wit/`, `bindings/` | the contract, and the same in C |\n"
             }
             Self::JavaScript => {
                 "| `plugin.js` | the plugin |\n\
-                 | `guillemet.js` | what it is written with |\n\
-                 | `build.mjs`, `wit/` | how it becomes a component, and the contract |\n"
+                 | `guillemet.js` | the library it uses |\n\
+                 | `build.mjs`, `wit/` | the build script, and the contract |\n"
             }
             Self::Python => {
                 "| `plugin.py` | the plugin |\n\
-                 | `guillemet.py`, `wit/` | what it is written with, and the contract |\n"
+                 | `guillemet.py`, `wit/` | the library it uses, and the contract |\n"
             }
         }
     }

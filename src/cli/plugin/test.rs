@@ -17,7 +17,7 @@ pub struct Test {
     /// The project's folder.
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// Write what was found into the cases that fail; look at the difference before you keep it.
+    /// Write the actual results into failing cases. Review the diff before you keep it.
     #[arg(long)]
     bless: bool,
 }
@@ -59,11 +59,11 @@ impl Test {
         match (failing, gaps.is_empty()) {
             (0, true) => {
                 let targets: Vec<&str> = description.targets.iter().map(|target| target.id.as_str()).collect();
-                let cases = if all == 1 { "the case holds".into() } else { format!("all {all} cases hold") };
+                let cases = if all == 1 { "the case passes".into() } else { format!("all {all} cases pass") };
                 output::line(&format!("{cases}, for every target: {}", targets.join(", ")));
                 Ok(())
             }
-            (0, false) => Err(Failure::new("the cases leave something out")),
+            (0, false) => Err(Failure::new("the cases are incomplete")),
             (failing, _) => Err(Failure::new(summary(failing, all, self.bless))),
         }
     }
@@ -71,9 +71,9 @@ impl Test {
 
 fn summary(failing: usize, all: usize, blessed: bool) -> String {
     let help = if blessed {
-        "what a plugin that fails has found cannot be written down: mend the plugin"
+        "the result of a failing plugin cannot be written into its cases: fix the plugin"
     } else {
-        "mend the plugin, or write what it does into its cases with `--bless`"
+        "fix the plugin, or write its results into the cases with `--bless`"
     };
     let failed = if failing == 1 { "one case".into() } else { format!("{failing} cases") };
     format!("{failed} of {all} failed; {help}")
@@ -145,7 +145,7 @@ fn bless(files: &[File], ran: &[Vec<Ran>]) -> Result<usize, Failure> {
             .bless(&found)
             .map_err(|error| Failure::new(format!("{} cannot be written: {error}", file.path.display())))?;
         for case in &written {
-            output::line(&format!("{}: wrote what was found for \"{case}\"", name(&file.path)));
+            output::line(&format!("{}: wrote the result for \"{case}\"", name(&file.path)));
         }
         count += written.len();
     }

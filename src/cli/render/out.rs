@@ -44,7 +44,7 @@ impl<'a> Out<'a> {
         let is_device = path.starts_with("/dev") && !path.starts_with("/dev/shm");
         if is_device || path.starts_with("/proc") {
             return Err(Failure::new(format!(
-                "{} is no place for a file; to print the config, leave --out away",
+                "{} cannot be replaced by a file; to print the config, remove --out",
                 path.display()
             )));
         }
@@ -147,11 +147,11 @@ fn foreign(existing: &Existing, wanted: &Source) -> Option<Foreign> {
                 _ => Foreign::Other(other_source(&source, wanted)),
             });
         }
-        Ok(None) => "it exists, and guillemet did not write it".to_owned(),
+        Ok(None) => "it exists, but was not written by guillemet".to_owned(),
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-            "it exists, and its file system cannot record that guillemet wrote it (no extended attributes)".to_owned()
+            "it exists, and its file system has no extended attributes to record that guillemet wrote it".to_owned()
         }
-        Err(error) => format!("it exists, and what wrote it cannot be read: {error}"),
+        Err(error) => format!("it exists, and guillemet cannot determine what wrote it: {error}"),
     };
     Some(Foreign::Other(format!("{why}; pass --force to replace it")))
 }
@@ -160,9 +160,7 @@ fn foreign(existing: &Existing, wanted: &Source) -> Option<Foreign> {
 fn readable(existing: &Existing) -> Option<String> {
     let mode = existing.metadata().mode() & 0o777;
     (mode & 0o004 != 0).then(|| {
-        format!(
-            "everyone can read it (mode {mode:04o}); pass --mode 0600, or --mode {mode:04o} if that is what you want"
-        )
+        format!("everyone can read it (mode {mode:04o}); pass --mode 0600, or --mode {mode:04o} if you want that")
     })
 }
 
@@ -172,7 +170,8 @@ fn unkept(existing: &Existing, error: &io::Error) -> String {
     let whose =
         if metadata.uid() == user { String::new() } else { format!(" (it belongs to user {})", metadata.uid()) };
     format!(
-        "its owner, permissions and attributes cannot be kept{whose}: {error}; run this as root, or remove the file first"
+        "its owner, permissions and attributes cannot be preserved{whose}: {error}; run this as root, or remove the \
+         file first"
     )
 }
 
@@ -199,7 +198,7 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert!(write(&link, None, true, b"third").unwrap_err().contains("symbolic link"));
-        assert!(write(Path::new("/dev/stdout"), None, true, b"third").unwrap_err().contains("leave --out away"));
+        assert!(write(Path::new("/dev/stdout"), None, true, b"third").unwrap_err().contains("remove --out"));
         assert!(write(dir.path(), None, true, b"third").unwrap_err().contains("not a regular file"));
         assert_eq!(fs::read(&file).unwrap(), b"second");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left over");

@@ -19,10 +19,10 @@ use guillemet_base::home::Home;
 pub struct Edit {
     /// The secret.
     name: String,
-    /// Its new name. References by the old one go on working.
+    /// The new name. References by the old name continue to work.
     #[arg(long, value_name = "NEW")]
     rename: Option<String>,
-    /// Write the present name into the templates that use a former one: all of them or none.
+    /// Write the current name into all templates that use a former one, or into none if one fails.
     #[arg(long)]
     rewrite: bool,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub struct Rotate {
     name: String,
     #[command(flatten)]
     value: prompt::ValueFrom,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
@@ -45,10 +45,10 @@ pub struct Rotate {
 pub struct Rollback {
     /// The secret.
     name: String,
-    /// The version; the one before the present one when it is not given.
+    /// The version [default: the one before the current version].
     #[arg(long, value_name = "N")]
     to: Option<u32>,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
@@ -73,16 +73,18 @@ pub fn show(home: &Home, name: &str) -> Result<Shown, Failure> {
     let answer = client::call(home, Method::GET, &path(name), None)?.good(home)?;
     let shown = Shown { secret: answer.json(), etag: answer.etag };
     if shown.secret["id"].is_null() {
-        let mut text =
-            format!("there is no secret `{name}` yet, but templates name it; `guillemet secret add {name}` creates it");
+        let mut text = format!(
+            "there is no secret `{name}` yet, but templates reference it; run `guillemet secret add {name}` to create \
+             it"
+        );
         let templates = client::templates(home);
         for reference in shown.references() {
-            text.push_str(&client::entry_text(templates.as_deref(), &with_message(reference, "named here")));
+            text.push_str(&client::entry_text(templates.as_deref(), &with_message(reference, "referenced here")));
         }
         return Err(Failure::new(text));
     }
     if !shown.name().eq_ignore_ascii_case(name) {
-        output::note(&format!("`{name}` is called {} now", shown.name()));
+        output::note(&format!("`{name}` is now called {}", shown.name()));
     }
     Ok(shown)
 }
@@ -143,7 +145,7 @@ impl Edit {
         let after = answer.json();
         let name = output::text(&after["name"]);
         if before.name() != name {
-            output::note(&format!("{} is called {name} now", before.name()));
+            output::note(&format!("{} is now called {name}", before.name()));
         }
         if before.secret["version"] != after["version"] {
             output::note(&format!("{name} has a new value: version {}", output::text(&after["version"])));
@@ -168,11 +170,11 @@ fn tell_former(secret: &Shown) {
     if former.is_empty() {
         return;
     }
-    output::note("these use a former name, which goes on working:");
+    output::note("these references use a former name, which continues to work:");
     for reference in former {
         output::note(&format!("  {} ({})", place(reference), output::text(&reference["name"])));
     }
-    output::note(&format!("`guillemet secret edit {name} --rewrite` writes the present name into them"));
+    output::note(&format!("run `guillemet secret edit {name} --rewrite` to write the current name into them"));
 }
 
 impl Rotate {
@@ -186,7 +188,7 @@ impl Rotate {
         if value.is_empty() {
             return Err(Failure::new("a value cannot be empty; nothing was changed"));
         }
-        prompt::confirm(&format!("Give {name} this new value?"), self.yes)?;
+        prompt::confirm(&format!("Replace the value of {name}?"), self.yes)?;
         let after = before.change(home, Method::PATCH, &path(&name), &json!({"value": *value}))?.json();
         output::note(&format!("rotated {name}: version {}", output::text(&after["version"])));
         Ok(())
@@ -203,14 +205,12 @@ impl Rollback {
             None => match versions.get(1) {
                 Some(former) => former["version"].clone(),
                 None => {
-                    return Err(Failure::new(format!(
-                        "{name} has no former version to go back to; nothing was changed"
-                    )));
+                    return Err(Failure::new(format!("{name} has no former version; nothing was changed")));
                 }
             },
         };
         before.tell_flows();
-        prompt::confirm(&format!("Give {name} the value of version {version} again?"), self.yes)?;
+        prompt::confirm(&format!("Restore the value of version {version} of {name}?"), self.yes)?;
         let path = format!("{}/rollback", path(&name));
         let after = before.change(home, Method::POST, &path, &json!({"version": version}))?.json();
         output::note(&format!(
@@ -228,7 +228,7 @@ pub fn enable(home: &Home, name: &str, enabled: bool) -> Done {
     let uses = secret["usage_count"].as_u64().unwrap_or(0);
     if !enabled && uses > 0 {
         let references = if uses == 1 { "1 reference is".into() } else { format!("{uses} references are") };
-        output::note(&format!("{references} refused from now on; `guillemet secret show {name}` lists them"));
+        output::note(&format!("{references} refused from now on; run `guillemet secret show {name}` to list them"));
     }
     Ok(())
 }
@@ -248,7 +248,7 @@ pub fn reveal(home: &Home, Reveal { name, raw }: &Reveal) -> Done {
     // The allocator wipes freed memory, and so this JSON too.
     let mut values = answer.json();
     let Value::String(value) = values["secrets"][name.as_str()].take() else {
-        return Err(Failure::new("the daemon gave no value; is it of the same version as this command?"));
+        return Err(Failure::new("the daemon sent no value; check that it has the same version as this command"));
     };
     let mut value = Zeroizing::new(value);
     // `--from-file` drops this line break again.

@@ -18,7 +18,7 @@ use guillemet_template::lexer::lex;
 
 #[derive(Args)]
 pub struct New {
-    /// FEATURE/NAME. `guillemet plugin list` shows the features.
+    /// FEATURE/NAME. Run `guillemet plugin list` to see the features.
     #[arg(value_parser = id)]
     id: (String, String),
     /// The format of the file. JSON has no comments.
@@ -40,7 +40,7 @@ impl New {
         let id = format!("{feature}/{name}");
         if !home.data().is_dir() {
             let (place, init) = (home.data().display(), home.command("init"));
-            return Err(Failure::new(format!("there is no home at {place}; `{init}` sets one up")));
+            return Err(Failure::new(format!("there is no home at {place}; run `{init}` to set one up")));
         }
         let folder = home.templates().join(&feature);
         let file = |format: &str| folder.join(format!("{name}.{format}"));
@@ -75,7 +75,7 @@ impl New {
                 .any(|it| it["status"] == "broken")
         {
             output::note(&format!(
-                "\nSome fields still need values of yours: `guillemet template check {id}` names them"
+                "\nSome fields still need your values: run `guillemet template check {id}` to list them"
             ));
         }
         Ok(())

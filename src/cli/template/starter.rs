@@ -66,8 +66,8 @@ impl Starter {
         let feature = &description.feature;
         let no_config = || {
             Failure::new(format!(
-                "the schema of plugin `{feature}` gives no example; write the template by hand: \
-                 `guillemet plugin show {feature} --schema` prints its fields"
+                "the schema of plugin `{feature}` has no example; write the template by hand: run `guillemet plugin \
+                 show {feature} --schema` to see its fields"
             ))
         };
         let schema: Value = serde_json::from_str(&description.schema).map_err(|_| no_config())?;
@@ -84,8 +84,10 @@ impl Starter {
         }
         let config = examples.swap_remove(best).config;
         let mut fields = described(&config, &schema, &secret);
-        let title =
-            comment(&format!("{}. `guillemet plugin show {feature} --schema` prints every field.", description.title));
+        let title = comment(&format!(
+            "{}. Run `guillemet plugin show {feature} --schema` to see every field.",
+            description.title
+        ));
         if let Some(first) = fields.first_mut() {
             first.above = title.into_iter().chain(std::mem::take(&mut first.above)).collect();
         }

@@ -28,42 +28,43 @@ pub type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageErr
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// The account does not exist.
-    #[error("there is no such account; `guillemet account admin list` shows those there are")]
+    #[error("there is no such account; run `guillemet account admin list` to list all")]
     NoAccount,
     /// There already is an account with this id.
-    #[error("there is such an account already; choose another id")]
+    #[error("the account already exists; choose another id")]
     Taken,
     /// The push was made on another head than the newest. Holds the newest head.
-    #[error("another head is the newest; pull, apply the change again, and push again")]
+    #[error("there is a newer head; pull, apply the change again, and push again")]
     Behind(Option<Newest>),
     /// The heads after the position of the pull are no longer kept.
-    #[error("heads up to {pruned} are no longer kept; compare with another device and repair the account")]
+    #[error("heads up to {pruned} are no longer kept; compare with another device, then repair the account")]
     ContinuityLost {
         /// The number of the newest head that is gone.
         pruned: u64,
     },
     /// Fields of the request have a value that is not allowed, as (field, message).
-    #[error("the request holds what it cannot hold")]
+    #[error("invalid fields")]
     Refused(Vec<(String, String)>),
     /// The token of an invitation is unknown, used or too old.
     #[error(
-        "this invitation is unknown, used by another device, or too old; make a new one with `guillemet account invite`"
+        "this invitation is unknown, expired, or used by another device; create a new one with `guillemet account \
+         invite`"
     )]
     Token,
     /// The counter of a usage document is not higher than the one that is stored.
-    #[error("usage with counter {kept} is kept already; send a higher one")]
+    #[error("usage with counter {kept} is already stored; send a higher counter")]
     NotHigher {
         /// The highest counter that is stored.
         kept: u64,
     },
     /// The device's key has ended since the request began.
-    #[error("this device is no longer in the account; join it again")]
+    #[error("this device is no longer in the account; join again")]
     Ended,
     /// The head to restore is not kept.
-    #[error("head {0} is not kept; `guillemet account admin list` shows the newest")]
+    #[error("head {0} is not stored; run `guillemet account admin list` to see the newest head")]
     NoHead(u64),
     /// A newer version of the program wrote the database.
-    #[error("the database has format {found}, which this guillemet does not know; use a newer one")]
+    #[error("the database has format {found}, which this version of Guillemet does not support; update Guillemet")]
     NewerFormat {
         /// The format of the database.
         found: u32,
@@ -72,10 +73,10 @@ pub enum StorageError {
     #[error("the account's database: {0}. Check the disk, or the database server, and its log")]
     Database(String),
     /// Another server uses the folder.
-    #[error("another account server runs on {0}; end it first, or use PostgreSQL for several")]
+    #[error("another account server is using {0}; stop it, or use PostgreSQL to run several servers")]
     Locked(String),
     /// The storage has stopped, so the server is stopping.
-    #[error("the account server is stopping; try again when it is back")]
+    #[error("the account server is shutting down; try again when it is back")]
     Stopped,
 }
 
@@ -296,13 +297,10 @@ impl Found {
         let mut wrong = Vec::new();
         let seq = self.newest.map_or(0, |newest| newest.seq);
         if head.seq <= seq {
-            wrong.push(("head.seq".to_owned(), format!("higher than {seq} is needed")));
+            wrong.push(("head.seq".to_owned(), format!("must be higher than {seq}")));
         }
         if head.epoch < self.epoch {
-            wrong.push((
-                "head.epoch".to_owned(),
-                format!("an epoch does not go back; {} at least is needed", self.epoch),
-            ));
+            wrong.push(("head.epoch".to_owned(), format!("must be at least {}: an epoch never goes back", self.epoch)));
         }
         if wrong.is_empty() { Ok(()) } else { Err(StorageError::Refused(wrong)) }
     }
@@ -312,10 +310,14 @@ impl Found {
 fn within(bounds: Bounds, objects: u64, bytes: u64) -> Result<(), StorageError> {
     let mut wrong = Vec::new();
     if objects > bounds.objects {
-        wrong.push(("records".to_owned(), format!("an account may hold {} objects on this server", bounds.objects)));
+        wrong.push((
+            "records".to_owned(),
+            format!("an account can have at most {} objects on this server", bounds.objects),
+        ));
     }
     if bytes > bounds.bytes {
-        wrong.push(("records".to_owned(), format!("an account may hold {} bytes on this server", bounds.bytes)));
+        wrong
+            .push(("records".to_owned(), format!("an account can have at most {} bytes on this server", bounds.bytes)));
     }
     if wrong.is_empty() { Ok(()) } else { Err(StorageError::Refused(wrong)) }
 }

@@ -99,7 +99,7 @@ impl Postgres {
 }
 
 fn config(url: &str) -> Result<Config, StorageError> {
-    let wrong = |error: tokio_postgres::Error| StorageError::Database(format!("the address is wrong: {error}"));
+    let wrong = |error: tokio_postgres::Error| StorageError::Database(format!("invalid address: {error}"));
     let mut config: Config = url.parse().map_err(wrong)?;
     // If the server has TLS, its certificate is always verified. TLS is not used if the database is on this machine.
     let here = |host: &Host| match host {
@@ -126,7 +126,7 @@ fn number(row: &Row, column: usize) -> Result<u64, StorageError> {
 }
 
 fn bytes<const N: usize>(row: &Row, column: usize) -> Result<[u8; N], StorageError> {
-    let odd = |_| StorageError::Database("an id or hash of another length".into());
+    let odd = |_| StorageError::Database("an id or hash with the wrong length".into());
     row.try_get::<_, &[u8]>(column)?.try_into().map_err(odd)
 }
 

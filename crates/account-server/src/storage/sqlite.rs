@@ -110,7 +110,7 @@ fn ask<'a, T: Send + 'static>(
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-    spawned.map(drop).map_err(|error| StorageError::Database(format!("a thread cannot be started: {error}")))
+    spawned.map(drop).map_err(|error| StorageError::Database(format!("cannot start a thread: {error}")))
 }
 
 fn write(mut database: Connection, jobs: &Receiver<Job>, hub: &Hub) {

@@ -26,7 +26,7 @@ pub async fn copy(folder: &Path, to: &Postgres) -> Result<u64, StorageError> {
     let mut accounts = 0;
     for table in std::iter::once("accounts").chain(sqlite::TABLES) {
         if transaction.query_opt(&format!("SELECT 1 FROM {table} LIMIT 1"), &[]).await?.is_some() {
-            return Err(StorageError::Database("there are accounts in it already; copy into an empty one".into()));
+            return Err(StorageError::Database("it already has accounts; copy into an empty database".into()));
         }
         let mut query = from.prepare(&format!("SELECT * FROM {table}"))?;
         let columns: Vec<String> = query.column_names().map(str::to_owned).collect();

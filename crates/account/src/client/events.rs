@@ -31,14 +31,15 @@ impl HeadEvents {
     /// [`ClientError::Unreachable`] if the stream ended or was silent for too long, [`ClientError::Malformed`] if it is
     /// not in the expected form.
     pub async fn next(&mut self) -> Result<ServerEvent, ClientError> {
-        let ended = |why: &str| ClientError::Unreachable(format!("the stream of events {why}"));
+        let ended = |why: &str| ClientError::Unreachable(format!("the event stream {why}"));
         loop {
             if let Some(data) = self.unread.event()? {
                 return serde_json::from_str(&data).map_err(|error| malformed(&error.to_string()));
             }
-            let frame = tokio::time::timeout(SILENT, self.body.frame()).await.map_err(|_| ended("fell silent"))?;
-            let frame =
-                frame.ok_or_else(|| ended("was ended"))?.map_err(|error| ended(&format!("broke off: {error}")))?;
+            let frame = tokio::time::timeout(SILENT, self.body.frame()).await.map_err(|_| ended("went silent"))?;
+            let frame = frame
+                .ok_or_else(|| ended("was closed"))?
+                .map_err(|error| ended(&format!("was interrupted: {error}")))?;
             if let Some(data) = frame.data_ref() {
                 self.unread.bytes.extend_from_slice(data);
             }
@@ -57,12 +58,12 @@ impl Lines {
     fn event(&mut self) -> Result<Option<String>, ClientError> {
         while let Some(end) = self.bytes.windows(2).position(|pair| pair == b"\n\n") {
             let event: Vec<u8> = self.bytes.drain(..end + 2).collect();
-            let event = String::from_utf8(event).map_err(|_| malformed("an event that is no text"))?;
+            let event = String::from_utf8(event).map_err(|_| malformed("an event that is not text"))?;
             if let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")) {
                 return Ok(Some(data.to_owned()));
             }
         }
-        if self.bytes.len() > EVENT_MAX { Err(malformed("an event without an end")) } else { Ok(None) }
+        if self.bytes.len() > EVENT_MAX { Err(malformed("an incomplete event")) } else { Ok(None) }
     }
 }
 

@@ -142,7 +142,7 @@ fn another_kind_is_told_apart_before_anything_else() {
     assert_eq!(InvitationCode::parse(RECOVERY).unwrap_err(), BadCode::Another { wanted, found });
     assert_eq!(InvitationCode::parse("gr1-mistyped").unwrap_err(), BadCode::Another { wanted, found });
     let told = InvitationCode::parse(RECOVERY).unwrap_err().to_string();
-    assert_eq!(told, "this is a recovery code; an invitation is wanted, which begins with gi1-");
+    assert_eq!(told, "this is a recovery code; use an invitation, which starts with gi1-");
     assert!(matches!(Creation::parse(INVITE).unwrap_err(), BadCode::Another { .. }));
     assert!(matches!(Recovery::parse(CREATION).unwrap_err(), BadCode::Another { .. }));
 }

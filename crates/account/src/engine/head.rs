@@ -85,7 +85,9 @@ impl Head {
 pub enum PullError {
     /// The server offers an older state.
     #[error(
-        "the server offers an older state of the account (head {offered}, and this device knows {known}). If it was restored from a backup, run `guillemet account repair` on the device that is furthest; if not, do not trust it"
+        "the server has an older state of the account than this device (head {offered}, not {known}). If the server \
+         was restored from a backup, run `guillemet account repair` on the device with the newest state; if not, do \
+         not trust the server"
     )]
     Rollback {
         /// The number of the newest head that this device knows.
@@ -95,7 +97,8 @@ pub enum PullError {
     },
     /// The server offers another history.
     #[error(
-        "the server offers another history of the account (at head {seq}): it shows different devices different states. Compare the words of `guillemet account status` between your machines, and do not trust this server"
+        "the server has a different history of the account (at head {seq}): it shows different states to different \
+         devices. Compare the words in `guillemet account status` on your machines, and do not trust this server"
     )]
     Fork {
         /// The number of the head at which the histories differ.
@@ -103,7 +106,9 @@ pub enum PullError {
     },
     /// Heads are missing between the known one and the offered ones.
     #[error(
-        "the server does not have every head since this device's last ({known}; it offers {offered}). Compare the words of `guillemet account status` with a machine that is in sync, then run `guillemet account repair`"
+        "the server does not have every head since this device's last one ({known}; the server's next is {offered}). \
+         Compare the words in `guillemet account status` with a machine that is in sync, then run `guillemet account \
+         repair`"
     )]
     ContinuityLost {
         /// The number of the newest head that this device knows.
@@ -112,21 +117,25 @@ pub enum PullError {
         offered: u64,
     },
     /// Something does not open, is missing, or does not match the head.
-    #[error("what the server offers was changed: {0}. Nothing of it was applied; do not trust this server")]
+    #[error("the server changed the account's data: {0}. None of it was applied; do not trust this server")]
     Tampered(&'static str),
     /// An epoch goes back, or a changed record is sealed in one that has ended.
     #[error(
-        "what the server offers is sealed with a key that a revoked device may have. Nothing of it was applied; do not trust this server"
+        "the server sent data sealed with a key that a revoked device may have. None of it was applied; do not trust \
+         this server"
     )]
     OldEpoch,
     /// Another machine acts as this device.
     #[error(
-        "another machine acts as this device: it was cloned, or brought back from an image. Run `guillemet account leave` on one of the two, and join it again"
+        "another machine acts as this device: it was cloned, or restored from an image. Run `guillemet account leave` \
+         on one of the two machines, then join the account again"
     )]
     Cloned,
     /// This device is no longer in the account, or the server withholds the new key from it.
     #[error(
-        "this device was revoked, or the server keeps the account's new key from it: `guillemet account devices` on another device tells. Its vault stays as it is; where it was revoked, `guillemet account leave` ends its membership here, and an invitation brings it back"
+        "this device was revoked, or the server withholds the account's new key from it: run `guillemet account \
+         devices` on another device to find out. This vault is unchanged; if the device was revoked, run `guillemet \
+         account leave` here, and rejoin with an invitation"
     )]
     Revoked,
 }

@@ -365,14 +365,12 @@ impl Engine {
         let by_edit = |id: &SecretId| settled.iter().any(|intent| intent.secret == *id);
         let back = touched.iter().filter(is_back).filter(|id| !by_edit(id)).filter_map(|id| base.secret(*id));
         let who = if self.head.by == self.me.device {
-            "a template of this device names"
+            "a template on this device references"
         } else {
-            "another device names or has changed"
+            "another device references or has changed"
         };
         let text = |name| {
-            format!(
-                "`{name}`, which was deleted, is there again: {who} it. Look at who needs it before it is deleted again"
-            )
+            format!("`{name}` was deleted and is restored: {who} it. Check who needs it before you delete it again")
         };
         back.map(|secret| Notice { at: self.head.made_at, text: text(&secret.name) }).collect()
     }

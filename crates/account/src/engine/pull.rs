@@ -11,7 +11,7 @@ use super::*;
 use crate::seal::{BoxKind, NO_ID, open_wrap};
 use guillemet_wire::{ChangedRecord, ChangesPage, EpochLink, SealedHead, SealedRecord, Wrap};
 
-const GOES_BACK: &str = "a record goes back";
+const GOES_BACK: &str = "a record has an older revision";
 
 /// The state of a walk over the offered heads.
 struct Walk {
@@ -80,14 +80,14 @@ impl Engine {
         }
         let walk = self.walk(pages, anchor)?;
         if (walk.head.seq, walk.hash) != (newest.seq, newest.hash) {
-            return Err(PullError::Tampered("heads that it names are missing"));
+            return Err(PullError::Tampered("some of its heads are missing"));
         }
         let anew = anchor.is_some();
         let (base, records) = self.records(pages, &walk, anew)?;
         let leaves = leaves(&records);
         let root = if anew { RecordTree::new().with(&leaves) } else { self.tree.with(&leaves) };
         if root != walk.head.root {
-            return Err(PullError::Tampered("its records are not those of its head"));
+            return Err(PullError::Tampered("its records do not match its head"));
         }
         let author =
             |changed: &ChangedRecord| Some((SecretId(changed.record.id.0), walk.authors.get(&changed.seq)?.clone()));
@@ -163,14 +163,14 @@ impl Engine {
         }
         let key = walk.keys.get(&sealed.epoch).ok_or(PullError::Tampered("the key of its epoch is missing"))?;
         let opened = key.open(BoxKind::Head, self.me.account, NO_ID, sealed.seq, &sealed.sealed);
-        let opened = opened.map_err(|_| PullError::Tampered("a head does not open"))?;
+        let opened = opened.map_err(|_| PullError::Tampered("a head cannot be decrypted"))?;
         let head: Head = serde_json::from_slice(&opened).map_err(|_| PullError::Tampered("a head cannot be read"))?;
         if (head.seq, head.epoch, head.prev) != (sealed.seq, sealed.epoch, sealed.prev) {
-            return Err(PullError::Tampered("a head is not what it says it is"));
+            return Err(PullError::Tampered("a head does not match its description"));
         }
         let is_followed = anchor.is_none() && walk.head.by != DeviceId::default();
         if is_followed && walk.head.device(head.by).is_none() {
-            return Err(PullError::Tampered("a head comes from no device of the account"));
+            return Err(PullError::Tampered("a head does not come from a device of the account"));
         }
         if head.device(self.me.device).is_none() {
             return Err(PullError::Revoked);
@@ -202,10 +202,12 @@ impl Engine {
         let mine = wraps.iter().rev().find(|wrap| wrap.epoch == sealed.epoch && wrap.device == self.me.device);
         // Without a wrap, this device has been left out of the new epoch.
         let wrap = mine.ok_or(PullError::Revoked)?;
-        let sender =
-            walk.head.device(wrap.sender).ok_or(PullError::Tampered("a key comes from no device of the account"))?;
+        let sender = walk
+            .head
+            .device(wrap.sender)
+            .ok_or(PullError::Tampered("a key does not come from a device of the account"))?;
         let opened = open_wrap(self.me.account, (self.me.device, &self.me.secret), &sender.key, wrap);
-        let (key, pinned) = opened.map_err(|_| PullError::Tampered("the key of its epoch does not open"))?;
+        let (key, pinned) = opened.map_err(|_| PullError::Tampered("the key of its epoch cannot be decrypted"))?;
         let is_next = key.epoch() == walk.head.epoch + 1 && pinned.seq >= sealed.seq;
         let is_there = walk.offered.contains(&(pinned.seq, pinned.hash));
         if is_confirmed || (is_next && is_there) {
@@ -258,7 +260,7 @@ impl Engine {
             let key =
                 walk.keys.get(&record.epoch).ok_or(PullError::Tampered("the key of a record's epoch is missing"))?;
             let opened = key.open(BoxKind::Record, self.me.account, id.0, record.revision, sealed);
-            let opened = opened.map_err(|_| PullError::Tampered("a record does not open"))?;
+            let opened = opened.map_err(|_| PullError::Tampered("a record cannot be decrypted"))?;
             let object = Object::decode(&opened).map_err(|_| PullError::Tampered("a record cannot be read"))?;
             place(&mut base, &walk.head, id, object)?;
             found.push((id, Some((leaf, sealed.clone()))));
@@ -307,7 +309,7 @@ pub(super) fn place(base: &mut Replica, head: &Head, id: ObjectId, object: Objec
         {
             base.set_references(references.device, Some(references));
         }
-        _ => return Err(PullError::Tampered("a record is another than it says")),
+        _ => return Err(PullError::Tampered("a record does not match its description")),
     }
     Ok(())
 }

@@ -82,23 +82,24 @@ pub struct Blocked {
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
     /// Other devices reference the secret. Holds the places.
-    #[error("other devices of the account reference it")]
+    #[error("other devices in the account reference it")]
     Referenced(Vec<Blocked>),
     /// The secret is not in the account.
-    #[error("there is no such secret in the account any more")]
+    #[error("the secret is no longer in the account")]
     NoSecret,
     /// This device has more to push than one push can hold.
-    #[error("edits of this device are still on their way to the account; try again in a moment")]
+    #[error("changes from this device have not reached the account yet; try again in a moment")]
     Behind,
     /// The device is not in the account.
-    #[error("there is no such device in the account; `guillemet account devices` shows them")]
+    #[error("there is no such device in the account; run `guillemet account devices` to list them")]
     NoDevice,
     /// A public key is of low order, and so protects nothing.
     #[error(transparent)]
     WeakKey(#[from] crypto::WeakKey),
     /// The repair does not fit into one push.
     #[error(
-        "the account and the server differ in too many records to repair it in one piece; restore the server from a newer backup"
+        "the account and the server differ in too many records to repair at once; restore the server from a newer \
+         backup"
     )]
     TooLarge,
     /// A part of it cannot be written as JSON.

@@ -198,7 +198,7 @@ impl Replica {
         if !self.secrets.contains_key(&intent.secret) {
             let name = self.revive(intent.secret, maker)?;
             told = Some(format!(
-                "`{name}` was deleted on one device and changed on another: it is there, as it was changed"
+                "`{name}` was deleted on one device and changed on another: it was kept, with the change"
             ));
         }
         let known = self.secrets.get(&intent.secret)?;
@@ -220,7 +220,8 @@ impl Replica {
                 let free = self.claim(name, next.id, maker);
                 if free.as_str() != name.as_str() {
                     told = Some(format!(
-                        "`{}` was to be called `{name}`, which was taken on another device: it is called `{free}`. Rename one of them, and look at the templates that mean it",
+                        "`{}` could not be renamed to `{name}`, because another device uses that name: it is called \
+                         `{free}`. Rename one of them, and check the templates that reference it",
                         next.name
                     ));
                 }
@@ -242,7 +243,8 @@ impl Replica {
         let free = self.enter(secret, maker);
         (free.as_str() != secret.name.as_str()).then(|| {
             format!(
-                "a new secret `{}` was made on two devices: this one is called `{free}`. Keep the one that is right, and look at the templates that mean it",
+                "a new secret `{}` was created on two devices: this one is called `{free}`. Keep the right one, and \
+                 check the templates that reference it",
                 secret.name
             )
         })

@@ -49,7 +49,7 @@ impl<'de> Deserialize<'de> for Bytes {
 
 /// The error for an engine on disk whose parts do not belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("what this device knows of its account is damaged: {0}")]
+#[error("this device's account data is damaged: {0}")]
 pub struct StoredStateError(&'static str);
 
 impl Engine {
@@ -94,15 +94,15 @@ impl Engine {
             }
             let key = keys.get(&leaf.epoch).ok_or(StoredStateError("a key is missing"))?;
             let opened = key.open(BoxKind::Record, memory.account, id.0, leaf.revision, &sealed);
-            let opened = opened.map_err(|_| StoredStateError("a record does not open"))?;
+            let opened = opened.map_err(|_| StoredStateError("a record cannot be decrypted"))?;
             let object = Object::decode(&opened).map_err(|_| StoredStateError("a record cannot be read"))?;
             place(&mut base, &memory.head, id, object)
-                .map_err(|_| StoredStateError("a record is another than it says"))?;
+                .map_err(|_| StoredStateError("a record does not match its description"))?;
             tree.set(id, Some(leaf));
         }
         let is_known = memory.head.by != DeviceId::default();
         if is_known && tree.root() != memory.head.root {
-            return Err(StoredStateError("records were taken out of it or put back"));
+            return Err(StoredStateError("records were removed from it or restored"));
         }
         for secret in secrets {
             view.put(Arc::clone(secret));

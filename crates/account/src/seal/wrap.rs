@@ -19,7 +19,7 @@ const LEN: usize = PREFIX.len() + 16 + 8 + 16 + 16 + 8 + 32 + KEY_LEN;
 
 /// The reasons why a wrapped key is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the account's server handed over a key that {}; {ADVICE}", self.reason())]
+#[error("the account's server sent a key that {}; {ADVICE}", self.reason())]
 pub enum BadWrap {
     /// The unsealed field says that it is for another device.
     Misdirected,
@@ -37,19 +37,19 @@ pub enum BadWrap {
     Recipient,
 }
 
-const ADVICE: &str = "nothing was changed: do not trust this server until `guillemet account status` shows the \
-                      same words here and on another device";
+const ADVICE: &str = "nothing was changed: do not trust this server until `guillemet account status` shows the same \
+     words here and on another device";
 
 impl BadWrap {
     fn reason(self) -> &'static str {
         match self {
             Self::Misdirected => "is for another device",
-            Self::Unopened => "does not open: another device sealed it, or it was changed",
-            Self::Malformed => "is not in the form guillemet writes",
+            Self::Unopened => "cannot be opened: another device sealed it, or it was changed",
+            Self::Malformed => "does not have the format that Guillemet writes",
             Self::Account => "was sealed for another account",
             Self::Epoch => "was sealed for another epoch",
-            Self::Sender => "was sealed by another device than it says",
-            Self::Recipient => "was sealed for another device than it says",
+            Self::Sender => "was sealed by a different device than it says",
+            Self::Recipient => "was sealed for a different device than it says",
         }
     }
 }

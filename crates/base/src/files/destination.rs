@@ -196,7 +196,7 @@ impl Existing {
         if look(&folder.metadata_of(name)?) == look(&self.metadata) {
             Ok(())
         } else {
-            Err(io::Error::other("it was changed meanwhile"))
+            Err(io::Error::other("it changed while it was being read"))
         }
     }
 }

@@ -49,7 +49,7 @@ impl Folder {
     /// `InvalidInput` if the path names no file; otherwise as [`Self::open`].
     pub fn of(path: &Path) -> io::Result<(Self, &OsStr)> {
         let name = path.file_name();
-        let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
+        let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path does not name a file"))?;
         Ok((Self::open(path.parent().unwrap_or(Path::new("/")))?, name))
     }
 
@@ -186,7 +186,7 @@ impl AsFd for Folder {
 /// Checks that this is the metadata of a regular file; the error says what it is instead.
 fn regular(metadata: &fs::Metadata) -> io::Result<()> {
     let wrong = if metadata.is_symlink() {
-        "it is a symbolic link; name the file itself"
+        "it is a symbolic link; pass the path of the file itself"
     } else if !metadata.is_file() {
         "it is not a regular file"
     } else {
@@ -230,7 +230,8 @@ fn step(at: OwnedFd, name: &OsStr, links: &mut u32) -> io::Result<OwnedFd> {
         return Ok(end.into());
     }
     let name = name.display();
-    let message =
-        format!("the link `{name}` on the way belongs to user {owner} and leads to a folder of somebody else");
+    let message = format!(
+        "the symbolic link `{name}` in this path belongs to user {owner} and points to a folder that another user owns"
+    );
     Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
 }

@@ -93,7 +93,7 @@ fn a_file_that_is_another_by_now_is_not_replaced() {
     ];
     fs::write(dir.path().join("b"), "another").unwrap();
     for change in changes {
-        assert_eq!(put(change).unwrap_err(), "it was changed meanwhile");
+        assert_eq!(put(change).unwrap_err(), "it changed while it was being read");
         assert_eq!(names(dir.path()).iter().filter(|name| name.starts_with('.')).count(), 0);
     }
     // If there was no file, one that has appeared meanwhile stays.

@@ -37,7 +37,7 @@ impl Body for Stream {
 /// # Errors
 /// Unavailable, if the daemon is stopping already.
 pub fn stream(events: &EventBus) -> Result<Response<Stream>, HttpError> {
-    let stops = || AppError::Unavailable("the daemon is stopping; try again when it is back".into());
+    let stops = || AppError::Unavailable("the daemon is shutting down; try again when it is back".into());
     let listening = events.listen().ok_or_else(stops)?;
     let (sender, receiver) = mpsc::channel(WAITING);
     tokio::spawn(forward(listening, sender));

@@ -145,44 +145,53 @@ pub fn text(app: &App, inventory: &Inventory, answered: &RequestCounters) -> Res
     let state = app.resolver.current.load();
     let mut all = Metrics::default();
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-    all.add("build", "The version that runs.", MetricType::Info, vec![(version, 1.0)]);
+    all.add("build", "The running version.", MetricType::Info, vec![(version, 1.0)]);
     all.gauge("start_time_seconds", "When the daemon started, since the epoch.", app.started_at as f64 / 1000.0);
     let valid = f64::from(app.configuration.is_valid());
-    all.gauge("config_valid", "Whether the configuration file is what is in force.", valid);
+    all.gauge("config_valid", "Whether the configuration file is in effect.", valid);
     let loaded = app.configuration.loaded().at as f64 / 1000.0;
-    all.gauge("config_loaded_seconds", "When the configuration in force was loaded, since the epoch.", loaded);
-    all.add("requests", "Requests that were answered since the start.", MetricType::Counter, requests(answered));
+    all.gauge("config_loaded_seconds", "When the configuration in effect was loaded, since the epoch.", loaded);
+    all.add("requests", "Requests answered since the start.", MetricType::Counter, requests(answered));
     if let Some((connected, pending)) = sync::gauges(&app.sync.handle, inventory) {
-        all.gauge("account_connected", "Whether there is contact with the account's server.", f64::from(connected));
-        all.gauge("account_pending_changes", "Changes that the account does not have yet.", pending as f64);
+        all.gauge(
+            "account_connected",
+            "Whether the daemon is connected to the account's server.",
+            f64::from(connected),
+        );
+        all.gauge("account_pending_changes", "Changes that have not reached the account yet.", pending as f64);
         let age = app.sync.handle.head_age().unwrap_or(0) as f64 / 1000.0;
         all.gauge("account_head_age_seconds", "How old the newest head of the account is.", age);
     }
     let resolutions = vec![(Labels::new(), sums.resolutions as f64)];
-    all.add("resolutions", "Values that left the vault, ever.", MetricType::Counter, resolutions);
+    all.add("resolutions", "Values delivered from the vault, in total.", MetricType::Counter, resolutions);
     let refusals = sums.refusals.iter().map(|(outcome, count)| {
         let labels = vec![("outcome", outcome.name().to_owned())];
         (labels, *count as f64)
     });
-    all.add("refusals", "Uses of secrets that were refused, ever.", MetricType::Counter, refusals.collect());
-    all.gauges("secrets", "Secrets, and names that only references have.", "status", secrets(&state));
-    all.gauges("templates", "Templates, as far as they have been worked out.", "status", templates(&state));
+    all.add("refusals", "Refused uses of secrets, in total.", MetricType::Counter, refusals.collect());
+    all.gauges("secrets", "Secrets, and missing secrets that are only referenced.", "status", secrets(&state));
+    all.gauges("templates", "Templates, by state.", "status", templates(&state));
     let (scans, reads) = inventory.scans_and_reads();
-    let help = "Scans of the templates' folders since the start.";
+    let help = "Scans of the template folders since the start.";
     all.add("template_scans", help, MetricType::Counter, vec![(Labels::new(), scans as f64)]);
-    let help = "Files in the templates' folders that were read since the start, in scans and for requests.";
+    let help = "Template files read since the start, in scans and for requests.";
     all.add("template_reads", help, MetricType::Counter, vec![(Labels::new(), reads as f64)]);
-    all.gauge("plugins", "Plugins that the daemon knows.", app.registry.count() as f64);
+    all.gauge("plugins", "Plugins.", app.registry.count() as f64);
     all.gauge("planners", "Child processes that run plugins.", app.registry.running() as f64);
     let connections = answered.connections.load(Ordering::Relaxed);
-    all.gauge("connections", "Connections that are open.", connections as f64);
+    all.gauge("connections", "Open connections.", connections as f64);
     let rebinds = vec![(Labels::new(), answered.socket_rebinds.load(Ordering::Relaxed) as f64)];
-    let help = "How often the socket was removed and bound again since the start.";
+    let help = "How often the socket was removed and recreated since the start.";
     all.add("socket_rebinds", help, MetricType::Counter, rebinds);
     let journal = [("used", used as f64), ("size", size as f64)];
-    all.gauges("journal_bytes", "The usage journal: what is not folded yet, and its room.", "state", journal);
+    all.gauges(
+        "journal_bytes",
+        "The usage journal: records not yet folded into the vault, and its capacity.",
+        "state",
+        journal,
+    );
     let dropped = vec![(Labels::new(), logging::dropped_lines() as f64)];
-    all.add("log_lines_dropped", "Lines of the log that could not be written.", MetricType::Counter, dropped);
+    all.add("log_lines_dropped", "Log lines that could not be written.", MetricType::Counter, dropped);
     let events = Class::ALL.map(|(class, _, kind)| (kind, sums.kept[class as usize] as f64));
     all.gauges("audit_events", "Events in the audit trail.", "kind", events);
     if app.config.load().metrics.secret_names {
@@ -254,11 +263,11 @@ fn by_secret(all: &mut Metrics, inventory: &Inventory, state: &State) -> Result<
     }
     all.add(
         "secret_resolutions",
-        "How often the value of a secret left the vault of this device.",
+        "How often this device delivered the value of a secret.",
         MetricType::Counter,
         counts,
     );
-    let help = "When a secret was last used on any device of the account, since the epoch.";
+    let help = "When a secret was last used on any device in the account, since the epoch.";
     all.add("secret_last_used_seconds", help, MetricType::Gauge, used);
     Ok(())
 }

@@ -130,7 +130,7 @@ impl Gate {
             forbidden: ConnectionRefusal::new(&no_rights()),
             full: Arc::new(ConnectionRefusal::new(&HttpError::new(
                 HttpErrorCode::RateLimited,
-                "all connections this caller can have are taken; use one connection for several requests, or raise \
+                "this caller has reached its limit of connections; reuse a connection for several requests, or raise \
                  limits.connections",
             ))),
             untold: None,
@@ -186,7 +186,7 @@ impl Gate {
         if self.told_at.elapsed() >= TELL
             && let Some((count, peer)) = self.untold.take()
         {
-            tracing::warn!(count, last = ?peer.caller, "callers without any right were refused");
+            tracing::warn!(count, last = ?peer.caller, "callers without any permission were refused");
             self.told_at = Instant::now();
         }
         ended
@@ -195,7 +195,8 @@ impl Gate {
 
 /// Makes the error for a caller without any right.
 fn no_rights() -> HttpError {
-    let message = "only the user this daemon runs as, and those a [[client]] rule of guillemet.toml names, may ask";
+    let message =
+        "only the user running the daemon can connect, plus anyone a [[client]] rule in guillemet.toml allows";
     HttpError::new(HttpErrorCode::App(ErrorCode::Forbidden), message)
 }
 
@@ -242,7 +243,7 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Connection
         biased;
         ended = connection.as_mut() => ended,
         reason = state.ended() => {
-            tracing::debug!(caller = ?served.peer.caller, ?reason, "a connection is ended");
+            tracing::debug!(caller = ?served.peer.caller, ?reason, "a connection is closed");
             let most = match reason {
                 EndReason::Stop => {
                     let most = if state.is_busy() { limits.idle } else { limits.transfer };
@@ -257,7 +258,7 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Connection
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
+        tracing::debug!(%error, "a connection was interrupted");
     }
 }
 
@@ -331,7 +332,7 @@ impl Served {
         let (endpoint, params) = match found {
             RouteMatch::Endpoint(endpoint, params) => (endpoint, params),
             RouteMatch::Nothing => {
-                let message = "there is no such path; openapi.yaml lists them";
+                let message = "there is no such path; see openapi.yaml";
                 return HttpError::from(AppError::NotFound(message.into())).into_response();
             }
             RouteMatch::OtherMethods(methods) => return method_not_allowed(&methods),
@@ -352,7 +353,7 @@ impl Served {
 
 /// Returns the response to a method that a path does not support.
 fn method_not_allowed(methods: &str) -> Response<Body> {
-    let message = format!("this path knows {methods} only");
+    let message = format!("this path only supports {methods}");
     let mut response = HttpError::new(HttpErrorCode::MethodNotAllowed, message).into_response();
     if let Ok(methods) = HeaderValue::from_str(methods) {
         response.headers_mut().insert(ALLOW, methods);

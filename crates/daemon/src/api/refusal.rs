@@ -49,7 +49,7 @@ impl ConnectionRefusal {
                 let answer = self.answer.clone();
                 tokio::spawn(async move {
                     if let Err(error) = deliver(stream, &answer).await {
-                        tracing::debug!(%error, "a refusal was not taken");
+                        tracing::debug!(%error, "a refusal could not be sent");
                     }
                     drop(permit);
                 });

@@ -31,7 +31,7 @@ fn read_page(limit: Option<&str>, offset: Option<&str>, errors: &mut Vec<(String
         None => 100,
         Some(Ok(limit @ 1..=1000)) => limit,
         Some(_) => {
-            errors.push(("limit".into(), "a number from 1 to 1000 is needed".into()));
+            errors.push(("limit".into(), "must be a number from 1 to 1000".into()));
             100
         }
     };
@@ -39,7 +39,7 @@ fn read_page(limit: Option<&str>, offset: Option<&str>, errors: &mut Vec<(String
         None => 0,
         Some(Ok(offset)) => offset,
         Some(Err(_)) => {
-            errors.push(("offset".into(), "a number from 0 is needed".into()));
+            errors.push(("offset".into(), "must be a number, 0 or more".into()));
             0
         }
     };
@@ -68,8 +68,7 @@ pub fn inventory(raw: Option<&str>) -> Result<Filter, HttpError> {
     let status = status.and_then(|wanted| {
         let known = Status::ALL.iter().find(|(name, _)| *name == wanted);
         if known.is_none() {
-            errors
-                .push(("status".into(), format!("one of {} is needed", Status::ALL.map(|(name, _)| name).join(", "))));
+            errors.push(("status".into(), format!("must be one of {}", Status::ALL.map(|(name, _)| name).join(", "))));
         }
         known.map(|(_, status)| *status)
     });
@@ -89,7 +88,7 @@ pub fn if_match(headers: &HeaderMap) -> Result<Option<String>, HttpError> {
     match (tags.next().map(HeaderValue::to_str), tags.next()) {
         (None, _) => Ok(None),
         (Some(Ok(tags)), None) => Ok(Some(tags.to_owned())),
-        _ => Err(HttpError::new(HttpErrorCode::BadRequest, "If-Match has to be one header of entity tags")),
+        _ => Err(HttpError::new(HttpErrorCode::BadRequest, "If-Match must be a single header with entity tags")),
     }
 }
 
@@ -109,14 +108,14 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
     let since = since.and_then(|time| {
         // A `+` that was not percent-encoded has become a space, and no valid time contains one.
         let time = OffsetDateTime::parse(&time.replace(' ', "+"), &Rfc3339);
-        let wrong = |_| errors.push(("since".into(), "a time such as 2026-01-31T09:30:00Z is needed".into()));
+        let wrong = |_| errors.push(("since".into(), "must be a time such as 2026-01-31T09:30:00Z".into()));
         time.map_err(wrong).ok().map(|time| Millis::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
     });
     let class = class.and_then(|name| {
         let class = Class::named(&name);
         if class.is_none() {
             let names = Class::ALL.map(|(_, name, _)| name).join(", ");
-            errors.push(("class".into(), format!("one of {names} is needed")));
+            errors.push(("class".into(), format!("must be one of {names}")));
         }
         class
     });
@@ -124,7 +123,7 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
         let outcome = EventKind::named(&name);
         if outcome.is_none() {
             let names = EVENT_KINDS.map(|kind| kind.name).join(", ");
-            errors.push(("outcome".into(), format!("one of {names} is needed")));
+            errors.push(("outcome".into(), format!("must be one of {names}")));
         }
         outcome
     });
@@ -164,10 +163,10 @@ impl Fields {
         // serde_json's own message can quote the body, which may contain a value: report only the place.
         match leaving_nothing(|| serde_json::from_slice(body)) {
             Ok(Value::Object(fields)) => Ok(Self { fields, errors: Vec::new(), reservation: None }),
-            Ok(_) => Err(HttpError::new(HttpErrorCode::BadRequest, "the body has to be a JSON object")),
+            Ok(_) => Err(HttpError::new(HttpErrorCode::BadRequest, "the body must be a JSON object")),
             Err(error) => Err(HttpError::new(
                 HttpErrorCode::BadRequest,
-                format!("the body is not JSON: line {}, column {}", error.line(), error.column()),
+                format!("the body is not valid JSON: line {}, column {}", error.line(), error.column()),
             )),
         }
     }
@@ -187,7 +186,7 @@ impl Fields {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) => Some(text),
             Some(_) => {
-                self.wrong(field, "a string is needed");
+                self.wrong(field, "must be a string");
                 None
             }
         }
@@ -199,7 +198,7 @@ impl Fields {
         if known.contains(&text.as_str()) {
             return Some(text);
         }
-        self.wrong(field, format!("one of {} is needed", known.join(", ")));
+        self.wrong(field, format!("must be one of {}", known.join(", ")));
         None
     }
 
@@ -209,7 +208,7 @@ impl Fields {
             None | Some(Value::Null) => None,
             Some(Value::Bool(flag)) => Some(flag),
             Some(_) => {
-                self.wrong(field, "true or false is needed");
+                self.wrong(field, "must be true or false");
                 None
             }
         }
@@ -245,7 +244,7 @@ impl Fields {
 
     fn fitting(&mut self, field: &str, text: Zeroizing<String>) -> Option<Zeroizing<String>> {
         if text.len() > VALUE_MAX {
-            self.wrong(field, format!("a value may have at most {VALUE_MAX} bytes"));
+            self.wrong(field, format!("a value can have at most {VALUE_MAX} bytes"));
             return None;
         }
         Some(text)
@@ -257,7 +256,7 @@ impl Fields {
             self.fields.remove(field).map(|value| value.as_u64().and_then(|number| u32::try_from(number).ok()));
         match number {
             Some(Some(number @ 1..)) => return Some(number),
-            Some(_) => self.wrong(field, "a whole number from 1 is needed"),
+            Some(_) => self.wrong(field, "must be a whole number, 1 or more"),
             None => self.wrong(field, "missing"),
         }
         None
@@ -272,7 +271,7 @@ impl Fields {
                 return Vec::new();
             }
             Some(_) => {
-                self.wrong(field, format!("a list of 1 to {RESOLVE_MAX} names is needed"));
+                self.wrong(field, format!("must be a list of 1 to {RESOLVE_MAX} names"));
                 return Vec::new();
             }
         };
@@ -283,7 +282,7 @@ impl Fields {
                 Some(Ok(name)) if known.insert(name.key()) => names.push(name),
                 Some(Ok(_)) => {}
                 Some(Err(invalid)) => self.wrong(format!("{field}.{index}"), invalid.to_string()),
-                None => self.wrong(format!("{field}.{index}"), "a string is needed"),
+                None => self.wrong(format!("{field}.{index}"), "must be a string"),
             }
         }
         names
@@ -297,7 +296,7 @@ impl Fields {
             Some(decided) => decided,
         };
         serde_json::from_value(decided).unwrap_or_else(|_| {
-            self.wrong(field, "an object is needed: for each name `both`, `account` or `mine`");
+            self.wrong(field, "must be an object with `both`, `account` or `mine` for each name");
             BTreeMap::new()
         })
     }
@@ -307,7 +306,7 @@ impl Fields {
         let text = self.optional_text(field)?;
         let known = serde_json::from_value(Value::String(text)).ok();
         if known.is_none() {
-            self.wrong(field, "one of both, account, mine is needed");
+            self.wrong(field, "must be both, account or mine");
         }
         known
     }
@@ -328,7 +327,7 @@ impl Fields {
     /// A validation error with everything that was wrong, and every field that was not read.
     pub fn finish(mut self) -> Result<(), HttpError> {
         for field in self.fields.keys() {
-            self.errors.push((field.clone(), "there is no such field here".into()));
+            self.errors.push((field.clone(), "unknown field".into()));
         }
         if self.errors.is_empty() { Ok(()) } else { Err(AppError::Invalid(self.errors).into()) }
     }

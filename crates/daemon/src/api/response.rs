@@ -164,7 +164,7 @@ fn tagged(mut response: Response<Body>, etag: &str) -> Response<Body> {
 fn json<T: Serialize>(status: StatusCode, expected: usize, body: &T) -> Response<Body> {
     let mut bytes = Vec::with_capacity(expected);
     if let Err(error) = serde_json::to_writer(&mut bytes, body) {
-        tracing::error!(%error, "an answer could not be written as JSON");
+        tracing::error!(%error, "a response could not be written as JSON");
         return HttpError::from(AppError::internal()).into_response();
     }
     bytes.push(b'\n');

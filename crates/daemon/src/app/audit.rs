@@ -61,7 +61,7 @@ pub async fn attempt<T>(
 /// failure.
 pub async fn record_failed(app: &Arc<App>, changes: Vec<AuditChange>) {
     if let Err(error) = record(app, changes).await {
-        tracing::error!(error = error.to_string(), "a change that failed could not be recorded");
+        tracing::error!(error = error.to_string(), "a failed change could not be recorded");
     }
 }
 
@@ -81,5 +81,5 @@ pub async fn record(app: &Arc<App>, changes: Vec<AuditChange>) -> Result<(), App
 
 /// Returns the message for a change that is not made because it cannot be recorded.
 pub fn unrecorded(error: &dyn Display) -> String {
-    format!("the change cannot be recorded in the audit trail, so it is not made: {error}")
+    format!("the change cannot be recorded in the audit trail, so it was not made: {error}")
 }

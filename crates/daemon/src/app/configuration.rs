@@ -174,13 +174,12 @@ impl App {
         let mut warnings = self.configuration_problems();
         if !warnings.is_empty() {
             let since = rfc3339(self.configuration.loaded().at);
-            warnings
-                .push(format!("the configuration that was loaded at {since} stays in force until this is corrected"));
+            warnings.push(format!("the configuration loaded at {since} stays in effect until you fix this"));
         }
         let restart = self.configuration.needs_restart(&self.config.load());
         if !restart.is_empty() {
             warnings.push(format!(
-                "{}: {} changed, and the daemon reads that when it starts: restart it",
+                "{}: {} changed; restart the daemon to apply this",
                 file.display(),
                 restart.join(", ")
             ));
@@ -195,7 +194,7 @@ impl App {
         let first = problems.first()?;
         let since = rfc3339(self.configuration.loaded().at);
         Some(format!(
-            "the variables are those of the configuration loaded at {since}, because the file has a mistake: {first}"
+            "the variables come from the configuration loaded at {since}, because the file has an error: {first}"
         ))
     }
 }
@@ -221,7 +220,7 @@ pub async fn reload(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Config
         reload_in_turn(&app, cause).await
     });
     reloading.await.unwrap_or_else(|_| {
-        let message = "the daemon failed inside; its log says where".to_owned();
+        let message = "internal error in the daemon; see its log".to_owned();
         Err(Arc::new(ConfigRefusal::whole(None, message)))
     })
 }
@@ -326,8 +325,8 @@ async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Co
             app.configuration.loaded.store(Arc::new(Loaded { digest: after, at: now() }));
             apply(app, Arc::new(config), &changed).await;
             match changed.is_empty() {
-                true => tracing::info!("the configuration was read again"),
-                false => tracing::info!("the configuration was read again; changed: {}", changed.join(", ")),
+                true => tracing::info!("the configuration was reloaded"),
+                false => tracing::info!("the configuration was reloaded; changed: {}", changed.join(", ")),
             }
             Ok(reloaded(app, changed))
         }
@@ -342,7 +341,7 @@ async fn refuse(app: &Arc<App>, cause: &Cause, refused: ConfigRefusal) -> Arc<Co
     // The file is tried again and again: report the same refusal only once.
     if known.as_deref() != Some(&*refused) || !matches!(cause, Cause::Changed) {
         for problem in app.configuration_problems() {
-            tracing::error!("the configuration stays as it was: {problem}");
+            tracing::error!("the previous configuration stays in effect: {problem}");
         }
         record_refusal(app, cause, app.configuration.loaded().digest).await;
     }
@@ -374,7 +373,7 @@ async fn apply(app: &Arc<App>, config: Arc<Config>, changed: &[&str]) {
     let applied = app.inventory.run(move |inventory| {
         inventory.keep_changes(changes);
         if keep_events && let Err(error) = resolver.recorder.keep_events(events, changes) {
-            tracing::error!(%error, "the audit trail keeps its bound until the next start");
+            tracing::error!(%error, "the audit trail keeps its size limit until the next start");
         }
         match plan_again {
             true => inventory.forget_plans(None),
@@ -404,7 +403,7 @@ async fn record(app: &Arc<App>, cause: &Cause, before: ConfigDigest, after: Conf
         app.inventory.run(move |inventory| inventory.set_document(DOCUMENT, after.to_string().as_bytes(), &[change]));
     match recorded.await {
         Ok(recorded) => recorded.map_err(|error| error.to_string()),
-        Err(_) => Err("the daemon failed inside".into()),
+        Err(_) => Err("internal error in the daemon".into()),
     }
 }
 

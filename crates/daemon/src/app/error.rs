@@ -3,6 +3,7 @@
 //! Knows neither the caller nor HTTP: the API turns an error into a response, the console into a page. Holds no value
 //! (promise Blind), because the modules that errors come from never had one.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,9 +26,9 @@ use guillemet_template::Problem;
 /// second.
 const RETRY_SECONDS: u32 = 1;
 /// The message for a caller that lacks a right.
-const FORBIDDEN: &str = "this caller may not do that; a [[client]] rule of guillemet.toml can allow it";
+const FORBIDDEN: &str = "permission denied; a [[client]] rule in guillemet.toml can grant it";
 /// The message for one secret that a caller may not resolve.
-const FORBIDDEN_SECRET: &str = "no rule allows this caller to resolve this secret by its name";
+const FORBIDDEN_SECRET: &str = "no [[client]] rule allows you to resolve this secret by name";
 
 /// The kind of an error, for programs. The audit trail keeps its name with a change that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +83,7 @@ pub enum AppError {
     #[error(transparent)]
     Plugin(#[from] AddError),
     /// The configuration file has mistakes; the former configuration stays in force.
-    #[error("the configuration cannot be used, and the one in force stays; nothing was changed")]
+    #[error("the configuration has errors, so the previous one stays in effect; nothing was changed")]
     Configuration {
         /// The path of the configuration file.
         file: PathBuf,
@@ -104,13 +105,13 @@ pub enum AppError {
         is_recorded: bool,
     },
     /// Fields of the request are invalid. Each entry has the name of the field and what is wrong with it.
-    #[error("the request holds what it cannot hold")]
+    #[error("invalid fields")]
     Invalid(Vec<(String, String)>),
     /// The thing that was asked for does not exist. Holds the message.
     #[error("{0}")]
     NotFound(String),
     /// The template's target is not the one that the caller has a copy of. Holds the id of the target.
-    #[error("the target `{0}` is not the one of guillemet-if-target")]
+    #[error("the target `{0}` does not match guillemet-if-target")]
     OtherTarget(String),
     /// The request cannot be served now. Holds the message.
     #[error("{0}")]
@@ -120,8 +121,8 @@ pub enum AppError {
     Busy(&'static str),
     /// The caller's user has no memory left for answers.
     #[error(
-        "this user has as much under way as it gets (limits.in_flight_mib); read the answers it has, ask for less at once, \
-         or try again"
+        "too much data in flight for this user (limits.in_flight_mib); read the pending responses, request less at \
+         once, or try again"
     )]
     Exhausted,
     /// The daemon failed internally. Holds the message.
@@ -203,9 +204,9 @@ impl TemplateError {
         match (&self.cause, &self.template) {
             (Unplanned::Plugin(message), _) if !self.is_redacted => format!("{shown} cannot be rendered: {message}"),
             (Unplanned::NoTarget(targets), _) => {
-                format!("{shown} has no such target; there are {}", targets.join(", "))
+                format!("{shown} has no such target; use one of: {}", targets.join(", "))
             }
-            (_, Some(id)) => format!("{shown} cannot be rendered; `guillemet template check {id}` shows why"),
+            (_, Some(id)) => format!("{shown} cannot be rendered; run `guillemet template check {id}` to see why"),
             (_, None) => format!("{shown} cannot be rendered"),
         }
     }
@@ -219,14 +220,14 @@ impl TemplateError {
                 vec![self.entry(&Problem { message: message.clone(), ..Problem::default() })]
             }
             Unplanned::NoTarget(targets) => {
-                vec![json!({"field": "target", "message": format!("one of {}", targets.join(", "))})]
+                vec![json!({"field": "target", "message": format!("must be one of {}", targets.join(", "))})]
             }
         }
     }
 
     fn entry(&self, problem: &Problem) -> Value {
         let mut entry = if self.is_redacted {
-            let message = "it cannot be rendered; an administrator can see why".into();
+            let message = "it cannot be rendered; ask an administrator why".into();
             problem_entry(&Problem { line: problem.line, column: problem.column, message, ..Problem::default() })
         } else {
             problem_entry(problem)
@@ -251,7 +252,7 @@ impl AppError {
 
     /// Makes the error of a service that panicked.
     pub fn internal() -> Self {
-        Self::Internal("the request failed inside; the daemon's log says where")
+        Self::Internal("internal error; see the daemon's log")
     }
 
     /// Makes the error for one invalid field.
@@ -286,13 +287,13 @@ impl AppError {
     pub fn detail(&self) -> Option<String> {
         match self {
             Self::Inventory(InventoryError::Referenced { .. }) => Some(
-                "take the references out of the templates, then delete it; disabling it refuses every further resolution \
-                 at once"
+                "remove the references from the templates, then delete the secret; to stop its use immediately, \
+                 disable it"
                     .into(),
             ),
             Self::Inventory(InventoryError::Formerly { holder, .. }) => Some(format!(
-                "`guillemet secret edit {holder} --rewrite` writes its present name into the templates; the name is free \
-                 then"
+                "run `guillemet secret edit {holder} --rewrite` to write its current name into the templates; then \
+                 this name is free"
             )),
             Self::Template(error) => error.hint.clone(),
             _ => None,
@@ -382,11 +383,34 @@ fn are_unfit(faults: &[Fault]) -> bool {
     faults.iter().all(|fault| fault.reason == RefusalReason::Unfit)
 }
 
-fn faults_message(faults: &[Fault]) -> &'static str {
-    match are_unfit(faults) {
-        true => "a value cannot stand in its place; nothing was rendered",
-        false => "a secret is not to be had; nothing was resolved",
+/// Says what was not rendered or resolved, and how many secrets are missing, disabled or do not fit.
+fn faults_message(faults: &[Fault]) -> String {
+    let number = |reason| {
+        let names = faults.iter().filter(|fault| fault.reason == reason).map(|fault| fault.name.to_ascii_lowercase());
+        names.collect::<HashSet<_>>().len()
+    };
+    let parts = [
+        (RefusalReason::Missing, "is missing", "are missing"),
+        (RefusalReason::Disabled, "is disabled", "are disabled"),
+    ];
+    let mut parts: Vec<String> = (parts.into_iter())
+        .filter_map(|(reason, one, many)| match number(reason) {
+            0 => None,
+            1 => Some(format!("1 secret {one}")),
+            number => Some(format!("{number} secrets {many}")),
+        })
+        .collect();
+    match number(RefusalReason::Unfit) {
+        0 => {}
+        1 => parts.push("1 value does not fit its place".into()),
+        number => parts.push(format!("{number} values do not fit their places")),
     }
+    let what = match faults.first() {
+        Some(Fault { template: Some(id), .. }) => format!("render {id}"),
+        Some(Fault { line: Some(_), .. }) => "render the template".into(),
+        _ => "resolve".into(),
+    };
+    format!("cannot {what}: {}", parts.join(", "))
 }
 
 fn inventory_code(error: &InventoryError) -> ErrorCode {
@@ -410,7 +434,7 @@ fn inventory_entries(error: &InventoryError) -> Vec<Value> {
     match error {
         InventoryError::Missing { references, .. } => {
             let mut entries = as_values(references);
-            entries.iter_mut().for_each(|entry| entry["message"] = "named here".into());
+            entries.iter_mut().for_each(|entry| entry["message"] = "referenced here".into());
             entries
         }
         InventoryError::Taken(_) => of_field("name"),
@@ -444,7 +468,9 @@ fn sync_code(trouble: &SyncError) -> ErrorCode {
 fn sync_message(trouble: &SyncError) -> String {
     match trouble {
         SyncError::Server(ClientError::Refused { status: 403, .. }) => {
-            "this invitation was used, or is older than ten minutes; `guillemet account invite` on a machine of the account makes another".into()
+            "this invitation was already used, or is older than ten minutes; create another one with `guillemet \
+             account invite` on a machine in the account"
+                .into()
         }
         trouble => trouble.to_string(),
     }
@@ -454,7 +480,7 @@ fn sync_entries(trouble: &SyncError) -> Vec<Value> {
     match trouble {
         SyncError::Account(AccountError::SameNames(names)) => {
             let entry = |name: &String| {
-                let message = format!("`{name}` is in this vault and in the account; both, account or mine?");
+                let message = format!("`{name}` exists in this vault and in the account; choose both, account or mine");
                 json!({"field": format!("same_names.{name}"), "name": name, "message": message})
             };
             names.iter().map(entry).collect()

@@ -148,10 +148,10 @@ impl Rules {
             let message = match found {
                 Found::Number(_) => return None,
                 Found::Nobody => {
-                    format!("there is no {} on this machine, so this rule allows nobody anything", rule.who)
+                    format!("there is no {} on this machine, so this rule has no effect", rule.who)
                 }
                 Found::Unanswered => {
-                    format!("{} could not be looked up, so this rule allows nobody anything for now", rule.who)
+                    format!("{} could not be looked up, so this rule has no effect for now", rule.who)
                 }
             };
             let key = if matches!(rule.who, CallerMatch::User(_)) { "uid" } else { "group" };

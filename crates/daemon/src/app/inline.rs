@@ -103,7 +103,7 @@ pub async fn render(
     let lexed = Arc::new(lexed);
     permit(app, &app.resolver.current.load(), &lexed, principal)?;
     if !app.registry.knows(&inline.feature) {
-        let message = "there is no plugin for this feature; `guillemet plugin list` shows which there are";
+        let message = "there is no plugin for this feature; run `guillemet plugin list` to see all plugins";
         return Err(AppError::invalid("feature", message));
     }
     let plan = plan_in_turn(app, inline, Arc::clone(&lexed), principal).await?;
@@ -112,7 +112,7 @@ pub async fn render(
         && !(std::ptr::eq(&*app.config.load_full(), principal.config())
             && principal.recheck(app, |access| access.administers())?)
     {
-        let message = "the configuration was changed while the template was worked out; try again";
+        let message = "the configuration changed while the template was being compiled; try again";
         return Err(AppError::Unavailable(message.into()));
     }
     // Names may have moved to other secrets meanwhile.
@@ -133,8 +133,8 @@ async fn plan_in_turn(
     let turn = tokio::time::timeout_at(until, app.inline.turn(principal.caller.uid, !administers)).await;
     let turn = turn.map_err(|_| {
         AppError::Busy(
-            "another template of this user is being worked out (POST /v1/render takes one at a time of each user), or all \
-             planners for such templates are busy; try again",
+            "another template of this user is being compiled (POST /v1/render compiles one template per user at a \
+             time), or all planners for these templates are busy; try again",
         )
     })?;
     let planning = async {
@@ -148,7 +148,7 @@ async fn plan_in_turn(
     };
     tokio::time::timeout_at(until, planning)
         .await
-        .map_err(|_| AppError::Unavailable("the template is still being worked out; try again".into()))?
+        .map_err(|_| AppError::Unavailable("the template is still being compiled; try again".into()))?
         .map_err(unplanned)
 }
 
@@ -187,7 +187,7 @@ async fn plan_apart(
         }
         registry.end().await;
     });
-    wanted.await.unwrap_or_else(|_| Err(Unplanned::Plugin("the planner was lost; try again".into())))
+    wanted.await.unwrap_or_else(|_| Err(Unplanned::Plugin("the planner exited unexpectedly; try again".into())))
 }
 
 /// Refuses a template that names, in any branch, a secret that its caller may not resolve by that name.

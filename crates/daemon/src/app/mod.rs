@@ -123,7 +123,7 @@ pub async fn blocking<T: Send + 'static>(
 /// # Errors
 /// [`AppError::Unavailable`] if the console cannot be opened or the daemon is stopping.
 pub async fn console_link(app: &Arc<App>, caller: &Caller) -> Result<Link, AppError> {
-    let closed = || AppError::Unavailable("the console is not to be had: the daemon is stopping".into());
+    let closed = || AppError::Unavailable("the console is not available: the daemon is shutting down".into());
     let (answer, link) = oneshot::channel();
     let request = LinkRequest { caller: caller.clone(), answer };
     app.links.send(request).await.map_err(|_| closed())?;

@@ -112,7 +112,8 @@ async fn removed(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), App
     let mut pins = app.pins.lock().await;
     let mut next = pins.clone();
     let Some(at) = next.iter().position(|pin| pin.feature == feature) else {
-        let message = format!("no plugin was added for the feature `{feature}`; built-in ones cannot be removed");
+        let message =
+            format!("there is no added plugin for the feature `{feature}`; built-in plugins cannot be removed");
         return Err(AppError::NotFound(message));
     };
     let change = of_plugin(ChangeKind::PluginRemoved, actor, feature).before(next.remove(at).digest);

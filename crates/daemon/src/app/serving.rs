@@ -143,7 +143,8 @@ pub(super) fn ensure_recent_head(age: Option<Millis>, most: Option<Duration>) ->
         return Ok(());
     };
     let message = format!(
-        "the newest state of the account is {} s old, and account.max_head_age_seconds is {}; nothing is resolved until this device hears of the account again. `guillemet account status` shows why",
+        "the account state on this device is {} s old, and account.max_head_age_seconds is {}; no secrets are \
+         delivered until this device reaches the account again. Run `guillemet account status` to see why",
         age / 1000,
         most.as_secs()
     );
@@ -169,7 +170,7 @@ async fn ensure_published(
     if app.sync.handle.published(&prepared.template, until).await {
         return Ok((app.resolver.current.load(), prepared));
     }
-    let message = "the account's other devices could not be told yet what this template names; try again";
+    let message = "the account's other devices could not be told about this template's references yet; try again";
     Err(AppError::Unavailable(message.into()))
 }
 
@@ -191,7 +192,8 @@ impl Rechecks {
     /// Reads the file of template `id` again, whether or not the template is known.
     async fn recheck(&self, app: &Arc<App>, id: &str, is_local: bool, until: Instant) -> Result<(), AppError> {
         let late = || {
-            let message = format!("the file of template `{id}` does not answer; try again when its file system does");
+            let message =
+                format!("reading the file of template `{id}` takes too long; try again when its file system responds");
             AppError::Unavailable(message)
         };
         let places = Arc::clone(if is_local { &self.local } else { &self.remote });
@@ -229,11 +231,12 @@ pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Sn
                 return ensure_published(app, snapshot, prepared, until).await;
             }
             None if rechecked => {
-                let message = format!("there is no template `{id}`; `guillemet template list` shows which there are");
+                let message =
+                    format!("there is no template `{id}`; run `guillemet template list` to see all templates");
                 return Err(AppError::NotFound(message));
             }
             _ if Instant::now() >= until => {
-                let message = format!("template `{id}` keeps changing; try again when it rests");
+                let message = format!("template `{id}` is still being edited; try again once it stops changing");
                 return Err(AppError::Unavailable(message));
             }
             // Changed, gone or new since it was read, or only a read that may wait can tell.
@@ -283,7 +286,7 @@ pub async fn planned(
         let making = prepared.plan(target, &app.registry, &config.variables);
         match tokio::time::timeout_at(until.into(), making).await {
             Err(_) => {
-                let message = format!("template `{id}` is still being worked out; try again");
+                let message = format!("template `{id}` is still being compiled; try again");
                 return Err(AppError::Unavailable(message));
             }
             Ok(Err(unplanned @ (Unplanned::NoTarget(_) | Unplanned::Plugin(_)))) => {

@@ -26,7 +26,7 @@ fn stray_warning(all: &[Arc<Stray>]) -> Option<String> {
         1 => ("one file".to_owned(), "is not a template"),
         number => (format!("{number} files"), "are not templates"),
     };
-    Some(format!("{number} in the templates' folder {are}: {named}{more}; `guillemet template list` shows why"))
+    Some(format!("{number} in the templates folder {are}: {named}{more}; run `guillemet template list` to see why"))
 }
 
 /// The longest time that the status waits for the check of who can change templates.
@@ -59,14 +59,14 @@ pub async fn status(app: &Arc<App>) -> Result<Value, AppError> {
             let unkept = resolver.recorder.problems();
             (inventory.counts(since), inventory.unreadable(), inventory.strays(), unkept)
         };
-        app.inventory.run(look).await.map_err(|_| AppError::Internal("the daemon failed inside; its log says where"))?
+        app.inventory.run(look).await.map_err(|_| AppError::Internal("internal error in the daemon; see its log"))?
     };
     let changeable = changeable_templates(app).await;
     let not_templates = stray_warning(&all_strays);
     let refused = app.registry.refused();
     let unlogged = match logging::dropped_lines() {
         0 => None,
-        lines => Some(format!("lines of the log that could not be written: {lines}; check where the log goes")),
+        lines => Some(format!("log lines that could not be written: {lines}; check where the log is written to")),
     };
     let socket = app.socket_problem.load_full();
     let configuration = app.configuration_warnings();

@@ -100,7 +100,7 @@ fn rule<'a>(reader: &mut Reader<'a>, mut entries: Entries<'a>, offset: usize) ->
             who.map(|who| (who, group.span().start))
         }
         _ => {
-            reader.wrong(entries.path_of("uid"), offset, "or `group` is needed: exactly one of the two");
+            reader.wrong(entries.path_of("uid"), offset, "or `group` is required: set exactly one of them");
             None
         }
     };
@@ -111,7 +111,7 @@ fn rule<'a>(reader: &mut Reader<'a>, mut entries: Entries<'a>, offset: usize) ->
         reader.flag(&mut entries, "administer") || admin
     };
     if templates.is_empty() && secrets.is_empty() && !admin {
-        let message = "must have an entry, or the rule allows nothing; or give it `secrets` or `admin = true`";
+        let message = "is empty, so the rule allows nothing; add templates, `secrets` or `admin = true`";
         reader.wrong(entries.path_of("templates"), offset, message);
     }
     let templates = templates.into_iter().filter_map(|text| template(reader, &entries, text)).collect();
@@ -146,7 +146,7 @@ fn template(reader: &mut Reader<'_>, entries: &Entries<'_>, (text, offset): Text
         parts.len() == number && parts.iter().all(|part| !part.is_empty()) && !text.contains(char::is_whitespace)
     };
     if !parts(id, 2) || target.is_some_and(|target| !parts(target, 1) || target.contains(':')) {
-        let message = "names no template here; write feature/name or feature/name:target";
+        let message = "is not a template here; use feature/name or feature/name:target";
         reader.wrong(entries.path_of("templates"), offset, message);
         return None;
     }
@@ -156,7 +156,7 @@ fn template(reader: &mut Reader<'_>, entries: &Entries<'_>, (text, offset): Text
 fn secret(reader: &mut Reader<'_>, entries: &Entries<'_>, (text, offset): TextAt<'_>) -> Option<Pattern> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-*?".contains(c);
     if text.is_empty() || !text.chars().all(allowed) {
-        let message = "has an entry that is neither a secret's name nor a pattern; use letters, digits and ._-*?";
+        let message = "contains an entry that is not a secret name or pattern; use letters, digits and ._-*?";
         reader.wrong(entries.path_of("secrets"), offset, message);
         return None;
     }
@@ -200,14 +200,14 @@ mod tests {
         let problems = problems.unwrap_err();
         for begin in [
             "2:7: `client[1].uid` must be a name",
-            "3:14: `client[1].templates` names no template",
-            "3:35: `client[1].templates` names no template",
-            "4:12: `client[1].secrets` has an entry",
+            "3:14: `client[1].templates` is not a template",
+            "3:35: `client[1].templates` is not a template",
+            "4:12: `client[1].secrets` contains an entry",
             "5:1: `client[2].uid` or `group`",
-            "9:1: `client[3].templates` must have an entry",
+            "9:1: `client[3].templates` is empty",
             "12:7: `client[4].uid` must be a name",
             "13:9: `client[4].admin` must be true or false, not a string",
-            "14:1: `client[4].more` is not a key here",
+            "14:1: `client[4].more` is not a known key",
         ] {
             assert!(problems.iter().any(|problem| problem.starts_with(begin)), "{begin}: {problems:#?}");
         }

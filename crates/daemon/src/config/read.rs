@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
         };
         let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
         if number.is_none() {
-            self.wrong(path.to_owned(), value.span().start, "is too large for a whole number of 64 bits");
+            self.wrong(path.to_owned(), value.span().start, "does not fit in 64 bits");
         }
         number
     }
@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
             let shown = !name.is_empty() && name.len() <= KEY_MAX && name.chars().all(is_bare);
             let shown = if shown { name.as_ref() } else { "…" };
             let path = if from.path.is_empty() { shown.to_owned() } else { format!("{}.{shown}", from.path) };
-            self.wrong(path, key.span().start, format!("is not a key here; the keys are {known}"));
+            self.wrong(path, key.span().start, format!("is not a known key; use one of: {known}"));
         }
     }
 }
@@ -243,7 +243,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Float(_) => "a decimal number",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date or time",
         DeValue::Array(_) => "an array",

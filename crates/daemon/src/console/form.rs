@@ -22,10 +22,10 @@ impl Form {
             let middle = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
             let (name, text) = (decode(&pair[..middle])?, decode(pair.get(middle + 1..).unwrap_or_default())?);
             let Some(name) = known.iter().find(|known| **known == *name) else {
-                return Err(wrong("the form holds a field that is not ours; reload the page and try again"));
+                return Err(wrong("the form contains an unknown field; reload the page and try again"));
             };
             if fields.iter().any(|(there, _)| there == name) {
-                return Err(wrong("the form holds a field twice; reload the page and try again"));
+                return Err(wrong("the form contains a field twice; reload the page and try again"));
             }
             fields.push(((*name).to_owned(), text));
         }

@@ -45,7 +45,7 @@ impl InventoryQuery {
         let known = ["query", "status", "sort", "direction", "offset"];
         let [query, status, sort, direction, offset] = request::query(raw, known)?.map(Option::unwrap_or_default);
         let one_of = |name: &str, value: &str, known: &[&str]| {
-            let message = || format!("`{name}` has to be one of {}", known.join(", "));
+            let message = || format!("`{name}` must be one of {}", known.join(", "));
             let fits = value.is_empty() || known.contains(&value);
             if fits { Ok(()) } else { Err(HttpError::new(HttpErrorCode::BadRequest, message())) }
         };
@@ -55,7 +55,7 @@ impl InventoryQuery {
         let offset = match offset.as_str() {
             "" => 0,
             digits => {
-                digits.parse().map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "`offset` has to be a number"))?
+                digits.parse().map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "`offset` must be a number"))?
             }
         };
         let sort = if sort.is_empty() { SORTS[0].0.to_owned() } else { sort };

@@ -201,11 +201,11 @@ impl Door<'_> {
         let uid = match owner {
             Ok(uid) if self.site.may_connect(uid) => uid,
             // Anyone can open any number of connections, so this is not for a log that people read.
-            refused => return tracing::debug!(?refused, "a connection to the console of somebody else was ended"),
+            refused => return tracing::debug!(?refused, "a connection from another user to the console was closed"),
         };
         self.count = self.count.wrapping_add(1);
         let Some(slot) = self.admission.take(SlotHolder { uid, pid: self.count }, ()) else {
-            return tracing::warn!(uid, "all connections to the console are busy, and one more was ended");
+            return tracing::warn!(uid, "all connections to the console are busy; one more was closed");
         };
         let site = Arc::clone(self.site);
         self.connections.spawn(async move { connection(&site, stream, slot, stop).await });
@@ -254,7 +254,7 @@ async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: Slot<()>, mut
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection to the console ended early");
+        tracing::debug!(%error, "a connection to the console was interrupted");
     }
 }
 
@@ -275,7 +275,7 @@ impl Listeners {
         let (port, v4, v6) = Self::bind().await?;
         let owners = Self::owners(v4.local_addr()?).await.map_err(|error| {
             let message =
-                format!("this kernel does not say whose a connection is ({error}); it needs CONFIG_INET_DIAG");
+                format!("this kernel does not report who owns a connection ({error}); it needs CONFIG_INET_DIAG");
             io::Error::new(error.kind(), message)
         })?;
         Ok(Self { port, v4, v6, owners })

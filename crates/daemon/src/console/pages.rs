@@ -130,8 +130,9 @@ impl Pages {
             Ok(html) => (status, html),
             Err(error) => {
                 debug_assert!(false, "{page}: {error:#}");
-                tracing::error!(page, line = error.line(), "a page of the console could not be made");
-                let html = "<!doctype html><title>Guillemet</title><p>The page could not be made; the daemon's log says where.";
+                tracing::error!(page, line = error.line(), "a page of the console could not be rendered");
+                let html =
+                    "<!doctype html><title>Guillemet</title><p>The page could not be rendered; see the daemon's log.";
                 (StatusCode::INTERNAL_SERVER_ERROR, html.to_owned())
             }
         };

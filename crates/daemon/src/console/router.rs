@@ -149,7 +149,7 @@ async fn unsealed(site: &Arc<Site>, parts: &Parts, body: Incoming) -> Response<F
     let visit = Visit { site, session, parts, params: found.params };
     let methods = route.methods(fields);
     if !methods.split(", ").any(|known| parts.method == *known) {
-        let error = HttpError::new(HttpErrorCode::MethodNotAllowed, format!("this page knows {methods} only"));
+        let error = HttpError::new(HttpErrorCode::MethodNotAllowed, format!("this page only supports {methods}"));
         return not_allowed(visit.error(&error), methods);
     }
     let answered =
@@ -190,7 +190,10 @@ async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], mut body: Incomi
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        return Err(HttpError::new(HttpErrorCode::BadRequest, "a form is needed (application/x-www-form-urlencoded)"));
+        return Err(HttpError::new(
+            HttpErrorCode::BadRequest,
+            "the body must be a form (application/x-www-form-urlencoded)",
+        ));
     }
     let (limit, budget) = (visit.site.app.config.load().limits.transfer, &visit.site.app.resolver.budget);
     let sent = request::bytes(&mut body, request::Intake { limit, budget, uid: visit.site.own_uid }).await?;
@@ -211,7 +214,7 @@ async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], mut body: Incomi
         Route::Disable => secrets::set_enabled(visit, form, false).await,
         Route::LogOut => Ok(log_out(visit).await),
         // `methods` lets none of these through.
-        _ => Err(HttpError::new(HttpErrorCode::MethodNotAllowed, "this page takes no form")),
+        _ => Err(HttpError::new(HttpErrorCode::MethodNotAllowed, "this page does not accept a form")),
     }
 }
 
@@ -278,7 +281,7 @@ async fn log_in(site: &Arc<Site>, parts: &Parts) -> Response<Full<Bytes>> {
     let token = parts.uri.query().and_then(|query| query.strip_prefix("token="));
     let begun = token.filter(|_| !ahead).and_then(|token| site.sessions().log_in(token, Instant::now()));
     let Some((cookie, actor)) = begun else {
-        tracing::warn!("a link to the console was refused: used, too old, or not one of ours");
+        tracing::warn!("a link to the console was refused: used, expired or unknown");
         let message = "This link is no longer good: each works once, for a minute.";
         return outside(site, StatusCode::FORBIDDEN, "Not logged in", message, false);
     };

@@ -219,8 +219,10 @@ async fn kept(visit: &Visit<'_>) -> Result<SecretDetail, HttpError> {
     if detail.secret.id.is_some() {
         return Ok(detail);
     }
-    let message =
-        format!("`{}` is missing: templates name it, and there is no such secret. Create it first", detail.secret.name);
+    let message = format!(
+        "`{}` is missing: templates reference it, but there is no such secret. Create it first",
+        detail.secret.name
+    );
     Err(AppError::NotFound(message).into())
 }
 
@@ -324,7 +326,7 @@ pub async fn restore(visit: &Visit<'_>, mut sent: Form) -> PageResult {
     let detail = kept(visit).await?;
     let (version, etag) = (sent.take("version"), sent.take("etag"));
     let version: u32 =
-        version.parse().map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "`version` has to be a number"))?;
+        version.parse().map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "`version` must be a number"))?;
     let name = visit.secret_name()?;
     match service::roll_back(&visit.site.app, &visit.session.actor, name, version, expected(&etag)).await {
         Ok(Changed { secret, .. }) => {

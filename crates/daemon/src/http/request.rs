@@ -50,8 +50,8 @@ pub fn query<const N: usize>(raw: Option<&str>, known: [&str; N]) -> Result<[Opt
             continue;
         };
         match known.iter().position(|name| *name == key) {
-            None => errors.push((key, format!("there is no such parameter here; there are: {}", known.join(", ")))),
-            Some(index) if found[index].is_some() => errors.push((key, "given twice".to_owned())),
+            None => errors.push((key, format!("unknown parameter; use one of: {}", known.join(", ")))),
+            Some(index) if found[index].is_some() => errors.push((key, "is given twice".to_owned())),
             Some(index) => found[index] = Some(value),
         }
     }
@@ -98,7 +98,7 @@ impl std::ops::Deref for Received {
 pub async fn bytes(body: &mut Incoming, intake: Intake<'_>) -> Result<Received, HttpError> {
     tokio::time::timeout(intake.limit, read(body, intake))
         .await
-        .map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "the body did not arrive in time"))?
+        .map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "the request body did not arrive in time"))?
 }
 
 async fn read(body: &mut Incoming, intake: Intake<'_>) -> Result<Received, HttpError> {
@@ -106,12 +106,12 @@ async fn read(body: &mut Incoming, intake: Intake<'_>) -> Result<Received, HttpE
     let mut reservation = intake.budget.take(intake.uid, announced)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(announced));
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "the body broke off"))?;
+        let frame = frame.map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "the request body was cut off"))?;
         if let Some(data) = frame.data_ref() {
             if bytes.len() + data.len() > BODY_MAX {
                 return Err(HttpError::new(
                     HttpErrorCode::TooLarge,
-                    format!("a body may have at most {BODY_MAX} bytes"),
+                    format!("the request body can have at most {BODY_MAX} bytes"),
                 ));
             }
             bytes.extend_from_slice(data);

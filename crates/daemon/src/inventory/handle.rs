@@ -19,7 +19,7 @@ pub struct InventoryHandle(Arc<Inventory>);
 
 /// The error of a call that panicked, or that the stopping daemon did not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a part of the daemon failed; its log says where")]
+#[error("internal error in the daemon; see its log")]
 pub struct Panicked;
 
 impl InventoryHandle {

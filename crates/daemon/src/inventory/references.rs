@@ -42,7 +42,7 @@ impl SyncedVault {
 fn remote_view(device: &str, named: &DeviceReference) -> BlockerView {
     BlockerView {
         reference: ReferenceView::remote(device, named),
-        message: format!("a template on `{device}` names it; take the reference out there"),
+        message: format!("a template on `{device}` references it; remove the reference there"),
         reason: BlockReason::Referenced,
         retry_after_ms: None,
     }
@@ -52,16 +52,18 @@ pub(super) fn blocked_view(blocked: Blocked) -> BlockerView {
     let device = &blocked.device_name;
     let (reason, message) = match (&blocked.name, blocked.certain) {
         (_, true) => {
-            (BlockReason::Referenced, format!("a template on `{device}` names it; take the reference out there"))
+            (BlockReason::Referenced, format!("a template on `{device}` references it; remove the reference there"))
         }
         (Some(_), false) => (
             BlockReason::InBrokenText,
-            format!("the name stands in a file on `{device}` that is broken or no template; mend or remove it there"),
+            format!(
+                "the name appears in a file on `{device}` that has errors or is not a template; fix or remove it there"
+            ),
         ),
         (None, false) => (
             BlockReason::Unknown,
             format!(
-                "this cannot be read on `{device}`, so nobody knows what it names; make it readable or remove it there"
+                "this cannot be read on `{device}`, so its references are unknown; make it readable or remove it there"
             ),
         ),
     };

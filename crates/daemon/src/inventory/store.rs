@@ -185,7 +185,7 @@ impl Inventory {
         match load(&owned.vault, &secrets, self.former_versions.load(Ordering::Relaxed)) {
             Ok(loaded) => owned.sync = loaded.map(|(joined, _)| joined),
             Err(error) => {
-                tracing::error!(%error, "the account is left alone until the next start");
+                tracing::error!(%error, "the account is not used until the next start");
                 owned.sync = None;
             }
         }

@@ -73,13 +73,13 @@ pub enum AccountError {
     #[error(transparent)]
     Inventory(#[from] InventoryError),
     /// The vault is in no account.
-    #[error("this vault is in no account; `guillemet account join` makes it part of one")]
+    #[error("this vault is not in an account; run `guillemet account join` to join one")]
     None,
     /// The vault is in an account already.
-    #[error("this vault is in an account already; `guillemet account leave` ends that first")]
+    #[error("this vault is already in an account; run `guillemet account leave` first")]
     Already,
     /// These names exist both in this vault and in the account, and it is undecided what to do with each.
-    #[error("secrets of this vault and of the account have the same name; say what is to become of each")]
+    #[error("some secrets in this vault and in the account have the same name; choose what to do with each")]
     SameNames(Vec<String>),
 }
 

@@ -159,9 +159,9 @@ fn wanted<'a>(state: &'a State, key: &str) -> Wanted<'a> {
 fn unavailable(name: &str, reason: RefusalReason) -> String {
     match reason {
         RefusalReason::Disabled => {
-            format!("secret `{name}` is disabled; `guillemet secret enable {name}` allows it again")
+            format!("secret `{name}` is disabled; run `guillemet secret enable {name}` to enable it")
         }
-        _ => format!("there is no secret `{name}`; `guillemet secret add {name}` creates it"),
+        _ => format!("there is no secret `{name}`; run `guillemet secret add {name}` to create it"),
     }
 }
 
@@ -223,7 +223,7 @@ impl Resolver {
             for index in uses {
                 let usage = &plan.uses[index as usize];
                 let id = snapshot.secret(&usage.key).map(|secret| secret.id);
-                let message = format!("the value of secret `{}` cannot stand here: {refusal}", usage.name);
+                let message = format!("the value of secret `{}` cannot be used here: {refusal}", usage.name);
                 faults.push((usage, id, RefusalReason::Unfit, message));
             }
         }

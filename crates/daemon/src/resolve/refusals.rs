@@ -99,7 +99,7 @@ impl Resolver {
                 ?caller,
                 outcome,
                 secrets,
-                "a caller was refused; `guillemet usage --class refusal` shows all"
+                "a caller was refused; run `guillemet usage --class refusal` to see all refusals"
             );
         }
         self.recorder.record(event)

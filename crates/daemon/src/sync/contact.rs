@@ -39,7 +39,7 @@ pub async fn run(sync: Arc<SyncState>, stop: watch::Receiver<bool>) {
             };
             let was_in_contact = sync.handle.client.swap(None).is_some();
             if let Some(trouble) = &trouble {
-                tracing::info!(%trouble, "no contact with the account's server");
+                tracing::info!(%trouble, "not connected to the account's server");
                 sync.handle.set(match refused(trouble) {
                     Some((code, message)) => Contact::Refused { code, message },
                     None => Contact::Offline(Some(trouble.to_string())),
@@ -145,7 +145,7 @@ async fn talk(sync: &Arc<SyncState>, client: &Arc<Client>, account: guillemet_wi
         Err(error) => return error.into(),
     };
     match exchange(sync, client, events).await {
-        Ok(()) => SyncError::Other("the account's server ended the connection".into()),
+        Ok(()) => SyncError::Other("the account's server closed the connection".into()),
         Err(trouble) => trouble,
     }
 }
@@ -164,7 +164,7 @@ async fn exchange(
     // From here on, other parts of the daemon can wait for what this device exchanges.
     sync.handle.client.store(Some(Arc::clone(client)));
     sync.handle.set(Contact::Connected);
-    tracing::info!("in contact with the account's server");
+    tracing::info!("connected to the account's server");
     joining::admit(sync, client).await?;
     usage::report(sync, client).await?;
     usage::fetch(sync, client).await?;

@@ -113,17 +113,17 @@ pub async fn create(
     let mut engine = Engine::found(me, former_versions(sync));
     let found = engine.prepare(&Proposal::Found { name: wanted.name.clone() }, &References::default(), now());
     let mut candidate =
-        found.map_err(AccountError::from)?.ok_or_else(|| SyncError::Other("an account needs a first head".into()))?;
+        found.map_err(AccountError::from)?.ok_or_else(|| SyncError::Other("the account has no first head".into()))?;
     candidate.push.keys.push(api_key.device_key(device));
     let client = client(&place, Some(&code.api_key)).await?;
     let newest = client.push(place.account(), &candidate.push, None).await.map_err(|error| match error {
-        ClientError::Conflict(_) | ClientError::Unauthorized => {
-            SyncError::Other("this code was used before; `guillemet account admin create-account` makes another".into())
-        }
+        ClientError::Conflict(_) | ClientError::Unauthorized => SyncError::Other(
+            "this code was already used; run `guillemet account admin create-account` to get another one".into(),
+        ),
         error => error.into(),
     })?;
     if newest != candidate.newest {
-        return Err(SyncError::Other("the server took another head than was sent; do not trust it".into()));
+        return Err(SyncError::Other("the server stored a different head than was sent; do not trust it".into()));
     }
     let records = engine.accepted(candidate).records;
     let facts = facts(&place, &api_key, &wanted.name);
@@ -211,7 +211,7 @@ pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result
         let id = enrolment.key.device;
         let Some((used, name)) = known else {
             // Another device invited it, or none did. Its token expires by itself.
-            tracing::warn!(device = %id, "a device wants to join that was not invited from here");
+            tracing::warn!(device = %id, "a device that was not invited from here wants to join");
             continue;
         };
         // An invitation is for one machine, whatever the server sends.
@@ -223,7 +223,7 @@ pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result
             inventory.change_facts(&[], |facts| facts.invited.retain(|invited| invited.secret != used))
         })
         .await?;
-        tracing::info!(device = %id, name, "a device has joined");
+        tracing::info!(device = %id, name, "a device joined");
     }
     Ok(())
 }
@@ -256,7 +256,8 @@ pub async fn join(
     let wrap = admitted(&client, account).await?;
     if wrap.sender != code.inviter {
         return Err(SyncError::Other(
-            "the key of the account comes from another device than the one that invited; do not trust this server"
+            "the key of the account comes from a different device than the one that invited this machine; do not trust \
+             this server"
                 .into(),
         ));
     }
@@ -277,7 +278,9 @@ async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, SyncError
         }
         if Instant::now() > until {
             return Err(SyncError::Other(
-                "the machine that invited this one did not let it in: its daemon has to run and be connected (`guillemet account status` there). Invite again".into(),
+                "the machine that invited this one did not admit it: its daemon must be running and connected (check \
+                 `guillemet account status` there). Create a new invitation"
+                    .into(),
             ));
         }
         // Poll, because a device that is not admitted gets no events.
@@ -298,7 +301,7 @@ async fn worked_out<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, guillemet_account::engine::PullError> + Send + 'static,
 ) -> Result<T, SyncError> {
     let done = tokio::task::spawn_blocking(work).await;
-    let done = done.map_err(|_| SyncError::Other("a part of the daemon failed; its log says where".into()))?;
+    let done = done.map_err(|_| SyncError::Other("internal error in the daemon; see its log".into()))?;
     Ok(done.map_err(AccountError::from)?)
 }
 
@@ -331,7 +334,8 @@ pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<Printed, S
     };
     let _turn = sync.handle.turn.lock().await;
     let pushed = steps::push(sync, &client, &Arc::new(wish), actor).await?;
-    let head = pushed.ok_or_else(|| SyncError::Other("the recovery code was not taken; try again".into()))?;
+    let head = pushed
+        .ok_or_else(|| SyncError::Other("the recovery code could not be added to the account; try again".into()))?;
     let sender_key = own_key(sync).await?;
     let place = AccountAddress::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
     let place = place.map_err(|error| SyncError::Other(error.to_string()))?;
@@ -385,7 +389,7 @@ pub async fn recover(
         api_key: Some(api_key.device_key(device)),
     };
     let candidate = engine.prepare(&wish, &References::default(), now()).map_err(AccountError::from)?;
-    let candidate = candidate.ok_or_else(|| SyncError::Other("a device needs a head that lets it in".into()))?;
+    let candidate = candidate.ok_or_else(|| SyncError::Other("no head admits this device".into()))?;
     engine.sending(&candidate);
     let (onto, anchor) = (candidate.onto, candidate.newest);
     paper_client.push(account, &candidate.push, Some(onto.hash)).await?;
@@ -446,7 +450,9 @@ fn wrapped_for(
     let found = opened.into_iter().find(|(_, pinned)| *pinned == head).map(|(key, _)| key);
     found.ok_or_else(|| {
         SyncError::Other(
-            "the server does not have the key of this recovery code: it was set back, or a device was revoked since the code was printed, and that is longer ago than the server keeps the account's heads. Use a newer code, or an invitation"
+            "the server does not have the key for this recovery code: the server was restored from an older backup, or \
+             a device was revoked after the code was printed and the server no longer keeps the heads from that time. \
+             Use a newer code, or an invitation"
                 .into(),
         )
     })

@@ -51,20 +51,22 @@ pub enum SyncError {
     #[error(transparent)]
     Account(#[from] AccountError),
     /// There is no contact with the server. Holds the reason.
-    #[error("there is no contact with the account's server ({0}); `guillemet account status` shows when there is")]
+    #[error("not connected to the account's server ({0}); run `guillemet account status` to check the connection")]
     Offline(String),
     /// A delete needs to know what other devices reference, and the server cannot be asked. Holds the reason.
     #[error(
-        "nobody knows now what other devices reference, so nothing was deleted; `guillemet secret disable` works at once. {0}"
+        "the references of other devices are unknown while offline, so nothing was deleted; `guillemet secret disable` \
+         takes effect immediately. {0}"
     )]
     DeleteOffline(String),
     /// The request was sent, but no answer came: it may have been carried out.
     #[error(
-        "the account's server did not answer, so nobody knows whether this was done; look again when `guillemet account status` says connected"
+        "the account's server did not respond, so it is unknown whether the change was made; check again when \
+         `guillemet account status` shows connected"
     )]
     Unknown,
     /// Other devices pushed first at each of twelve attempts.
-    #[error("other devices change the account all the time; nothing was done. Try again")]
+    #[error("other devices keep changing the account; nothing was changed. Try again")]
     Crowded,
     /// A call to the inventory panicked.
     #[error(transparent)]
@@ -230,7 +232,7 @@ impl SyncHandle {
             (Some(Contact::Connected), Some(client)) => Ok(client),
             (Some(Contact::Refused { message, .. }), _) => Err(SyncError::Other(message)),
             (Some(Contact::Offline(Some(why))), _) => Err(SyncError::Offline(why)),
-            _ => Err(SyncError::Offline("it has not answered yet".into())),
+            _ => Err(SyncError::Offline("it has not responded yet".into())),
         }
     }
 
@@ -373,7 +375,7 @@ async fn connect(url: String, pin: Option<Hash>, api_key: Option<String>) -> Res
         let key = key.map_err(|error| SyncError::Other(error.to_string()))?;
         Ok::<_, SyncError>(Client::new(&url, pin, key.as_ref())?)
     });
-    opened.await.map_err(|_| SyncError::Other("the way to the server could not be worked out".into()))?
+    opened.await.map_err(|_| SyncError::Other("the address of the server could not be determined".into()))?
 }
 
 /// Returns the code and message for the contact, if the error means that one side refuses the other.

@@ -66,7 +66,7 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
     let Some(confirmed) = confirmed else { return Ok(plan) };
     let same = |text: &str| text.split_whitespace().map(str::to_ascii_lowercase).collect::<Vec<_>>();
     if same(confirmed) != same(&plan.server_words) {
-        return Err(SyncError::Other("these are not the words of the server's state; nothing was done".into()));
+        return Err(SyncError::Other("the words do not match the server's state; nothing was changed".into()));
     }
     let repaired = AuditChange::new(ChangeKind::AccountRepaired, actor, now()).after(action);
     match action {

@@ -152,7 +152,7 @@ async fn send(
             heard(sync).await;
             Ok(Some((newest, released)))
         }
-        Ok(_) => Err(ClientError::Malformed("it took another head than was sent".into()).into()),
+        Ok(_) => Err(ClientError::Malformed("it stored a different head than was sent".into()).into()),
         Err(ClientError::Conflict(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -214,7 +214,9 @@ pub async fn revoke(sync: &Arc<SyncState>, actor: &Actor, device: DeviceId) -> R
     let client = sync.client().await?;
     let _turn = sync.handle.turn.lock().await;
     if sync.run(move |inventory| inventory.with_engine(|engine| engine.me().device == device)).await? {
-        return Err(SyncError::Other("this is the device you are on; `guillemet account leave` takes it out".into()));
+        return Err(SyncError::Other(
+            "this is the device you are using; run `guillemet account leave` to remove it".into(),
+        ));
     }
     pull(sync, &client).await?;
     push(sync, &client, &Arc::new(Proposal::Revoke(device)), actor).await?;
@@ -248,7 +250,7 @@ pub async fn leave(sync: &Arc<SyncState>, actor: &Actor) -> Result<bool, SyncErr
         Err(trouble) => Err(trouble),
     };
     if let Err(trouble) = &told {
-        tracing::warn!(%trouble, "the account could not be told that this device leaves it");
+        tracing::warn!(%trouble, "could not tell the account that this device is leaving");
     }
     let left = AuditChange::new(ChangeKind::AccountLeft, actor, now());
     sync.run(|inventory| inventory.account_end(left)).await?;

@@ -93,7 +93,7 @@ pub async fn refresh_reports(sync: &Arc<SyncState>) {
         *fetched = Fetched { began: Some(began), not_before: Some(began + PAUSE) };
         match fetch(sync, &client).await {
             Ok(()) => fetched.not_before = None,
-            Err(trouble) => tracing::debug!(%trouble, "the reports of other devices could not be fetched"),
+            Err(trouble) => tracing::debug!(%trouble, "cannot fetch the usage reports of other devices"),
         }
     };
     let _ = tokio::time::timeout(WAIT, refreshed).await;

@@ -87,8 +87,8 @@ fn unquoted(format: Format, text: &str, errors: Vec<TreeError>) -> Vec<TreeError
             Some(slot) if seen.contains(slot) => {}
             Some(slot) => {
                 seen.push(*slot);
-                let error = TreeError::new("a placeholder stands outside quotes", Some(*slot));
-                out.push(error.help("put quotes around it: \"<< secret '…' >>\""));
+                let error = TreeError::new("a placeholder is not in quotes", Some(*slot));
+                out.push(error.help("put it in quotes: \"<< secret '…' >>\""));
             }
             None => out.push(error),
         }
@@ -109,10 +109,10 @@ impl Builder {
     fn enter(&mut self, at: usize) -> Result<(), TreeError> {
         self.nodes += 1;
         if self.nodes > NODES_MAX {
-            return Err(TreeError::new(format!("the config holds more than {NODES_MAX} values"), Some(at)));
+            return Err(TreeError::new(format!("the config has more than {NODES_MAX} values"), Some(at)));
         }
         if self.path.len() > DEPTH_MAX {
-            return Err(TreeError::new(format!("the config nests deeper than {DEPTH_MAX} levels"), Some(at)));
+            return Err(TreeError::new(format!("the config is nested deeper than {DEPTH_MAX} levels"), Some(at)));
         }
         if !self.path.is_empty() {
             self.places.entry(self.path.join(".")).or_insert(at);
@@ -123,15 +123,15 @@ impl Builder {
 
 fn duplicate(key: &str, at: Option<usize>) -> TreeError {
     let key = guillemet_base::display::sanitize(key, 64);
-    TreeError::new(format!("the key \"{key}\" stands twice in the same table"), at).help("keep one of the two")
+    TreeError::new(format!("the key \"{key}\" appears twice in the same table"), at).help("keep only one of them")
 }
 
 fn too_large(at: usize) -> TreeError {
-    TreeError::new("the number does not fit 64 bits", Some(at)).help("put quotes around it")
+    TreeError::new("the number does not fit in 64 bits", Some(at)).help("put it in quotes")
 }
 
 fn not_finite(at: usize) -> TreeError {
-    TreeError::new("a number must be finite", Some(at)).help("put quotes around it if it is meant as text")
+    TreeError::new("a number must be finite", Some(at)).help("put it in quotes if it is text")
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ fn unquoted_placeholders_are_told_to_take_quotes() {
         (Format::Jsonc, format!("{{\"token\": {slot},}}")),
     ] {
         let error = error(format, &text);
-        assert_eq!(error.message, "a placeholder stands outside quotes", "{format:?}: {error:?}");
+        assert_eq!(error.message, "a placeholder is not in quotes", "{format:?}: {error:?}");
         assert!(error.help.unwrap().contains("quotes"));
     }
     let tree = tree(Format::Yaml, &format!("token: {slot}\nheader: Bearer {slot}x\n"));

@@ -111,19 +111,17 @@ fn explain(text: &str, error: &Error) -> TreeError {
         Error::Message { msg, .. } => TreeError::new(format!("not valid YAML: {}", brief(msg)), at),
         Error::ExternalMessage { msg, .. } => TreeError::new(format!("not valid YAML: {}", brief(msg)), at),
         Error::DuplicateMappingKey { key, .. } => duplicate(key.as_deref().unwrap_or("?"), at),
-        Error::MultipleDocuments { .. } => {
-            TreeError::new("the text holds more than one YAML document", at).help("keep one; remove the `---` after it")
-        }
+        Error::MultipleDocuments { .. } => TreeError::new("the file contains more than one YAML document", at)
+            .help("keep one of them, and remove the `---` after it"),
         // Only keys are required to be text.
         Error::SerdeInvalidType { .. } => {
-            TreeError::new("a key is not text", at).help("put quotes around the key, or a name before the colon")
+            TreeError::new("a key is not a string", at).help("put the key in quotes, or add a name before the colon")
         }
         Error::NonFiniteFloat { .. } => not_finite(at.unwrap_or(0)),
-        Error::UnknownAnchor { .. } => {
-            TreeError::new("an alias names an anchor that is not there", at).help("define it before, with `&name`")
-        }
-        Error::MergeValueNotMapOrSeqOfMaps { .. } => TreeError::new("`<<` does not name a table", at),
-        Error::UnsupportedTag { .. } => TreeError::new("a tag (`!…`) is not known", at).help("leave the tag out"),
+        Error::UnknownAnchor { .. } => TreeError::new("an alias refers to an anchor that does not exist", at)
+            .help("define the anchor before it, with `&name`"),
+        Error::MergeValueNotMapOrSeqOfMaps { .. } => TreeError::new("the value of `<<` is not a table", at),
+        Error::UnsupportedTag { .. } => TreeError::new("unknown tag (`!…`)", at).help("remove the tag"),
         Error::AliasReplayLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
@@ -131,7 +129,7 @@ fn explain(text: &str, error: &Error) -> TreeError {
             TreeError::new("the config is too large, too deep, or repeats its anchors too often", at)
         }
         Error::Eof { .. } => TreeError::new("the text is empty", None),
-        _ => TreeError::new("not valid YAML: a value is not what its place or its tag asks for", at),
+        _ => TreeError::new("not valid YAML: a value does not fit its place or its tag", at),
     }
 }
 

@@ -21,15 +21,15 @@ pub const MOST: usize = 128;
 /// Fails with [`Refusal`] if baresip would read something else.
 pub fn parameter(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     if text.is_empty() {
-        return refuse("a parameter of a baresip account may not be empty");
+        return refuse("a parameter of a baresip account cannot be empty");
     }
     if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
-        return refuse("a parameter of a baresip account may not hold a line break or NUL");
+        return refuse("a parameter of a baresip account cannot contain a line break or NUL");
     }
     if holds_parameter(text) {
         return refuse(
-            "a parameter of a baresip account may not hold `;`, a name and `=`: baresip would take them for a \
-             parameter of their own, even in quotes",
+            "a parameter of a baresip account cannot contain `;`, a name and `=`: baresip would read them as another \
+             parameter, even in quotes",
         );
     }
     let plain = text.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%+@*!".contains(b));
@@ -42,18 +42,15 @@ pub fn parameter(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
         out.extend_from_slice(text);
     } else if text.contains(&b'"') {
         return refuse(
-            "baresip cannot read back this value: its accounts file has no escape for `\"`, so that quotes have to \
-             stand in pairs, with no blank or `;` outside of them",
+            "baresip cannot read this value back: its accounts file has no escape for `\"`, so quotes must be in \
+             pairs, with no space or `;` outside of them",
         );
     } else {
-        return refuse(
-            "a parameter of a baresip account may not end with `\\`, which would take the meaning from the closing \
-             quote",
-        );
+        return refuse("a parameter of a baresip account cannot end with `\\`, which would escape the closing quote");
     }
     if out.len() - begin > MOST {
         return refuse(format!(
-            "a parameter of a baresip account may have at most {MOST} bytes with its quotes: baresip cuts a line \
+            "a parameter of a baresip account can have at most {MOST} bytes with its quotes: baresip cuts a line \
              after 511"
         ));
     }

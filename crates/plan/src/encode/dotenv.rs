@@ -44,7 +44,7 @@ const PYTHON_DOTENV: Reader = Reader {
     // An expansion that is not closed stays as it is today, but that is not guaranteed.
     always: |text| {
         if text.contains("${") {
-            Some("`${`, which python-dotenv expands in every quoting")
+            Some("`${`, which python-dotenv expands in any quotes")
         } else {
             text.contains('\r').then_some("a carriage return, which python-dotenv reads as a line break")
         }
@@ -64,7 +64,7 @@ const SYSTEMD: Reader = Reader {
     always: |text| {
         let is_noncharacter = |c: char| matches!(u32::from(c), 0xfdd0..=0xfdef) || u32::from(c) & 0xfffe == 0xfffe;
         text.contains(is_noncharacter)
-            .then_some("a noncharacter of Unicode (such as U+FFFE), for which systemd refuses the file")
+            .then_some("a Unicode noncharacter (such as U+FFFE), which makes systemd reject the file")
     },
     single: |text| text.contains('\'').then_some("systemd has no escape for `'`"),
     double: |text| {
@@ -75,7 +75,7 @@ const SYSTEMD: Reader = Reader {
 
 /// A shell that sources the file (POSIX; dash, bash and zsh).
 const SHELL: Reader = Reader {
-    always: |text| text.contains('\0').then_some("NUL, which no variable of an environment can hold"),
+    always: |text| text.contains('\0').then_some("NUL, which an environment variable cannot contain"),
     single: |text| text.contains('\'').then_some("a shell has no escape for `'`"),
     double: |text| {
         if text.contains(['$', '`']) {
@@ -113,15 +113,15 @@ pub fn value(text: &str, out: &mut Clear) -> Result<(), Refusal> {
     }
     let first = |rule: fn(&Reader) -> Rule| DOTENV.iter().find_map(|reader| rule(reader)(text));
     if let Some(what) = first(|reader| reader.always) {
-        return refuse(format!("a dotenv value may not hold {what}"));
+        return refuse(format!("a dotenv value cannot contain {what}"));
     }
     let quote = match (first(|reader| reader.single), first(|reader| reader.double)) {
         (None, _) => b"'",
         (_, None) => b"\"",
         (Some(single), Some(double)) => {
             return refuse(format!(
-                "there is no quoting that every reader of a dotenv file reads back as this value: in single quotes, \
-                 {single}; in double quotes, {double}"
+                "no quotes make every reader of a dotenv file read this value back: in single quotes, {single}; in \
+                 double quotes, {double}"
             ));
         }
     };
@@ -171,9 +171,9 @@ mod tests {
         for (text, words) in [
             ("a${b", &["`${`, which python-dotenv expands"][..]),
             ("a\rb", &["a carriage return, which Node"]),
-            ("a\0", &["NUL, which no variable"]),
-            ("a\u{fdd0}", &["systemd refuses the file"]),
-            ("a\u{1ffff}", &["systemd refuses the file"]),
+            ("a\0", &["NUL, which an environment variable"]),
+            ("a\u{fdd0}", &["systemd reject the file"]),
+            ("a\u{1ffff}", &["systemd reject the file"]),
             ("it's $x", &["single quotes, Node's --env-file has no escape for `'`; in double quotes, a shell expands"]),
             ("it's `x`", &["a shell expands"]),
             ("'\"", &["no escape for `'`; in double quotes, Node's --env-file has no escape for `\"`"]),

@@ -304,7 +304,7 @@ fn hex(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
 fn trim(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     let trimmed = utf8(text)?.trim();
     if trimmed.is_empty() {
-        return refuse("nothing is left of the value after `trim`");
+        return refuse("the value is empty after `trim`");
     }
     out.extend_from_slice(trimmed.as_bytes());
     Ok(())

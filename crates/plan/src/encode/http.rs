@@ -19,7 +19,7 @@ pub fn percent(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
 /// Appends the text percent-encoded; refuses `.` and `..`.
 pub fn path_segment(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     if matches!(text, b"." | b"..") {
-        return refuse("a path segment may not be `.` or `..`, which would lead to another path");
+        return refuse("a path segment cannot be `.` or `..`, which would lead to another path");
     }
     percent(text, out)
 }
@@ -28,12 +28,12 @@ pub fn path_segment(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
 pub fn basic_credentials(_: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
     let mut pair = args.eval(0)?;
     if pair.contains(&b':') {
-        return refuse("the user name of basic credentials may not hold `:` (RFC 7617)");
+        return refuse("the user name of basic credentials cannot contain `:` (RFC 7617)");
     }
     pair.push(b':');
     args.append(1, &mut pair)?;
     if utf8(&pair)?.contains(char::is_control) {
-        return refuse("basic credentials may not hold control characters (RFC 7617)");
+        return refuse("basic credentials cannot contain control characters (RFC 7617)");
     }
     append_encoded(&data_encoding::BASE64, &pair, out);
     Ok(())
@@ -46,7 +46,7 @@ pub fn sip_digest_ha1(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), R
     triple.push(b':');
     args.append(1, &mut triple)?;
     if triple[..user].contains(&b':') || triple[user + 1..].contains(&b':') {
-        return refuse("the user name and the realm of a digest may not hold `:`, which divides them");
+        return refuse("the user name and realm of a digest cannot contain `:`, which separates them");
     }
     triple.push(b':');
     args.append(2, &mut triple)?;
@@ -71,13 +71,13 @@ pub fn check_header_value(text: &[u8]) -> Result<(), Refusal> {
     if text.iter().all(|b| matches!(b, b' '..=b'~' | b'\t')) && !blank(text.first()) && !blank(text.last()) {
         Ok(())
     } else if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
-        refuse("a header value may not hold a line break or NUL")
+        refuse("a header value cannot contain a line break or NUL")
     } else if !text.is_ascii() {
-        refuse("a header value may hold ASCII characters only")
+        refuse("a header value can only contain ASCII characters")
     } else if text.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
-        refuse("a header value may not hold control characters")
+        refuse("a header value cannot contain control characters")
     } else {
-        refuse("a header value may not begin or end with a blank; use `| trim` if the blank is not part of the value")
+        refuse("a header value cannot start or end with a space or tab; use `| trim` if it is not part of the value")
     }
 }
 
@@ -99,20 +99,22 @@ pub fn check_url(text: &[u8]) -> Result<(), Refusal> {
         .find(|scheme| text.len() >= scheme.len() && text[..scheme.len()].eq_ignore_ascii_case(scheme))
         .map(|scheme| &text[scheme.len()..]);
     let Some(rest) = rest else {
-        return refuse("not an absolute URL: it has to begin with https:// or http://");
+        return refuse("not an absolute URL: it must start with https:// or http://");
     };
     if !text.iter().all(|b| URL[usize::from(*b)]) {
-        return refuse("a URL may not hold blanks, control characters, non-ASCII characters or any of \" < > \\ ^ ` |");
+        return refuse(
+            "a URL cannot contain spaces, control characters, non-ASCII characters or any of \" < > \\ ^ ` |",
+        );
     }
     let bad_escape = |behind: &[u8]| !behind.get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
     if text.split(|b| *b == b'%').skip(1).any(bad_escape) {
-        return refuse("a URL may hold `%` only before two hexadecimal digits");
+        return refuse("a URL can contain `%` only before two hexadecimal digits");
     }
     let authority_end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(authority_end);
     let host = authority.rsplit(|b| *b == b'@').next().unwrap_or_default();
     if host.is_empty() || host.starts_with(b":") {
-        return refuse("the URL names no host");
+        return refuse("the URL has no host");
     }
     let path = tail.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
     // A dot may be written as `%2e`, in either case.
@@ -130,7 +132,7 @@ pub fn check_url(text: &[u8]) -> Result<(), Refusal> {
         matches!(count, 1 | 2)
     };
     if path.split(|b| *b == b'/').any(dots) {
-        return refuse("a path segment of a URL may not be `.` or `..`, which would lead to another path");
+        return refuse("a path segment of a URL cannot be `.` or `..`, which would lead to another path");
     }
     Ok(())
 }

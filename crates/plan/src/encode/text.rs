@@ -60,13 +60,15 @@ const ASTERISK_VALUE_MAX: usize = 7_900;
 pub fn check_asterisk_value(text: &[u8]) -> Result<(), Refusal> {
     let stripped = |b: Option<&u8>| b.is_some_and(|b| *b <= b' ');
     if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
-        return refuse("an Asterisk value may not hold a line break or NUL");
+        return refuse("an Asterisk value cannot contain a line break or NUL");
     }
     if stripped(text.first()) || stripped(text.last()) {
-        return refuse("an Asterisk value may not begin or end with a blank or a control character, which is stripped");
+        return refuse(
+            "an Asterisk value cannot start or end with a space or a control character, which Asterisk strips",
+        );
     }
     if text.len() + text.iter().filter(|b| **b == b';').count() > ASTERISK_VALUE_MAX {
-        return refuse(format!("an Asterisk value may have at most {ASTERISK_VALUE_MAX} bytes"));
+        return refuse(format!("an Asterisk value can have at most {ASTERISK_VALUE_MAX} bytes"));
     }
     Ok(())
 }
@@ -80,7 +82,7 @@ pub fn asterisk_value(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
 /// Checks a string of Kamailio's configuration. Line breaks could be read, but would count as lines of the file.
 pub fn check_kamailio_string(text: &[u8]) -> Result<(), Refusal> {
     if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
-        return refuse("a string of a Kamailio configuration may not hold a line break or NUL");
+        return refuse("a string of a Kamailio configuration cannot contain a line break or NUL");
     }
     Ok(())
 }
@@ -95,7 +97,7 @@ pub fn kamailio_string(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
 /// Appends text of a quoted value of `curl --config` (src/tool_parsecfg.c).
 pub fn curl_config(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     if text.contains(&0) {
-        return refuse("a value of a curl configuration may not hold NUL");
+        return refuse("a value of a curl configuration cannot contain NUL");
     }
     escape(text, out, |b| match b {
         b'"' | b'\\' => Some(b),

@@ -43,7 +43,7 @@ impl PrivateFolder {
         own(&file)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.len() > most {
-            return Err(io::Error::other("it is not a file of such a size"));
+            return Err(io::Error::other("it is not a regular file, or it is too large"));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
         Read::by_ref(&mut file).take(most).read_to_end(&mut bytes)?;
@@ -109,5 +109,5 @@ const LEFT_BEHIND: u64 = 3_600;
 fn own(file: &File) -> io::Result<()> {
     let metadata = file.metadata()?;
     let alone = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & OTHERS == 0;
-    if alone { Ok(()) } else { Err(io::Error::other("others have a right to it, or it belongs to somebody else")) }
+    if alone { Ok(()) } else { Err(io::Error::other("other users can access it, or it belongs to another user")) }
 }

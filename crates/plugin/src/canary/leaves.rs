@@ -92,11 +92,11 @@ impl Format {
 /// because no value should be expanded.
 fn of_dotenv(text: &str, found: Result<dotenv::Variable, usize>) -> Result<Leaf, String> {
     let wrong = |at: usize, what: &str| format!("line {}: {what}", PositionCursor::new(text).position(at).0);
-    let variable = found.map_err(|at| wrong(at, "it is no line of a dotenv file"))?;
+    let variable = found.map_err(|at| wrong(at, "it is not a line of a dotenv file"))?;
     let begin = variable.range.start;
-    let Some(value) = variable.value else { return Err(wrong(begin, "there is no `=`")) };
+    let Some(value) = variable.value else { return Err(wrong(begin, "`=` is missing")) };
     if !variable.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        return Err(wrong(begin, "what stands before `=` is not the name of a variable"));
+        return Err(wrong(begin, "the text before `=` is not a variable name"));
     }
     if value.contains("${") {
         return Err(wrong(begin, "python-dotenv expands `${`"));

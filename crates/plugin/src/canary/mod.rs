@@ -162,7 +162,7 @@ impl Check<'_> {
         }
         let astray: Vec<usize> = (0..self.slots.len()).filter(|slot| count[*slot] != 1).collect();
         if !astray.is_empty() {
-            let message = format!("stands outside of every value of the {} document", self.format.name());
+            let message = format!("is not inside a value of the {} document", self.format.name());
             return astray.iter().map(|slot| self.problem(*slot, message.clone())).collect();
         }
         let mut failed: Vec<(usize, Vec<&'static str>)> = Vec::new();
@@ -194,7 +194,7 @@ impl Check<'_> {
         problems.extend(failed.into_iter().map(|(slot, names)| {
             let more = if names.len() > NAMED_MAX { ", and more" } else { "" };
             let names = names[..names.len().min(NAMED_MAX)].join(", ");
-            self.problem(slot, format!("does not stay one value when it holds {names}{more}"))
+            self.problem(slot, format!("does not stay one value when it contains {names}{more}"))
         }));
         problems
     }
@@ -225,7 +225,7 @@ impl Check<'_> {
                     Err(refusal) => refused = refusal.reason,
                 }
             }
-            problems.push(self.problem(index, format!("takes no value at all: {refused}")));
+            problems.push(self.problem(index, format!("does not accept any value: {refused}")));
             None
         };
         self.slots.iter().enumerate().map(&mut fill).collect()
@@ -247,11 +247,11 @@ impl Check<'_> {
     fn unreadable(&self, reason: &str) -> Problem {
         Problem {
             message: format!(
-                "the target `{}` gives a document that is not {}: {reason}",
+                "the target `{}` produces a document that is not valid {}: {reason}",
                 self.plan.target.id,
                 self.format.name()
             ),
-            help: Some("tell the plugin's author".into()),
+            help: Some("report it to the plugin's author".into()),
             ..Problem::default()
         }
     }
@@ -267,9 +267,7 @@ impl Check<'_> {
                 usage.map_or_else(String::new, |usage| usage.name.to_string()),
                 self.plan.target.id
             ),
-            help: Some(
-                "the plugin needs an encoder there: do not use this target before its author has mended it".into(),
-            ),
+            help: Some("the plugin needs an encoder there: do not use this target until its author fixes it".into()),
         }
     }
 }

@@ -64,15 +64,15 @@ fn a_value_that_would_be_syntax_is_told() {
         (text("A=@\n", "text/plain", "x.env", Op::AsteriskValue), "`#`"),
         (text("A='@'\n", "text/plain", "x.env", Op::Dotenv), "holds"),
         (text("{\"a\": \"@\"}", "application/json", "x.json", Op::Xml), "`\\`"),
-        (text("<a><!--@--></a>", "text/xml", "a.xml", Op::Xml), "outside of every value"),
+        (text("<a><!--@--></a>", "text/xml", "a.xml", Op::Xml), "not inside a value"),
         (text("<a b='@'", "text/xml", "a.xml", Op::Xml), "not XML"),
-        (text("A=1 # @\n", "text/plain", "a.env", Op::Dotenv), "outside of every value"),
+        (text("A=1 # @\n", "text/plain", "a.env", Op::Dotenv), "not inside a value"),
         (
             json(
                 r#"{"a": "@"}"#,
                 through(Op::Forbid { characters: "0123456789kx".into(), reason: "for a reason".into() }),
             ),
-            "takes no value at all: for a reason",
+            "does not accept any value: for a reason",
         ),
     ] {
         assert_eq!(found.len(), 1, "{words}: {found:?}");

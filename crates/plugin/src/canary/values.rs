@@ -45,7 +45,7 @@ pub const HOSTILE: &[Hostile] = &[
     hostile("`..`", "/../"),
     hostile("`?`", "?a=b"),
     hostile("`&` and `=`", "&a=b"),
-    hostile("`#` without blanks", "#f"),
+    hostile("`#` without spaces", "#f"),
     hostile("`+`", "+"),
     hostile("`%`", "%"),
     hostile("`%41`", "%41%2f%0a"),
@@ -57,9 +57,9 @@ pub const HOSTILE: &[Hostile] = &[
     hostile("`<<`", "<< secret \"x\" >>"),
     hostile("`[`", "[\n[x]"),
     hostile("`{`", "{\"a\": 1}"),
-    hostile("a letter beyond ASCII", "é€😀"),
+    hostile("a non-ASCII letter", "é€😀"),
     hostile("a line separator", "\u{2028}\u{85}"),
-    hostile("the look of a slot", "Z000000000000000000000000000000000000000"),
+    hostile("text that looks like a slot", "Z000000000000000000000000000000000000000"),
     hostile("all kinds of quotes", "'\"`\\'\\\"\n\\"),
 ];
 

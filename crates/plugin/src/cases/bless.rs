@@ -18,7 +18,7 @@ pub fn bless(file: &File, found: &[(usize, &Found)]) -> io::Result<Vec<String>> 
     let destination = Destination::open(&file.path.canonicalize()?)?;
     let existing = destination.expect()?;
     if !destination.holds(file.text.as_bytes())? {
-        return Err(io::Error::other("it was changed meanwhile; run the cases again"));
+        return Err(io::Error::other("it changed while the cases ran; run them again"));
     }
     let mut document: DocumentMut = file.text.parse().map_err(io::Error::other)?;
     let mut blessed = Vec::new();

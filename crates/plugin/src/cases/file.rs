@@ -54,7 +54,7 @@ impl Reader<'_> {
         for (key, item) in root {
             match item {
                 Item::ArrayOfTables(found) if key == "case" => cases = found,
-                _ => self.wrong(item.span(), format!("`{key}` is not known here; write `[[case]]` for each case")),
+                _ => self.wrong(item.span(), format!("unknown key `{key}`; write `[[case]]` for each case")),
             }
         }
         cases.iter().map(|table| self.case(table)).collect()
@@ -64,29 +64,29 @@ impl Reader<'_> {
         let line = table.span().map_or(1, |span| line_of(self.text, span.start));
         for (key, item) in table {
             if !FIELDS.contains(&key) {
-                self.wrong(item.span(), format!("a case has no `{key}`; there are {}", FIELDS.join(", ")));
+                self.wrong(item.span(), format!("unknown key `{key}` in a case; use {}", FIELDS.join(", ")));
             }
         }
         let mut text = |key: &str| match table.get(key).map(|item| (item.as_str(), item.span())) {
             Some((None, span)) => {
-                self.wrong(span, format!("`{key}` has to be text"));
+                self.wrong(span, format!("`{key}` must be a string"));
                 None
             }
             found => found.and_then(|(text, _)| Some(text?.to_owned())),
         };
         let (name, target, document) = (text("name"), text("target"), text("document"));
         if name.is_none() {
-            self.wrong(table.span(), "a case needs a `name` that says what it shows");
+            self.wrong(table.span(), "a case needs a `name`");
         }
         let mut list = |key: &str| self.texts(key, table.get(key));
         let (warnings, problems) = (list("warnings"), list("problems"));
         if document.is_some() && !problems.is_empty() {
-            self.wrong(table.span(), "a case has either a `document` or `problems`");
+            self.wrong(table.span(), "a case can have a `document` or `problems`, not both");
         }
         let config = match table.get("config").map(|item| (item.as_table_like(), item.span())) {
             Some((Some(config), _)) => self.table(config),
             Some((None, span)) => {
-                self.wrong(span, "`config` has to be a table");
+                self.wrong(span, "`config` must be a table");
                 Map::new()
             }
             None => {
@@ -103,7 +103,7 @@ impl Reader<'_> {
         match texts.and_then(|texts: Vec<Option<String>>| texts.into_iter().collect()) {
             Some(texts) => texts,
             None => {
-                self.wrong(item.span(), format!("`{key}` has to be a list of texts"));
+                self.wrong(item.span(), format!("`{key}` must be a list of strings"));
                 Vec::new()
             }
         }
@@ -132,7 +132,7 @@ impl Reader<'_> {
             Value::Float(number) => match Number::from_f64(*number.value()) {
                 Some(number) => Json::Number(number),
                 None => {
-                    self.wrong(value.span(), "a config has no such number");
+                    self.wrong(value.span(), "this number cannot be used in a config");
                     Json::Null
                 }
             },
@@ -152,7 +152,7 @@ impl Reader<'_> {
                     let wrong = name.parse::<SecretName>().map_or_else(|error| error.to_string(), |_| String::new());
                     self.wrong(span.clone(), format!("`«{name}»`: {wrong}"));
                 }
-                None => self.wrong(span.clone(), "`«` without `»`: a secret is written «name»"),
+                None => self.wrong(span.clone(), "`«` without `»`: write a secret as «name»"),
             }
         }
     }

@@ -89,7 +89,7 @@ pub fn of_documents(expected: &str, found: &str, kind: DocumentKind) -> Option<D
         DocumentKind::Text => expected.to_owned(),
         DocumentKind::Json => match serde_json::from_str::<Value>(expected) {
             Ok(tree) => format!("{tree:#}\n"),
-            Err(error) => return says(format!("the document of the case is not JSON: {error}")).pop(),
+            Err(error) => return says(format!("the case's document is not valid JSON: {error}")).pop(),
         },
     };
     if expected == found {
@@ -98,7 +98,7 @@ pub fn of_documents(expected: &str, found: &str, kind: DocumentKind) -> Option<D
     if expected.trim_end_matches('\n') == found.trim_end_matches('\n') {
         let breaks = |text: &str| text.len() - text.trim_end_matches('\n').len();
         let (wanted, is) = (breaks(&expected), breaks(found));
-        return says(format!("the document ends with {is} line breaks, that of the case with {wanted}")).pop();
+        return says(format!("the document ends with {is} line breaks, the case's document with {wanted}")).pop();
     }
     Some(Difference {
         what: "the document differs; - is the case, + was found:".into(),

@@ -91,7 +91,7 @@ pub fn read(folder: &Path) -> Result<Vec<File>, Unreadable> {
     }
     if files.iter().all(|file| file.cases.is_empty()) {
         return Err(Unreadable(format!(
-            "there is no case in {}; a file `*.toml` in it holds `[[case]]` tables with a `name` and a `config`",
+            "there are no cases in {}; add a `*.toml` file with `[[case]]` tables that have a `name` and a `config`",
             folder.display()
         )));
     }
@@ -123,10 +123,10 @@ pub fn gaps(description: &Description, files: &[File]) -> Vec<String> {
     let untried = description.targets.iter().map(|target| target.id.as_str());
     let untried = untried.filter(|id| with_document().all(|case| case.target(description) != *id));
     let mut gaps: Vec<String> =
-        untried.map(|id| format!("no case has a document for the target `{id}`; write one")).collect();
+        untried.map(|id| format!("no case has a document for the target `{id}`; add one")).collect();
     let schema: Value = serde_json::from_str(&description.schema).unwrap_or_default();
     for field in with_document().flat_map(|case| case.config.keys()) {
-        let gap = format!("the schema does not know the field `{field}`, which a case uses; describe it there");
+        let gap = format!("a case uses the field `{field}`, which is not in the schema; describe it there");
         if schema["properties"].get(field).is_none() && !gaps.contains(&gap) {
             gaps.push(gap);
         }

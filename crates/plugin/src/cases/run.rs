@@ -48,7 +48,7 @@ pub async fn run(planner: &Planner, description: &Description, case: &Case) -> F
         Err(PlanFailure::Broken { rule: message } | PlanFailure::Failed { message }) => return Found::Failed(message),
     };
     let Some(target) = description.targets.iter().find(|target| target.id == id) else {
-        return Found::Failed(format!("it planned for the target `{id}`, which it does not have"));
+        return Found::Failed(format!("its plan is for the target `{id}`, which it does not have"));
     };
     let cost = planned.cost;
     match plan::verify(planned, &references, target.clone()) {

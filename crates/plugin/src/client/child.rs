@@ -158,14 +158,14 @@ impl Running {
         let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         // The allocator writes this before it aborts.
         if words.windows(17).any(|window| window == b"memory allocation") {
-            return Ending::Other("needed more memory than it may have".to_owned());
+            return Ending::Other("exceeded its memory limit".to_owned());
         }
         match status {
             Some(status) if status.code() == Some(CANNOT_WORK.into()) => {
                 Ending::CannotWork(sanitize(&String::from_utf8_lossy(&words), STDERR_MAX))
             }
-            Some(status) => Ending::Other(format!("ended before it answered ({status})")),
-            None => Ending::Other("closed its pipe before it answered".to_owned()),
+            Some(status) => Ending::Other(format!("exited before it responded ({status})")),
+            None => Ending::Other("closed its pipe before it responded".to_owned()),
         }
     }
 }
@@ -203,7 +203,7 @@ async fn listen(mut errors: ChildStderr, words: Arc<Mutex<Vec<u8>>>, plugin: Str
         words.extend_from_slice(&chunk[..room]);
         if room > 0 {
             let said = sanitize(&String::from_utf8_lossy(&chunk[..room]), STDERR_MAX);
-            tracing::debug!(plugin, said, "planner wrote to its standard error");
+            tracing::debug!(plugin, said, "planner wrote to standard error");
         }
     }
 }

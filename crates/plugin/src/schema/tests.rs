@@ -33,13 +33,13 @@ fn a_schema_knows_every_secret_field() {
         ["url", "token", "labels.*", "labels.team", "hosts.*.name", "auth.key", "auth.password", "body.**", "closed.a"];
     assert_eq!(rules(&pager(), &fields(&known)), Vec::<String>::new());
     for (field, words) in [
-        ("tokn", "does not know the secret field `tokn`"),
-        ("closed.b", "does not know the secret field `closed.b`"),
+        ("tokn", "does not describe the secret field `tokn`"),
+        ("closed.b", "does not describe the secret field `closed.b`"),
         ("auth.secret", "does not know"),
         ("hosts.*.nam", "does not know"),
         ("token.a", "does not know"),
-        ("port", "wants no text in the secret field `port`"),
-        ("labels", "wants no text"),
+        ("port", "does not allow text in the secret field `port`"),
+        ("labels", "does not allow text"),
     ] {
         let told = rules(&pager(), &fields(&[field]));
         assert!(told.len() == 1 && told[0].contains(words), "{field}: {told:?}");

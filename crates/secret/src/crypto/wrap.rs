@@ -18,7 +18,9 @@ pub struct DeviceSecret(SecretPage<SecretKey>);
 
 /// The error of a public key that gives the same shared secret with every other key, so that it protects nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a device's public key is one that protects nothing, which no device makes: do not go on with that device")]
+#[error(
+    "a device's public key gives no protection, and no real device creates such a key: do not continue with that device"
+)]
 pub struct WeakKey;
 
 impl DeviceSecret {

@@ -36,7 +36,7 @@ pub(super) fn by_id(files: &Files) -> BTreeMap<String, Arc<Template>> {
         several => {
             let names: Vec<String> = several.iter().map(|template| file_name(&template.path)).collect();
             let problem = Problem {
-                message: format!("{} files claim the id `{id}`: {}", names.len(), names.join(", ")),
+                message: format!("{} files have the id `{id}`: {}", names.len(), names.join(", ")),
                 help: Some("rename or remove all but one".into()),
                 ..Problem::default()
             };

@@ -73,37 +73,42 @@ impl Blocker {
                 match self.name.as_ref().filter(|name| !present.as_str().eq_ignore_ascii_case(name)) {
                     Some(former) => {
                         format!(
-                            "this template names it as `{former}`, a former name; take the reference out, or write `{present}`"
+                            "this template references it by its former name `{former}`; remove the reference, or \
+                             change it to `{present}`"
                         )
                     }
-                    None => "this template names it; take the reference out".into(),
+                    None => "this template references it; remove the reference".into(),
                 }
             }
             BlockReason::Vanished(_) => {
-                format!("`{template}` vanished just now and may come back; try again in a moment")
+                format!("`{template}` just disappeared and may come back; try again in a moment")
             }
             BlockReason::LastKnown => {
                 format!(
-                    "`{template}` cannot be read now and named it when it last could; make it readable, or remove it"
+                    "`{template}` cannot be read now, and referenced it when it was last read; make it readable, or \
+                     remove it"
                 )
             }
             BlockReason::InBrokenText => {
                 format!(
-                    "the name stands in `{template}`, which is broken; `guillemet template check {template}` shows why"
+                    "the name appears in `{template}`, which has errors; run `guillemet template check {template}` to \
+                     see them"
                 )
             }
             BlockReason::InStray => {
                 format!(
-                    "the name stands in `{template}`, which is not a template; take it out of the file, or move the file out of the templates' folder"
+                    "the name appears in `{template}`, which is not a template; remove the name, or move the file out \
+                     of the templates folder"
                 )
             }
             BlockReason::Unsearched(why) => {
                 format!(
-                    "`{template}` is not a template, and cannot be searched for the name: {why}; move it out of the templates' folder"
+                    "`{template}` is not a template and cannot be searched for the name: {why}; move it out of the \
+                     templates folder"
                 )
             }
             BlockReason::Unknown => {
-                format!("`{template}` cannot be read, so nobody knows what it names; make it readable, or remove it")
+                format!("`{template}` cannot be read, so its references are unknown; make it readable, or remove it")
             }
         }
     }

@@ -30,7 +30,7 @@ pub struct LinkOwners {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A link leads to a file that its maker may not choose.
-    #[error("the file behind this link belongs to another user, so it is not read")]
+    #[error("this link points to a file of another user, so the file is not read")]
     Foreign,
     /// The system refused, or the file is not a regular one.
     #[error(transparent)]

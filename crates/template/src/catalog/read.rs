@@ -102,10 +102,10 @@ pub(super) fn read_template(
             let problem = match error {
                 OpenError::Foreign => problem(
                     error.to_string(),
-                    "link to a file of whoever owns the folder that the link is in, or copy the file into that folder",
+                    "link to a file that belongs to the owner of the link's folder, or copy the file into that folder",
                 ),
                 OpenError::System(error) => {
-                    problem(format!("the file cannot be read: {error}"), "make it a readable file, or remove it")
+                    problem(format!("the file cannot be read: {error}"), "make it readable, or remove it")
                 }
             };
             // The problem is the same as before: the same object is returned, so that it does not count as a change.
@@ -138,7 +138,7 @@ pub(super) fn clean(name: Option<&OsStr>) -> String {
 
 fn content(path: &Path, bytes: Option<Vec<u8>>) -> Content {
     let Some(bytes) = bytes else {
-        let problem = problem("the file is far too large for a template", "move it out of the templates' folder");
+        let problem = problem("the file is much too large for a template", "move it out of the templates folder");
         return Content::of_file(problem, Names::Unknown);
     };
     let size = bytes.len() as u64;
@@ -157,8 +157,8 @@ fn content(path: &Path, bytes: Option<Vec<u8>>) -> Content {
         }
     };
     if size > TEMPLATE_MAX {
-        let message = format!("a template may have at most {} KiB", TEMPLATE_MAX >> 10);
-        return Content::of_file(problem(message, "divide it"), Names::Text(text));
+        let message = format!("a template can have at most {} KiB", TEMPLATE_MAX >> 10);
+        return Content::of_file(problem(message, "split it"), Names::Text(text));
     }
     let named = path.to_str().is_some_and(|path| !path.contains(char::is_control));
     if !named {
@@ -181,7 +181,7 @@ fn not_text(bytes: &[u8]) -> Option<Problem> {
     match even + odd {
         0 if !has_mark => None,
         _ if is_utf16 => Some(problem("the file is UTF-16", "save it as UTF-8")),
-        _ => Some(problem("the file holds NUL characters, so it is not a text", "save it as UTF-8 text")),
+        _ => Some(problem("the file contains NUL characters, so it is not text", "save it as UTF-8 text")),
     }
 }
 

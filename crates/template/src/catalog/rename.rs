@@ -99,7 +99,7 @@ impl Catalog {
         }
         let destination = open(&path)?;
         let before = data_encoding::HEXLOWER.encode(&template.state.digest());
-        let changed = || io::Error::other("it has just been changed; try again");
+        let changed = || io::Error::other("it was just changed; try again");
         let (bytes, _) = read(&destination, &before)?;
         let text = String::from_utf8(bytes).map_err(|_| changed())?;
         Ok(rename(&text, from, to).map_err(|_| changed())?.map(|text| Staged {
@@ -142,7 +142,7 @@ fn read(destination: &Destination, expected: &str) -> io::Result<(Vec<u8>, Attri
     let existing = destination.expect()?;
     let bytes = existing.read(TEMPLATE_MAX)?.to_vec();
     if digest(&bytes) != expected {
-        return Err(io::Error::other("it was changed meanwhile"));
+        return Err(io::Error::other("it changed while it was being rewritten"));
     }
     Ok((bytes, existing.attributes()?))
 }
@@ -169,7 +169,7 @@ impl Staged {
         let mut text = Vec::new();
         new.take(metadata.len()).read_to_end(&mut text)?;
         if digest(&text) != self.new_digest {
-            return Err(io::Error::other("its new text was cut off"));
+            return Err(io::Error::other("its new text is incomplete"));
         }
         destination.put_staged(self.new.as_ref())
     }
@@ -240,7 +240,7 @@ impl Rewrite {
             if let Err(error) = placed {
                 for (file, (bytes, attributes)) in before {
                     if let Err(error) = file.put_back(&bytes, &attributes) {
-                        tracing::error!(template = file.template, %error, "a template could not be put back");
+                        tracing::error!(template = file.template, %error, "a template could not be restored");
                     }
                 }
                 return Err(io::Error::new(error.kind(), format!("{}: {error}", file.template)));
@@ -267,7 +267,7 @@ pub fn finish(note: &[u8]) {
         let placed = if renamed { file.place() } else { Ok(()) };
         let _ = file.remove();
         if let Err(error) = placed {
-            tracing::warn!(template = file.template, %error, "a rename that was cut off has not reached this template");
+            tracing::warn!(template = file.template, %error, "an interrupted rename is incomplete in this template");
         }
     }
 }

@@ -77,21 +77,23 @@ impl Why {
     fn text(self) -> &'static str {
         match self {
             Self::Place => {
-                "a template is in the folder of its feature, as FEATURE/NAME.toml; move it there, or out of the templates' folder"
+                "a template belongs in the folder of its feature, as FEATURE/NAME.toml; move it there, or out of the \
+                 templates folder"
             }
             Self::Extension => {
-                "its name does not end in .toml, .json, .jsonc, .yaml or .yml; rename it, or move it out of the templates' folder"
+                "its name does not end in .toml, .json, .jsonc, .yaml or .yml; rename it, or move it out of the \
+                 templates folder"
             }
             Self::TooDeep => {
-                "a template is directly in the folder of its feature; move it there, or out of the templates' folder"
+                "a template belongs directly in the folder of its feature; move it there, or out of the templates \
+                 folder"
             }
             Self::Hidden => {
-                "a name that begins with a dot is not read as a template; rename it, or move it out of the templates' folder"
+                "a file whose name starts with a dot is not read as a template; rename it, or move it out of the \
+                 templates folder"
             }
-            Self::Backup => "it looks like the backup or swap file of an editor; remove it when you do not need it",
-            Self::TooMany => {
-                "too many files here are not templates to look at each; move them out of the templates' folder"
-            }
+            Self::Backup => "it looks like an editor's backup or swap file; remove it if you do not need it",
+            Self::TooMany => "too many files here are not templates; move them out of the templates folder",
         }
     }
 }
@@ -115,9 +117,9 @@ impl std::fmt::Display for Unsearched {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::TooLarge => write!(f, "it is larger than {} MiB", SEARCH_MAX >> 20),
-            Self::NoRoom => write!(f, "all of these files together are larger than {} MiB", TEXT_MAX >> 20),
-            Self::TooMany => write!(f, "more than {STRAYS_MAX} files, or folders that are nested too deep"),
-            Self::Foreign => f.write_str("it is a link to a file of another user"),
+            Self::NoRoom => write!(f, "these files are larger than {} MiB in total", TEXT_MAX >> 20),
+            Self::TooMany => write!(f, "there are more than {STRAYS_MAX} files, or folders are nested too deeply"),
+            Self::Foreign => f.write_str("it is a link to another user's file"),
             Self::Unreadable(kind) => write!(f, "{kind}"),
         }
     }
@@ -195,7 +197,8 @@ impl Stray {
             Ok(_) => format!("not a template: {why}"),
             Err(unsearched) => {
                 format!(
-                    "not a template: {why}. It cannot be searched for names ({unsearched}), so no secret can be deleted until it is gone"
+                    "not a template: {why}. It cannot be searched for names ({unsearched}), so no secret can be \
+                     deleted until you remove it"
                 )
             }
         }

@@ -268,7 +268,7 @@ fn until_a_scan_ends_an_unanswered_one_counts_as_naming_everything() {
         folder.catalog.note_unanswered();
     }
     assert_eq!(folder.blockers("anything").len(), 1);
-    assert!(folder.catalog.unreadable().all(|why| why.contains("does not answer")));
+    assert!(folder.catalog.unreadable().all(|why| why.contains("does not respond")));
     let before = folder.catalog.generation();
     assert_eq!(folder.rescan(), (vec![], vec![], vec![]));
     assert_eq!(folder.blockers("anything"), []);
@@ -333,7 +333,7 @@ fn an_extension_is_one_in_whatever_case() {
     }
     folder.rescan();
     let Content::Broken { problems, .. } = &folder.catalog.get("f/a").unwrap().content else { panic!("not broken") };
-    assert_eq!(problems[0].message, "4 files claim the id `f/a`: a.TOML, a.toml, a.yaml, a.yml");
+    assert_eq!(problems[0].message, "4 files have the id `f/a`: a.TOML, a.toml, a.yaml, a.yml");
     let files = ["a.TOML", "a.toml", "a.yaml", "a.yml"].map(|name| folder.path("f").join(name));
     assert_eq!(files_of(&folder.path(""), "f/a"), files);
     assert_eq!(files_of(&folder.path(""), "f/none"), Vec::<PathBuf>::new());

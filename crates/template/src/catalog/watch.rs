@@ -12,7 +12,7 @@ use super::scan::{format, is_hidden};
 
 /// The error of a watch that could not be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("changes of {path} cannot be watched: {source}. Raise fs.inotify.max_user_watches or max_user_instances")]
+#[error("cannot watch {path} for changes: {source}. Raise fs.inotify.max_user_watches or max_user_instances")]
 pub struct WatchError {
     path: PathBuf,
     source: notify::Error,

@@ -31,11 +31,11 @@ pub(super) struct Header {
 pub(super) fn read_header(words: &[AtomicU64], vault_id: [u8; 16]) -> Result<Header, &'static str> {
     let read = |at: usize| words[at].load(Ordering::Relaxed);
     if read(0) != MAGIC {
-        Err("is not one")
+        Err("is not a usage journal")
     } else if read(HEADER_LEN) != header_checksum(words) {
-        Err("has a damaged beginning")
+        Err("has a damaged header")
     } else if ![FORMAT, CLEAR_FORMAT].contains(&read(1)) {
-        Err("was written by another version of guillemet")
+        Err("was written by another version of Guillemet")
     } else if bytes16(read(2), read(3)) != vault_id {
         Err("belongs to another vault")
     } else {

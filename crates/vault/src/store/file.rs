@@ -134,7 +134,7 @@ fn check_len(database: &Connection) -> Result<(), VaultError> {
     let expected = number("PRAGMA page_count")? * number("PRAGMA page_size")?;
     let metadata = fs::metadata(path).map_err(|source| VaultError::File { path: path.to_owned(), source })?;
     if metadata.len() < expected {
-        return Err(VaultError::Damaged("vault.db was cut off while it was in use".into()));
+        return Err(VaultError::Damaged("vault.db was truncated while it was in use".into()));
     }
     Ok(())
 }
@@ -146,7 +146,7 @@ fn check_len(database: &Connection) -> Result<(), VaultError> {
 pub(super) fn settle(database: &Connection) {
     let settled = database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
     if !matches!(settled, Ok(false)) {
-        tracing::warn!("a change of the vault is in vault.db-wal only for now; check the disk");
+        tracing::warn!("a vault change is only in vault.db-wal for now; check the disk");
     }
 }
 
@@ -158,7 +158,7 @@ pub(super) fn wipe(database: &Connection) {
     match database.execute_batch("VACUUM") {
         Ok(()) => settle(database),
         Err(error) => {
-            tracing::warn!(%error, "sealed parts of a deleted secret may be left in vault.db; check the disk")
+            tracing::warn!(%error, "encrypted parts of a deleted secret may remain in vault.db; check the disk")
         }
     }
 }
@@ -210,7 +210,7 @@ pub(super) fn read_header(path: &Path) -> Result<Header, VaultError> {
     let read = files::open_regular(path, Links::Follow).and_then(|(mut file, _)| file.read_exact(&mut first));
     read.map_err(|error| match error.kind() {
         ErrorKind::NotFound => VaultError::NoVault(path.to_owned()),
-        ErrorKind::UnexpectedEof => VaultError::Damaged("it is cut off".into()),
+        ErrorKind::UnexpectedEof => VaultError::Damaged("it is truncated".into()),
         _ => VaultError::File { path: path.to_owned(), source: error },
     })?;
     // See <https://www.sqlite.org/fileformat2.html>, section 1.3.
@@ -235,7 +235,8 @@ pub(super) fn read_header(path: &Path) -> Result<Header, VaultError> {
         VaultError::Database(_) => VaultError::Damaged("its description cannot be read".into()),
         damaged => damaged,
     })?;
-    let method = Method::named(&unlock)
-        .ok_or_else(|| VaultError::Damaged("it is unlocked in a way this guillemet does not know".into()))?;
+    let method = Method::named(&unlock).ok_or_else(|| {
+        VaultError::Damaged("it uses an unlock method that this version of Guillemet does not know".into())
+    })?;
     Ok(Header { id, method, passphrase, sealed_key })
 }

@@ -62,7 +62,7 @@ impl Boxes {
         let mut manifest = Manifest::default();
         let mut seal = |kind: &'static str, id: &[u8], revision: u64, sealed: &[u8]| {
             let bytes = self.open(kind, id, revision, sealed);
-            let bytes = bytes.ok_or_else(|| VaultError::Damaged(format!("a {kind} of it does not open")))?;
+            let bytes = bytes.ok_or_else(|| VaultError::Damaged(format!("a {kind} in it cannot be decrypted")))?;
             manifest.count += 1;
             manifest.toggle(&to.manifest_key, kind, id, revision);
             Ok::<_, VaultError>(to.seal(kind, id, revision, &bytes))
@@ -97,7 +97,7 @@ impl Boxes {
     pub(super) fn root(&self, database: &Connection) -> Result<Option<Key>, VaultError> {
         let Some(bytes) = self.document(database, ROOT)? else { return Ok(None) };
         let bytes = <[u8; 32]>::try_from(bytes.as_slice()).map(Zeroizing::new);
-        let mut bytes = bytes.map_err(|_| VaultError::Damaged(format!("its document `{ROOT}` is no key")))?;
+        let mut bytes = bytes.map_err(|_| VaultError::Damaged(format!("its document `{ROOT}` is not a key")))?;
         Ok(Some(Key::from_bytes(&mut bytes)))
     }
 }

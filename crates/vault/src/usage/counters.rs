@@ -278,7 +278,7 @@ impl Counters {
                 row.get_ref(1)?.as_blob().unwrap_or_default(),
             )?;
             let outcome = Outcome::numbered(row.get(2)?)
-                .ok_or_else(|| VaultError::Damaged("a refusal of its usage is none".into()))?;
+                .ok_or_else(|| VaultError::Damaged("its usage contains an invalid refusal".into()))?;
             let (count, last): (u64, Millis) = (row.get(3)?, row.get(4)?);
             let same = |known: &&mut Refusals| {
                 (known.outcome, &known.template, &known.field, &known.target, known.uid, &known.exe)
@@ -351,7 +351,7 @@ impl Counters {
     }
 
     fn open_place(&self, tag: &[u8], sealed: &[u8]) -> Result<Place, RecorderError> {
-        let damaged = || VaultError::Damaged("a place of its usage does not open".into());
+        let damaged = || VaultError::Damaged("part of its usage cannot be decrypted".into());
         let opened = crypto::open(&self.key, tag, sealed).map_err(|_| damaged())?;
         Ok(serde_json::from_slice(&opened).map_err(|_| damaged())?)
     }

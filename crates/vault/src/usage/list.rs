@@ -136,7 +136,7 @@ impl Backwards<'_> {
         };
         // The chunk has left the trail meanwhile, because newer ones have come.
         let Some(opened) = opened else { return Ok(true) };
-        let damaged = || VaultError::Damaged("a part of its audit trail does not open".into());
+        let damaged = || VaultError::Damaged("part of its audit trail cannot be decrypted".into());
         self.frames = opened.frames.ok_or_else(damaged)?;
         self.records = trail::records(&self.frames).ok_or_else(damaged)?;
         // Records that were added meanwhile are not part of this listing.

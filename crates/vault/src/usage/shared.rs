@@ -20,9 +20,9 @@ use super::counters::{self, Counters};
 /// Free space on the disk, in bytes. With less than this, `try_out` tests whether a change still fits.
 const SCARCE: u64 = 1 << 20;
 /// The message about a journal that was lost.
-const RENEWED: &str = "usage.journal was cut off, overwritten or removed while the daemon ran. No use was lost: all of them were \
-     still in memory, and a new journal is in its place. Keep log rotation away from this file, and stop the daemon before you put \
-     a backup back";
+const RENEWED: &str = "usage.journal was truncated, overwritten or removed while the daemon was running. No use was \
+     lost: all of them were still in memory, and a new journal replaces it. Exclude this file from log rotation, and \
+     stop the daemon before you restore a backup";
 
 pub(super) struct Shared {
     pub(super) journal: Journal,
@@ -124,7 +124,7 @@ impl Shared {
             Err(RecorderError::Vault(VaultError::Unwritable(error))) => {
                 let is_new = known.replace(error.to_string()).is_none();
                 if is_new {
-                    tracing::error!(%error, "read-only: the vault cannot be changed. Make room on its disk");
+                    tracing::error!(%error, "read-only: the vault cannot be changed. Free up space on its disk");
                 }
             }
             Ok(_) if known.take().is_some() => tracing::info!("the vault can be changed again"),
@@ -170,8 +170,9 @@ impl Shared {
         if let Some(why) = read_only {
             let (used, size) = self.journal.fill(self.counters().folded);
             problems.push(format!(
-                "read-only: the vault cannot be changed ({why}). Make room on the disk of {}; changes work again within a second. \
-                 Until then secrets are served while usage.journal has room to record it: {} of {} KiB",
+                "read-only: the vault cannot be changed ({why}). Free up space on the disk of {}; changes work again \
+                 within a second. Until then, secrets are delivered as long as usage.journal has room to record it: {} \
+                 of {} KiB are free",
                 self.database.display(),
                 size.saturating_sub(used) >> 10,
                 size >> 10,

@@ -32,12 +32,12 @@ pub fn read(source: &Source, asked: &Asked<'_>, problems: &mut Problems<'_>) -> 
         let format = if request.body.is_some() { Format::Json } else { Format::Toml };
         // The command has no name for the tool. It gets the template's name, which must not count as a difference.
         let mut reading = reading(request, tokens, format, asked, true, problems);
-        reading.notes.push("the target curl gives it back to curl, as a file for `curl -K`".into());
+        reading.notes.push("the target curl renders it as a file for `curl -K`".into());
         return Some(reading);
     }
     let Some(document) = Document::read(&source.text, problems) else {
         if !source.text.trim_start().starts_with('{') {
-            problems.add(Some(0), "", "does not begin with curl, so it was read as YAML", None);
+            problems.add(Some(0), "", "does not start with curl, so it was read as YAML", None);
         }
         return None;
     };
@@ -90,8 +90,8 @@ pub fn tool_name(name: &str) -> String {
 
 fn action(document: &Document<'_>, tokens: &mut Tokens, problems: &mut Problems<'_>) -> Option<Request> {
     if !document.root.contains_key("url") {
-        let help = "it has a `url` and a `method`; a curl command and an OpenAPI document are taken too";
-        problems.add(None, "", "is no custom action", Some(help));
+        let help = "a custom action has a `url` and a `method`; adopt also reads curl commands and OpenAPI documents";
+        problems.add(None, "", "is not a custom action", Some(help));
         return None;
     }
     let mut request = Request::default();
@@ -156,7 +156,7 @@ fn texts(
     problems: &mut Problems<'_>,
 ) -> Vec<(String, Value)> {
     let Some(table) = value.as_object() else {
-        problems.add(document.at(path), path, "is not a table of texts", None);
+        problems.add(document.at(path), path, "is not a table of strings", None);
         return Vec::new();
     };
     let mut texts = Vec::new();

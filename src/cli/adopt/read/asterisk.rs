@@ -61,8 +61,8 @@ pub fn read(text: &str, problems: &mut Problems<'_>) -> Vec<Section> {
             problems.add(
                 Some(line_at),
                 "",
-                "brings in another file, which is not read",
-                Some("adopt that file, or take the line out"),
+                "includes another file, which is not read",
+                Some("adopt that file, or remove the line"),
             );
         } else if let Some(rest) = line.strip_prefix('[') {
             if let Some(section) = section(rest, line_at, &sections, problems) {
@@ -70,7 +70,7 @@ pub fn read(text: &str, problems: &mut Problems<'_>) -> Vec<Section> {
             }
         } else if let Some((key, value)) = line.split_once('=') {
             let Some(section) = sections.last_mut() else {
-                problems.add(Some(line_at), "", "stands before the first section", None);
+                problems.add(Some(line_at), "", "is before the first section", None);
                 continue;
             };
             let value = value.strip_prefix('>').unwrap_or(value);
@@ -87,7 +87,7 @@ pub fn read(text: &str, problems: &mut Problems<'_>) -> Vec<Section> {
 /// Parses a section's head after its first bracket: `name](options)`.
 fn section(rest: &str, at: usize, known: &[Section], problems: &mut Problems<'_>) -> Option<Section> {
     let Some((name, options)) = rest.split_once(']') else {
-        problems.add(Some(at), "", "is a section without `]`", None);
+        problems.add(Some(at), "", "is a section header without `]`", None);
         return None;
     };
     let mut section = Section { name: name.to_owned(), at, lines: Vec::new(), is_template: false };
@@ -104,8 +104,8 @@ fn section(rest: &str, at: usize, known: &[Section], problems: &mut Problems<'_>
             base => match known.iter().rev().find(|before| before.name == base) {
                 Some(before) => section.lines.extend(before.lines.iter().cloned()),
                 None => {
-                    let message = format!("takes over from `{base}`, which is not in the file before it");
-                    problems.add(Some(at), "", message, Some("bring the two into one file"));
+                    let message = format!("inherits from `{base}`, which is not above it in the file");
+                    problems.add(Some(at), "", message, Some("put both into one file"));
                 }
             },
         }

@@ -48,8 +48,8 @@ fn env(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
         };
         let Some(value) = variable.value.as_ref().filter(|value| !value.is_empty()) else { continue };
         if value.contains("${") {
-            let help = "write its value there, or leave the variable out of the file";
-            let message = "is put together from other variables, which a template cannot see";
+            let help = "write its value there, or remove the variable from the file";
+            let message = "refers to other variables, which a template cannot see";
             problems.add(Some(variable.range.start), &variable.name, message, Some(help));
             continue;
         }
@@ -57,7 +57,7 @@ fn env(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
         match (field, value.parse::<u64>()) {
             ("event_type_id", Ok(number)) => config.push((field.into(), Node::Other(number.into()))),
             ("event_type_id", Err(_)) => {
-                problems.add(Some(variable.range.start), &variable.name, "is no whole number", None);
+                problems.add(Some(variable.range.start), &variable.name, "is not a whole number", None);
             }
             _ => {
                 let token = tokens.add(None, variable.range.clone(), value, Quoting::Single);
@@ -66,12 +66,12 @@ fn env(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
         }
     }
     if !variables.iter().any(|variable| variable.name == "CAL_API_KEY") {
-        let help = format!("known are {}", VARIABLES.map(|(name, _)| name).join(", "));
+        let help = format!("use one of: {}", VARIABLES.map(|(name, _)| name).join(", "));
         problems.add(None, "", "has no CAL_API_KEY", Some(&help));
     }
     let notes = match others.as_slice() {
         [] => Vec::new(),
-        others => vec![format!("the other variables stay where they are: {}", others.join(", "))],
+        others => vec![format!("other variables, which are not adopted: {}", others.join(", "))],
     };
     Some(Reading {
         config,
@@ -92,7 +92,7 @@ fn read_env(text: &str) -> Result<Facts, String> {
     for variable in dotenv::read(text, &mut problems) {
         facts.text(&variable.name, variable.value.as_ref().map_or("", |value| value.as_str()));
     }
-    if problems.is_empty() { Ok(facts) } else { Err("it is no dotenv file".into()) }
+    if problems.is_empty() { Ok(facts) } else { Err("it is not a dotenv file".into()) }
 }
 
 fn json(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
@@ -107,8 +107,8 @@ fn json(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
         {
             let key = text.strip_prefix("Bearer ").filter(|key| !key.is_empty() && !detect::is_reference(key));
             let Some(key) = key else {
-                let help = "Cal.com takes `Bearer` and the key";
-                problems.add(document.at(&path), &path, "is no key of Cal.com", Some(help));
+                let help = "Cal.com expects `Bearer` and the key";
+                problems.add(document.at(&path), &path, "is not a Cal.com key", Some(help));
                 continue;
             };
             let range = text.len() - key.len()..text.len();

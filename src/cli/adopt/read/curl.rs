@@ -45,7 +45,12 @@ pub fn read(source: &Source, problems: &mut Problems<'_>) -> Option<(Request, To
     words.next_if(|word| *word.text == "$");
     let first = words.next()?;
     if *first.text != "curl" && !first.text.ends_with("/curl") {
-        problems.add(Some(first.range.start), "", "is not curl", Some("the file holds one command line of curl"));
+        problems.add(
+            Some(first.range.start),
+            "",
+            "is not a curl command",
+            Some("the file must contain one curl command"),
+        );
         return None;
     }
     let mut curl = Curl {
@@ -118,14 +123,14 @@ impl Curl<'_, '_> {
     fn next_value(&mut self, word: &Word, name: &str, words: &mut impl Iterator<Item = Word>) -> Option<Value> {
         let next = words.next();
         if next.is_none() {
-            self.problem(word, name, "has nothing behind it", None);
+            self.problem(word, name, "has no value", None);
         }
         next.map(|next| self.value(&next, 0))
     }
 
     fn unknown(&mut self, word: &Word, name: &str) {
         self.unsure = true;
-        self.problem(word, name, "is not known here", Some("leave it out, if the request is the same without it"));
+        self.problem(word, name, "is not supported", Some("remove it, if the request is the same without it"));
     }
 
     fn problem(&mut self, word: &Word, name: &str, message: &str, help: Option<&str>) {
@@ -135,7 +140,7 @@ impl Curl<'_, '_> {
     fn option(&mut self, word: &Word, name: &str, does: Does, value: Option<Value>) {
         match (does, value) {
             (Not(why) | NotWith(why), _) => {
-                self.problem(word, name, why, Some("leave it out, or write the template by hand"))
+                self.problem(word, name, why, Some("remove it, or write the template by hand"))
             }
             (Output | OutputTo, _) => {}
             (Transfer, _) => self.request.options.push((name.to_owned(), true.into())),
@@ -167,7 +172,7 @@ impl Curl<'_, '_> {
                 Ok(seconds) if (0.001..=600.0).contains(&seconds) => {
                     self.request.timeout_ms = Some((seconds * 1000.0).round() as u64);
                 }
-                _ => self.problem(word, name, "is no time from a millisecond to ten minutes, in seconds", None),
+                _ => self.problem(word, name, "must be a time between a millisecond and ten minutes, in seconds", None),
             },
             // The problem was added when the value was looked for.
             (_, None) => {}
@@ -178,14 +183,14 @@ impl Curl<'_, '_> {
         let Some((name, text)) = value.text.split_once(':') else {
             let message = match value.text.starts_with('@') {
                 true => "reads headers from a file",
-                false => "is no header: `Name: value` is one",
+                false => "is not a header: write `Name: value`",
             };
             return self.problem(word, "-H", message, None);
         };
         let content = text.trim_start();
         if content.trim_end().is_empty() {
             let name = name.to_owned();
-            return self.problem(word, &name, "takes a header out that curl would send", Some("leave it out"));
+            return self.problem(word, &name, "removes a header that curl would send", Some("remove it"));
         }
         let begin = value.text.len() - content.len();
         let range = begin..begin + content.trim_end().len();
@@ -200,11 +205,16 @@ impl Curl<'_, '_> {
 
     fn user(&mut self, word: &Word, name: &str, value: &Value) {
         if !value.text.contains(':') {
-            return self.problem(word, name, "has no password, which curl would ask for", Some("write user:password"));
+            return self.problem(
+                word,
+                name,
+                "has no password, so curl would prompt for it",
+                Some("write user:password"),
+            );
         }
         let encoded = Zeroizing::new(data_encoding::BASE64.encode(value.text.as_bytes()));
         if decode_basic(&encoded).is_none() {
-            return self.problem(word, name, "holds a control character", None);
+            return self.problem(word, name, "contains a control character", None);
         }
         let value = Value { text: encoded, spot: value.encoded_spot(), at: value.at };
         self.authorize(word, "Basic ", &value);
@@ -212,7 +222,7 @@ impl Curl<'_, '_> {
 
     fn authorize(&mut self, word: &Word, scheme: &str, value: &Value) {
         if self.request.header("authorization").is_some() {
-            return self.problem(word, "Authorization", "is given twice", Some("leave one of them out"));
+            return self.problem(word, "Authorization", "is given twice", Some("remove one of them"));
         }
         let text = Zeroizing::new(format!("{scheme}{}", *value.text));
         // The scheme is not in the file, so the text is another form of the word.
@@ -272,8 +282,8 @@ impl Curl<'_, '_> {
         let usual = if has_data && !self.get { "POST" } else { "GET" };
         let method = self.method.take().unwrap_or_else(|| usual.into());
         if !["GET", "POST", "PUT", "PATCH", "DELETE"].contains(&method.as_str()) {
-            let message = "is a method that a custom action does not have";
-            self.problems.add(Some(at), "method", message, Some("it has GET, POST, PUT, PATCH and DELETE"));
+            let message = "is a method that custom actions do not support";
+            self.problems.add(Some(at), "method", message, Some("use GET, POST, PUT, PATCH or DELETE"));
         }
         self.request.method = method;
         Some((self.request, self.tokens))
@@ -287,7 +297,7 @@ impl Curl<'_, '_> {
         let raw = Zeroizing::new(url.text[begin..begin + at].to_owned());
         let decoded = percent_encoding::percent_decode_str(&raw).decode_utf8().ok();
         let Some(pair) = decoded.filter(|pair| pair.contains(':')).map(|pair| Zeroizing::new(pair.into_owned())) else {
-            self.problems.add(url.at, "url", "has a user before the host and no password", Some("take it out"));
+            self.problems.add(url.at, "url", "has a user name but no password before the host", Some("remove it"));
             return;
         };
         if self.request.header("authorization").is_none() {
@@ -324,7 +334,7 @@ impl Curl<'_, '_> {
         match Body::read(&value, &mut self.tokens) {
             Ok(body) => self.request.body = Some(body),
             Err(why) => {
-                let message = format!("is no JSON object or list, and a custom action sends nothing else: {why}");
+                let message = format!("is not a JSON object or list, and a custom action only sends these: {why}");
                 self.problems.add(self.data_at, "body", message, None);
             }
         }

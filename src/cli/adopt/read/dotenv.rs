@@ -14,7 +14,7 @@ pub fn read(text: &str, problems: &mut Problems<'_>) -> Vec<Variable> {
                 variables.retain(|other| other.name != variable.name);
                 variables.push(variable);
             }
-            Err(at) => problems.add(Some(at), "", "is no line of a dotenv file", Some("write NAME='value'")),
+            Err(at) => problems.add(Some(at), "", "is not a line of a dotenv file", Some("write NAME='value'")),
         }
     }
     variables

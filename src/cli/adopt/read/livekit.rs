@@ -16,8 +16,8 @@ pub fn read(source: &Source, name: &str, problems: &mut Problems<'_>) -> Option<
     let (path, trunk) = match document.root.get("trunk") {
         Some(Value::Object(trunk)) => ("trunk", trunk),
         _ => {
-            let help = "it has the trunk in `trunk`, as `lk sip outbound create` takes it";
-            problems.add(document.at("trunk"), "", "is no trunk of LiveKit", Some(help));
+            let help = "the trunk must be in `trunk`, in the format of `lk sip outbound create`";
+            problems.add(document.at("trunk"), "", "is not a LiveKit trunk", Some(help));
             return None;
         }
     };

@@ -20,8 +20,8 @@ pub fn read(source: &Source, wanted: Option<&str>, url: Wanted, problems: &mut P
         (Some(_), _) => ("mcpServers", "mcp-json"),
         (None, Some(_)) => ("servers", "vscode"),
         (None, None) => {
-            let help = "a client's file has `mcpServers` (Claude, Cursor) or `servers` (Visual Studio Code)";
-            problems.add(None, "", "it names no MCP servers", Some(help));
+            let help = "it must have `mcpServers` (Claude, Cursor) or `servers` (Visual Studio Code)";
+            problems.add(None, "", "it has no MCP servers", Some(help));
             return None;
         }
     };
@@ -65,7 +65,7 @@ pub fn read(source: &Source, wanted: Option<&str>, url: Wanted, problems: &mut P
     let others: Vec<&str> = servers.keys().map(String::as_str).filter(|other| *other != name).collect();
     let notes = match others.as_slice() {
         [] => Vec::new(),
-        others => vec![format!("the other servers stay where they are: {}", others.join(", "))],
+        others => vec![format!("other servers, which are not adopted: {}", others.join(", "))],
     };
     Some(Reading {
         config,
@@ -95,9 +95,9 @@ fn choose<'a>(
     };
     if found.is_none() {
         let message = match (wanted, names.len()) {
-            (_, 0) => "names no server".into(),
+            (_, 0) => "has no server".into(),
             (Some(wanted), _) => format!("has no server `{wanted}`"),
-            (None, count) => format!("has {count} servers, and a template is one"),
+            (None, count) => format!("has {count} servers, but a template describes one"),
         };
         let help = (!names.is_empty()).then(|| format!("choose one with --server: {}", names.join(", ")));
         problems.add(document.at(key), key, message, help.as_deref());
@@ -125,24 +125,24 @@ fn check(document: &Document<'_>, path: &str, server: &Map<String, Value>, probl
     let at = |field: &str| document.at(&format!("{path}.{field}"));
     if server.contains_key("command") {
         let help = "mcp-server templates are for servers with a `url`; choose another with --server";
-        problems.add(at("command"), path, "is a program that the client starts", Some(help));
+        problems.add(at("command"), path, "is a local program that the client starts", Some(help));
     } else if !server.contains_key("url") {
-        problems.add(document.at(path), path, "has no `url`", Some("a remote server has one"));
+        problems.add(document.at(path), path, "has no `url`", Some("a remote server needs one"));
     }
     for field in ["type", "transport"] {
         if let Some(value) = server.get(field)
             && !matches!(transport(server), Some("http" | "sse"))
             && value != "stdio"
         {
-            problems.add(at(field), &format!("{path}.{field}"), "is neither http nor sse", None);
+            problems.add(at(field), &format!("{path}.{field}"), "is not http or sse", None);
         }
     }
     let texts = server.get("headers").and_then(Value::as_object).into_iter().flat_map(Map::iter);
     let texts = texts.map(|(name, value)| (format!("headers.{name}"), value));
     for (field, value) in texts.chain(server.get("url").map(|url| ("url".to_owned(), url))) {
         if value.as_str().is_some_and(|text| text.contains("${input:")) {
-            let help = "put the value there, then adopt the file: a rendered one cannot ask";
-            problems.add(at(&field), &format!("{path}.{field}"), "is asked for by Visual Studio Code", Some(help));
+            let help = "put the value there, then adopt the file: a rendered config cannot prompt for it";
+            problems.add(at(&field), &format!("{path}.{field}"), "is prompted for by Visual Studio Code", Some(help));
         }
     }
 }

@@ -30,7 +30,7 @@ pub fn read(document: &Document<'_>, asked: &Asked<'_>, problems: &mut Problems<
     let version = document.root.get("openapi").and_then(Json::as_str).unwrap_or_default();
     if !version.starts_with("3.") {
         let at = document.at("openapi").or(document.at("swagger"));
-        problems.add(at, "", "is no OpenAPI 3 document", Some("convert it to OpenAPI 3 first"));
+        problems.add(at, "", "is not an OpenAPI 3 document", Some("convert it to OpenAPI 3 first"));
         return None;
     }
     let operation = choose(document, asked.operation, problems)?;
@@ -76,7 +76,7 @@ fn choose<'a>(document: &'a Document<'_>, wanted: Option<&str>, problems: &mut P
         let message = match (wanted, count) {
             (_, 0) => "has no operation with GET, POST, PUT, PATCH or DELETE".to_owned(),
             (Some(wanted), _) => format!("has no operation `{wanted}`"),
-            (None, count) => format!("has {count} operations, and a template is one"),
+            (None, count) => format!("has {count} operations, but a template describes one"),
         };
         let help = (!names.is_empty()).then(|| format!("choose one with --operation: {}", names.join(", ")));
         problems.add(document.at("paths"), "", message, help.as_deref());
@@ -126,7 +126,7 @@ impl Builder<'_, '_, '_, '_> {
         ];
         let server = places.into_iter().find_map(|(at, servers)| Some((at, servers?.get(0)?.clone())));
         let Some((at, server)) = server else {
-            return self.problem("servers", "is needed: it says where the requests go", None);
+            return self.problem("servers", "is required: it says where requests are sent", None);
         };
         let mut url = server.get("url").and_then(Json::as_str).unwrap_or_default().trim_end_matches('/').to_owned();
         for (name, variable) in server.get("variables").and_then(Json::as_object).into_iter().flatten() {
@@ -178,7 +178,11 @@ impl Builder<'_, '_, '_, '_> {
             "path" => {}
             "query" => self.request.query.push((name.to_owned(), value)),
             "header" => self.request.headers.push(Header { name: name.to_owned(), value }),
-            _ => self.problem(at, "stands where a custom action has no parameters", Some("write it as a header")),
+            _ => self.problem(
+                at,
+                "is a kind of parameter that custom actions do not support",
+                Some("write it as a header"),
+            ),
         }
     }
 
@@ -211,7 +215,7 @@ impl Builder<'_, '_, '_, '_> {
         let Some(body) = operation.own.get("requestBody") else { return };
         let (body, at) = self.resolved(body, &format!("{}.requestBody", operation.at));
         let Some(content) = body.pointer("/content/application~1json/schema").cloned() else {
-            return self.problem(&at, "is no JSON, and a custom action sends nothing else", None);
+            return self.problem(&at, "is not JSON, and a custom action only sends JSON", None);
         };
         let (schema, at) = self.resolved(&content, &format!("{at}.content.application/json.schema"));
         let schema = schema.clone();
@@ -249,7 +253,7 @@ impl Builder<'_, '_, '_, '_> {
             self.request.header(header).is_none() && !query
         });
         let told = schemes.map(|name| {
-            format!("the security scheme `{name}` has no value in the file: add `auth` to the template, with a secret")
+            format!("the file has no value for the security scheme `{name}`: add `auth` with a secret to the template")
         });
         told.collect()
     }

@@ -140,8 +140,8 @@ pub fn read(source: &Source, wanted: Option<&str>, problems: &mut Problems<'_>) 
                 }
             }
             None => {
-                let help = "sip:host, sip:host:port, and ;transport=udp, tcp or tls behind it";
-                problems.add(Some(line.range.start), &line.key, "is no URI that a trunk can hold", Some(help));
+                let help = "use sip:host or sip:host:port, optionally followed by ;transport=udp, tcp or tls";
+                problems.add(Some(line.range.start), &line.key, "is not a URI that a trunk supports", Some(help));
             }
         }
     }
@@ -154,8 +154,8 @@ pub fn read(source: &Source, wanted: Option<&str>, problems: &mut Problems<'_>) 
                 config.push(("password".into(), leaf(password).credential("password", super::PASSWORD).into()));
             }
             (None, Some(digest)) => {
-                let help = "a trunk is kept with its password, of which Guillemet makes the digest";
-                problems.add(Some(digest.range.start), &digest.key, "holds a digest, not the password", Some(help));
+                let help = "put the password there; Guillemet computes the digest";
+                problems.add(Some(digest.range.start), &digest.key, "contains a digest, not the password", Some(help));
             }
             (None, None) => problems.add(Some(auth.at), "auth", "has no password", None),
         }
@@ -163,7 +163,7 @@ pub fn read(source: &Source, wanted: Option<&str>, problems: &mut Problems<'_>) 
             config.push(("realm".into(), realm.into()));
         }
     } else {
-        let help = "it names one with `outbound_auth` (we call) or `auth` (we are called)";
+        let help = "set one with `outbound_auth` (outgoing calls) or `auth` (incoming calls)";
         problems.add(Some(endpoint.at), &endpoint.name, "has no auth section, so no password", Some(help));
     }
     let addresses = trunk.identify.into_iter().flat_map(|section| &section.lines).filter(|line| line.key == "match");
@@ -178,7 +178,7 @@ pub fn read(source: &Source, wanted: Option<&str>, problems: &mut Problems<'_>) 
     let others: Vec<&str> = others.map(|section| section.name.as_str()).filter(|name| *name != endpoint.name).collect();
     let notes = match others.as_slice() {
         [] => Vec::new(),
-        others => vec![format!("the other endpoints stay where they are: {}", others.join(", "))],
+        others => vec![format!("other endpoints, which are not adopted: {}", others.join(", "))],
     };
     Some(Reading {
         config,
@@ -209,7 +209,7 @@ fn choose<'a>(sections: &'a [Section], wanted: Option<&str>, problems: &mut Prob
                 (format!("has no endpoint `{wanted}`"), format!("choose one with --section: {}", names.join(", ")))
             }
             (None, count) => (
-                format!("has {count} endpoints, and a template is one"),
+                format!("has {count} endpoints, but a template describes one"),
                 format!("choose one with --section: {}", names.join(", ")),
             ),
         };

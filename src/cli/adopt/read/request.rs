@@ -77,7 +77,7 @@ impl Body {
     /// With the reason it is neither an object nor a list.
     pub fn read(value: &Value, tokens: &mut Tokens) -> Result<Self, String> {
         if !value.text.trim_start().starts_with(['{', '[']) {
-            return Err("it begins with neither `{` nor `[`".into());
+            return Err("it does not start with `{` or `[`".into());
         }
         let spot = value.spot.clone();
         let token = match &spot {
@@ -175,7 +175,7 @@ impl Request {
         config.push(("url".into(), taken.url.into()));
         for (index, header) in self.headers.iter().enumerate() {
             if self.headers[..index].iter().any(|other| other.name.eq_ignore_ascii_case(&header.name)) {
-                problems.add(header.value.at, &header.name, "is given twice", Some("leave one of the two out"));
+                problems.add(header.value.at, &header.name, "is given twice", Some("remove one of the two"));
             }
         }
         let signed = config.iter().any(|(field, _)| field == "auth");

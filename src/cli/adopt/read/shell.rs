@@ -68,8 +68,8 @@ impl Shell<'_, '_, '_> {
                 '`' => self.foreign(begin, VALUE_HELP),
                 '|' | '&' | ';' | '<' | '>' | '(' | ')' => {
                     self.end_word(begin);
-                    let message = format!("`{c}` begins something else than the command");
-                    let help = "take it out; in a URL it needs quotes around the word";
+                    let message = format!("`{c}` starts something other than the command");
+                    let help = "remove it; in a URL, put the word in quotes";
                     self.problems.add(Some(begin), "", message, Some(help));
                     return;
                 }
@@ -119,7 +119,7 @@ impl Shell<'_, '_, '_> {
         let mut at = self.at;
         for line in self.rest().split_inclusive('\n') {
             if !line.trim().is_empty() && !line.trim_start().starts_with('#') {
-                let help = "a file holds one; a line that goes on ends with \\";
+                let help = "a file can contain only one; end a line with \\ to continue it";
                 self.problems.add(Some(at), "", "is a second command", Some(help));
                 return;
             }
@@ -195,7 +195,7 @@ impl Shell<'_, '_, '_> {
                             None => continue,
                         },
                         _ => {
-                            self.problems.add(Some(self.at - 1), "", "is an escape that is not read here", None);
+                            self.problems.add(Some(self.at - 1), "", "is an escape that is not supported", None);
                             continue;
                         }
                     };
@@ -222,7 +222,7 @@ impl Shell<'_, '_, '_> {
             self.problems.add(
                 Some(begin),
                 "",
-                "holds an escape that is no character",
+                "contains an escape that is not a character",
                 Some("write the character itself"),
             );
         }
@@ -247,8 +247,8 @@ impl Shell<'_, '_, '_> {
         let shown = self.rest()[name..name + len].to_owned();
         self.at += name + len;
         let message = match shown.as_str() {
-            "" => "is put in by the shell".to_owned(),
-            name => format!("`{name}` is put in by the shell"),
+            "" => "is expanded by the shell".to_owned(),
+            name => format!("`{name}` is expanded by the shell"),
         };
         self.problems.add(Some(at), "", message, Some(help));
         // The word gets a text, so that nothing else seems to be missing.
@@ -256,7 +256,7 @@ impl Shell<'_, '_, '_> {
     }
 
     fn unclosed(&mut self, begin: usize) {
-        self.problems.add(Some(begin), "", "is a quote that is not closed", None);
+        self.problems.add(Some(begin), "", "has a quote that is not closed", None);
         self.at = self.text.len();
     }
 }

@@ -14,10 +14,10 @@ use crate::cli::adopt::equivalence::Facts;
 use crate::cli::adopt::tokens::Spot;
 use guillemet_template::ValueFilter;
 
-const CAPABILITY: &str = "its path holds a long random part: who knows the URL may use it";
-const UNSPLIT: &str = "its query holds a credential and cannot be taken apart without changing it";
-const USERINFO: &str = "it stands before the host";
-const QUERY: &str = "it is a query parameter that looks like one";
+const CAPABILITY: &str = "its path contains a long random part: anyone who knows the URL can use it";
+const UNSPLIT: &str = "its query contains a credential and cannot be split without changing it";
+const USERINFO: &str = "it is before the host";
+const QUERY: &str = "it is a query parameter that looks like a credential";
 
 /// The user's choice about the field `url`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -129,7 +129,7 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, wanted: Wanted) -> Taken {
     let whole =
         |why| Taken { url: Leaf::new(url, spot.cloned()).credential("url", why), query: Vec::new(), whole: true };
     if wanted == Wanted::Whole {
-        return whole("you say so");
+        return whole("chosen with --secret");
     }
     let Some(parts) = parts(url) else {
         return Taken { url: Leaf::new(url, spot.cloned()), query: Vec::new(), whole: false };

@@ -26,10 +26,10 @@ pub fn build(dir: &Path) -> Result<Vec<u8>, Failure> {
     })?;
     wasm::componentize(&module).map_err(|error| {
         let help = match error.contains("wasi_snapshot_preview1") {
-            true => "; a plugin has no WASI: leave out `printf`, `assert`, `exit`, files and time",
+            true => "; a plugin has no WASI: do not use `printf`, `assert`, `exit`, files or time",
             false => "",
         };
-        Failure::new(format!("no component can be made of the module: {error}{help}"))
+        Failure::new(format!("the module cannot be turned into a component: {error}{help}"))
     })
 }
 

@@ -41,12 +41,12 @@ pub fn build(dir: &Path) -> Result<Vec<u8>, Failure> {
         return Err(Failure::new(format!("the plugin was not built: cargo ended with {}", output.status)));
     }
     let module = module(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| {
-        Failure::new("cargo has built no module: Cargo.toml needs `crate-type = [\"cdylib\"]` under `[lib]`")
+        Failure::new("cargo built no module: Cargo.toml needs `crate-type = [\"cdylib\"]` under `[lib]`")
     })?;
     let module = std::fs::read(&module).map_err(|error| Failure::new(format!("{module}: {error}")))?;
     wasm::componentize(&module).map_err(|error| {
         Failure::new(format!(
-            "no component can be made of the module: {error}. Does src/lib.rs call `guillemet_plugin::export!`?"
+            "the module cannot be turned into a component: {error}. Does src/lib.rs call `guillemet_plugin::export!`?"
         ))
     })
 }

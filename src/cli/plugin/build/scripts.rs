@@ -14,12 +14,12 @@ use crate::cli::plugin::scaffold::Language;
 pub fn javascript(dir: &Path) -> Result<Vec<u8>, Failure> {
     let node = program("node").ok_or_else(|| absent("Node.js, version 18 or newer", "https://nodejs.org"))?;
     if !dir.join("node_modules").is_dir() {
-        return Err(missing("what package.json names is not there", dir, Language::JavaScript.setup()));
+        return Err(missing("the packages in package.json are not installed", dir, Language::JavaScript.setup()));
     }
     if !dir.join("build.mjs").is_file() {
         return Err(Failure::new(
-            "build.mjs is not there: a script that writes the component to the file it is given. \
-             `guillemet plugin new NAME --lang js` makes one",
+            "build.mjs is missing: a script that writes the component to the file it is given. `guillemet plugin new \
+             NAME --lang js` creates one",
         ));
     }
     written(dir, |file| run(Command::new(node).args(["build.mjs", file]), dir))
@@ -31,7 +31,7 @@ pub fn javascript(dir: &Path) -> Result<Vec<u8>, Failure> {
 /// As [`javascript`].
 pub fn python(dir: &Path) -> Result<Vec<u8>, Failure> {
     let tool = local_program(dir, "componentize-py")
-        .ok_or_else(|| missing("componentize-py is not there", dir, Language::Python.setup()))?;
+        .ok_or_else(|| missing("componentize-py is not installed", dir, Language::Python.setup()))?;
     written(dir, |file| {
         let mut command = Command::new(tool);
         command.args(["--quiet", "--wit-path", "wit", "--world", "feature", "componentize"]);

@@ -105,7 +105,7 @@ impl Checked {
     /// Records a case whose config the schema refuses, so that an editor would mark it.
     fn note_refused(&mut self, case: &Case, told: &[String]) {
         for told in told {
-            let message = format!("it refuses the config of the case \"{}\": {told}", case.name);
+            let message = format!("it rejects the config of the case \"{}\": {told}", case.name);
             self.problems.push(Wrong { about: "schema", message, help: None });
         }
     }
@@ -116,9 +116,9 @@ impl Checked {
             let tried = |tried: &Tried| tried.target == target.id && tried.status != Status::NoDocument;
             if !self.canaries.iter().any(tried) {
                 let help =
-                    "write a case for it in `cases`, beside the component, or give the fields of the schema `examples`";
+                    "add a case for it in `cases`, beside the component, or add `examples` to the fields of the schema";
                 self.wrong(
-                    format!("the target `{}` could not be tried: no config led to a document", target.id),
+                    format!("the target `{}` could not be tested: no config produced a document", target.id),
                     Some(help.into()),
                 );
             }

@@ -15,7 +15,7 @@ pub fn print(checked: &Checked) {
     section(checked, "imports", &imports.collect::<Vec<_>>());
     section(checked, "description", &description(checked));
     let schema = match &checked.report.description {
-        Some(_) if clean(checked, "schema") => vec!["knows every secret field; valid".to_owned()],
+        Some(_) if clean(checked, "schema") => vec!["describes every secret field; valid".to_owned()],
         _ => Vec::new(),
     };
     section(checked, "schema", &schema);
@@ -87,7 +87,7 @@ fn canaries(checked: &Checked) -> Vec<String> {
     let mut lines: Vec<String> =
         checked.canaries.iter().filter(|tried| tried.status != Status::NoDocument).map(line).collect();
     if checked.canaries.iter().any(|tried| tried.status == Status::Unread) {
-        lines.push("unread: there is no parser here for such a document, only the encoders' own word".into());
+        lines.push("not read back: there is no parser for this kind of document; relies on the encoders".into());
     }
     lines
 }

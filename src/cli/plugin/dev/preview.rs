@@ -62,13 +62,13 @@ impl Preview {
     pub async fn show(&mut self, component: &Path, feature: &str) -> Done {
         let file = self.template.display().to_string();
         if !self.template.exists() {
-            output::line(&format!("plan     there is no {file}: write it, or name another with `--template`"));
+            output::line(&format!("plan     there is no {file}: create it, or pass another file with `--template`"));
             return Ok(());
         }
         let config = self.config()?;
         let Some(id) = self.place(component, feature)? else {
             output::line(&format!(
-                "plan     {file} is no template: its name has to end in .toml, .json, .jsonc, .yaml or .yml"
+                "plan     {file} is not a template: its name must end in .toml, .json, .jsonc, .yaml or .yml"
             ));
             return Ok(());
         };
@@ -84,7 +84,7 @@ impl Preview {
                 self.show_problems(&id, "warning: ", &explained["warnings"]);
             }
             Err(unplanned) => {
-                output::line(&format!("plan     there is none of {file}"));
+                output::line(&format!("plan     {file} cannot be rendered"));
                 self.show_problems(&id, "", &serde_json::to_value(findings::problems(unplanned))?);
             }
         }
@@ -119,9 +119,9 @@ impl Preview {
 
     fn show_document(&mut self, file: &str, target: &str, document: String) {
         match &self.last {
-            Some(last) if *last == document => output::line(&format!("plan     {file} for {target}: as before")),
+            Some(last) if *last == document => output::line(&format!("plan     {file} for {target}: unchanged")),
             Some(last) => {
-                output::line(&format!("plan     {file} for {target}: - is as it was, + as it is"));
+                output::line(&format!("plan     {file} for {target}: - before, + now"));
                 print_lines(&cases::lines(last, &document), "    ");
             }
             None => {

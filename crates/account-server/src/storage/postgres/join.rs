@@ -74,16 +74,16 @@ pub(super) async fn enrol(
     }
     let waiting = row(on, "SELECT count(*) FROM enrolments WHERE account = $1", &[&id]).await?;
     if waiting.map_or(Ok(0), |row| number(&row, 0))? >= ENROLMENTS_MAX {
-        return Err(refused("key.device".into(), "too many devices wait; turn some away"));
+        return Err(refused("key.device".into(), "too many devices are waiting; reject some of them"));
     }
     let (name, pending) = (device.0.as_slice(), i16::from(KeyKind::Pending.number()));
     let text = "SELECT 1 FROM keys WHERE account = $1 AND device = $2 AND kind <> $3 AND ended IS NULL LIMIT 1";
     if row(on, text, &[&id, &name, &pending]).await?.is_some() {
-        return Err(refused("key.device".into(), "this device is in the account already"));
+        return Err(refused("key.device".into(), "this device is already in the account"));
     }
     forget(on, account, device).await?;
     if !put_key(on, id, &enrolment.key, KeyKind::Pending, 0).await? {
-        return Err(refused("key.key_id".into(), "there is such a key already; draw another id"));
+        return Err(refused("key.key_id".into(), "this key id already exists; generate another one"));
     }
     let used = "UPDATE invites SET device = $3 WHERE account = $1 AND token = $2";
     run(on, used, &[&id, &token, &name]).await?;

@@ -32,7 +32,7 @@ pub(super) async fn tell(on: &Transaction<'_>, account: AccountId, wake: Wake) -
 pub(super) async fn listen(config: Config, tls: Tls, hub: Arc<Hub>) {
     loop {
         if let Err(error) = listen_once(&config, &tls, &hub).await {
-            tracing::warn!(%error, "what other servers change is not heard for a moment");
+            tracing::warn!(%error, "changes from other servers are not received for a moment");
         }
         tokio::time::sleep(AGAIN).await;
     }
@@ -49,14 +49,14 @@ async fn listen_once(config: &Config, tls: &Tls, hub: &Arc<Hub>) -> Result<(), S
                 told.wake(account, wake);
             }
         }
-        Err(StorageError::Database("the connection that listens was ended".into()))
+        Err(StorageError::Database("the listening connection was closed".into()))
     };
     let asked = async {
         client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
         hub.look();
         loop {
             tokio::time::sleep(ALIVE).await;
-            let late = |_| StorageError::Database("the connection that listens fell silent".into());
+            let late = |_| StorageError::Database("the listening connection went silent".into());
             tokio::time::timeout(WAIT, client.batch_execute("SELECT 1")).await.map_err(late)??;
         }
     };

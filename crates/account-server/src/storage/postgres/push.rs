@@ -31,7 +31,7 @@ pub(super) async fn push(on: &Transaction<'_>, pushing: &Pushing) -> Result<Newe
     admit(on, account, &push.admitted, seq).await?;
     for (index, key) in push.keys.iter().enumerate() {
         if !put_key(on, account, key, KeyKind::Device, seq).await? {
-            return Err(refused(format!("keys.{index}.key_id"), "there is such a key already; draw another id"));
+            return Err(refused(format!("keys.{index}.key_id"), "this key id already exists; generate another one"));
         }
     }
     for wrap in &push.wraps {
@@ -92,7 +92,7 @@ async fn admit(on: &Transaction<'_>, account: &[u8], devices: &[DeviceId], seq: 
         )
         .await?;
         if admitted == 0 {
-            return Err(refused(format!("admitted.{index}"), "this device does not wait"));
+            return Err(refused(format!("admitted.{index}"), "this device is not waiting"));
         }
         run(on, "DELETE FROM enrolments WHERE account = $1 AND device = $2", &[&account, &device]).await?;
     }

@@ -52,7 +52,7 @@ impl TlsConnect<Socket> for Connect {
 
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
-            let none = || io::Error::other("a server without a name has no certificate; use sslmode=disable");
+            let none = || io::Error::other("a server without a host name has no certificate; use sslmode=disable");
             Ok(Stream(self.0.connect(self.1.ok_or_else(none)?, socket).await?))
         })
     }

@@ -107,7 +107,7 @@ pub(super) fn ready(folder: &Path) -> Result<PathBuf, StorageError> {
 pub(in crate::storage) fn look(folder: &Path) -> Result<Connection, StorageError> {
     let path = folder.join(DATABASE);
     if !path.exists() {
-        return Err(StorageError::Database(format!("there is none in {}", folder.display())));
+        return Err(StorageError::Database(format!("there is no database in {}", folder.display())));
     }
     let database = connect(&path)?;
     database.pragma_update(None, "query_only", "ON")?;

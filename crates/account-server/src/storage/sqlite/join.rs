@@ -66,18 +66,18 @@ pub(super) fn enrol(
     }
     let mut count = database.prepare_cached("SELECT count(*) FROM enrolments WHERE account = ?1")?;
     if count.query_row([account.0], |row| row.get::<_, u64>(0))? >= ENROLMENTS_MAX {
-        return Err(refused("key.device".into(), "too many devices wait; turn some away"));
+        return Err(refused("key.device".into(), "too many devices are waiting; reject some of them"));
     }
     let mut taken = database.prepare_cached(
         "SELECT count(*) FROM keys WHERE account = ?1 AND device = ?2 AND kind <> ?3 AND ended IS NULL",
     )?;
     let taken: u64 = taken.query_row(params![account.0, device.0, KeyKind::Pending.number()], |row| row.get(0))?;
     if taken > 0 {
-        return Err(refused("key.device".into(), "this device is in the account already"));
+        return Err(refused("key.device".into(), "this device is already in the account"));
     }
     forget(database, account, device)?;
     if !put_key(database, account, &enrolment.key, KeyKind::Pending, 0)? {
-        return Err(refused("key.key_id".into(), "there is such a key already; draw another id"));
+        return Err(refused("key.key_id".into(), "this key id already exists; generate another one"));
     }
     let used = "UPDATE invites SET device = ?3 WHERE account = ?1 AND token = ?2";
     run(database, used, params![account.0, token_hash.0, device.0])?;

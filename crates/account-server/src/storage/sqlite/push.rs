@@ -26,13 +26,13 @@ pub(super) fn push(database: &Connection, pushing: &Pushing) -> Result<Newest, S
             params![account.0, device.0, KeyKind::Device.number(), seq, KeyKind::Pending.number()],
         )?;
         if admitted == 0 {
-            return Err(refused(format!("admitted.{index}"), "this device does not wait"));
+            return Err(refused(format!("admitted.{index}"), "this device is not waiting"));
         }
         run(database, "DELETE FROM enrolments WHERE account = ?1 AND device = ?2", params![account.0, device.0])?;
     }
     for (index, key) in push.keys.iter().enumerate() {
         if !put_key(database, account, key, KeyKind::Device, seq)? {
-            return Err(refused(format!("keys.{index}.key_id"), "there is such a key already; draw another id"));
+            return Err(refused(format!("keys.{index}.key_id"), "this key id already exists; generate another one"));
         }
     }
     for wrap in &push.wraps {

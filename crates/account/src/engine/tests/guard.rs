@@ -124,8 +124,8 @@ fn a_reference_of_a_device_that_was_offline_brings_a_secret_back() {
     world.sync(B);
     world.quiet();
     assert_eq!(world.devices[C].values("cal-com"), ["one", "two"]);
-    let again = "`cal-com`, which was deleted, is there again: ";
-    assert!(world.devices[B].disk.notices[0].starts_with(&format!("{again}a template of this device")));
+    let again = "`cal-com` was deleted and is restored: ";
+    assert!(world.devices[B].disk.notices[0].starts_with(&format!("{again}a template on this device")));
     for other in [A, C] {
         let notices = &world.devices[other].disk.notices;
         assert!(notices.len() == 1 && notices[0].starts_with(&format!("{again}another device")), "{notices:?}");

@@ -163,7 +163,7 @@ impl Lies<'_> {
         }
         let former = self.scene.snapshots[0].newest_records().find(|record| record.id == id).cloned();
         if let Some(former) = former.filter(|former| former.sealed.is_some()) {
-            self.lie("a record goes back", Tampered, |all| all.records[at].record = former);
+            self.lie("a record has an older revision", Tampered, |all| all.records[at].record = former);
         }
         // A revoked device has the key and knows the ids: the box opens, and still has no effect.
         let revision = changed.record.revision;

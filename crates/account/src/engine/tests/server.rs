@@ -94,7 +94,7 @@ impl Server {
             return Err(Refused::Wrong("an epoch and a revision are needed"));
         }
         if push.wraps.iter().any(|wrap| wrap.epoch != epoch) || push.link.iter().any(|link| link.epoch != epoch) {
-            return Err(Refused::Wrong("the epoch of the head is needed"));
+            return Err(Refused::Wrong("must be the epoch of the head"));
         }
         for device in push.revoked {
             if let Some(came) = self.devices.remove(&device) {

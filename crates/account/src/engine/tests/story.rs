@@ -200,7 +200,7 @@ fn an_edit_after_a_delete_lives() {
     world.quiet();
     assert_eq!(world.devices[A].values("cal-com"), ["one", "two"]);
     assert_eq!(notices(&world, B).matches("`cal-com` was deleted on one device and changed on another").count(), 1);
-    assert!(notices(&world, A).contains("`cal-com`, which was deleted, is there again: another device"));
+    assert!(notices(&world, A).contains("`cal-com` was deleted and is restored: another device"));
 }
 
 #[test]
@@ -346,5 +346,5 @@ fn a_device_that_goes_is_gone() {
     forged.newest = Some(candidate.newest);
     forged.heads = vec![candidate.push.head];
     let mut behind = behind;
-    assert_eq!(behind.pulled(&[forged]), Err(PullError::Tampered("a head comes from no device of the account")));
+    assert_eq!(behind.pulled(&[forged]), Err(PullError::Tampered("a head does not come from a device of the account")));
 }

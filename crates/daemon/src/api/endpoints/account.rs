@@ -58,7 +58,7 @@ pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<SyncStatus>, Ht
     let mut fields = cx.administrators_fields().await?;
     let (text, name) = (fields.text("code"), fields.text("name"));
     if name.as_ref().is_some_and(|name| name.trim().is_empty() || name.len() > NAME_MAX) {
-        fields.wrong("name", format!("1 to {NAME_MAX} bytes are needed"));
+        fields.wrong("name", format!("must have 1 to {NAME_MAX} bytes"));
     }
     let request = JoinRequest {
         name: guillemet_base::display::sanitize(name.as_deref().unwrap_or_default().trim(), NAME_MAX),

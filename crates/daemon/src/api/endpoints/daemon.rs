@@ -26,7 +26,7 @@ pub struct Health {
 pub async fn events(cx: RequestContext<'_>) -> Result<Response<events::Stream>, HttpError> {
     cx.query([])?;
     if !cx.slot.stream() {
-        let message = "this user has as many event streams as it gets; end one, or raise limits.connections";
+        let message = "this user has reached its limit of event streams; close one, or raise limits.connections";
         return Err(HttpError::new(HttpErrorCode::RateLimited, message));
     }
     // From here on, the stream ends when its caller loses the right. A change of the rules before that did not see it

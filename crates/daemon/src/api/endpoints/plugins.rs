@@ -30,12 +30,12 @@ pub async fn add(mut cx: RequestContext<'_>) -> Result<Either<Json<PluginView>, 
     fields.finish()?;
     let file = PathBuf::from(file.unwrap_or_default());
     if !file.is_absolute() {
-        return Err(AppError::invalid("file", "an absolute path is needed").into());
+        return Err(AppError::invalid("file", "must be an absolute path").into());
     }
     if !confirm {
         return Ok(Either::Left(Json(plugins::inspect(cx.app, &file).await?)));
     }
-    let digest = digest.ok_or_else(|| AppError::invalid("digest", "the SHA-256 that was looked at is needed"))?;
+    let digest = digest.ok_or_else(|| AppError::invalid("digest", "must be the SHA-256 of the confirmed file"))?;
     let added = plugins::add(cx.app, &cx.actor(), &file, &digest, replaces.as_deref()).await?;
     Ok(Either::Right(Created(added)))
 }

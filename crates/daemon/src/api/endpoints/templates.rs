@@ -68,7 +68,7 @@ fn read_inline(fields: &mut Fields) -> Option<InlineTemplate> {
     let format = fields.one_of("format", &["toml", "json", "jsonc", "yaml"]);
     let text = fields.text("template");
     if text.as_ref().is_some_and(|text| text.len() as u64 > TEMPLATE_MAX) {
-        fields.wrong("template", format!("a template may have at most {} KiB", TEMPLATE_MAX >> 10));
+        fields.wrong("template", format!("a template can have at most {} KiB", TEMPLATE_MAX >> 10));
     }
     let target = fields.optional_text("target");
     let format = format.as_deref().and_then(Format::from_extension);

@@ -97,11 +97,11 @@ pub(in crate::inventory) fn load(
         return Ok(None);
     };
     let document: Document = serde_json::from_slice(&bytes)
-        .map_err(|_| damaged("what it knows of its account is not what this guillemet writes".into()))?;
+        .map_err(|_| damaged("its account data does not have the format that Guillemet writes".into()))?;
     let (mut intents, mut kept, mut next) = (Vec::new(), VecDeque::new(), 0);
     for (label, bytes) in vault.documents(INTENT)? {
-        let intent =
-            Intent::decode(&bytes).map_err(|_| damaged("a change that is not in the account yet is damaged".into()))?;
+        let intent = Intent::decode(&bytes)
+            .map_err(|_| damaged("a change that has not reached the account yet is damaged".into()))?;
         next = u64::from_str_radix(&label[INTENT.len()..], 16).map_or(next, |number| number + 1);
         kept.push_back((intent.id, label));
         intents.push(intent);

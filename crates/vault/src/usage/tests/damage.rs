@@ -173,7 +173,7 @@ fn a_damaged_part_of_the_trail_is_told_of_and_not_written_over() {
         record(&recorder, 2, Outcome::Answered, &[1], "f");
         assert_eq!(count(&recorder), 2);
         let error = recorder.trail(&Where(|_: &Decoded<'_>| true), 0, 10).unwrap_err().to_string();
-        assert!(error.contains("audit trail does not open"), "{error}");
+        assert!(error.contains("audit trail cannot be decrypted"), "{error}");
         drop(recorder);
         let database = rusqlite::Connection::open(damaged.dir.path().join("db")).unwrap();
         let chunks: u64 = database.query_row("SELECT COUNT(*) FROM audit_events", [], |row| row.get(0)).unwrap();
@@ -258,5 +258,5 @@ fn the_trail_of_an_earlier_version_is_taken_over_once_and_whole() {
     record(&recorder, 2, Outcome::Answered, &[1], "f");
     assert_eq!(count(&recorder), 49);
     let error = recorder.trail(&Where(|_: &Decoded<'_>| true), 0, 100).unwrap_err().to_string();
-    assert!(error.contains("audit trail does not open"), "{error}");
+    assert!(error.contains("audit trail cannot be decrypted"), "{error}");
 }

@@ -35,9 +35,9 @@ pub enum Does {
 }
 
 const FORM: Does = NotWith("sends a form with parts; a custom action sends JSON");
-const FILE: Does = NotWith("reads another file, which is not looked at");
-const CLIENT: Does = NotWith("is a client certificate, which a custom action does not have");
-const SCHEME: Does = Not("chooses an authentication that a custom action does not have");
+const FILE: Does = NotWith("reads another file, which adopt does not read");
+const CLIENT: Does = NotWith("is a client certificate, which custom actions do not support");
+const SCHEME: Does = Not("selects an authentication method that custom actions do not support");
 const ROUTE: Does = NotWith("sends the request another way");
 
 /// The known options: long name, short name (`\0` for none), and effect.
@@ -94,7 +94,7 @@ pub const OPTIONS: &[(&str, char, Does)] = &[
     ("form-string", '\0', FORM),
     ("upload-file", 'T', FILE),
     ("config", 'K', FILE),
-    ("netrc", 'n', Not("reads another file, which is not looked at")),
+    ("netrc", 'n', Not("reads another file, which adopt does not read")),
     ("netrc-file", '\0', FILE),
     ("cert", 'E', CLIENT),
     ("key", '\0', CLIENT),
@@ -102,13 +102,13 @@ pub const OPTIONS: &[(&str, char, Does)] = &[
     ("ntlm", '\0', SCHEME),
     ("negotiate", '\0', SCHEME),
     ("anyauth", '\0', SCHEME),
-    ("aws-sigv4", '\0', NotWith("signs the request in a way that a custom action does not")),
+    ("aws-sigv4", '\0', NotWith("signs the request in a way that custom actions do not support")),
     ("proxy", 'x', ROUTE),
     ("unix-socket", '\0', ROUTE),
     ("resolve", '\0', ROUTE),
     ("connect-to", '\0', ROUTE),
-    ("head", 'I', Not("asks for headers only; a custom action has GET, POST, PUT, PATCH and DELETE")),
-    ("next", ':', Not("begins a second request")),
+    ("head", 'I', Not("requests only headers; custom actions support GET, POST, PUT, PATCH and DELETE")),
+    ("next", ':', Not("starts a second request")),
 ];
 
 impl Does {
