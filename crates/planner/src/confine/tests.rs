@@ -90,7 +90,7 @@ fn run(layers: &str) -> Vec<String> {
     let port = listener.local_addr().unwrap().port();
     let _listener = UnixListener::bind_addr(&abstract_name(std::process::id() as i32).unwrap()).unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "planner::confine::tests::inside", "--ignored", "--nocapture", "--test-threads=1"])
+        .args(["--exact", "confine::tests::inside", "--ignored", "--nocapture", "--test-threads=1"])
         .env("GUILLEMET_CONFINE", layers)
         .env("GUILLEMET_CONFINE_TEST", format!("{} {port} {}", std::process::id(), place.path().display()))
         .output()
