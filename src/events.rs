@@ -4,70 +4,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use serde::Serialize;
 use tokio::sync::broadcast;
 
-use guillemet_base::names::{SecretId, SecretName};
+pub use guillemet_api::events::{Change, Event};
 
 /// How many events a slow listener may fall behind. A listener that is further behind loses events and is told so.
 const KEPT: usize = 1024;
-
-/// A change of a template, a secret or references.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Event {
-    /// A template's file has changed.
-    Template {
-        /// The id of the template.
-        id: String,
-        /// What happened to the file.
-        change: Change,
-    },
-    /// A secret has changed, but not necessarily its value.
-    Secret {
-        /// The id of the secret, in hexadecimal.
-        id: String,
-        /// The secret's name; after a rename the new one.
-        name: String,
-        /// What happened to the secret.
-        change: Change,
-    },
-    /// The references of a template have changed.
-    References {
-        /// The id of the template.
-        template: String,
-        /// The names that the template references now, each once.
-        secrets: Vec<String>,
-    },
-}
-
-/// What happened to a template or secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Change {
-    /// It was created or added.
-    Created,
-    /// It exists and was changed.
-    Changed,
-    /// It was deleted or removed.
-    Deleted,
-}
-
-impl Event {
-    /// Returns the name of the event's kind in the stream.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Template { .. } => "template",
-            Self::Secret { .. } => "secret",
-            Self::References { .. } => "references",
-        }
-    }
-
-    /// Returns an event about a secret.
-    pub fn of_secret(id: SecretId, name: &SecretName, change: Change) -> Self {
-        Self::Secret { id: id.to_string(), name: name.to_string(), change }
-    }
-}
 
 /// Sends events to all listeners.
 pub struct Events(Mutex<Option<broadcast::Sender<Event>>>);

@@ -34,6 +34,7 @@ use tokio::sync::Notify;
 use self::index::Index;
 use self::scans::{Scans, Unanswered};
 use self::sync::Joined;
+use self::usage::usage_view;
 use self::views::{etag, versions};
 use crate::events::{Change, Event, Events};
 use crate::resolve::Resolver;
@@ -42,6 +43,7 @@ use crate::vault::audit::{Actor, Change as AuditChange};
 use crate::vault::event::ChangeKind;
 use crate::vault::store::{Vault, VaultError, Writes};
 use crate::vault::usage::{RecorderError, SecretUsage};
+use guillemet_api::secrets::{ReferenceView, SecretDetail, SecretStatus, SecretView};
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_plugin::plans::Prepared;
@@ -50,10 +52,9 @@ use guillemet_template::catalog::{Catalog, Changes, Reading, Reason, Stray, Temp
 
 pub use self::change::{SecretChange, finish_rename};
 pub use self::handle::{InventoryHandle, Panicked};
-pub use self::sync::{AccountError, AccountState, Facts, Invited, Outgoing, Report, SameName, Stopped, StoredSync};
-pub use self::usage::{DayView, DeviceUsage, UsageView};
+pub use self::sync::{AccountError, AccountState, Facts, Invited, Outgoing, Report, Stopped, StoredSync};
 pub use self::uses::{AllUses, Uses};
-pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView};
+pub use self::views::BlockerView;
 
 /// The time that a change which depends on references waits for a scan.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -151,7 +152,7 @@ pub struct Filter {
     /// Text that the name has to contain, ignoring case; `None` for any name.
     pub query: Option<String>,
     /// The status that a row has to have; `None` for any.
-    pub status: Option<Status>,
+    pub status: Option<SecretStatus>,
     /// The number of rows to skip at the beginning.
     pub offset: usize,
     /// The most rows to return; `None` for all.
@@ -415,10 +416,10 @@ impl Inventory {
         Ok((count, views))
     }
 
-    /// Returns how many rows have each status, in the order of [`Status::ALL`].
+    /// Returns how many rows have each status, in the order of [`SecretStatus::ALL`].
     pub fn counts(&self, since: Instant) -> [usize; 3] {
         let index = self.true_index(since);
-        Status::ALL.map(|(_, status)| index.rows.iter().filter(|row| row.status() == status).count())
+        SecretStatus::ALL.map(|(_, status)| index.rows.iter().filter(|row| row.status() == status).count())
     }
 
     /// Returns everything known about one secret, or about a missing one that is referenced. Also finds a secret by a
@@ -438,7 +439,7 @@ impl Inventory {
                 secret: row.view(&uses),
                 references,
                 versions: Vec::new(),
-                usage: UsageView::of(SecretUsage::default(), Vec::new(), refusals),
+                usage: usage_view(SecretUsage::default(), Vec::new(), refusals),
                 etag: None,
             });
         };
@@ -448,7 +449,7 @@ impl Inventory {
             secret: row.view(&uses),
             references,
             versions: versions(secret),
-            usage: UsageView::of(usage, uses.by_device(secret.id), refusals),
+            usage: usage_view(usage, uses.by_device(secret.id), refusals),
             etag: Some(etag(secret)),
         })
     }

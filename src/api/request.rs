@@ -15,9 +15,11 @@ use crate::app::listing::Page;
 use crate::app::usage::Events;
 use crate::http::error::{Code, HttpError};
 use crate::http::request::{Intake, bytes, query};
-use crate::inventory::{Filter, SameName, Status};
+use crate::inventory::Filter;
 use crate::resolve::budget::Reservation;
 use crate::vault::usage::{Class, EVENT_KINDS, Kind};
+use guillemet_api::account::SameName;
+use guillemet_api::secrets::SecretStatus;
 use guillemet_base::names::{InvalidName, Millis, SecretName};
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_secret::record::VALUE_MAX;
@@ -66,10 +68,12 @@ pub fn inventory(raw: Option<&str>) -> Result<Filter, HttpError> {
     let mut errors = Vec::new();
     let page = read_page(limit.as_deref(), offset.as_deref(), &mut errors);
     let status = status.and_then(|wanted| {
-        let known = Status::ALL.iter().find(|(name, _)| *name == wanted);
+        let known = SecretStatus::ALL.iter().find(|(name, _)| *name == wanted);
         if known.is_none() {
-            errors
-                .push(("status".into(), format!("one of {} is needed", Status::ALL.map(|(name, _)| name).join(", "))));
+            errors.push((
+                "status".into(),
+                format!("one of {} is needed", SecretStatus::ALL.map(|(name, _)| name).join(", ")),
+            ));
         }
         known.map(|(_, status)| *status)
     });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http_body_util::{Either, Full};
 use hyper::body::Bytes;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, WARNING};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, WARNING};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
@@ -12,13 +12,8 @@ use super::events;
 use crate::app::error::AppError;
 use crate::http::error::HttpError;
 use crate::resolve::Rendered;
+use guillemet_api::render::TARGET;
 use guillemet_plan::plan::Plan;
-
-/// Names the target that a config was rendered for, by its present name.
-pub const TARGET: HeaderName = HeaderName::from_static("guillemet-target");
-/// A condition of a render: that this is a name of the target too, the present one or a former one. Nothing is rendered
-/// otherwise.
-pub const SAME_TARGET: HeaderName = HeaderName::from_static("guillemet-if-target");
 
 /// How many bytes of JSON are expected where nothing more is known.
 const EXPECTED: usize = 512;

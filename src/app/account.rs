@@ -13,6 +13,7 @@ use crate::inventory::{AccountError, Inventory};
 use crate::sync::{self, SyncError, Wanted};
 use crate::vault::audit::{About, Actor, DeviceRef};
 use crate::vault::usage::ChangeKind;
+use guillemet_api::account::{AccountStatus, DeviceView, RepairPlan};
 
 /// Creates, joins or recovers an account, as the code says. What this vault brings is in the account when this returns,
 /// where the server can be reached.
@@ -51,7 +52,7 @@ pub async fn invite(app: &Arc<App>, actor: &Actor) -> Result<(Zeroizing<String>,
 ///
 /// # Errors
 /// `Sync`: the state cannot be read.
-pub async fn status(app: &App) -> Result<sync::Status, AppError> {
+pub async fn status(app: &App) -> Result<AccountStatus, AppError> {
     Ok(sync::status(&app.sync).await?)
 }
 
@@ -59,7 +60,7 @@ pub async fn status(app: &App) -> Result<sync::Status, AppError> {
 ///
 /// # Errors
 /// `Sync`: this vault is in none.
-pub async fn devices(app: &App) -> Result<Vec<sync::DeviceView>, AppError> {
+pub async fn devices(app: &App) -> Result<Vec<DeviceView>, AppError> {
     Ok(sync::devices(&app.sync).await?)
 }
 
@@ -91,7 +92,7 @@ pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<sync::Printed, Ap
 ///
 /// # Errors
 /// `Sync`.
-pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> Result<sync::Plan, AppError> {
+pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> Result<RepairPlan, AppError> {
     let repair = async { Ok(sync::repair(&app.sync, actor, confirmed).await?) };
     let whole = [(ChangeKind::AccountRepaired, About::Whole)];
     let recorded = if confirmed.is_some() { whole.as_slice() } else { &[] };

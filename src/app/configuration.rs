@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use serde::Serialize;
 use tokio::sync::oneshot;
 
 use self::rest::{Next, REST, Rest};
@@ -21,6 +20,7 @@ use crate::config::{self, Config, ConfigDigest, ConfigError, ConfigText, changed
 use crate::vault::audit::{Actor, Change};
 use crate::vault::event::{Caller, ChangeKind};
 use crate::vault::store::{Vault, VaultError, Writes};
+use guillemet_api::configuration::{ConfigurationView, Reloaded};
 use guillemet_base::files::Fingerprint;
 use guillemet_base::names::Millis;
 use guillemet_base::time::{now, rfc3339};
@@ -88,31 +88,6 @@ impl Cause {
     }
 }
 
-/// What a reload did.
-#[derive(Debug, Serialize)]
-pub struct Reloaded {
-    file: String,
-    digest: String,
-    loaded_at: String,
-    /// The keys that are not what they were.
-    changed: Vec<&'static str>,
-    /// The keys that the daemon reads at its start alone, and that are not what they were then.
-    needs_restart: Vec<&'static str>,
-    /// What a person should look at.
-    warnings: Vec<Problem>,
-}
-
-/// What `status` shows.
-#[derive(Debug, Serialize)]
-pub struct View {
-    file: String,
-    digest: String,
-    loaded_at: String,
-    valid: bool,
-    problems: Vec<Problem>,
-    needs_restart: Vec<&'static str>,
-}
-
 impl Configuration {
     /// Begins with what the daemon started with.
     pub fn new(config: Arc<Config>, text: &ConfigText) -> Self {
@@ -147,16 +122,16 @@ impl Configuration {
 
 impl App {
     /// What `status` shows of the configuration.
-    pub fn configuration_view(&self) -> View {
+    pub fn configuration_view(&self) -> ConfigurationView {
         let Loaded { digest, at } = self.configuration.loaded();
         let refused = self.configuration.refused.load();
-        View {
+        ConfigurationView {
             file: self.home.config_file().to_string_lossy().into_owned(),
             digest: digest.to_string(),
             loaded_at: rfc3339(at),
             valid: refused.is_none(),
             problems: refused.as_ref().map_or_else(Vec::new, |refused| refused.problems.clone()),
-            needs_restart: self.configuration.needs_restart(&self.config.load()),
+            needs_restart: owned(self.configuration.needs_restart(&self.config.load())),
         }
     }
 
@@ -349,14 +324,18 @@ async fn refuse(app: &Arc<App>, cause: &Cause, refused: Refused) -> Arc<Refused>
     refused
 }
 
+fn owned(keys: Vec<&'static str>) -> Vec<String> {
+    keys.into_iter().map(str::to_owned).collect()
+}
+
 fn reloaded(app: &App, changed: Vec<&'static str>) -> Reloaded {
     let Loaded { digest, at } = app.configuration.loaded();
     Reloaded {
         file: app.home.config_file().to_string_lossy().into_owned(),
         digest: digest.to_string(),
         loaded_at: rfc3339(at),
-        changed,
-        needs_restart: app.configuration.needs_restart(&app.config.load()),
+        changed: owned(changed),
+        needs_restart: owned(app.configuration.needs_restart(&app.config.load())),
         warnings: app.rules.load().warnings(),
     }
 }

@@ -1,5 +1,7 @@
 //! Pages of listings.
 
+use guillemet_api::Listing;
+
 /// Which part of a listing is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -14,13 +16,4 @@ impl Page {
     pub fn of<T>(self, all: Vec<T>) -> Listing<T> {
         Listing { count: all.len(), items: all.into_iter().skip(self.offset).take(self.limit).collect() }
     }
-}
-
-/// A page of a listing.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Listing<T> {
-    /// Of all pages.
-    pub count: usize,
-    /// Of this one.
-    pub items: Vec<T>,
 }

@@ -33,19 +33,11 @@ use crate::inventory::{Inventory, InventoryError, InventoryHandle, Panicked};
 use crate::resolve::Resolver;
 use crate::sync::SyncState;
 use crate::vault::usage::Caller;
+use guillemet_api::console::ConsoleLink;
 use guillemet_base::files::FileId;
 use guillemet_base::names::Millis;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_plugin::registry::Registry;
-
-/// A link to the console.
-#[derive(Debug, serde::Serialize)]
-pub struct Link {
-    /// Where to go.
-    pub url: String,
-    /// For how many seconds it is good.
-    pub expires_in: u64,
-}
 
 /// A request for a link to the console.
 #[derive(Debug)]
@@ -53,7 +45,7 @@ pub struct LinkRequest {
     /// Whose it is.
     pub caller: Caller,
     /// Gets the link, or why there is none.
-    pub answer: oneshot::Sender<Result<Link, String>>,
+    pub answer: oneshot::Sender<Result<ConsoleLink, String>>,
 }
 
 /// What requests are answered from.
@@ -123,7 +115,7 @@ pub async fn blocking<T: Send + 'static>(
 ///
 /// # Errors
 /// `Unavailable`: the console cannot be opened, or the daemon is stopping.
-pub async fn console_link(app: &Arc<App>, caller: &Caller) -> Result<Link, AppError> {
+pub async fn console_link(app: &Arc<App>, caller: &Caller) -> Result<ConsoleLink, AppError> {
     let closed = || AppError::Unavailable("the console is not to be had: the daemon is stopping".into());
     let (answer, link) = oneshot::channel();
     let request = LinkRequest { caller: caller.clone(), answer };

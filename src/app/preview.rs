@@ -1,58 +1,51 @@
 //! A plan as people read it: the document with `«name»` where a secret will stand. Knows no value.
 
-use serde_json::{Value, json};
-
 use guillemet_plan::encode;
 use guillemet_plan::expr::{Expr, Op, Part};
 use guillemet_plan::plan::{Piece, Plan};
 use guillemet_plan::protocol::DocumentKind;
-use guillemet_plugin::plans::Prepared;
 use guillemet_template::Problem;
 
-/// The document with `«name»` where a secret will stand, and what happens to each. `asked` is the target as the caller
-/// named it: a former name is a warning.
-pub fn explain(prepared: &Prepared, plan: &Plan, asked: Option<&str>) -> Value {
-    let mut warnings = plan.warnings.clone();
-    warnings.extend(renamed(plan, asked));
+/// The document of a plan, as people read it.
+#[derive(Debug)]
+pub struct Preview {
+    /// The document, with `«name»` in place of each value.
+    pub document: String,
+    /// The uses in the order of the document: each its index in [`Plan::uses`], and its encodings, the first applied
+    /// first.
+    pub uses: Vec<(u32, Vec<&'static str>)>,
+}
+
+/// Makes the preview of a plan.
+pub fn preview(plan: &Plan) -> Preview {
     let mut document = String::with_capacity(plan.literal_len + 64);
-    let mut secrets = Vec::new();
+    let mut all = Vec::new();
     for piece in &plan.pieces {
         match piece {
             Piece::Text(text) => document.push_str(text),
             Piece::Slot { expr, uses } => {
                 document.push_str(&shown(expr, plan));
                 for index in uses {
-                    let usage = &plan.uses[*index as usize];
                     let mut encodings = Vec::new();
                     collect_encodings(expr, *index, &mut encodings);
                     if plan.kind == DocumentKind::Json {
                         encodings.push("json");
                     }
-                    secrets.push(json!({
-                        "name": usage.name,
-                        "template": prepared.template.id,
-                        "line": usage.line,
-                        "column": usage.column,
-                        "field": usage.field,
-                        "encodings": encodings,
-                    }));
+                    all.push((*index, encodings));
                 }
             }
         }
     }
-    json!({
-        "template": prepared.template.id,
-        "target": plan.target.id,
-        "media_type": plan.target.media_type,
-        "file_name": plan.target.file_name,
-        "document": document,
-        "secrets": secrets,
-        "warnings": warnings,
-    })
+    Preview { document, uses: all }
+}
+
+/// The warnings of a plan. `asked` is the target as the caller named it: a former name is one more.
+pub fn warnings(plan: &Plan, asked: Option<&str>) -> Vec<Problem> {
+    plan.warnings.iter().cloned().chain(renamed(plan, asked)).collect()
 }
 
 /// The warning for whoever asked for a target by a former name.
-pub fn renamed(plan: &Plan, asked: Option<&str>) -> Option<Problem> {
+fn renamed(plan: &Plan, asked: Option<&str>) -> Option<Problem> {
     plan.target.renamed(asked).map(|message| Problem { message, ..Problem::default() })
 }
 

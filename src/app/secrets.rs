@@ -11,11 +11,12 @@ use super::access::{Access, Principal};
 use super::error::{AppError, ForbiddenSecret};
 use super::serving::{PLAN_TIME, ensure_recent_head};
 use super::{App, audit, blocking};
-use crate::inventory::{Changed, Filter, Inventory, InventoryError, SecretChange, SecretDetail, SecretView};
+use crate::inventory::{Filter, Inventory, InventoryError, SecretChange};
 use crate::resolve::snapshot::{Released, State};
 use crate::sync;
 use crate::vault::audit::{About, Actor, Change};
 use crate::vault::usage::ChangeKind;
+use guillemet_api::secrets::{ChangedSecret, SecretDetail, SecretView};
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
@@ -87,8 +88,8 @@ async fn changed(
     app: &Arc<App>,
     actor: &Actor,
     wanted: &[(ChangeKind, About)],
-    change: impl FnOnce(&Inventory, &Actor) -> Result<(Changed, Released), InventoryError> + Send + 'static,
-) -> Result<Changed, AppError> {
+    change: impl FnOnce(&Inventory, &Actor) -> Result<(ChangedSecret, Released), InventoryError> + Send + 'static,
+) -> Result<ChangedSecret, AppError> {
     let by = actor.clone();
     audit::attempt(app, actor, wanted, async {
         let (changed, released) = blocking(app, move |inventory| change(inventory, &by)).await?;
@@ -108,7 +109,7 @@ pub async fn create(
     name: SecretName,
     value: Zeroizing<String>,
     enabled: bool,
-) -> Result<Changed, AppError> {
+) -> Result<ChangedSecret, AppError> {
     let wanted = [(ChangeKind::SecretCreated, audit::about(&app.resolver, actor, &name))];
     changed(app, actor, &wanted, move |inventory, actor| inventory.create(actor, name, &value, enabled)).await
 }
@@ -123,7 +124,7 @@ pub async fn update(
     name: SecretName,
     change: SecretChange,
     expected: Option<String>,
-) -> Result<Changed, AppError> {
+) -> Result<ChangedSecret, AppError> {
     let about = audit::about(&app.resolver, actor, &name);
     let kinds = [
         change.value.as_ref().map(|_| ChangeKind::SecretRotated),
@@ -146,7 +147,7 @@ pub async fn roll_back(
     name: SecretName,
     version: u32,
     expected: Option<String>,
-) -> Result<Changed, AppError> {
+) -> Result<ChangedSecret, AppError> {
     let wanted = [(ChangeKind::SecretRolledBack, audit::about(&app.resolver, actor, &name))];
     changed(app, actor, &wanted, move |inventory, actor| inventory.rollback(actor, &name, version, expected.as_deref()))
         .await

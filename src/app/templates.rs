@@ -3,76 +3,27 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::Serialize;
-
 use super::error::AppError;
-use super::listing::Listing;
-use super::{App, blocking};
+use super::{App, blocking, preview};
 use crate::config::Config;
-use crate::inventory::ReferenceView;
+use guillemet_api::secrets::ReferenceView;
+use guillemet_api::templates::{ExplainedUse, Explanation, StrayView, Strays, TemplateStatus, TemplateView};
+use guillemet_plan::plan::Plan;
 use guillemet_plugin::findings::found;
 use guillemet_plugin::plans::{Prepared, Targets};
 use guillemet_plugin::registry::Registry;
-use guillemet_template::Problem;
 use guillemet_template::catalog::{Content, Stray};
-
-/// A template, as the API shows it.
-#[derive(Debug, Serialize)]
-pub struct TemplateView {
-    id: String,
-    feature: String,
-    format: &'static str,
-    status: &'static str,
-    references: Vec<ReferenceView>,
-    targets: Vec<String>,
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
-}
-
-impl TemplateView {
-    /// Returns whether the template cannot be rendered for some target it is for.
-    pub fn is_broken(&self) -> bool {
-        self.status == "broken"
-    }
-}
-
-/// The templates of a page, and files that are none.
-#[derive(Debug, Serialize)]
-pub struct Templates {
-    /// Of this page.
-    #[serde(flatten)]
-    pub page: Listing<TemplateView>,
-    /// Of the whole folder.
-    pub strays: Strays,
-}
-
-/// Files in the templates' folder that are no templates, as the API shows them.
-#[derive(Debug, Serialize)]
-pub struct Strays {
-    /// How many there are.
-    pub count: usize,
-    /// The first of them.
-    pub items: Vec<StrayView>,
-}
-
-/// One of them.
-#[derive(Debug, Serialize)]
-pub struct StrayView {
-    /// Its path inside the templates' folder.
-    pub path: String,
-    /// Why it is none, for programs.
-    pub reason: &'static str,
-    /// The same for people, and what to do.
-    pub message: String,
-}
 
 /// How many files that are no templates are shown.
 const STRAYS_SHOWN: usize = 100;
 
 /// Files that are no templates.
 pub fn strays(all: &[Arc<Stray>]) -> Strays {
-    let view =
-        |stray: &Arc<Stray>| StrayView { path: stray.path.clone(), reason: stray.why.code(), message: stray.message() };
+    let view = |stray: &Arc<Stray>| StrayView {
+        path: stray.path.clone(),
+        reason: stray.why.code().into(),
+        message: stray.message(),
+    };
     Strays { count: all.len(), items: all.iter().take(STRAYS_SHOWN).map(view).collect() }
 }
 
@@ -125,12 +76,38 @@ pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
     TemplateView {
         id: template.id.clone(),
         feature: template.feature.clone(),
-        format: template.format.extension(),
-        status: if found.problems.is_empty() { "ok" } else { "broken" },
+        format: template.format.extension().into(),
+        status: if found.problems.is_empty() { TemplateStatus::Ok } else { TemplateStatus::Broken },
         references: references.collect(),
         targets: targets(prepared, &app.registry, &config).await,
         warnings: found.warnings,
         problems: found.problems,
+    }
+}
+
+/// Explains a plan of a template: its document with names in place of values, and what happens to each value. `asked` is
+/// the target as the caller named it.
+pub fn explain(prepared: &Prepared, plan: &Plan, asked: Option<&str>) -> Explanation {
+    let preview = preview::preview(plan);
+    let explained = |(index, encodings): (u32, Vec<&'static str>)| {
+        let usage = &plan.uses[index as usize];
+        ExplainedUse {
+            name: usage.name.to_string(),
+            template: prepared.template.id.clone(),
+            line: usage.line,
+            column: usage.column,
+            field: usage.field.clone(),
+            encodings: encodings.into_iter().map(Into::into).collect(),
+        }
+    };
+    Explanation {
+        template: prepared.template.id.clone(),
+        target: plan.target.id.clone(),
+        media_type: plan.target.media_type.clone(),
+        file_name: plan.target.file_name.clone(),
+        document: preview.document,
+        secrets: preview.uses.into_iter().map(explained).collect(),
+        warnings: preview::warnings(plan, asked),
     }
 }
 

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use super::App;
 use super::error::AppError;
-use super::listing::{Listing, Page};
+use super::listing::Page;
 use crate::resolve::Resolver;
 use crate::resolve::snapshot::Snapshot;
-use crate::vault::audit::{About, Change, DeviceRef};
+use crate::vault::audit::{About, Change};
 use crate::vault::usage::{
     Caller, ChangeKind, Class, Decoded, Kind, Listed, Picks, RecorderError, Subject, TrailEvent, UnknownName, UseEvent,
 };
+use guillemet_api::Listing;
+use guillemet_api::usage::{EventCaller, EventDevice, EventView};
 use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::time::rfc3339;
-use serde::Serialize;
 
 /// Which events of the audit trail are wanted.
 #[derive(Clone, Debug, Default)]
@@ -27,49 +28,6 @@ pub struct Events {
     pub class: Option<Class>,
     /// With this outcome.
     pub outcome: Option<Kind>,
-}
-
-/// One use of a secret, its refusal, or a change.
-#[derive(Debug, Default, Serialize)]
-pub struct EventView {
-    time: String,
-    class: &'static str,
-    outcome: &'static str,
-    /// Why a change was not done.
-    error: Option<String>,
-    /// What the secret is called now; one that was deleted, what it was called. Where there was none, the name that was
-    /// asked for, or what stands for it.
-    secret: Option<String>,
-    secret_id: Option<String>,
-    /// How many uses it stands for.
-    uses: u32,
-    template: Option<String>,
-    field: Option<String>,
-    target: Option<String>,
-    /// The route that a caller may not use.
-    route: Option<String>,
-    /// The plugin or device that was changed.
-    subject: Option<String>,
-    before: Option<String>,
-    after: Option<String>,
-    caller: Option<CallerView>,
-    session: Option<String>,
-    /// The device that made the change, where it was not this one.
-    device: Option<DeviceRef>,
-}
-
-#[derive(Debug, Serialize)]
-struct CallerView {
-    uid: u32,
-    gid: u32,
-    pid: u32,
-    exe: String,
-}
-
-impl From<Caller> for CallerView {
-    fn from(caller: Caller) -> Self {
-        Self { uid: caller.uid, gid: caller.gid, pid: caller.pid, exe: caller.exe.to_string() }
-    }
 }
 
 /// The deletions in the trail.
@@ -183,8 +141,8 @@ fn of_use(event: UseEvent, names: &HashMap<SecretId, String>, state: &Snapshot, 
     });
     EventView {
         time: rfc3339(event.time),
-        class: event.outcome.class().name(),
-        outcome: event.outcome.name(),
+        class: event.outcome.class().name().into(),
+        outcome: event.outcome.name().into(),
         secret: match event.secret {
             Some(id) => names.get(&id).cloned(),
             None => name.or_else(|| event.unknown.map(|unknown| unknown.to_string())),
@@ -195,7 +153,7 @@ fn of_use(event: UseEvent, names: &HashMap<SecretId, String>, state: &Snapshot, 
         field: Some(event.field).filter(|field| !field.is_empty()),
         target: event.target,
         route: event.route,
-        caller: Some(event.caller.into()),
+        caller: Some(caller_view(event.caller)),
         ..EventView::default()
     }
 }
@@ -214,17 +172,21 @@ fn of_change(change: Change, names: &HashMap<SecretId, String>) -> EventView {
     }
     EventView {
         time: rfc3339(change.time),
-        class: Class::Change.name(),
-        outcome: change.kind.name(),
+        class: Class::Change.name().into(),
+        outcome: change.kind.name().into(),
         error: change.error,
         secret,
         secret_id,
         subject,
         before: change.before,
         after: change.after,
-        caller: change.actor.caller.map(CallerView::from),
+        caller: change.actor.caller.map(caller_view),
         session: change.actor.session,
-        device: change.actor.device,
+        device: change.actor.device.map(|device| EventDevice { id: device.id, name: device.name }),
         ..EventView::default()
     }
+}
+
+fn caller_view(caller: Caller) -> EventCaller {
+    EventCaller { uid: caller.uid, gid: caller.gid, pid: caller.pid, exe: caller.exe.to_string() }
 }

@@ -4,6 +4,7 @@ use clap::Args;
 use hyper::Method;
 
 use super::{Done, client, output};
+use guillemet_api::console::ConsoleLink;
 use guillemet_base::home::Home;
 
 #[derive(Args)]
@@ -11,12 +12,9 @@ pub struct Console {}
 
 impl Console {
     pub fn run(self, home: &Home) -> Done {
-        let link = client::json(home, Method::POST, "/v1/console", None)?;
-        output::line(&output::text(&link["url"]));
-        output::note(&format!(
-            "Open it in a browser on this machine within {} s; it works once.",
-            output::text(&link["expires_in"])
-        ));
+        let link: ConsoleLink = client::fetch(home, Method::POST, "/v1/console")?.read()?;
+        output::line(&link.url);
+        output::note(&format!("Open it in a browser on this machine within {} s; it works once.", link.expires_in));
         Ok(())
     }
 }

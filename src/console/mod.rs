@@ -37,11 +37,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 use self::pages::Pages;
 use self::peer::Owners;
 use self::session::{Sessions, Times};
-use crate::app::{self, App, Link, LinkRequest};
+use crate::app::{self, App, LinkRequest};
 use crate::http::admission::{Admission, Holder, Slot};
 use crate::http::connection::Timed;
 use crate::vault::audit::Change;
 use crate::vault::usage::{Caller, ChangeKind};
+use guillemet_api::console::ConsoleLink;
 use guillemet_base::time::now;
 
 /// Every path of the console, the methods it takes, and the fields of its form where it has one.
@@ -105,9 +106,12 @@ impl Site {
         uid == self.own_uid || uid == 0 || self.visitors().contains(&uid)
     }
 
-    fn link(&self, caller: &Caller) -> Link {
+    fn link(&self, caller: &Caller) -> ConsoleLink {
         let token = self.sessions().link(caller, Instant::now());
-        Link { url: format!("http://{}/login?token={token}", self.host), expires_in: Times::default().link.as_secs() }
+        ConsoleLink {
+            url: format!("http://{}/login?token={token}", self.host),
+            expires_in: Times::default().link.as_secs(),
+        }
     }
 }
 

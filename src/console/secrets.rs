@@ -22,7 +22,8 @@ use super::visit::{Answer, SECRETS, Visit};
 use crate::app::error::AppError;
 use crate::app::secrets as service;
 use crate::http::error::{Code, HttpError};
-use crate::inventory::{Changed, DayView, SecretChange, SecretDetail, Status};
+use crate::inventory::SecretChange;
+use guillemet_api::secrets::{ChangedSecret, DayUsage, SecretDetail, SecretStatus};
 use guillemet_base::names::SecretName;
 use guillemet_base::time::{ago, now, seconds};
 
@@ -64,7 +65,7 @@ struct Bar {
 
 impl Chart {
     /// Of these days, up to today.
-    fn new(by_day: &[DayView], today: OffsetDateTime) -> Option<Self> {
+    fn new(by_day: &[DayUsage], today: OffsetDateTime) -> Option<Self> {
         let days = (0..DAYS).map(|index| {
             let date = (today - Duration::days(i64::from(DAYS - 1 - index))).date();
             let day = format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day());
@@ -106,7 +107,7 @@ pub async fn table(visit: &Visit<'_>) -> Answer {
         listing => data(&listing),
         columns => data(listing.columns()),
         here => listing.to_query(),
-        statuses => Status::ALL.map(|(name, _)| name).to_vec(),
+        statuses => SecretStatus::ALL.map(|(name, _)| name).to_vec(),
         rows => data(rows.into_iter().map(Row::new).collect::<Vec<_>>()),
     };
     Ok(visit.page("secrets.html", StatusCode::OK, "Secrets", SECTION, shown))
@@ -116,7 +117,7 @@ pub async fn table(visit: &Visit<'_>) -> Answer {
 pub async fn live(visit: &Visit<'_>) -> Answer {
     #[derive(Serialize)]
     struct Live {
-        status: Status,
+        status: SecretStatus,
         usage_count: usize,
         last_used_at: Option<String>,
         last_used_on: Option<String>,
@@ -165,17 +166,16 @@ fn wrongs(error: Option<&HttpError>, fields: &[&str]) -> Value {
     let mut at: std::collections::BTreeMap<&str, String> = fields.iter().map(|name| (*name, String::new())).collect();
     let mut others = Vec::new();
     if let Some(error) = error {
-        let text = |entry: &serde_json::Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
         for entry in error.errors() {
-            let (message, template) = (text(entry, "message"), text(entry, "template"));
+            let (message, field) = (entry.message.clone(), entry.field.as_deref().unwrap_or_default());
             // The field of what is wrong in a template is one of its config.
-            match at.get_mut(text(entry, "field").as_str()).filter(|_| template.is_empty()) {
-                Some(there) => *there = message,
-                None if template.is_empty() => others.push(message),
-                None => others.push(format!("{template}: {message}")),
+            match (&entry.template, at.get_mut(field)) {
+                (Some(template), _) => others.push(format!("{template}: {message}")),
+                (None, Some(there)) => *there = message,
+                (None, None) => others.push(message),
             }
         }
-        if error.errors().is_empty() || error.errors().iter().any(|entry| entry["template"].is_string()) {
+        if error.errors().is_empty() || error.errors().iter().any(|entry| entry.template.is_some()) {
             others.insert(0, error.message().to_owned());
         }
         others.extend(error.detail().map(str::to_owned));
@@ -264,7 +264,7 @@ pub async fn save(visit: &Visit<'_>, mut sent: Form) -> Answer {
 }
 
 /// What is said of a secret that was saved; after a rename also what still has its former name.
-fn told(saved: &Changed, before: &SecretDetail) -> String {
+fn told(saved: &ChangedSecret, before: &SecretDetail) -> String {
     let (name, former) = (&saved.secret.name, &before.secret.name);
     let templates = saved.rewritten.len();
     if templates > 0 {
@@ -326,7 +326,7 @@ pub async fn restore(visit: &Visit<'_>, mut sent: Form) -> Answer {
     let version: u32 = version.parse().map_err(|_| HttpError::new(Code::BadRequest, "`version` has to be a number"))?;
     let name = visit.secret_name()?;
     match service::roll_back(&visit.site.app, &visit.session.actor, name, version, expected(&etag)).await {
-        Ok(Changed { secret, .. }) => {
+        Ok(ChangedSecret { secret, .. }) => {
             let now = secret.version.unwrap_or_default();
             let told = format!("{} has the value of its version {version} again, as version {now}.", secret.name);
             Ok(visit.go(SECRETS, told))
@@ -354,7 +354,7 @@ pub async fn replace(visit: &Visit<'_>, mut sent: Form) -> Answer {
         service::update(&visit.site.app, &visit.session.actor, name, change, expected(&etag)).await
     };
     match replaced.map_err(HttpError::from) {
-        Ok(Changed { secret, .. }) => {
+        Ok(ChangedSecret { secret, .. }) => {
             let version = secret.version.unwrap_or_default();
             Ok(visit.go(SECRETS, format!("{} was rotated; its version is {version} now.", secret.name)))
         }
@@ -416,7 +416,8 @@ pub async fn set_enabled(visit: &Visit<'_>, mut sent: Form, enabled: bool) -> An
     let back = Listing::read(Some(&sent.take("back")))?.to_query();
     let name = visit.secret_name()?;
     let change = SecretChange { enabled: Some(enabled), ..SecretChange::default() };
-    let Changed { secret, .. } = service::update(&visit.site.app, &visit.session.actor, name, change, None).await?;
+    let ChangedSecret { secret, .. } =
+        service::update(&visit.site.app, &visit.session.actor, name, change, None).await?;
     let done = if enabled { "enabled" } else { "disabled" };
     let to = if back.is_empty() { SECRETS.to_owned() } else { format!("{SECRETS}?{back}") };
     Ok(visit.go(&to, format!("{} is {done}.", secret.name)))
@@ -431,7 +432,7 @@ mod tests {
     #[test]
     fn a_chart_shows_every_day_with_use() {
         let today = datetime!(2026-03-01 12:00 UTC);
-        let day = |day: &str, count| DayView { day: day.into(), count };
+        let day = |day: &str, count| DayUsage { day: day.into(), count };
         let chart = Chart::new(&[day("2026-03-01", 1), day("2026-02-28", 4000), day("2025-01-01", 9)], today).unwrap();
         assert_eq!((chart.from.as_str(), chart.to.as_str(), chart.total), ("2026-01-31", "2026-03-01", 4001));
         assert_eq!(chart.bars.len(), DAYS as usize);

@@ -5,27 +5,50 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde::Serialize;
+
 use super::DaemonError;
 use super::trial::Trial;
 use crate::app::preview;
-use crate::app::templates::{self, Strays};
+use crate::app::templates;
 use crate::config::Config;
+use guillemet_api::templates::{Strays, TemplateStatus};
 use guillemet_base::home::Home;
 use guillemet_plugin::findings::Found;
 use guillemet_plugin::plans::{Prepared, Targets};
 use guillemet_plugin::registry::Registry;
 use guillemet_plugin::{canary, findings};
+use guillemet_template::Problem;
 use guillemet_template::catalog::Catalog;
 
 /// What a check found.
 #[derive(Debug)]
 pub struct Checked {
-    /// Each template with its problems, as JSON.
-    pub templates: Vec<serde_json::Value>,
+    /// Each template with its problems.
+    pub templates: Vec<CheckedTemplate>,
     /// Files that are no templates; none where ids were given.
     pub strays: Strays,
     /// Folders in which nobody can look, with why and what to do.
     pub unreadable: Vec<String>,
+}
+
+/// A template that was checked.
+#[derive(Debug, Serialize)]
+pub struct CheckedTemplate {
+    /// The id, `FEATURE/NAME`.
+    pub id: String,
+    /// The feature whose plugin planned it.
+    pub feature: String,
+    /// The format of the file.
+    pub format: &'static str,
+    /// Whether it has no problem.
+    pub status: TemplateStatus,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+    /// What may be wrong with it, but prevents no render.
+    pub warnings: Vec<Problem>,
+    /// The targets that a broken template can be rendered for, where it names none.
+    pub good_for: Vec<String>,
 }
 
 /// Checks templates for the targets they are for, or for one that is named.
@@ -57,13 +80,10 @@ async fn check_template(
     target: Option<&str>,
     registry: &Registry,
     config: &Config,
-) -> serde_json::Value {
+) -> CheckedTemplate {
     let found = match target {
         Some(id) => match prepared.plan(Some(id), registry, &config.variables).await {
-            Ok(plan) => {
-                let warnings = plan.warnings.iter().cloned().chain(preview::renamed(&plan, target)).collect();
-                Found { problems: canary::check(&plan), warnings }
-            }
+            Ok(plan) => Found { problems: canary::check(&plan), warnings: preview::warnings(&plan, target) },
             Err(unplanned) => Found { problems: findings::problems(unplanned), warnings: Vec::new() },
         },
         None => findings::found(prepared.plans(registry, &config.variables).await, canary::check),
@@ -73,15 +93,15 @@ async fn check_template(
         None if !is_good => good_elsewhere(prepared, registry, config).await,
         _ => Vec::new(),
     };
-    serde_json::json!({
-        "id": prepared.template.id,
-        "feature": prepared.template.feature,
-        "format": prepared.template.format.extension(),
-        "status": if is_good { "ok" } else { "broken" },
-        "problems": found.problems,
-        "warnings": found.warnings,
-        "good_for": elsewhere,
-    })
+    CheckedTemplate {
+        id: prepared.template.id.clone(),
+        feature: prepared.template.feature.clone(),
+        format: prepared.template.format.extension(),
+        status: if is_good { TemplateStatus::Ok } else { TemplateStatus::Broken },
+        problems: found.problems,
+        warnings: found.warnings,
+        good_for: elsewhere,
+    }
 }
 
 /// The targets that a template is good for, where it names none and is not good for the default.

@@ -6,10 +6,13 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
-use serde_json::{Value, json};
 
 use crate::app::error::{AppError, ErrorCode};
 use crate::resolve::budget::Exhausted;
+use guillemet_api::error::{ErrorBody, ErrorEntry};
+
+/// The body of an error that cannot be written, which no error is.
+const UNWRITABLE: &[u8] = br#"{"code":"internal_error","message":"the daemon failed inside; its log says where"}"#;
 
 /// What went wrong, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +63,7 @@ impl Code {
 #[derive(Debug)]
 pub struct HttpError {
     code: Code,
-    message: String,
-    detail: Option<String>,
-    errors: Vec<Value>,
+    body: ErrorBody,
     /// Whether the refusal that this is has been recorded.
     is_recorded: bool,
     /// In seconds.
@@ -72,8 +73,8 @@ pub struct HttpError {
 impl HttpError {
     /// Returns an error with nothing but a message, which ends with what to do.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self { code, message, detail: None, errors: Vec::new(), is_recorded: false, retry_after: None }
+        let body = ErrorBody { code: code.row().0.into(), message: message.into(), detail: None, errors: Vec::new() };
+        Self { code, body, is_recorded: false, retry_after: None }
     }
 
     /// Returns whether it is a refusal of the caller that nobody has recorded yet.
@@ -88,17 +89,17 @@ impl HttpError {
 
     /// Returns what is wrong, and what to do.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.body.message
     }
 
     /// Returns what more there is to say.
     pub fn detail(&self) -> Option<&str> {
-        self.detail.as_deref()
+        self.body.detail.as_deref()
     }
 
     /// Returns everything that is wrong, one entry each.
-    pub fn errors(&self) -> &[Value] {
-        &self.errors
+    pub fn errors(&self) -> &[ErrorEntry] {
+        &self.body.errors
     }
 
     /// Returns the answer of the API.
@@ -114,15 +115,7 @@ impl HttpError {
 
     /// Returns the body of that answer: JSON and a line end.
     pub fn body(&self) -> Vec<u8> {
-        let (name, _) = self.code.row();
-        let mut body = json!({"code": name, "message": self.message});
-        if let Some(detail) = &self.detail {
-            body["detail"] = detail.as_str().into();
-        }
-        if !self.errors.is_empty() {
-            body["errors"] = self.errors.clone().into();
-        }
-        let mut bytes = body.to_string().into_bytes();
+        let mut bytes = serde_json::to_vec(&self.body).unwrap_or_else(|_| UNWRITABLE.into());
         bytes.push(b'\n');
         bytes
     }
@@ -130,14 +123,12 @@ impl HttpError {
 
 impl From<AppError> for HttpError {
     fn from(error: AppError) -> Self {
-        Self {
-            code: Code::App(error.code()),
-            message: error.to_string(),
-            detail: error.detail(),
-            errors: error.entries(),
-            is_recorded: matches!(error, AppError::Forbidden { is_recorded: true, .. }),
-            retry_after: error.retry_after(),
-        }
+        let mut refusal = Self::new(Code::App(error.code()), error.to_string());
+        refusal.body.detail = error.detail();
+        refusal.body.errors = error.entries();
+        refusal.is_recorded = matches!(error, AppError::Forbidden { is_recorded: true, .. });
+        refusal.retry_after = error.retry_after();
+        refusal
     }
 }
 

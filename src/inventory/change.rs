@@ -9,13 +9,14 @@ use zeroize::Zeroizing;
 
 use super::index::Row;
 use super::sync::Joined;
-use super::views::{Changed, blocker_view, etag};
+use super::views::{blocker_view, etag};
 use super::{Inventory, InventoryError, Owned};
 use crate::events::{Change, Event};
 use crate::resolve::snapshot::{Released, State};
 use crate::vault::audit::{Actor, Change as AuditChange};
 use crate::vault::event::ChangeKind;
 use crate::vault::store::{Vault, VaultError, Writes};
+use guillemet_api::secrets::ChangedSecret;
 use guillemet_base::names::SecretName;
 use guillemet_base::time::now;
 use guillemet_secret::record::Secret;
@@ -67,7 +68,7 @@ impl Inventory {
         name: SecretName,
         value: &str,
         enabled: bool,
-    ) -> Result<(Changed, Released), InventoryError> {
+    ) -> Result<(ChangedSecret, Released), InventoryError> {
         let is_scanned = self.scan_for(&name);
         let mut owned = self.owned();
         let state = self.resolver.current.load();
@@ -94,7 +95,7 @@ impl Inventory {
         name: &SecretName,
         change: SecretChange,
         expected: Option<&str>,
-    ) -> Result<(Changed, Released), InventoryError> {
+    ) -> Result<(ChangedSecret, Released), InventoryError> {
         let mut is_scanned = change.name.as_ref().is_some_and(|name| self.scan_for(name));
         if change.rewrite {
             if !self.rescan() {
@@ -157,7 +158,7 @@ impl Inventory {
         name: &SecretName,
         version: u32,
         expected: Option<&str>,
-    ) -> Result<(Changed, Released), InventoryError> {
+    ) -> Result<(ChangedSecret, Released), InventoryError> {
         let mut owned = self.owned();
         let secret = self.expect(&mut owned, &self.resolver.current.load(), name, expected)?;
         let mut next = secret.next(now());
@@ -297,11 +298,11 @@ impl Inventory {
         }
     }
 
-    fn changed(&self, owned: &Owned, secret: &Secret, rewritten: Vec<String>) -> Result<Changed, InventoryError> {
+    fn changed(&self, owned: &Owned, secret: &Secret, rewritten: Vec<String>) -> Result<ChangedSecret, InventoryError> {
         let uses = self.uses_under_lock(owned)?;
         let others = owned.sync.as_ref().map(Joined::others).unwrap_or_default();
         let row = Row::of(&self.resolver.current.load(), &owned.catalog, &others, Arc::new(secret.clone()));
-        Ok(Changed { secret: row.view(&uses), etag: etag(secret), rewritten })
+        Ok(ChangedSecret { secret: row.view(&uses), etag: Some(etag(secret)), rewritten })
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::sync::Joined;
-use super::views::{BlockerView, ReferenceView};
+use super::views::{BlockerView, remote_reference};
 use crate::account::engine::{Blocked, Named, References, Words};
 use crate::account::wire::DeviceId;
+use guillemet_api::secrets::ReferenceView;
 use guillemet_base::names::SecretName;
 use guillemet_template::catalog::{Catalog, Content, Names, Reason};
 
@@ -40,7 +41,7 @@ impl Joined {
 
 fn remote_view(device: &str, named: &Named) -> BlockerView {
     BlockerView {
-        reference: ReferenceView::remote(device, named),
+        reference: remote_reference(device, named),
         message: format!("a template on `{device}` names it; take the reference out there"),
         reason: Reason::Referenced,
         retry_after_ms: None,

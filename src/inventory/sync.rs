@@ -12,8 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-
 use self::joined::USAGE;
 pub(super) use self::joined::{ACCOUNT, Joined, label, load};
 pub use self::joined::{Facts, Invited, Stopped, StoredSync};
@@ -30,6 +28,7 @@ use crate::resolve::snapshot::Released;
 use crate::vault::audit::{About, Actor, Change as AuditChange, DeviceRef};
 use crate::vault::event::ChangeKind;
 use crate::vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
+use guillemet_api::account::SameName;
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_secret::crypto;
@@ -38,18 +37,6 @@ use guillemet_template::catalog::Template;
 
 /// How many notices are kept.
 pub(super) const NOTICES: usize = 100;
-
-/// What to do with a secret of this vault whose name is taken in the account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SameName {
-    /// Keep both: this one becomes `NAME-2`.
-    Both,
-    /// Keep the account's, and delete this one.
-    Account,
-    /// Make the value of this one the newest version of the account's.
-    Mine,
-}
 
 /// A push that is written down and about to be sent.
 pub struct Outgoing {

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use super::sync::{Joined, Report};
-use super::usage::DeviceUsage;
 use super::{Inventory, Owned};
 use crate::vault::usage::{AllTotals, RecorderError, Totals};
+use guillemet_api::secrets::DeviceUsage;
 use guillemet_base::names::{Millis, SecretId};
 use guillemet_base::time::{now, rfc3339};
 

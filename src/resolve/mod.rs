@@ -16,7 +16,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
 
 use self::budget::{Budget, Exhausted, Reservation};
 use self::snapshot::{Current, Snapshot, State};
@@ -68,8 +67,7 @@ impl AsRef<[u8]> for Leaving {
 }
 
 /// The kind of problem with one secret of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// No secret has this name, now or formerly.
     Missing,
@@ -79,8 +77,19 @@ pub enum Reason {
     Unfit,
 }
 
+impl Reason {
+    /// Returns the reason's code in the API.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Disabled => "disabled",
+            Self::Unfit => "unfit",
+        }
+    }
+}
+
 /// One problem with a secret of a request, and its place.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Fault {
     /// The field of the config or of the request: `headers.Authorization`, or `secrets.0` for a request by name.
     pub field: String,
@@ -91,13 +100,10 @@ pub struct Fault {
     /// The kind of problem, for programs.
     pub reason: Reason,
     /// The id of the template; `None` for requests by name and for a template that came with the request.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
     /// The line of the reference, counted from 1; `None` if no template is rendered.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
     /// The column of the reference in characters, counted from 1; `None` if no template is rendered.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<u32>,
 }
 

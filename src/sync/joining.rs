@@ -18,9 +18,10 @@ use crate::account::wire::{
     AccountId, Changes, DeviceId, Hash, INVITE_SECONDS, Invite, Newest, PublicKey, SealedHead, Wrap,
 };
 use crate::account::words::words;
-use crate::inventory::{AccountError, Facts, Inventory, Invited, SameName};
+use crate::inventory::{AccountError, Facts, Inventory, Invited};
 use crate::vault::audit::{Actor, Change};
 use crate::vault::usage::ChangeKind;
+use guillemet_api::account::SameName;
 use guillemet_base::names::{Millis, SecretName};
 use guillemet_base::random::random;
 use guillemet_base::time::now;

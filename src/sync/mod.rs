@@ -18,23 +18,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
 use crate::account::api_key::ApiKey;
 use crate::account::client::{Client, ClientError};
 use crate::account::engine::Refusal;
-use crate::account::wire::{AccountId, Hash};
+use crate::account::wire::Hash;
 use crate::account::words::words;
 use crate::config::Config;
 use crate::inventory::{AccountError, AccountState, Inventory, InventoryHandle, Panicked, Stopped};
+use guillemet_api::account::{AccountStatus, AccountView, DeviceView, NoticeView};
 use guillemet_base::names::Millis;
 use guillemet_base::time::{now, rfc3339};
 use guillemet_template::catalog::Template;
 
 pub use self::contact::run;
 pub use self::joining::{Joining, Printed, Wanted, create, invite, join, recover, recovery};
-pub use self::repair::{Plan, repair};
+pub use self::repair::repair;
 pub use self::steps::{delete, leave, revoke};
 pub use self::usage::refresh_reports;
 
@@ -238,54 +238,6 @@ impl SyncHandle {
     }
 }
 
-/// The state of sync, as the API shows it.
-#[derive(Serialize)]
-pub struct Status {
-    joined: bool,
-    state: &'static str,
-    code: Option<String>,
-    message: Option<String>,
-    #[serde(flatten)]
-    account: Option<AccountView>,
-}
-
-#[derive(Serialize)]
-struct AccountView {
-    account: AccountId,
-    server: String,
-    device: String,
-    device_name: String,
-    devices: usize,
-    secrets: usize,
-    seq: Option<u64>,
-    epoch: Option<u64>,
-    words: Option<String>,
-    head_made_at: Option<String>,
-    head_age_seconds: Option<u64>,
-    heard_at: Option<String>,
-    pending: usize,
-    notices: Vec<NoticeView>,
-}
-
-#[derive(Serialize)]
-struct NoticeView {
-    at: String,
-    message: String,
-}
-
-/// A device of the account, as it is shown.
-#[derive(Serialize)]
-pub struct DeviceView {
-    id: String,
-    name: String,
-    joined_at: String,
-    this: bool,
-    recovery: bool,
-    references: Option<usize>,
-    references_at_seq: Option<u64>,
-    usage_told_at: Option<String>,
-}
-
 /// Waits for the first contact, for ten seconds at most.
 pub async fn first_contact(sync: &SyncState) {
     let _ = sync.client().await;
@@ -295,9 +247,9 @@ pub async fn first_contact(sync: &SyncState) {
 ///
 /// # Errors
 /// `Panicked`.
-pub async fn status(sync: &SyncState) -> Result<Status, SyncError> {
+pub async fn status(sync: &SyncState) -> Result<AccountStatus, SyncError> {
     let Some(AccountState { facts, head, me, pending, notices, secrets, .. }) = sync.account().await? else {
-        return Ok(Status { joined: false, state: "none", code: None, message: None, account: None });
+        return Ok(AccountStatus { joined: false, state: "none".into(), code: None, message: None, account: None });
     };
     let contact = sync.handle.contact.borrow().clone();
     let (state, code, message) = match (facts.stopped, contact) {
@@ -310,7 +262,7 @@ pub async fn status(sync: &SyncState) -> Result<Status, SyncError> {
     let heard = sync.handle.heard_at.load(Ordering::Relaxed);
     let made_at = head.as_ref().map(|(head, _)| head.made_at);
     let account = AccountView {
-        account: me.0,
+        account: me.0.to_string(),
         server: facts.url,
         device: me.1.to_string(),
         device_name: facts.name,
@@ -328,7 +280,7 @@ pub async fn status(sync: &SyncState) -> Result<Status, SyncError> {
             .map(|notice| NoticeView { at: rfc3339(notice.at), message: notice.text })
             .collect(),
     };
-    Ok(Status { joined: true, state, code, message, account: Some(account) })
+    Ok(AccountStatus { joined: true, state: state.into(), code, message, account: Some(account) })
 }
 
 /// Returns for metrics whether there is contact, and how many changes are pending; `None` without an account.

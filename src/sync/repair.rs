@@ -4,8 +4,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use super::{SyncError, SyncState, connect, steps};
 use crate::account::client::Client;
 use crate::account::engine::{Engine, Wish};
@@ -15,30 +13,14 @@ use crate::account::words::words;
 use crate::inventory::AccountError;
 use crate::vault::audit::{Actor, Change};
 use crate::vault::usage::ChangeKind;
+use guillemet_api::account::{RepairAction, RepairPlan};
 use guillemet_base::time::now;
-
-/// What a repair does, or has done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Plan {
-    /// `none`, `publish` (this device is further), or `adopt` (the server has another state).
-    pub action: &'static str,
-    /// The number of the newest head that this device has verified.
-    pub seq: u64,
-    /// Its fingerprint words.
-    pub words: String,
-    /// The number of the server's newest head.
-    pub server_seq: u64,
-    /// Its fingerprint words, which confirm the repair.
-    pub server_words: String,
-    /// Whether the repair was done.
-    pub done: bool,
-}
 
 /// Returns what there is to repair. With the fingerprint words of the server's head in `confirmed`, repairs it.
 ///
 /// # Errors
 /// Any `SyncError`; `Other` where the words are not those of the server's head.
-pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str>) -> Result<Plan, SyncError> {
+pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str>) -> Result<RepairPlan, SyncError> {
     let _turn = sync.handle.turn.lock().await;
     let state = sync.account().await?.ok_or(AccountError::None)?;
     let account = state.me.0;
@@ -51,11 +33,11 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
     };
     let (known, knows) = sync.run(move |inventory| inventory.with_engine(compare)).await?;
     let action = match knows {
-        _ if newest == known => "none",
-        true => "publish",
-        false => "adopt",
+        _ if newest == known => RepairAction::None,
+        true => RepairAction::Publish,
+        false => RepairAction::Adopt,
     };
-    let plan = Plan {
+    let plan = RepairPlan {
         action,
         seq: known.seq,
         words: words(&known.hash),
@@ -68,19 +50,19 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
     if same(confirmed) != same(&plan.server_words) {
         return Err(SyncError::Other("these are not the words of the server's state; nothing was done".into()));
     }
-    let repaired = Change::new(ChangeKind::AccountRepaired, actor, now()).after(action);
+    let repaired = Change::new(ChangeKind::AccountRepaired, actor, now()).after(action.name());
     match action {
-        "publish" => publish(sync, actor, &client, account, newest).await?,
-        "adopt" => {
+        RepairAction::Publish => publish(sync, actor, &client, account, newest).await?,
+        RepairAction::Adopt => {
             let pages = steps::pages(&client, account, Engine::cursor_of(newest)).await?;
             sync.run(move |inventory| inventory.account_adopted(newest, &pages)).await?.wait().await;
         }
-        _ => {}
+        RepairAction::None => {}
     }
     sync.run(|inventory| inventory.change_facts(&[repaired], |facts| facts.stopped = None)).await?;
     steps::heard(sync).await;
     sync.handle.changed.notify_one();
-    Ok(Plan { done: true, ..plan })
+    Ok(RepairPlan { done: true, ..plan })
 }
 
 /// Publishes the state of this device on top of the server's head.

@@ -1,59 +1,29 @@
 //! The account: how it stands, how it begins, who is in it.
 
-use serde::Serialize;
-
 use crate::account::code::Code;
-use crate::account::wire::DeviceId;
 use crate::api::context::RequestContext;
 use crate::api::response::{Created, Json};
 use crate::app::account;
 use crate::app::error::AppError;
-use crate::app::listing::Listing;
 use crate::http::error::HttpError;
-use crate::sync::{DeviceView, Plan, Status, Wanted};
+use crate::sync::Wanted;
+use guillemet_api::Listing;
+use guillemet_api::account::{
+    AccountStatus, DeviceView, InvitationCode, LeftAccount, RecoveryCode, RepairPlan, RevokedDevice,
+};
 use guillemet_base::time::rfc3339;
 
 /// The longest name of a device, in bytes.
 const NAME_MAX: usize = 64;
 
-/// An invitation for another device.
-#[derive(Serialize)]
-pub struct Invitation {
-    code: String,
-    /// For how many seconds it is good.
-    expires_in: u64,
-}
-
-/// A revoked device, and the names of the secrets that it could read.
-#[derive(Debug, Serialize)]
-pub struct Revoked {
-    device: DeviceId,
-    secrets: Vec<String>,
-}
-
-/// A recovery code, and the head that it was made at.
-#[derive(Serialize)]
-pub struct RecoveryCode {
-    code: String,
-    seq: u64,
-    words: String,
-    made_at: String,
-}
-
-/// Whether the other devices know that this one has left.
-#[derive(Debug, Serialize)]
-pub struct Left {
-    told: bool,
-}
-
 /// `GET /v1/account`: how it stands with the account.
-pub async fn show(cx: RequestContext<'_>) -> Result<Json<Status>, HttpError> {
+pub async fn show(cx: RequestContext<'_>) -> Result<Json<AccountStatus>, HttpError> {
     cx.query([])?;
     Ok(Json(account::status(cx.app).await?))
 }
 
 /// `POST /v1/account`: a new account, or this vault in one that there is.
-pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<Status>, HttpError> {
+pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<AccountStatus>, HttpError> {
     cx.query([])?;
     let mut fields = cx.administrators_fields().await?;
     let (text, name) = (fields.text("code"), fields.text("name"));
@@ -79,10 +49,10 @@ pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<Status>, HttpEr
 }
 
 /// `POST /v1/account/invitations`: an invitation for another device.
-pub async fn invite(cx: RequestContext<'_>) -> Result<Created<Invitation>, HttpError> {
+pub async fn invite(cx: RequestContext<'_>) -> Result<Created<InvitationCode>, HttpError> {
     cx.query([])?;
     let (code, expires_in) = account::invite(cx.app, &cx.actor()).await?;
-    Ok(Created(Invitation { code: code.to_string(), expires_in }))
+    Ok(Created(InvitationCode { code: code.to_string(), expires_in }))
 }
 
 /// `GET /v1/account/devices`: the devices of the account.
@@ -93,10 +63,10 @@ pub async fn list_devices(cx: RequestContext<'_>) -> Result<Json<Listing<DeviceV
 }
 
 /// `DELETE /v1/account/devices/{device}`: revokes a device.
-pub async fn revoke_device(cx: RequestContext<'_>) -> Result<Json<Revoked>, HttpError> {
+pub async fn revoke_device(cx: RequestContext<'_>) -> Result<Json<RevokedDevice>, HttpError> {
     cx.query([])?;
     let (device, secrets) = account::revoke(cx.app, &cx.actor(), &cx.param("device")?).await?;
-    Ok(Json(Revoked { device, secrets }))
+    Ok(Json(RevokedDevice { device: device.to_string(), secrets }))
 }
 
 /// `POST /v1/account/recovery`: a recovery code.
@@ -108,7 +78,7 @@ pub async fn create_recovery_code(cx: RequestContext<'_>) -> Result<Created<Reco
 }
 
 /// `POST /v1/account/repair`: the way out after the server was set back.
-pub async fn repair(mut cx: RequestContext<'_>) -> Result<Json<Plan>, HttpError> {
+pub async fn repair(mut cx: RequestContext<'_>) -> Result<Json<RepairPlan>, HttpError> {
     cx.query([])?;
     let mut fields = cx.administrators_fields().await?;
     let confirmed = fields.optional_text("confirm");
@@ -117,7 +87,7 @@ pub async fn repair(mut cx: RequestContext<'_>) -> Result<Json<Plan>, HttpError>
 }
 
 /// `DELETE /v1/account`: ends the membership.
-pub async fn leave(cx: RequestContext<'_>) -> Result<Json<Left>, HttpError> {
+pub async fn leave(cx: RequestContext<'_>) -> Result<Json<LeftAccount>, HttpError> {
     cx.query([])?;
-    Ok(Json(Left { told: account::leave(cx.app, &cx.actor()).await? }))
+    Ok(Json(LeftAccount { told: account::leave(cx.app, &cx.actor()).await? }))
 }

@@ -20,12 +20,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Deserialize;
 
 use super::{Done, Failure, client, output, prompt, secret};
 use crate::daemon::trial::{self, Trial};
 use config::Reading;
 use find::{Choices, Findings};
+use guillemet_api::Listing;
+use guillemet_api::secrets::{SecretStatus, SecretView};
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::memory::Clear;
@@ -100,15 +101,6 @@ fn field_and_name(text: &str) -> Result<(String, SecretName), String> {
     // The last `=` separates them, because a secret's name cannot contain `=`, but a field can.
     let (field, name) = text.rsplit_once('=').ok_or("FIELD=NAME is needed, as in headers.X-Key=acme-key-prod")?;
     Ok((field.to_owned(), name.parse().map_err(|invalid: guillemet_base::names::InvalidName| invalid.to_string())?))
-}
-
-/// A row of the inventory, with what names need.
-#[derive(Deserialize)]
-struct Row {
-    name: String,
-    status: String,
-    #[serde(default)]
-    former_names: Option<Vec<String>>,
 }
 
 impl Adopt {
@@ -226,13 +218,13 @@ fn quiet_panics() {
 
 /// Returns the names that the inventory knows, by their key in lower case.
 fn known_names(home: &Home) -> Result<BTreeMap<String, Known>, Failure> {
-    let rows: client::Listing<Row> = client::listing(home, "/v1/secrets", "")?;
+    let rows: Listing<SecretView> = client::listing(home, "/v1/secrets", "")?;
     let mut known = BTreeMap::new();
     for row in rows.items {
         for former in row.former_names.unwrap_or_default() {
             known.entry(former.to_ascii_lowercase()).or_insert(Known::Former);
         }
-        let status = if row.status == "missing" { Known::Missing } else { Known::Secret };
+        let status = if row.status == SecretStatus::Missing { Known::Missing } else { Known::Secret };
         known.insert(row.name.to_ascii_lowercase(), status);
     }
     Ok(known)

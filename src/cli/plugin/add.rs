@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use clap::Args;
 use hyper::Method;
-use serde_json::{Value, json};
 
 use super::super::client::{self, part};
 use super::super::{Done, Failure, output, prompt};
 use super::list::{find, print};
+use guillemet_api::Listing;
+use guillemet_api::plugins::{AddPlugin, PluginSource, PluginView};
+use guillemet_api::templates::TemplateView;
 use guillemet_base::files;
 use guillemet_base::files::Links;
 use guillemet_base::home::Home;
@@ -39,28 +41,28 @@ impl Add {
         let file = std::path::absolute(&self.file)?;
         let plugin = look(home, &file)?;
         print(&plugin, output::note);
-        let feature = output::text(&plugin["feature"]);
-        let templates = templates(home, &feature)?;
+        let feature = &plugin.feature;
+        let templates = templates(home, feature)?;
         let whose = if templates.is_empty() { String::new() } else { format!(" ({})", templates.join(", ")) };
         output::note(&format!(
             "Adding it trusts its author with the secrets of its templates{whose}: it decides where they go."
         ));
-        let replaces = &plugin["replaces"];
-        let question = if replaces.is_null() {
-            format!("Add it for `{feature}`?")
-        } else {
-            let version = replaces["version"].as_str().map_or_else(String::new, |version| format!(" {version}"));
-            let which = match replaces["source"].as_str() {
-                Some("built-in") => format!("the built-in plugin{version}"),
-                _ => format!("the plugin{version} that was added"),
-            };
-            output::note(&format!("It takes the place of {which}, SHA-256 {}.", output::text(&replaces["digest"])));
-            format!("Replace {which} for `{feature}`?")
+        let question = match &plugin.replaces {
+            None => format!("Add it for `{feature}`?"),
+            Some(replaced) => {
+                let version = replaced.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
+                let which = match replaced.source {
+                    PluginSource::BuiltIn => format!("the built-in plugin{version}"),
+                    PluginSource::Added => format!("the plugin{version} that was added"),
+                };
+                output::note(&format!("It takes the place of {which}, SHA-256 {}.", replaced.digest));
+                format!("Replace {which} for `{feature}`?")
+            }
         };
         prompt::confirm(&question, self.yes)?;
-        let confirmed =
-            json!({"file": file, "confirm": true, "digest": plugin["digest"], "replaces": replaces["digest"]});
-        client::json(home, Method::POST, "/v1/plugins", Some(&confirmed))?;
+        let replaces = plugin.replaces.as_ref().map(|replaced| replaced.digest.as_str());
+        let confirmed = AddPlugin { file: &file, confirm: true, digest: Some(&plugin.digest), replaces };
+        client::good(home, client::send(home, Method::POST, "/v1/plugins", None, &confirmed)?)?;
         output::note(&format!("added {feature}"));
         Ok(())
     }
@@ -68,19 +70,19 @@ impl Add {
 
 /// Returns what the daemon reports about a component. The daemon reads the file itself, because it keeps the bytes it
 /// has read.
-fn look(home: &Home, file: &Path) -> Result<Value, Failure> {
-    let body = json!({"file": file});
-    let look = || client::call(home, Method::POST, "/v1/plugins", Some(&body));
+fn look(home: &Home, file: &Path) -> Result<PluginView, Failure> {
+    let body = AddPlugin { file, confirm: false, digest: None, replaces: None };
+    let look = || client::send(home, Method::POST, "/v1/plugins", None, &body);
     let answer = told_when_slow("a large component takes a while to be compiled, once", look)?;
     let unreadable = answer.status == 404;
-    match (answer.good(home), files::open_regular(file, Links::Follow)) {
+    match (client::good(home, answer), files::open_regular(file, Links::Follow)) {
         (Err(_), Err(error)) if unreadable => Err(Failure::new(format!("{} cannot be read: {error}", file.display()))),
         (Err(Failure(told)), Ok(_)) if unreadable => Err(Failure::new(format!(
             "you can read this file, but the daemon{} cannot: copy it to where it can, or let it read the file and pass \
              the folders above it\n{told}",
             user(home)
         ))),
-        (answer, _) => Ok(answer?.json()),
+        (answer, _) => Ok(answer?.read()?),
     }
 }
 
@@ -111,16 +113,16 @@ fn user(home: &Home) -> String {
 
 /// Returns the ids of a feature's templates.
 fn templates(home: &Home, feature: &str) -> Result<Vec<String>, Failure> {
-    let templates = client::all(home, "/v1/templates", "")?;
-    let own = templates["items"].as_array().into_iter().flatten().filter(|template| template["feature"] == *feature);
-    Ok(own.map(|template| output::text(&template["id"])).collect())
+    let templates: Listing<TemplateView> = client::listing(home, "/v1/templates", "")?;
+    let own = templates.items.into_iter().filter(|template| template.feature == feature);
+    Ok(own.map(|template| template.id).collect())
 }
 
 impl Remove {
     pub fn run(self, home: &Home) -> Done {
-        let plugins = client::all(home, "/v1/plugins", "")?;
-        let plugin = find(&plugins, &self.feature)?;
-        if plugin["source"] == "built-in" {
+        let plugins: Listing<PluginView> = client::listing(home, "/v1/plugins", "")?;
+        let plugin = find(&plugins.items, &self.feature)?;
+        if plugin.source == PluginSource::BuiltIn {
             return Err(Failure::new(format!(
                 "the plugin of `{}` is built in: there is nothing to remove. Another one can be added in its place",
                 self.feature
@@ -128,13 +130,13 @@ impl Remove {
         }
         print(plugin, output::note);
         let templates = templates(home, &self.feature)?;
-        if !plugin["replaces"].is_null() {
+        if plugin.replaces.is_some() {
             output::note("The built-in plugin is used again.");
         } else if !templates.is_empty() {
             output::note(&format!("Nothing can be rendered without it from {}.", templates.join(", ")));
         }
         prompt::confirm(&format!("Remove the plugin of `{}`?", self.feature), self.yes)?;
-        client::call(home, Method::DELETE, &format!("/v1/plugins/{}", part(&self.feature)), None)?.good(home)?;
+        client::fetch(home, Method::DELETE, &format!("/v1/plugins/{}", part(&self.feature)))?;
         output::note(&format!("removed {}", self.feature));
         Ok(())
     }

@@ -9,6 +9,7 @@ use clap::Args;
 use super::starter::Starter;
 use crate::cli::{Done, Failure, adopt, output};
 use crate::daemon::{check_templates, trial::Trial};
+use guillemet_api::templates::TemplateStatus;
 use guillemet_base::files;
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
@@ -72,7 +73,7 @@ impl New {
             && check_templates(home, std::slice::from_ref(&id), None)?
                 .templates
                 .iter()
-                .any(|it| it["status"] == "broken")
+                .any(|it| it.status == TemplateStatus::Broken)
         {
             output::note(&format!(
                 "\nSome fields still need values of yours: `guillemet template check {id}` names them"
