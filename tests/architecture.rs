@@ -9,8 +9,9 @@ use serde_json::Value;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Every crate with the crates of ours that it may use, from the bottom up. A crate may leave out what it does not need.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("base", &[]),
+    ("api", &["base"]),
     ("secret", &["base"]),
     ("template", &["base"]),
     ("plan", &["template", "base"]),
@@ -20,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("wire", &["base"]),
     ("account", &["wire", "secret", "template", "base"]),
     ("account-server", &["wire", "base"]),
-    ("daemon", &["account", "wire", "vault", "plugin", "plan", "template", "secret", "base"]),
+    ("daemon", &["api", "account", "wire", "vault", "plugin", "plan", "template", "secret", "base"]),
     // The program itself.
     (
         "",
@@ -41,7 +42,8 @@ const ARROWS: [(&str, &[&str]); 12] = [
 ];
 
 /// Third parties that a crate must not have, with anything in their names.
-const WITHOUT: [(&str, &[&str]); 5] = [
+const WITHOUT: [(&str, &[&str]); 6] = [
+    ("api", &["sqlite", "wasmtime", "rustls", "minijinja"]),
     ("account-server", &["wasmtime", "minijinja"]),
     ("planner", &["sqlite", "rustls", "tokio-postgres"]),
     ("vault", &["wasmtime", "minijinja", "hyper", "rustls"]),

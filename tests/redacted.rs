@@ -1,11 +1,10 @@
 //! Types that hold a value cannot show it. Either the type cannot be printed or serialized at all, which the compiler
 //! checks, or its output contains nothing of the value (promise Blind).
 
-use std::fmt::{Debug, Display};
-use std::path::PathBuf;
-
 use guillemet_account::code::{AccountAddress, AccountCode, Creation, InvitationCode, Recovery};
 use guillemet_account::seal::EpochKey;
+use guillemet_api::account::{JoinAccount, RecoveryCode};
+use guillemet_api::secrets::{CreateSecret, ResolvedValues, UpdateSecret};
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_base::sys::memory::{Clear, SecretPage};
@@ -28,6 +27,8 @@ use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{AccountId, DeviceId, Newest, PublicKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt::{Debug, Display};
+use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 /// Fails to compile if the type has one of the traits, because two implementations then provide `here`.
@@ -53,6 +54,12 @@ never!(State: Debug, Display, Serialize);
 never!(Snapshot: Debug, Display, Serialize);
 never!(CurrentSnapshot: Debug, Display, Serialize);
 never!(SecretPage<[u8; 32]>: Debug, Display, Serialize, Clone);
+never!(ResolvedValues: Debug, Display, Serialize, Clone);
+never!(CreateSecret<'static>: Debug, Display, Clone);
+never!(UpdateSecret<'static>: Debug, Display, Clone);
+never!(JoinAccount<'static>: Debug, Display, Clone);
+never!(guillemet_api::account::Invitation: Debug, Display, Clone);
+never!(RecoveryCode: Debug, Display, Clone);
 never!(Clear: Display, Serialize, Clone, PartialEq, std::hash::Hash);
 // These types are printed without their values (below), and cannot be written in any other way.
 never!(SealedValue: Display, Serialize, DeserializeOwned, AsRef<[u8]>, AsRef<str>, std::ops::Deref, PartialEq, std::hash::Hash);

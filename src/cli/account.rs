@@ -1,19 +1,22 @@
 //! The `account` commands, for a vault that several machines share. Codes are typed at a prompt or come from standard
 //! input, never from an argument, which other users of the machine could read.
 
-use std::collections::BTreeMap;
-use std::io::IsTerminal;
-
+use super::client::{Answer, part};
+use super::{Done, Failure, account_server, client, output, prompt};
 use clap::{Args, Subcommand, ValueEnum};
-use hyper::Method;
-use serde_json::{Value, json};
-
-use super::client::{self, part};
-use super::{Done, Failure, account_server, output, prompt};
 use guillemet_account::code::{AccountCode, CodeKind, Recovery};
 use guillemet_account::fingerprint_words::fingerprint_words;
+use guillemet_api::account::{
+    AccountStatus, DeviceView, Invitation, JoinAccount, LeftAccount, RepairAccount, RepairAction, RepairPlan,
+    RevokedDevice, SameName,
+};
+use guillemet_api::error::{ErrorBody, ErrorEntry};
+use guillemet_api::{Listing, account};
 use guillemet_base::home::Home;
 use guillemet_base::time::{now, rfc3339};
+use hyper::Method;
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
 
 #[derive(Subcommand)]
 pub enum AccountCommand {
@@ -94,12 +97,12 @@ enum SameNames {
     Mine,
 }
 
-impl SameNames {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Both => "both",
-            Self::Account => "account",
-            Self::Mine => "mine",
+impl From<SameNames> for SameName {
+    fn from(which: SameNames) -> Self {
+        match which {
+            SameNames::Both => Self::Both,
+            SameNames::Account => Self::Account,
+            SameNames::Mine => Self::Mine,
         }
     }
 }
@@ -183,26 +186,35 @@ fn host_name() -> String {
     if name.is_empty() { "unnamed".into() } else { name.chars().take(60).collect() }
 }
 
-fn joined(device: &Device, status: &Value) {
+fn joined(device: &Device, answer: &Answer) -> Done {
     if device.json {
-        output::json(status);
-        return;
+        output::json(&answer.json());
+        return Ok(());
     }
+    let status: AccountStatus = answer.read()?;
+    let account = status.account.ok_or_else(not_joined)?;
     output::line(&format!(
         "this vault is now in account {} as `{}`, with {} and {}",
-        output::text(&status["account"]),
-        output::text(&status["device_name"]),
-        several(&status["secrets"], "secret"),
-        several(&status["devices"], "device"),
+        account.account,
+        account.device_name,
+        several(account.secrets, "secret"),
+        several(account.devices, "device"),
     ));
-    output::note(&format!("head {}: {}", output::text(&status["seq"]), output::text(&status["words"])));
+    output::note(&format!("head {}: {}", output::or_dash(account.seq), output::or_dash(account.words)));
+    Ok(())
 }
 
-fn several(count: &Value, what: &str) -> String {
-    match count.as_u64() {
-        Some(1) => format!("1 {what}"),
-        _ => format!("{} {what}s", output::text(count)),
-    }
+fn not_joined() -> Failure {
+    Failure::new("this vault is in no account")
+}
+
+fn several(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// Returns the body of a request that makes this vault part of an account.
+fn join_body<'a>(code: &'a str, name: &'a str, server: Option<&'a str>) -> JoinAccount<'a> {
+    JoinAccount { code, name, server, same_names: BTreeMap::new(), all_same_names: None }
 }
 
 impl Create {
@@ -213,21 +225,22 @@ impl Create {
             return Err(Failure::new(format!("this is {found}; use it with `guillemet account join`")));
         }
         let name = self.device.name.clone().unwrap_or_else(host_name);
-        let body = json!({"code": *text, "name": name, "server": self.url});
-        joined(&self.device, &client::json(home, Method::POST, "/v1/account", Some(&body))?);
-        Ok(())
+        let body = join_body(&text, &name, Some(&self.url));
+        let answer = client::send(home, Method::POST, "/v1/account", None, &body)?;
+        joined(&self.device, &client::good(home, answer)?)
     }
 }
 
 impl Invite {
     fn run(self, home: &Home) -> Done {
-        let made = client::json(home, Method::POST, "/v1/account/invitations", None)?;
+        let answer = client::fetch(home, Method::POST, "/v1/account/invitations")?;
         if self.json {
-            output::json(&made);
+            output::json(&answer.json());
             return Ok(());
         }
-        output::line(&output::text(&made["code"]));
-        let minutes = made["expires_in"].as_u64().unwrap_or_default() / 60;
+        let made: Invitation = answer.read()?;
+        output::line(&made.code);
+        let minutes = made.expires_in / 60;
         output::note(&format!(
             "valid for one machine and {minutes} minutes, while this daemon runs. On that machine, run `guillemet \
              account join` and enter it"
@@ -250,19 +263,16 @@ impl Join {
             AccountCode::Invite(_) => {}
         }
         let name = self.device.name.clone().unwrap_or_else(host_name);
-        let mut body = json!({"code": *text, "name": name, "server": self.server});
-        if let Some(which) = self.same_names {
-            body["all_same_names"] = which.name().into();
-        }
+        let mut body = join_body(&text, &name, self.server.as_deref());
+        body.all_same_names = self.same_names.map(Into::into);
         output::note("waiting for the account…");
-        let mut answer = client::call(home, Method::POST, "/v1/account", Some(&body))?;
-        let names = same_names(&answer.json());
+        let mut answer = client::send(home, Method::POST, "/v1/account", None, &body)?;
+        let names = answer.error().map_or_else(Vec::new, same_names);
         if answer.status == 409 && !names.is_empty() && std::io::stdin().is_terminal() {
-            body["same_names"] = json!(ask_of_each(&names)?);
-            answer = client::call(home, Method::POST, "/v1/account", Some(&body))?;
+            body.same_names = ask_of_each(&names)?;
+            answer = client::send(home, Method::POST, "/v1/account", None, &body)?;
         }
-        joined(&self.device, &answer.good(home)?.json());
-        Ok(())
+        joined(&self.device, &client::good(home, answer)?)
     }
 
     /// Asks a person whether a recovery code is for the right account, because the state it knows can be old.
@@ -279,15 +289,14 @@ impl Join {
 }
 
 /// Returns the names that are in both vaults, if that is what the answer complains about.
-fn same_names(answer: &Value) -> Vec<String> {
-    let entries = answer["errors"].as_array().into_iter().flatten();
-    let of_name = |entry: &&Value| entry["field"].as_str().is_some_and(|field| field.starts_with("same_names."));
-    entries.filter(of_name).filter_map(|entry| entry["name"].as_str().map(str::to_owned)).collect()
+fn same_names(error: ErrorBody) -> Vec<String> {
+    let is_of_name = |entry: &ErrorEntry| entry.field.as_ref().is_some_and(|field| field.starts_with("same_names."));
+    error.errors.into_iter().filter(is_of_name).filter_map(|entry| entry.name).collect()
 }
 
-/// Asks for each name what happens to it. Returns the API's name of each decision.
-fn ask_of_each(names: &[String]) -> Result<BTreeMap<String, &'static str>, Failure> {
-    output::note(&format!("{} in this vault and in the account:", several(&names.len().into(), "name")));
+/// Asks for each name what happens to it.
+fn ask_of_each(names: &[String]) -> Result<BTreeMap<String, SameName>, Failure> {
+    output::note(&format!("{} in this vault and in the account:", several(names.len(), "name")));
     let mut decided = BTreeMap::new();
     for name in names {
         loop {
@@ -295,12 +304,12 @@ fn ask_of_each(names: &[String]) -> Result<BTreeMap<String, &'static str>, Failu
                 "  {name} keep [b]oth (this one as {name}-2), the [a]ccount's, or [m]ine as its newest value? "
             );
             let which = match prompt::answer(&question)?.trim() {
-                "b" | "both" => SameNames::Both,
-                "a" | "account" => SameNames::Account,
-                "m" | "mine" => SameNames::Mine,
+                "b" | "both" => SameName::Both,
+                "a" | "account" => SameName::Account,
+                "m" | "mine" => SameName::Mine,
                 _ => continue,
             };
-            decided.insert(name.clone(), which.name());
+            decided.insert(name.clone(), which);
             break;
         }
     }
@@ -309,28 +318,29 @@ fn ask_of_each(names: &[String]) -> Result<BTreeMap<String, &'static str>, Failu
 
 impl Devices {
     fn run(self, home: &Home) -> Done {
-        let devices = client::json(home, Method::GET, "/v1/account/devices", None)?;
+        let answer = client::fetch(home, Method::GET, "/v1/account/devices")?;
         if self.json {
-            output::json(&devices);
+            output::json(&answer.json());
             return Ok(());
         }
+        let devices: Listing<DeviceView> = answer.read()?;
         let now = now() / 1000;
-        let row = |device: &Value| {
-            let kind = match (device["this"] == true, device["recovery"] == true) {
+        let row = |device: DeviceView| {
+            let kind = match (device.this, device.recovery) {
                 (true, _) => "this one",
                 (_, true) => "recovery code",
                 _ => "",
             };
             vec![
-                output::text(&device["name"]),
-                output::text(&device["id"]),
-                output::ago(device["joined_at"].as_str(), now),
-                output::text(&device["references"]),
-                output::ago(device["usage_told_at"].as_str(), now),
+                device.name,
+                device.id,
+                output::ago(Some(&device.joined_at), now),
+                output::or_dash(device.references),
+                output::ago(device.usage_told_at.as_deref(), now),
                 kind.to_owned(),
             ]
         };
-        let rows = devices["items"].as_array().into_iter().flatten().map(row).collect();
+        let rows = devices.items.into_iter().map(row).collect();
         output::table(&["Name", "Id", "Joined", "References", "Usage reported", ""], rows);
         Ok(())
     }
@@ -338,13 +348,9 @@ impl Devices {
 
 impl Revoke {
     fn run(self, home: &Home) -> Done {
-        let devices = client::json(home, Method::GET, "/v1/account/devices", None)?;
-        let found: Vec<&Value> = devices["items"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|device| device["id"] == self.device.as_str() || device["name"] == self.device.as_str())
-            .collect();
+        let devices: Listing<DeviceView> = client::get(home, "/v1/account/devices")?;
+        let is_meant = |device: &&DeviceView| [&device.id, &device.name].contains(&&self.device);
+        let found: Vec<&DeviceView> = devices.items.iter().filter(is_meant).collect();
         let device = match found.as_slice() {
             [device] => *device,
             [] => {
@@ -355,17 +361,16 @@ impl Revoke {
             }
             _ => return Err(Failure::new(format!("several devices are called `{}`; pass the id of one", self.device))),
         };
-        let (id, name) = (output::text(&device["id"]), output::text(&device["name"]));
+        let (id, name) = (&device.id, &device.name);
         prompt::confirm(&format!("Revoke `{name}` ({id}) and re-key the account?"), self.yes)?;
-        let revoked = client::json(home, Method::DELETE, &format!("/v1/account/devices/{}", part(&id)), None)?;
+        let answer = client::fetch(home, Method::DELETE, &format!("/v1/account/devices/{}", part(id)))?;
         if self.json {
-            output::json(&revoked);
+            output::json(&answer.json());
             return Ok(());
         }
-        let secrets: Vec<String> = revoked["secrets"].as_array().into_iter().flatten().map(output::text).collect();
+        let RevokedDevice { secrets, .. } = answer.read()?;
         output::line(&format!("revoked {name}"));
-        if devices["items"].as_array().into_iter().flatten().any(|other| other["recovery"] == true && other["id"] != id)
-        {
+        if devices.items.iter().any(|other| other.recovery && other.id != *id) {
             output::note(
                 "print a new recovery code with `guillemet account recovery`: existing codes stop working when the \
                  server discards the history they were printed at",
@@ -384,18 +389,14 @@ impl Revoke {
 
 impl RecoveryCode {
     fn run(self, home: &Home) -> Done {
-        let made = client::json(home, Method::POST, "/v1/account/recovery", None)?;
+        let answer = client::fetch(home, Method::POST, "/v1/account/recovery")?;
         if self.json {
-            output::json(&made);
+            output::json(&answer.json());
             return Ok(());
         }
-        output::line(&output::text(&made["code"]));
-        output::note(&format!(
-            "created at {}, head {}: {}",
-            output::text(&made["made_at"]),
-            output::text(&made["seq"]),
-            output::text(&made["words"])
-        ));
+        let made: account::RecoveryCode = answer.read()?;
+        output::line(&made.code);
+        output::note(&format!("created at {}, head {}: {}", made.made_at, made.seq, made.words));
         output::note(
             "keep it on paper, with the date and words: anyone who has it can read the whole account. To use it, run \
              `guillemet account join` on a machine without secrets; to invalidate it, run `guillemet account revoke`",
@@ -406,37 +407,35 @@ impl RecoveryCode {
 
 impl Repair {
     fn run(self, home: &Home) -> Done {
-        let ask = |confirm: Option<&Value>| {
-            client::json(home, Method::POST, "/v1/account/repair", Some(&json!({"confirm": confirm})))
+        let ask = |confirm: Option<&str>| {
+            let answer = client::send(home, Method::POST, "/v1/account/repair", None, &RepairAccount { confirm })?;
+            client::good(home, answer)
         };
-        let plan = ask(None)?;
-        let what = match plan["action"].as_str() {
-            Some("publish") => "this device has a newer state than the server: it will publish its state again",
-            Some("adopt") => {
+        let answer = ask(None)?;
+        let plan: RepairPlan = answer.read()?;
+        let what = match plan.action {
+            RepairAction::Publish => "this device has a newer state than the server: it will publish its state again",
+            RepairAction::Adopt => {
                 "the server has a different state: this device will adopt it, and keep what exists only here"
             }
-            _ => {
+            RepairAction::None => {
                 if self.json {
-                    output::json(&plan);
+                    output::json(&answer.json());
                 } else {
                     output::line("there is nothing to repair");
                 }
                 return Ok(());
             }
         };
-        output::note(&format!("here    head {}: {}", output::text(&plan["seq"]), output::text(&plan["words"])));
-        output::note(&format!(
-            "server  head {}: {}",
-            output::text(&plan["server_seq"]),
-            output::text(&plan["server_words"])
-        ));
+        output::note(&format!("here    head {}: {}", plan.seq, plan.words));
+        output::note(&format!("server  head {}: {}", plan.server_seq, plan.server_words));
         output::note(&format!(
             "{what}. First compare the words with `guillemet account status` on your other machines"
         ));
         prompt::confirm("Continue?", self.yes)?;
-        let done = ask(Some(&plan["server_words"]))?;
+        let done = ask(Some(&plan.server_words))?;
         if self.json {
-            output::json(&done);
+            output::json(&done.json());
         } else {
             output::line("repaired");
         }
@@ -446,43 +445,44 @@ impl Repair {
 
 impl Status {
     fn run(self, home: &Home) -> Done {
-        let status = client::json(home, Method::GET, "/v1/account", None)?;
+        let answer = client::fetch(home, Method::GET, "/v1/account")?;
         if self.json {
-            output::json(&status);
+            output::json(&answer.json());
             return Ok(());
         }
-        if status["joined"] != true {
+        let status: AccountStatus = answer.read()?;
+        let Some(account) = status.account else {
             output::line("this vault is not in an account");
             return Ok(());
-        }
+        };
         let now = now() / 1000;
-        let mut state = output::text(&status["state"]);
-        if let Some(code) = status["code"].as_str() {
+        let mut state = status.state.into_owned();
+        if let Some(code) = status.code {
             state.push_str(&format!(" ({code})"));
         }
-        let head = match status["seq"].as_u64() {
-            Some(seq) => format!("{seq}, created {}", output::ago(status["head_made_at"].as_str(), now)),
+        let head = match account.seq {
+            Some(seq) => format!("{seq}, created {}", output::ago(account.head_made_at.as_deref(), now)),
             None => "none yet".into(),
         };
         for (name, value) in [
             ("State", state),
-            ("Account", output::text(&status["account"])),
-            ("Server", output::text(&status["server"])),
-            ("Device", format!("{} ({})", output::text(&status["device_name"]), output::text(&status["device"]))),
-            ("Devices", output::text(&status["devices"])),
-            ("Secrets", output::text(&status["secrets"])),
+            ("Account", account.account),
+            ("Server", account.server),
+            ("Device", format!("{} ({})", account.device_name, account.device)),
+            ("Devices", account.devices.to_string()),
+            ("Secrets", account.secrets.to_string()),
             ("Head", head),
-            ("Words", output::text(&status["words"])),
-            ("Contact", output::ago(status["heard_at"].as_str(), now)),
-            ("Pending", output::text(&status["pending"])),
+            ("Words", output::or_dash(account.words)),
+            ("Contact", output::ago(account.heard_at.as_deref(), now)),
+            ("Pending", account.pending.to_string()),
         ] {
             output::line(&format!("{name:<8} {value}"));
         }
-        if let Some(message) = status["message"].as_str() {
-            output::note(message);
+        if let Some(message) = status.message {
+            output::note(&message);
         }
-        for notice in status["notices"].as_array().into_iter().flatten() {
-            output::line(&format!("{}  {}", output::text(&notice["at"]), output::text(&notice["message"])));
+        for notice in account.notices {
+            output::line(&format!("{}  {}", notice.at, notice.message));
         }
         Ok(())
     }
@@ -491,9 +491,9 @@ impl Status {
 impl Leave {
     fn run(self, home: &Home) -> Done {
         prompt::confirm("Remove this device from the account? Its secrets stay here unchanged", self.yes)?;
-        let left = client::json(home, Method::DELETE, "/v1/account", None)?;
+        let left: LeftAccount = client::fetch(home, Method::DELETE, "/v1/account")?.read()?;
         output::line("left the account; the secrets stay in this vault");
-        if left["told"] != true {
+        if !left.told {
             output::note("the account could not be notified: revoke this device on another device");
         } else {
             output::note(

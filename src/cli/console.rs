@@ -1,21 +1,21 @@
 //! The `console` command: prints a link that opens the console in a browser.
 
-use clap::Args;
-use hyper::Method;
-
 use super::{Done, client, output};
+use clap::Args;
+use guillemet_api::console::ConsoleLink;
 use guillemet_base::home::Home;
+use hyper::Method;
 
 #[derive(Args)]
 pub struct Console {}
 
 impl Console {
     pub fn run(self, home: &Home) -> Done {
-        let link = client::json(home, Method::POST, "/v1/console", None)?;
-        output::line(&output::text(&link["url"]));
+        let link: ConsoleLink = client::fetch(home, Method::POST, "/v1/console")?.read()?;
+        output::line(&link.url);
         output::note(&format!(
             "Open this link in a browser on this machine within {} s. It works once.",
-            output::text(&link["expires_in"])
+            link.expires_in
         ));
         Ok(())
     }

@@ -5,18 +5,18 @@
 mod account;
 mod parts;
 mod templates;
-
-use std::path::PathBuf;
-
+use self::parts::{Daemon, Mcp};
+use super::client::part;
+use super::temporary::TemporaryHome;
+use super::{Done, Failure, client, output};
 use clap::Args;
+use guillemet_api::error::{ErrorBody, ErrorEntry};
+use guillemet_api::secrets::{ChangedSecret, CreateSecret, SecretView, UpdateSecret};
+use guillemet_api::templates::Explanation;
+use guillemet_base::home::Home;
 use hyper::Method;
 use serde_json::{Value, json};
-
-use self::parts::{Daemon, Mcp};
-use super::client::{self, part};
-use super::temporary::TemporaryHome;
-use super::{Done, Failure, output};
-use guillemet_base::home::Home;
+use std::path::PathBuf;
 
 /// Values that break careless code, with quotes and with syntax of shells, INI files, XML and templates. Every place
 /// that the demo's templates fill accepts the first; only places that allow non-ASCII characters accept the second.
@@ -59,8 +59,9 @@ fn step(number: usize, text: &str) {
     output::line(&format!("\n{number}. {text}"));
 }
 
-fn items(list: &Value) -> Vec<Value> {
-    list["items"].as_array().cloned().unwrap_or_default()
+/// Returns the rows of the inventory. `query` is empty or begins with `&`.
+fn secrets(home: &Home, query: &str) -> Result<Vec<SecretView>, Failure> {
+    Ok(client::listing(home, "/v1/secrets", query)?.items)
 }
 
 impl Demo {
@@ -98,16 +99,20 @@ impl Demo {
         }
         self.refusals(&home)?;
         step(7, "The inventory");
-        let inventory = client::all(&home, "/v1/secrets", "")?;
-        let row = |secret: &Value| {
-            ["name", "status", "usage_count", "resolution_count", "last_used_at"]
-                .map(|field| output::text(&secret[field]))
-                .into()
+        let inventory = secrets(&home, "")?;
+        let row = |secret: &SecretView| {
+            vec![
+                secret.name.clone(),
+                secret.status.name().to_owned(),
+                secret.usage_count.to_string(),
+                output::or_dash(secret.resolution_count),
+                output::or_dash(secret.last_used_at.as_ref()),
+            ]
         };
-        let rows: Vec<Vec<String>> = items(&inventory).iter().map(row).collect();
+        let rows: Vec<Vec<String>> = inventory.iter().map(row).collect();
         output::table(&["Name", "Status", "Usage count", "Resolutions", "Last used"], rows);
-        for secret in items(&inventory) {
-            must(secret["resolution_count"].as_u64() > Some(0), "a use was not counted")?;
+        for secret in inventory {
+            must(secret.resolution_count > Some(0), "a use was not counted")?;
         }
         step(8, "An account: a server that knows nothing, a second machine, and a rotation that syncs");
         account::show(&home)?;
@@ -119,7 +124,7 @@ impl Demo {
     }
 
     fn secrets(&self, home: &Home, values: &[(&str, String)]) -> Done {
-        let missing = items(&client::all(home, "/v1/secrets", "&status=missing")?);
+        let missing = secrets(home, "&status=missing")?;
         step(
             2,
             &format!(
@@ -129,7 +134,7 @@ impl Demo {
         );
         must(missing.len() == values.len(), "the templates reference other secrets than the demo expects")?;
         for (name, value) in values {
-            client::json(home, Method::POST, "/v1/secrets", Some(&json!({"name": name, "value": value})))?;
+            let _: ChangedSecret = client::post(home, "/v1/secrets", &CreateSecret { name, value, enabled: true })?;
             output::line(&format!("   {name}{}", if self.reveal { format!(" = {value}") } else { String::new() }));
         }
         Ok(())
@@ -145,14 +150,14 @@ impl Demo {
                 must(serde_json::from_slice::<Value>(&config).is_ok(), "a config cannot be parsed")?;
             }
             let explain = format!("/v1/templates/{}/explain?target={}", client::template_path(template)?, part(target));
-            let explained = client::json(home, Method::GET, &explain, None)?;
+            let explained: Explanation = client::get(home, &explain)?;
             output::line(&format!("\n   {template} for {target}, {} bytes:", config.len()));
-            let shown = if self.reveal { text } else { output::text(&explained["document"]) };
+            let shown = if self.reveal { text } else { explained.document };
             for line in shown.lines() {
                 output::line(&format!("   | {line}"));
             }
-            for secret in explained["secrets"].as_array().into_iter().flatten() {
-                let known = values.iter().any(|(name, _)| secret["name"] == *name);
+            for secret in explained.secrets {
+                let known = values.iter().any(|(name, _)| secret.name == *name);
                 must(known, "a template references a secret that the demo did not create")?;
             }
         }
@@ -163,18 +168,22 @@ impl Demo {
     fn refusals(&self, home: &Home) -> Done {
         step(5, "A disabled secret refuses the whole config");
         let name = "hubspot-crm-production";
-        client::json(home, Method::PATCH, &format!("/v1/secrets/{name}"), Some(&json!({"enabled": false})))?;
+        let enable = |enabled: bool| -> Result<ChangedSecret, Failure> {
+            let body = UpdateSecret { enabled: Some(enabled), ..UpdateSecret::default() };
+            client::patch(home, &format!("/v1/secrets/{name}"), &body)
+        };
+        enable(false)?;
         let path = "/v1/render/custom-action/crm-lookup";
-        let refused = client::call(home, Method::GET, path, None)?;
+        let refused = client::call(home, Method::GET, path)?;
         must(refused.status == 409, "a disabled secret was delivered")?;
-        show_refusal(home, &refused.json());
-        client::json(home, Method::PATCH, &format!("/v1/secrets/{name}"), Some(&json!({"enabled": true})))?;
+        show_refusal(home, &refused.read()?);
+        enable(true)?;
 
         step(6, "A secret that a template references is not deleted");
-        let refused = client::call(home, Method::DELETE, "/v1/secrets/calendar-token-production", None)?;
-        let body = refused.json();
+        let refused = client::call(home, Method::DELETE, "/v1/secrets/calendar-token-production")?;
+        let body: ErrorBody = refused.read()?;
         must(
-            refused.status == 409 && body["errors"][0]["template"] == "mcp-server/calendar",
+            refused.status == 409 && first(&body).template.as_deref() == Some("mcp-server/calendar"),
             "a referenced secret was deleted",
         )?;
         show_refusal(home, &body);
@@ -182,9 +191,14 @@ impl Demo {
     }
 }
 
-fn show_refusal(home: &Home, body: &Value) {
-    output::line(&format!("   {}: {}", output::text(&body["code"]), output::text(&body["message"])));
-    for entry in body["errors"].as_array().into_iter().flatten() {
+/// Returns the first of the things that are wrong.
+fn first(body: &ErrorBody) -> ErrorEntry {
+    body.errors.first().cloned().unwrap_or_default()
+}
+
+fn show_refusal(home: &Home, body: &ErrorBody) {
+    output::line(&format!("   {}: {}", body.code, body.message));
+    for entry in &body.errors {
         output::line(
             &client::entry_text(Some(&home.templates()), entry).trim_start_matches('\n').replace('\n', "\n  "),
         );
@@ -193,7 +207,7 @@ fn show_refusal(home: &Home, body: &Value) {
 
 fn render(home: &Home, template: &str, target: &str) -> Result<zeroize::Zeroizing<Vec<u8>>, Failure> {
     let path = format!("/v1/render/{}?target={}", client::template_path(template)?, part(target));
-    Ok(client::call(home, Method::GET, &path, None)?.good(home)?.body)
+    Ok(client::fetch(home, Method::GET, &path)?.body)
 }
 
 /// Returns the name of every secret in the templates, with a value that the places it is used in accept.

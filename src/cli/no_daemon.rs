@@ -8,9 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Access, access};
-use serde_json::Value;
 
 use super::Failure;
+use guillemet_api::status::DaemonStatus;
 use guillemet_base::home::Home;
 use guillemet_base::lock_file::LockFile;
 
@@ -104,12 +104,12 @@ fn denied(socket: &Path) -> Failure {
 }
 
 /// Returns a failure for a daemon at this home's socket that serves another home. `status` is what the daemon reports
-/// about itself, or null if it reports nothing.
-pub fn of_another_home(home: &Home, status: &Value) -> Failure {
+/// about itself, or `None` if it reports nothing.
+pub fn of_another_home(home: &Home, status: Option<&DaemonStatus>) -> Failure {
     let (socket, data) = (home.socket(), home.data());
-    let pid = status["pid"].as_u64().map_or_else(String::new, |pid| format!(" (pid {pid})"));
+    let pid = status.map_or_else(String::new, |status| format!(" (pid {})", status.pid));
     let head = format!("the daemon at {}{pid}", socket.display());
-    let other = status["home"].as_str();
+    let other = status.map(|status| status.home.as_str());
     if other == Some(&data.to_string_lossy()) {
         return Failure::new(format!(
             "{head} serves {}, but the folder was replaced since it started, or it is an older version. Nothing was \

@@ -5,6 +5,7 @@
 //! [`finish`], which reports it. A failure to write to standard error is ignored.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
@@ -222,13 +223,9 @@ pub fn table(header: &[&str], rows: Vec<Vec<String>>) {
     }
 }
 
-/// Returns a value from the API as text: `-` for null, a string without its quotes, anything else as JSON.
-pub fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".into(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
+/// Returns a value from the API as text, `-` if there is none.
+pub fn or_dash<T: fmt::Display>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".into(), |value| value.to_string())
 }
 
 /// Returns a time from the API for display: as an age ("3 minutes ago") on a terminal, unchanged in a pipe, and `never`

@@ -1,13 +1,11 @@
 //! The `reload` command: makes the daemon read its configuration again.
 
-use clap::Args;
-use hyper::Method;
-use serde_json::Value;
-
 use super::{Done, client, output};
+use clap::Args;
+use guillemet_api::configuration::Reloaded;
 use guillemet_base::home::Home;
 use guillemet_daemon::config::located;
-use guillemet_template::Problem;
+use hyper::Method;
 
 #[derive(Args)]
 pub struct Reload {
@@ -18,29 +16,23 @@ pub struct Reload {
 
 impl Reload {
     pub fn run(self, home: &Home) -> Done {
-        let reloaded = client::json(home, Method::POST, "/v1/reload", None)?;
+        let answer = client::fetch(home, Method::POST, "/v1/reload")?;
         if self.json {
-            output::json(&reloaded);
+            output::json(&answer.json());
             return Ok(());
         }
-        match list(&reloaded["changed"]) {
+        let reloaded: Reloaded = answer.read()?;
+        match reloaded.changed.join(", ") {
             changed if changed.is_empty() => output::note("reloaded; nothing changed"),
             changed => output::note(&format!("reloaded; changed: {changed}")),
         }
-        let restart = list(&reloaded["needs_restart"]);
+        let restart = reloaded.needs_restart.join(", ");
         if !restart.is_empty() {
             output::note(&format!("warning: {restart} only takes effect when you restart the daemon"));
         }
-        let warnings: Vec<Problem> = serde_json::from_value(reloaded["warnings"].clone()).unwrap_or_default();
-        for warning in warnings {
-            let file = reloaded["file"].as_str().unwrap_or_default();
-            output::note(&format!("warning: {}", located(file.as_ref(), &warning)));
+        for warning in &reloaded.warnings {
+            output::note(&format!("warning: {}", located(reloaded.file.as_ref(), warning)));
         }
         Ok(())
     }
-}
-
-fn list(items: &Value) -> String {
-    let items: Vec<String> = items.as_array().into_iter().flatten().map(output::text).collect();
-    items.join(", ")
 }

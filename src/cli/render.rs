@@ -47,11 +47,11 @@ impl Render {
         let answer = client::render(home, &wanted, copy)?;
         if let Some(out) = out.as_ref().filter(|out| out.other_target().is_some())
             && answer.status == 409
-            && answer.json()["code"] == "conflict"
+            && answer.error().is_some_and(|error| error.code == "conflict")
         {
             return Err(out.of_other_target());
         }
-        let answer = answer.good(home)?;
+        let answer = client::good(home, answer)?;
         if let Some(warning) = &answer.warning {
             output::note(&format!("warning: {warning}"));
         }

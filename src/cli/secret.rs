@@ -2,18 +2,16 @@
 
 mod change;
 mod last_use;
-
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
+use super::client::part;
+use super::{Done, client, output, prompt};
 use clap::{Args, Subcommand};
-use hyper::Method;
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
-
-use super::client::{self, part};
-use super::{Done, output, prompt};
+use guillemet_api::Listing;
+use guillemet_api::error::ErrorBody;
+use guillemet_api::secrets::{ChangedSecret, CreateSecret, ReferenceView, SecretDetail, SecretView};
 use guillemet_base::home::Home;
+use hyper::Method;
+use serde_json::value::RawValue;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Names that do not say whose secret it is.
 const GENERIC: [&str; 14] = [
@@ -134,11 +132,11 @@ fn path(name: &str) -> String {
 }
 
 /// Returns the place of a reference as text: template, line, column, field and device.
-fn place(reference: &Value) -> String {
-    let part = |field: &str| output::text(&reference[field]);
-    let field = reference["field"].as_str().map_or_else(String::new, |field| format!(" {field}"));
-    let device = reference["device"].as_str().map_or_else(String::new, |device| format!(" on {device}"));
-    format!("{}:{}:{}{field}{device}", part("template"), part("line"), part("column"))
+fn place(reference: &ReferenceView) -> String {
+    let field = reference.field.as_ref().map_or_else(String::new, |field| format!(" {field}"));
+    let device = reference.device.as_ref().map_or_else(String::new, |device| format!(" on {device}"));
+    let (line, column) = (output::or_dash(reference.line), output::or_dash(reference.column));
+    format!("{}:{line}:{column}{field}{device}", reference.template)
 }
 
 /// Prints a warning about a name that does not say whose secret it is.
@@ -155,9 +153,9 @@ impl Add {
     fn run(self, home: &Home) -> Done {
         warn_of_generic_name(&self.name);
         let value = prompt::value(&self.name, &self.value)?;
-        let body = json!({"name": self.name, "value": *value, "enabled": !self.disabled});
-        let secret = client::json(home, Method::POST, "/v1/secrets", Some(&body))?;
-        output::note(&format!("created {} ({})", output::text(&secret["name"]), output::text(&secret["status"])));
+        let body = CreateSecret { name: &self.name, value: &value, enabled: !self.disabled };
+        let ChangedSecret { secret, .. } = client::post(home, "/v1/secrets", &body)?;
+        output::note(&format!("created {} ({})", secret.name, secret.status.name()));
         Ok(())
     }
 }
@@ -171,15 +169,15 @@ impl List {
             }
         }
         if self.json {
-            let secrets: client::Listing<Box<RawValue>> = client::listing(home, "/v1/secrets", &query)?;
+            let secrets: Listing<Box<RawValue>> = client::listing(home, "/v1/secrets", &query)?;
             output::json_lines(&secrets.items);
             return Ok(());
         }
-        let secrets: client::Listing<Row> = client::listing(home, "/v1/secrets", &query)?;
+        let secrets: Listing<SecretView> = client::listing(home, "/v1/secrets", &query)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let row = |secret: Row| {
-            let last_used = secret.last_used(now);
-            vec![secret.name, secret.status, secret.usage_count.to_string(), last_used]
+        let row = |secret: SecretView| {
+            let last_used = last_used(&secret, now);
+            vec![secret.name, secret.status.name().to_owned(), secret.usage_count.to_string(), last_used]
         };
         let rows = secrets.items.into_iter().map(row).collect();
         output::table(&["Name", "Status", "Usage count", "Last used"], rows);
@@ -187,110 +185,97 @@ impl List {
     }
 }
 
-/// The fields of a secret that the listing shows.
-#[derive(Deserialize)]
-struct Row {
-    name: String,
-    status: String,
-    usage_count: u64,
-    last_used_at: Option<String>,
-    last_used_on: Option<String>,
-    usage_complete: Option<bool>,
-}
-
-impl Row {
-    /// Returns the text of the column "Last used". `now` is in seconds since the epoch.
-    fn last_used(&self, now: u64) -> String {
-        match (&self.last_used_at, &self.last_used_on) {
-            (Some(at), Some(device)) => format!("{} on {device}", output::ago(Some(at), now)),
-            (Some(at), None) => output::ago(Some(at), now),
-            // A device that has not reported may have used the secret.
-            (None, _) if self.usage_complete == Some(false) => "none reported".into(),
-            (None, _) => "never".into(),
-        }
+/// Returns the text of the column "Last used". `now` is in seconds since the epoch.
+fn last_used(secret: &SecretView, now: u64) -> String {
+    match (&secret.last_used_at, &secret.last_used_on) {
+        (Some(at), Some(device)) => format!("{} on {device}", output::ago(Some(at), now)),
+        (Some(at), None) => output::ago(Some(at), now),
+        // A device that has not reported may have used the secret.
+        (None, _) if secret.usage_complete == Some(false) => "none reported".into(),
+        (None, _) => "never".into(),
     }
 }
 
 impl Named {
     fn run(self, home: &Home) -> Done {
-        let secret = client::json(home, Method::GET, &path(&self.name), None)?;
+        let answer = client::fetch(home, Method::GET, &path(&self.name))?;
         if self.json {
-            output::json(&secret);
+            output::json(&answer.json());
             return Ok(());
         }
-        for (title, field) in [
-            ("Name", "name"),
-            ("Status", "status"),
-            ("Version", "version"),
-            ("Usage count", "usage_count"),
-            ("Uses", "resolution_count"),
-            ("Last used", "last_used_at"),
-            ("Created", "created_at"),
-            ("Updated", "updated_at"),
-            ("Id", "id"),
+        let detail: SecretDetail = answer.read()?;
+        let secret = &detail.secret;
+        for (title, text) in [
+            ("Name", secret.name.clone()),
+            ("Status", secret.status.name().to_owned()),
+            ("Version", output::or_dash(secret.version)),
+            ("Usage count", secret.usage_count.to_string()),
+            ("Uses", output::or_dash(secret.resolution_count)),
+            ("Last used", last_use::short(&detail)),
+            ("Created", output::or_dash(secret.created_at.as_ref())),
+            ("Updated", output::or_dash(secret.updated_at.as_ref())),
+            ("Id", output::or_dash(secret.id.as_ref())),
         ] {
-            let text = match (field, &secret[field]) {
-                ("last_used_at", _) => last_use::short(&secret),
-                (_, value) => output::text(value),
-            };
             output::line(&format!("{title:<12} {text}"));
         }
-        let list = |field: &Value| field.as_array().cloned().unwrap_or_default();
-        let former: Vec<String> = list(&secret["former_names"]).iter().map(output::text).collect();
-        if !former.is_empty() {
+        if let Some(former) = secret.former_names.as_ref().filter(|former| !former.is_empty()) {
             output::line(&format!("{:<12} {}", "Former names", former.join(", ")));
         }
-        let references = list(&secret["references"]);
         output::line("\nReferences");
-        if references.is_empty() {
+        if detail.references.is_empty() {
             output::line("  No active references yet");
         }
-        for reference in references {
-            output::line(&format!("  {}", place(&reference)));
+        for reference in &detail.references {
+            output::line(&format!("  {}", place(reference)));
         }
-        for (title, rows, fields) in [
-            ("Versions", list(&secret["versions"]), &["version", "created_at", "current"][..]),
-            (
-                "Uses by place",
-                list(&secret["usage"]["by_template"]),
-                &["count", "template", "field", "target", "last_used_at"],
-            ),
-            ("Uses by caller", list(&secret["usage"]["by_caller"]), &["count", "uid", "exe", "last_used_at"]),
-            (
-                "Uses on other devices",
-                list(&secret["usage"]["by_device"]),
-                &["count", "device", "last_used_at", "told_at"],
-            ),
-            ("Uses by day", list(&secret["usage"]["by_day"]), &["day", "count"]),
-            (
-                "Refusals",
-                list(&secret["usage"]["refusals"]),
-                &["count", "outcome", "template", "field", "target", "uid", "exe", "last_at"],
-            ),
-        ] {
-            if rows.is_empty() {
-                continue;
-            }
-            output::line(&format!("\n{title}"));
-            for row in rows {
-                let cells: Vec<String> = fields
-                    .iter()
-                    .map(|field| match (*field, &row[*field]) {
-                        ("template", Value::Null) => "by name".into(),
-                        ("current", Value::Bool(current)) => {
-                            if *current {
-                                "current".into()
-                            } else {
-                                String::new()
-                            }
-                        }
-                        (_, value) => output::text(value),
-                    })
-                    .collect();
-                output::line(format!("  {}", cells.join("  ")).trim_end());
-            }
-        }
+        show_versions_and_usage(&detail);
         Ok(())
+    }
+}
+
+/// Prints the versions of a secret, its uses and its refusals. What there is none of is left out.
+fn show_versions_and_usage(secret: &SecretDetail) {
+    let optional = |text: &Option<String>| output::or_dash(text.as_ref());
+    let template = |template: &Option<String>| template.clone().unwrap_or_else(|| "by name".into());
+    rows("Versions", &secret.versions, |version| {
+        let current = if version.current { "current" } else { "" };
+        vec![version.version.to_string(), version.created_at.clone(), current.into()]
+    });
+    let usage = &secret.usage;
+    rows("Uses by place", &usage.by_template, |place| {
+        let (field, target) = (optional(&place.field), optional(&place.target));
+        vec![place.count.to_string(), template(&place.template), field, target, optional(&place.last_used_at)]
+    });
+    rows("Uses by caller", &usage.by_caller, |caller| {
+        vec![caller.count.to_string(), caller.uid.to_string(), caller.exe.clone(), caller.last_used_at.clone()]
+    });
+    rows("Uses on other devices", &usage.by_device, |device| {
+        let (last_used, told) = (optional(&device.last_used_at), optional(&device.told_at));
+        vec![output::or_dash(device.count), device.device.clone(), last_used, told]
+    });
+    rows("Uses by day", &usage.by_day, |day| vec![day.day.clone(), day.count.to_string()]);
+    rows("Refusals", &usage.refusals, |refused| {
+        vec![
+            refused.count.to_string(),
+            refused.outcome.to_string(),
+            template(&refused.template),
+            optional(&refused.field),
+            optional(&refused.target),
+            refused.uid.to_string(),
+            refused.exe.clone(),
+            refused.last_at.clone(),
+        ]
+    });
+}
+
+/// Prints a title and a line of cells for each item, or nothing if there are no items.
+fn rows<T>(title: &str, items: &[T], cells: impl Fn(&T) -> Vec<String>) {
+    if items.is_empty() {
+        return;
+    }
+    output::line(&format!("\n{title}"));
+    for item in items {
+        output::line(format!("  {}", cells(item).join("  ")).trim_end());
     }
 }
 
@@ -299,27 +284,27 @@ impl Delete {
         let known = change::show(home, &self.name)?;
         let name = known.name();
         known.tell_last_use();
-        let mut last_use = known.last_use();
+        let mut last_use = known.last_use().map(str::to_owned);
         prompt::confirm(&format!("Delete {name} and all its versions?"), self.yes)?;
         // A use that happened while the question was open is reported and asked about, because the person who said yes
         // did not know of it.
         loop {
-            let now = if self.yes { break } else { change::show(home, &name)? };
-            if now.last_use() == last_use {
+            let now = if self.yes { break } else { change::show(home, name)? };
+            if now.last_use() == last_use.as_deref() {
                 break;
             }
-            last_use = now.last_use();
+            last_use = now.last_use().map(str::to_owned);
             output::note(&format!("{name} was used in the meantime"));
             now.tell_last_use();
             prompt::confirm(&format!("Delete {name} anyway?"), false)?;
         }
         loop {
-            let answer = client::call_if(home, Method::DELETE, &path(&name), known.etag(), None)?;
-            match wait_for(&answer.json()) {
+            let answer = client::delete(home, &path(name), known.etag())?;
+            match answer.error().as_ref().and_then(wait_for) {
                 // The deletion is blocked only by files that disappeared just now and may come back.
                 Some(wait) if answer.status == 409 => std::thread::sleep(wait),
                 _ => {
-                    answer.good(home)?;
+                    client::good(home, answer)?;
                     output::note(&format!("deleted {name}"));
                     return Ok(());
                 }
@@ -330,22 +315,30 @@ impl Delete {
 
 /// Returns how long to wait before a request is repeated, at most about 5 seconds, if waiting can resolve every entry
 /// of the error. Returns `None` otherwise.
-pub fn wait_for(error: &Value) -> Option<Duration> {
-    let waits: Option<Vec<u64>> =
-        error["errors"].as_array()?.iter().map(|entry| entry["retry_after_ms"].as_u64()).collect();
+pub fn wait_for(error: &ErrorBody) -> Option<Duration> {
+    let waits: Option<Vec<u64>> = error.errors.iter().map(|entry| entry.retry_after_ms).collect();
     waits?.into_iter().max().map(|wait| Duration::from_millis(wait.min(5_000) + 10))
 }
 
 #[cfg(test)]
 mod tests {
+    use guillemet_api::error::ErrorEntry;
+
     use super::*;
 
     #[test]
     fn it_waits_only_where_waiting_is_enough() {
-        let vanished = json!({"errors": [{"retry_after_ms": 1500}, {"retry_after_ms": 20}]});
-        assert_eq!(wait_for(&vanished), Some(Duration::from_millis(1510)));
-        assert_eq!(wait_for(&json!({"errors": [{"retry_after_ms": 1500}, {"reason": "referenced"}]})), None);
-        assert_eq!(wait_for(&json!({"errors": []})), None);
-        assert_eq!(wait_for(&json!({})), None);
+        let waits = |waits: &[Option<u64>]| {
+            let entry = |wait: &Option<u64>| {
+                let mut entry = ErrorEntry::of_field(None::<String>, "");
+                entry.retry_after_ms = *wait;
+                entry
+            };
+            let errors = waits.iter().map(entry).collect();
+            wait_for(&ErrorBody { code: "conflict".into(), message: String::new(), detail: None, errors })
+        };
+        assert_eq!(waits(&[Some(1500), Some(20)]), Some(Duration::from_millis(1510)));
+        assert_eq!(waits(&[Some(1500), None]), None);
+        assert_eq!(waits(&[]), None);
     }
 }

@@ -1,11 +1,10 @@
 //! The `status` command: shows the state of the daemon.
 
-use clap::Args;
-use hyper::Method;
-use serde_json::Value;
-
 use super::{Done, client, output};
+use clap::Args;
+use guillemet_api::status::DaemonStatus;
 use guillemet_base::home::Home;
+use hyper::Method;
 
 #[derive(Args)]
 pub struct Status {
@@ -16,38 +15,44 @@ pub struct Status {
 
 impl Status {
     pub fn run(self, home: &Home) -> Done {
-        let status = client::json(home, Method::GET, "/v1/status", None)?;
+        let answer = client::fetch(home, Method::GET, "/v1/status")?;
         if self.json {
-            output::json(&status);
+            output::json(&answer.json());
             return Ok(());
         }
-        for (name, value) in status.as_object().into_iter().flatten() {
-            let shown = match value {
-                Value::Object(fields) => {
-                    let field = |(name, value): (&String, &Value)| format!("{} {name}", output::text(value));
-                    match name.as_str() {
-                        "vault" => {
-                            format!("format {}, unlocked by {}", value["format"], output::text(&value["unlock"]))
-                        }
-                        "configuration" if value["valid"] == true => {
-                            format!("loaded {}", output::text(&value["loaded_at"]))
-                        }
-                        "configuration" => format!(
-                            "has {} (see the warnings); the one loaded {} is in effect",
-                            match value["problems"].as_array().map_or(0, Vec::len) {
-                                1 => "a mistake".to_owned(),
-                                number => format!("{number} errors"),
-                            },
-                            output::text(&value["loaded_at"])
-                        ),
-                        _ => fields.iter().map(field).collect::<Vec<_>>().join(", "),
-                    }
-                }
-                Value::Array(items) if items.is_empty() => continue,
-                Value::Array(items) => items.iter().map(output::text).collect::<Vec<_>>().join("; "),
-                other => output::text(other),
-            };
-            output::line(&format!("{:<13} {shown}", name.replace('_', " ")));
+        let status: DaemonStatus = answer.read()?;
+        let (secrets, templates, vault) = (status.secrets, status.templates, &status.vault);
+        let configuration = &status.configuration;
+        let in_force = if configuration.valid {
+            format!("loaded {}", configuration.loaded_at)
+        } else {
+            format!(
+                "has {} (see the warnings); the one loaded {} is in effect",
+                match configuration.problems.len() {
+                    1 => "a mistake".to_owned(),
+                    number => format!("{number} errors"),
+                },
+                configuration.loaded_at
+            )
+        };
+        for (name, shown) in [
+            ("version", status.version.to_string()),
+            ("pid", status.pid.to_string()),
+            ("started at", status.started_at.clone()),
+            ("home", status.home.clone()),
+            (
+                "secrets",
+                format!("{} active, {} disabled, {} missing", secrets.active, secrets.disabled, secrets.missing),
+            ),
+            ("templates", format!("{} ok, {} broken, {} strays", templates.ok, templates.broken, templates.strays)),
+            ("plugins", status.plugins.to_string()),
+            ("vault", format!("format {}, unlocked by {}", vault.format, vault.unlock)),
+            ("configuration", in_force),
+        ] {
+            output::line(&format!("{name:<13} {shown}"));
+        }
+        if !status.warnings.is_empty() {
+            output::line(&format!("{:<13} {}", "warnings", status.warnings.join("; ")));
         }
         Ok(())
     }

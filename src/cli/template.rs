@@ -2,16 +2,18 @@
 
 mod new;
 mod starter;
-
+use super::client::{part, template_path};
+use super::{Done, Failure, client, output};
 use clap::{Args, Subcommand};
-use hyper::Method;
-use serde_json::Value;
-
-use super::client::{self, part, template_path};
-use super::{Done, Failure, output};
+use guillemet_api::Listing;
+use guillemet_api::status::DaemonStatus;
+use guillemet_api::templates::{ExplainedUse, Explanation, Strays, TemplateListing, TemplateView};
 use guillemet_base::home::Home;
+use guillemet_daemon::app::templates::strays as stray_listing;
 use guillemet_daemon::config;
 use guillemet_plugin::offline::{Checked, OfflineCompiler};
+use hyper::Method;
+use serde_json::Value;
 
 #[derive(Subcommand)]
 pub enum Template {
@@ -72,42 +74,27 @@ impl Template {
 fn other_configuration(home: &Home) -> Option<String> {
     // A daemon that `GUILLEMET_SOCKET` names may serve another home.
     client::is_of_home(home).ok().filter(|is_own| *is_own)?;
-    let status = client::call(home, Method::GET, "/v1/status", None).ok().filter(|answer| answer.status == 200)?;
-    let status = status.json();
-    let in_force = &status["configuration"];
+    let DaemonStatus { configuration: in_force, .. } = client::get(home, "/v1/status").ok()?;
     let (_, text) = config::load(home).ok()?;
-    if !in_force["digest"].is_string() || in_force["digest"] == text.digest().to_string() {
+    if in_force.digest == text.digest().to_string() {
         return None;
     }
-    let problems = items(&in_force["problems"]);
-    let why = problems.first().map_or_else(String::new, |problem| format!(": {}", output::text(&problem["message"])));
+    let why = in_force.problems.first().map_or_else(String::new, |problem| format!(": {}", problem.message));
     Some(format!(
         "warning: checked with {}, but the daemon uses the configuration it loaded at {}{why}. Run `{}` to see what is \
          wrong",
         home.config_file().display(),
-        output::text(&in_force["loaded_at"]),
+        in_force.loaded_at,
         home.command("reload")
     ))
 }
 
-/// Returns a problem with the id of its template added, as [`client::entry_text`] expects it.
-fn of_template(template: &Value, problem: &Value) -> Value {
-    let mut entry = problem.clone();
-    entry["template"] = template["id"].clone();
-    entry
-}
-
-fn items(list: &Value) -> Vec<Value> {
-    list.as_array().cloned().unwrap_or_default()
-}
-
 /// Prints a note for each file that is not a template, as the API lists them.
-fn note_strays(strays: &Value) {
-    let shown = items(&strays["items"]);
-    for stray in &shown {
-        output::note(&format!("  {}: {}", output::text(&stray["path"]), output::text(&stray["message"])));
+fn note_strays(strays: &Strays) {
+    for stray in &strays.items {
+        output::note(&format!("  {}: {}", stray.path, stray.message));
     }
-    let more = strays["count"].as_u64().unwrap_or(0).saturating_sub(shown.len() as u64);
+    let more = strays.count.saturating_sub(strays.items.len());
     if more > 0 {
         output::note(&format!("  and {more} more"));
     }
@@ -115,33 +102,29 @@ fn note_strays(strays: &Value) {
 
 impl List {
     fn run(self, home: &Home) -> Done {
-        let templates = client::all(home, "/v1/templates", "")?;
         if self.json {
-            output::json(&templates);
+            output::json(&serde_json::to_value(client::all_templates::<Value>(home)?)?);
             return Ok(());
         }
-        let strays = &templates["strays"];
-        let templates = items(&templates["items"]);
-        let row = |template: &Value| {
-            let targets: Vec<String> = items(&template["targets"]).iter().map(output::text).collect();
+        let TemplateListing { page: Listing { items: templates, .. }, strays } = client::all_templates(home)?;
+        let row = |template: &TemplateView| {
             vec![
-                output::text(&template["id"]),
-                output::text(&template["format"]),
-                output::text(&template["status"]),
-                items(&template["references"]).len().to_string(),
-                targets.join(", "),
+                template.id.clone(),
+                template.format.to_string(),
+                template.status.name().to_owned(),
+                template.references.len().to_string(),
+                template.targets.join(", "),
             ]
         };
         output::table(&["Template", "Format", "Status", "References", "Targets"], templates.iter().map(row).collect());
-        let is_good = templates.iter().all(|template| items(&template["problems"]).is_empty());
+        let is_good = templates.iter().all(|template| template.problems.is_empty());
         let folder = if is_good { None } else { client::templates(home) };
         for template in &templates {
-            for problem in items(&template["problems"]) {
-                let entry = of_template(template, &problem);
-                output::note(client::entry_text(folder.as_deref(), &entry).trim_start_matches('\n'));
+            for problem in &template.problems {
+                output::note(&client::problem_text(folder.as_deref(), &template.id, "", problem));
             }
         }
-        note_strays(strays);
+        note_strays(&strays);
         Ok(())
     }
 }
@@ -158,10 +141,11 @@ impl Check {
         let compiler = OfflineCompiler::new(home.plugins(), config.variables)?;
         let Checked { templates: checked, strays, unreadable } =
             compiler.check(home.templates(), &self.ids, self.target.as_deref())?;
+        let strays = stray_listing(&strays);
         if let Some(note) = other_configuration(home) {
             output::note(&note);
         }
-        let broken = checked.iter().filter(|template| template["status"] == "broken").count();
+        let broken = checked.iter().filter(|template| template.is_broken()).count();
         if self.json {
             let (count, items) = (checked.len(), &checked);
             output::json(
@@ -169,25 +153,22 @@ impl Check {
             );
         } else {
             for template in &checked {
-                output::line(&format!("{} {}", output::text(&template["id"]), output::text(&template["status"])));
-                for (list, kind) in [("problems", ""), ("warnings", "warning: ")] {
-                    for problem in items(&template[list]) {
-                        let mut entry = of_template(template, &problem);
-                        entry["message"] = format!("{kind}{}", output::text(&entry["message"])).into();
-                        output::note(client::entry_text(Some(&home.templates()), &entry).trim_start_matches('\n'));
+                output::line(&format!("{} {}", template.id, template.status));
+                for (problems, kind) in [(&template.problems, ""), (&template.warnings, "warning: ")] {
+                    for problem in problems {
+                        output::note(&client::problem_text(Some(&home.templates()), &template.id, kind, problem));
                     }
                 }
-                let good: Vec<String> = items(&template["good_for"]).iter().map(output::text).collect();
-                if !good.is_empty() {
+                if !template.good_for.is_empty() {
                     output::note(&format!(
                         "  {} can be rendered for {}. If it is not meant for other targets, list these in its field \
                          `targets`",
-                        output::text(&template["id"]),
-                        good.join(", "),
+                        template.id,
+                        template.good_for.join(", "),
                     ));
                 }
             }
-            note_strays(&serde_json::to_value(strays)?);
+            note_strays(&strays);
         }
         let mut wrong = unreadable;
         match broken {
@@ -203,30 +184,26 @@ impl Explain {
     fn run(self, home: &Home) -> Done {
         let target = self.target.map_or_else(String::new, |target| format!("?target={}", part(&target)));
         let path = format!("/v1/templates/{}/explain{target}", template_path(&self.id)?);
-        let explained = client::json(home, Method::GET, &path, None)?;
+        let answer = client::fetch(home, Method::GET, &path)?;
         if self.json {
-            output::json(&explained);
+            output::json(&answer.json());
             return Ok(());
         }
-        output::line(output::text(&explained["document"]).trim_end_matches('\n'));
+        let explained: Explanation = answer.read()?;
+        output::line(explained.document.trim_end_matches('\n'));
         output::line("");
-        let row = |secret: &Value| {
-            let encodings: Vec<String> = items(&secret["encodings"]).iter().map(output::text).collect();
+        let row = |secret: &ExplainedUse| {
             vec![
-                format!("«{}»", output::text(&secret["name"])),
-                format!("{}:{}", output::text(&secret["template"]), output::text(&secret["line"])),
-                output::text(&secret["field"]),
-                encodings.join(" → "),
+                format!("«{}»", secret.name),
+                format!("{}:{}", secret.template, secret.line),
+                secret.field.clone(),
+                secret.encodings.join(" → "),
             ]
         };
-        output::table(
-            &["Secret", "Line", "Field", "Encodings"],
-            items(&explained["secrets"]).iter().map(row).collect(),
-        );
-        for warning in items(&explained["warnings"]) {
-            let field = warning["path"].as_str().filter(|field| !field.is_empty());
-            let field = field.map_or_else(String::new, |field| format!("{field}: "));
-            output::note(&format!("warning: {field}{}", output::text(&warning["message"])));
+        output::table(&["Secret", "Line", "Field", "Encodings"], explained.secrets.iter().map(row).collect());
+        for warning in explained.warnings {
+            let field = if warning.path.is_empty() { String::new() } else { format!("{}: ", warning.path) };
+            output::note(&format!("warning: {field}{}", warning.message));
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
 //! The `usage` command: shows the audit trail.
 
+use super::client::part;
+use super::{Done, client, output};
 use clap::Args;
-use hyper::Method;
-use serde_json::Value;
-
-use super::client::{self, part};
-use super::{Done, output};
+use guillemet_api::Listing;
+use guillemet_api::usage::EventView;
 use guillemet_base::home::Home;
+use hyper::Method;
 
 #[derive(Args)]
 pub struct Usage {
@@ -41,17 +41,16 @@ impl Usage {
                 path.push_str(&format!("&{name}={}", part(value)));
             }
         }
-        let events = client::json(home, Method::GET, &path, None)?;
+        let answer = client::fetch(home, Method::GET, &path)?;
         if self.json {
-            output::json(&events);
+            output::json(&answer.json());
             return Ok(());
         }
-        let items = events["items"].as_array().map_or(&[][..], Vec::as_slice);
+        let Listing { count, items } = answer.read()?;
         let header =
             ["Time", "Outcome", "Subject", "Template", "Field", "Target", "uid", "pid", "Executable", "Details"];
         output::table(&header, items.iter().map(row).collect());
-        let count = events["count"].as_u64().unwrap_or(0);
-        if count > items.len() as u64 {
+        if count > items.len() {
             output::note(&format!(
                 "showing the newest {} of {count}; use --limit, --since, --secret, --class and --outcome to see others",
                 items.len()
@@ -61,40 +60,35 @@ impl Usage {
     }
 }
 
-fn row(event: &Value) -> Vec<String> {
-    // Events from earlier versions name a deleted secret only by its id.
-    let of = ["secret", "subject", "secret_id"].into_iter().map(|field| &event[field]).find(|of| !of.is_null());
-    let caller = &event["caller"];
-    let mut cells = [
-        &event["time"],
-        &event["outcome"],
-        of.unwrap_or(&Value::Null),
-        &event["template"],
-        &event["field"],
-        &event["target"],
-        &caller["uid"],
-        &caller["pid"],
-        &caller["exe"],
+fn row(event: &EventView) -> Vec<String> {
+    let caller = event.caller.as_ref();
+    vec![
+        event.time.clone(),
+        event.outcome.to_string(),
+        // Events from earlier versions name a deleted secret only by its id.
+        output::or_dash(event.secret.as_ref().or(event.subject.as_ref()).or(event.secret_id.as_ref())),
+        output::or_dash(event.template.as_ref()),
+        output::or_dash(event.field.as_ref()),
+        output::or_dash(event.target.as_ref()),
+        output::or_dash(caller.map(|caller| caller.uid)),
+        output::or_dash(caller.map(|caller| caller.pid)),
+        output::or_dash(caller.map(|caller| &caller.exe)),
+        details(event),
     ]
-    .map(output::text)
-    .to_vec();
-    cells.push(details(event));
-    cells
 }
 
 /// Returns the other facts of an event: why it failed, the state before and after, and how else the caller asked.
-fn details(event: &Value) -> String {
-    let text = |field: &str| event[field].as_str();
+fn details(event: &EventView) -> String {
     let mut details = Vec::new();
-    details.extend(text("error").map(|error| format!("failed: {error}")));
-    match (text("before"), text("after")) {
+    details.extend(event.error.as_ref().map(|error| format!("failed: {error}")));
+    match (&event.before, &event.after) {
         (Some(before), Some(after)) => details.push(format!("{before} -> {after}")),
-        (Some(one), None) | (None, Some(one)) => details.push(one.to_owned()),
+        (Some(one), None) | (None, Some(one)) => details.push(one.clone()),
         (None, None) => {}
     }
-    details.extend(event["uses"].as_u64().filter(|uses| *uses > 1).map(|uses| format!("{uses} uses")));
-    details.extend(text("route").map(str::to_owned));
-    details.extend(text("session").map(|session| format!("console session {session}")));
-    details.extend(event["device"]["name"].as_str().map(|device| format!("by device {device}")));
+    details.extend((event.uses > 1).then(|| format!("{} uses", event.uses)));
+    details.extend(event.route.clone());
+    details.extend(event.session.as_ref().map(|session| format!("console session {session}")));
+    details.extend(event.device.as_ref().map(|device| format!("by device {}", device.name)));
     if details.is_empty() { "-".into() } else { details.join(", ") }
 }

@@ -16,6 +16,7 @@ pub mod logging;
 mod missing;
 pub mod names;
 pub mod permissions;
+pub mod problem;
 pub mod random;
 #[expect(unsafe_code, reason = "the one place for it, but for what a planner compiled before")]
 pub mod sys;

@@ -23,21 +23,21 @@ mod sync;
 mod usage;
 mod uses;
 mod views;
-
-use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-use tokio::sync::Notify;
-
+pub use self::change::{SecretChange, finish_rename};
+pub use self::handle::{InventoryHandle, Panicked};
 use self::index::Index;
 use self::scans::{Scans, Unanswered};
 use self::sync::SyncedVault;
+pub use self::sync::{AccountError, AccountFacts, AccountState, Invited, Outgoing, Stopped, StoredSync, UsageReport};
+use self::usage::usage_view;
+pub use self::uses::{AllUses, Uses};
+pub use self::views::BlockerView;
 use self::views::{etag, versions};
-use crate::events::{DaemonEvent, DaemonEventKind, EventBus};
+use crate::events::EventBus;
 use crate::resolve::Resolver;
 use crate::resolve::snapshot::{Released, State};
+use guillemet_api::events::{Change, Event};
+use guillemet_api::secrets::{ReferenceView, SecretDetail, SecretStatus, SecretView};
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_plugin::plans::Prepared;
@@ -47,15 +47,11 @@ use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{Vault, VaultError, Writes};
 use guillemet_vault::usage::{RecorderError, SecretUsage};
-
-pub use self::change::{SecretChange, finish_rename};
-pub use self::handle::{InventoryHandle, Panicked};
-pub use self::sync::{
-    AccountError, AccountFacts, AccountState, Invited, Outgoing, SameName, Stopped, StoredSync, UsageReport,
-};
-pub use self::usage::{DayView, DeviceUsage, UsageView};
-pub use self::uses::{AllUses, Uses};
-pub use self::views::{BlockerView, Changed, ReferenceView, SecretDetail, SecretView, Status, VersionView};
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// The longest time that a change which depends on references waits for a scan.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -158,7 +154,7 @@ pub struct Filter {
     /// Text that the name has to contain, ignoring case; `None` for any name.
     pub query: Option<String>,
     /// The status that a row has to have; `None` for any.
-    pub status: Option<Status>,
+    pub status: Option<SecretStatus>,
     /// The number of rows to skip at the beginning.
     pub offset: usize,
     /// The most rows to return; `None` for all.
@@ -314,16 +310,16 @@ impl Inventory {
     /// Sends events for the templates that changed, and for their references if those changed too.
     fn tell_templates(&self, known: &State, catalog: &Catalog, changes: &CatalogChanges) {
         for (ids, change) in [
-            (&changes.added, DaemonEventKind::Created),
-            (&changes.changed, DaemonEventKind::Changed),
-            (&changes.removed, DaemonEventKind::Deleted),
+            (&changes.added, Change::Created),
+            (&changes.changed, Change::Changed),
+            (&changes.removed, Change::Deleted),
         ] {
             for id in ids {
-                self.events.tell(DaemonEvent::Template { id: id.clone(), change });
+                self.events.tell(Event::Template { id: id.clone(), change });
                 let before = known.templates.get(id.as_str()).map_or_else(Vec::new, |known| names(&known.template));
                 let after = catalog.get(id).map_or_else(Vec::new, |template| names(template));
                 if before != after {
-                    self.events.tell(DaemonEvent::References { template: id.clone(), secrets: after });
+                    self.events.tell(Event::References { template: id.clone(), secrets: after });
                 }
             }
         }
@@ -372,7 +368,7 @@ impl Inventory {
         owned.vault.write(&Writes { removed: vec![secret.id], changes: &[audit], ..Writes::default() })?;
         owned.index = None;
         let released = self.resolver.current.change(|state| state.take(&name.key()));
-        self.events.tell(DaemonEvent::of_secret(secret.id, &secret.name, DaemonEventKind::Deleted));
+        self.events.tell(Event::of_secret(secret.id, &secret.name, Change::Deleted));
         Ok((secret.id, released))
     }
 
@@ -422,10 +418,10 @@ impl Inventory {
         Ok((count, views))
     }
 
-    /// Returns how many rows have each status, in the order of [`Status::ALL`].
+    /// Returns how many rows have each status, in the order of [`SecretStatus::ALL`].
     pub fn counts(&self, since: Instant) -> [usize; 3] {
         let index = self.true_index(since);
-        Status::ALL.map(|(_, status)| index.rows.iter().filter(|row| row.status() == status).count())
+        SecretStatus::ALL.map(|(_, status)| index.rows.iter().filter(|row| row.status() == status).count())
     }
 
     /// Returns everything known about one secret, or about a missing one that is referenced. Also finds a secret by a
@@ -445,7 +441,7 @@ impl Inventory {
                 secret: row.view(&uses),
                 references,
                 versions: Vec::new(),
-                usage: UsageView::of(SecretUsage::default(), Vec::new(), refusals),
+                usage: usage_view(SecretUsage::default(), Vec::new(), refusals),
                 etag: None,
             });
         };
@@ -455,7 +451,7 @@ impl Inventory {
             secret: row.view(&uses),
             references,
             versions: versions(secret),
-            usage: UsageView::of(usage, uses.by_device(secret.id), refusals),
+            usage: usage_view(usage, uses.by_device(secret.id), refusals),
             etag: Some(etag(secret)),
         })
     }

@@ -1,7 +1,5 @@
 //! A plan as people read it: the document with `«name»` in place of each secret. Holds no value.
 
-use serde_json::{Value, json};
-
 use crate::encode;
 use crate::expr::{Expr, Part};
 use crate::plan::{Piece, Plan};
@@ -20,40 +18,22 @@ pub fn document(plan: &Plan) -> String {
     document
 }
 
-/// Returns the document with `«name»` in place of each secret, and what happens to each, as the API shows it. `target` is
-/// the target as the caller named it: a former name is a warning.
-pub fn explain(template: &str, plan: &Plan, target: Option<&str>) -> Value {
-    let mut warnings = plan.warnings.clone();
-    warnings.extend(renamed(plan, target));
-    let mut secrets = Vec::new();
+/// Returns the uses of a plan in the order of its document: for each its index in [`Plan::uses`] and its encodings, the
+/// first applied first.
+pub fn uses(plan: &Plan) -> Vec<(usize, Vec<&'static str>)> {
+    let mut all = Vec::new();
     for piece in &plan.pieces {
         let Piece::Slot { expr, uses } = piece else { continue };
         for index in uses {
-            let usage = &plan.uses[*index as usize];
             let mut encodings = Vec::new();
             collect_encodings(expr, *index, &mut encodings);
             if plan.kind == DocumentKind::Json {
                 encodings.push("json");
             }
-            secrets.push(json!({
-                "name": usage.name,
-                "template": template,
-                "line": usage.line,
-                "column": usage.column,
-                "field": usage.field,
-                "encodings": encodings,
-            }));
+            all.push((*index as usize, encodings));
         }
     }
-    json!({
-        "template": template,
-        "target": plan.target.id,
-        "media_type": plan.target.media_type,
-        "file_name": plan.target.file_name,
-        "document": document(plan),
-        "secrets": secrets,
-        "warnings": warnings,
-    })
+    all
 }
 
 /// Returns the warning for a caller that named the target by a former name.

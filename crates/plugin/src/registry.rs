@@ -32,8 +32,7 @@ pub struct Pin {
 }
 
 /// The origin of a plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// It is part of this program.
     BuiltIn,
@@ -42,7 +41,7 @@ pub enum Source {
 }
 
 /// A plugin as listings show it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct PluginView {
     /// The feature that it implements; also the folder of its templates.
     pub feature: String,
@@ -60,8 +59,6 @@ pub struct PluginView {
     pub secret_fields: Vec<String>,
     /// The JSON Schema of its config; `null` if the plugin is refused.
     pub schema: serde_json::Value,
-    /// `ok`, or `refused` if there is a `problem`.
-    pub status: &'static str,
     /// The reason why it is refused; `None` if it is not.
     pub problem: Option<String>,
     /// The plugin whose place it takes, or would take if it were added.
@@ -69,7 +66,7 @@ pub struct PluginView {
 }
 
 /// A plugin that another one takes the place of.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Replaced {
     /// The origin of the replaced plugin.
     pub source: Source,
@@ -530,7 +527,6 @@ fn view(feature: &str, source: Source, digest: &str, description: Result<Descrip
         targets: description.as_ref().map(|description| description.targets.clone()).unwrap_or_default(),
         secret_fields: description.as_ref().map(|description| description.secret_fields.clone()).unwrap_or_default(),
         schema: serde_json::from_str(&text(|description| &description.schema)).unwrap_or_default(),
-        status: if problem.is_none() { "ok" } else { "refused" },
         problem,
         replaces: None,
     }

@@ -32,7 +32,7 @@ pub use self::rename::{Rewrite, Unwritable, finish};
 pub use self::scan::files_of;
 use self::scan::{Files, StrayFiles};
 use self::state::FileState;
-pub use self::stray::{Stray, StrayListing, StrayView, Unsearched, Why};
+pub use self::stray::{Stray, Unsearched, Why};
 pub use self::watch::{WatchError, Watcher};
 use super::lexer::{Lexed, Reference};
 use super::{Format, Problem};

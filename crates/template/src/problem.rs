@@ -2,9 +2,8 @@
 //!
 //! Knows nothing of who finds it or who reads it.
 
-use serde::{Deserialize, Serialize};
-
 use guillemet_base::display::sanitize;
+pub use guillemet_base::problem::Problem;
 
 /// The most problems or warnings in one answer.
 pub const PROBLEMS_MAX: usize = 100;
@@ -13,24 +12,6 @@ pub const PROBLEMS_MAX: usize = 100;
 const PATH_MAX: usize = 200;
 /// The most characters of a message or of its advice.
 const MESSAGE_MAX: usize = 500;
-
-/// An error or a warning about a template, with its place in the file.
-///
-/// Quotes no more of the template than a name or a field, and never a value.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// The field of the config it is about (`headers.Authorization`); empty if it is about no particular field.
-    #[serde(default)]
-    pub path: String,
-    /// The line in the template's file, counted from 1; `None` if it is not known.
-    pub line: Option<u32>,
-    /// The column in that line, in characters and counted from 1; `None` if it is not known.
-    pub column: Option<u32>,
-    /// What is wrong, as a sentence for people.
-    pub message: String,
-    /// What to do about it; `None` if there is nothing to suggest.
-    pub help: Option<String>,
-}
 
 /// Makes untrusted problems safe to show, and returns at most `PROBLEMS_MAX` of them.
 pub fn sanitize_problems(problems: Vec<Problem>) -> Vec<Problem> {

@@ -15,17 +15,13 @@ mod read;
 mod source;
 mod store;
 mod tokens;
-
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
-use clap::Args;
-use serde::Deserialize;
-
 use super::{Done, Failure, client, offline_compiler, output, prompt, secret};
+use clap::Args;
 use config::Reading;
 use credentials::{Choices, Findings};
 use equivalence::Comparison;
+use guillemet_api::Listing;
+use guillemet_api::secrets::{SecretStatus, SecretView};
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::memory::Clear;
@@ -33,13 +29,16 @@ use guillemet_plan::description::SecretFields;
 use guillemet_plan::plan::Plan;
 use guillemet_plan::preview;
 use guillemet_plan::protocol::Description;
-use guillemet_plugin::offline::{self, OfflineCompiler};
+use guillemet_plugin::offline;
+use guillemet_plugin::offline::OfflineCompiler;
 use guillemet_secret::memory::SealedValue;
 use guillemet_template::{Format, Problem};
 use naming::{Known, Namer};
 use proposal::Proposal;
 use read::{action, cal_com, livekit, mcp, pjsip, url};
 use source::{Problems, Source};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// The longest name of a template, in bytes.
 const NAME_MAX: usize = 100;
@@ -102,15 +101,6 @@ fn field_and_name(text: &str) -> Result<(String, SecretName), String> {
     // The last `=` separates them, because a secret's name cannot contain `=`, but a field can.
     let (field, name) = text.rsplit_once('=').ok_or("must be FIELD=NAME, such as headers.X-Key=acme-key-prod")?;
     Ok((field.to_owned(), name.parse().map_err(|invalid: guillemet_base::names::InvalidName| invalid.to_string())?))
-}
-
-/// A row of the inventory, with what names need.
-#[derive(Deserialize)]
-struct Row {
-    name: String,
-    status: String,
-    #[serde(default)]
-    former_names: Option<Vec<String>>,
 }
 
 impl Adopt {
@@ -229,13 +219,13 @@ fn quiet_panics() {
 
 /// Returns the names that the inventory knows, by their key in lower case.
 fn known_names(home: &Home) -> Result<BTreeMap<String, Known>, Failure> {
-    let rows: client::Listing<Row> = client::listing(home, "/v1/secrets", "")?;
+    let rows: Listing<SecretView> = client::listing(home, "/v1/secrets", "")?;
     let mut known = BTreeMap::new();
     for row in rows.items {
         for former in row.former_names.unwrap_or_default() {
             known.entry(former.to_ascii_lowercase()).or_insert(Known::Former);
         }
-        let status = if row.status == "missing" { Known::Missing } else { Known::Secret };
+        let status = if row.status == SecretStatus::Missing { Known::Missing } else { Known::Secret };
         known.insert(row.name.to_ascii_lowercase(), status);
     }
     Ok(known)

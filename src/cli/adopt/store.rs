@@ -3,25 +3,24 @@
 //! Invariant: no value is lost. The file is replaced last, after the daemon has rendered exactly the bytes that were
 //! compared. A failure before that undoes what this run has made, and says so.
 
-use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
-
-use hyper::Method;
-use serde_json::json;
-use zeroize::Zeroizing;
-
 use super::Proposal;
 use super::source::Problems;
 use super::tokens::Spot;
-use crate::cli::client::{self, part, template_path};
-use crate::cli::{Done, Failure, output};
+use crate::cli::client::{part, template_path};
+use crate::cli::secret::wait_for;
+use crate::cli::{Done, Failure, client, output};
+use guillemet_api::secrets::{CreateSecret, ResolveSecrets, ResolvedValues};
 use guillemet_base::files;
 use guillemet_base::files::{Destination, Fingerprint};
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
 use guillemet_template::catalog::files_of;
+use hyper::Method;
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+use zeroize::Zeroizing;
 
 fn template_file(home: &Home, feature: &str, name: &str, extension: &str) -> PathBuf {
     // The extension is appended, not set with `with_extension`, because a name may contain dots.
@@ -147,13 +146,11 @@ fn check_reused(home: &Home, proposal: &Proposal) -> Result<(), Failure> {
         return Ok(());
     }
     let names: Vec<&str> = reused.iter().map(|(name, ..)| name.as_str()).collect();
-    let answer = client::call(home, Method::POST, "/v1/resolve", Some(&json!({"secrets": names})))?.good(home)?;
-    // The allocator wipes freed memory, and so this JSON too.
-    let values = answer.json();
+    let body = ResolveSecrets { secrets: &names, reveal: false };
+    let values: ResolvedValues = client::post(home, "/v1/resolve", &body)?;
     let differs = |(name, value, _): &&(&SecretName, &Zeroizing<String>, bool)| {
-        let there = values["secrets"].as_object().into_iter().flatten();
-        let there = there.filter(|(known, _)| known.eq_ignore_ascii_case(name.as_str())).map(|(_, value)| value);
-        !there.into_iter().any(|there| *there == value.as_str())
+        let mut there = values.secrets.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name.as_str()));
+        !there.any(|(_, there)| there == value.as_str())
     };
     let others: Vec<String> = reused.iter().filter(differs).map(|(name, ..)| format!("`{name}`")).collect();
     if others.is_empty() {
@@ -176,9 +173,9 @@ struct Made<'a> {
 
 impl Made<'_> {
     fn secret(&mut self, name: &SecretName, value: &str) -> Result<(), Failure> {
-        let body = json!({"name": name, "value": value});
-        let made = client::call(self.home, Method::POST, "/v1/secrets", Some(&body))
-            .and_then(|answer| answer.good(self.home))
+        let body = CreateSecret { name: name.as_str(), value, enabled: true };
+        let made = client::send(self.home, Method::POST, "/v1/secrets", None, &body)
+            .and_then(|answer| client::good(self.home, answer))
             .map_err(|error| self.take_back(&format!("`{name}` cannot be created: {}", error.0)))?;
         self.secrets.push((name.clone(), made.etag));
         Ok(())
@@ -201,8 +198,7 @@ impl Made<'_> {
     /// Checks that the daemon renders the config that was compared. After this the file is no longer needed.
     fn compare(&mut self, proposal: &Proposal) -> Result<(), Failure> {
         let path = format!("/v1/render/{}?target={}", template_path(&proposal.id())?, part(proposal.target));
-        let answer = client::call(self.home, Method::GET, &path, None).and_then(|answer| answer.good(self.home));
-        let why = match answer {
+        let why = match client::fetch(self.home, Method::GET, &path) {
             Ok(answer) if *answer.body == **proposal.rendered => return Ok(()),
             Ok(_) => "the daemon renders a different config than the one compared".to_owned(),
             Err(error) => error.0,
@@ -232,11 +228,11 @@ impl Made<'_> {
     fn delete(&self, name: &SecretName, etag: Option<&str>) -> Result<(), Failure> {
         let path = format!("/v1/secrets/{}", part(name.as_str()));
         loop {
-            let answer = client::call_if(self.home, Method::DELETE, &path, etag, None)?;
+            let answer = client::delete(self.home, &path, etag)?;
             // To the daemon, the template that was just removed may come back.
-            match crate::cli::secret::wait_for(&answer.json()) {
+            match answer.error().as_ref().and_then(wait_for) {
                 Some(wait) if answer.status == 409 => std::thread::sleep(wait),
-                _ => return answer.good(self.home).map(|_| ()),
+                _ => return client::good(self.home, answer).map(|_| ()),
             }
         }
     }

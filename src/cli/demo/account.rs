@@ -1,17 +1,21 @@
 //! The demo's account: a server, a second machine, and a rotation that reaches the other machine.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::parts::Daemon;
-use super::{items, must, render, show_refusal};
+use super::{first, must, render, secrets, show_refusal};
 use crate::cli::temporary::TemporaryHome;
 use crate::cli::{Done, Failure, client, output};
+use guillemet_api::account::{AccountStatus, Invitation, JoinAccount};
+use guillemet_api::error::ErrorBody;
+use guillemet_api::secrets::{ChangedSecret, UpdateSecret};
 use guillemet_base::home::Home;
 
 /// The longest time the other machine may take to receive a new value.
@@ -68,7 +72,7 @@ pub fn show(office: &Home) -> Done {
     let (folder, second) = (TemporaryHome::new("demo")?, TemporaryHome::new("demo")?);
     let server = Server::start(folder.path())?;
     let code = server.create_account(folder.path())?;
-    client::json(office, Method::POST, "/v1/account", Some(&json!({"code": code, "name": "office"})))?;
+    join(office, &code, "office")?;
 
     let laptop = Home::at(second.path());
     guillemet_daemon::init(
@@ -77,10 +81,9 @@ pub fn show(office: &Home) -> Done {
     )?;
     super::templates::write(&laptop)?;
     let _daemon = Daemon::start(&laptop)?;
-    let invited = client::json(office, Method::POST, "/v1/account/invitations", None)?;
-    let body = json!({"code": invited["code"], "name": "laptop"});
-    client::json(&laptop, Method::POST, "/v1/account", Some(&body))?;
-    let count = items(&client::all(&laptop, "/v1/secrets", "&status=active")?).len();
+    let invited: Invitation = client::fetch(office, Method::POST, "/v1/account/invitations")?.read()?;
+    join(&laptop, &invited.code, "laptop")?;
+    let count = secrets(&laptop, "&status=active")?.len();
     must(count == super::values().len(), "the second machine does not have every secret")?;
     output::line(&format!(
         "   an account server at {}, and a second machine, `laptop`: it has all {count} secrets",
@@ -94,12 +97,19 @@ pub fn show(office: &Home) -> Done {
         crossed.as_secs_f64() * 1e3
     ));
     for home in [office, &laptop] {
-        let status = client::json(home, Method::GET, "/v1/account", None)?;
-        let shown = ["device_name", "state", "seq", "words"].map(|field| output::text(&status[field]));
-        output::line(&format!("   {}: {}, head {}: {}", shown[0], shown[1], shown[2], shown[3]));
+        let status: AccountStatus = client::get(home, "/v1/account")?;
+        let account = status.account.ok_or_else(|| Failure::new("the demo failed: a machine is in no account"))?;
+        let (seq, words) = (output::or_dash(account.seq), output::or_dash(account.words));
+        output::line(&format!("   {}: {}, head {seq}: {words}", account.device_name, status.state));
     }
     guarded(office)?;
     knows_nothing(folder.path())
+}
+
+/// Makes a machine part of the account of a code.
+fn join(home: &Home, code: &str, name: &str) -> Result<AccountStatus, Failure> {
+    let (same_names, all_same_names) = (BTreeMap::new(), None);
+    client::post(home, "/v1/account", &JoinAccount { code, name, server: None, same_names, all_same_names })
 }
 
 /// Rotates a secret on one machine. Returns the time from the acknowledgment to the other machine's first render of the
@@ -112,7 +122,8 @@ fn rotate(office: &Home, laptop: &Home) -> Result<Duration, Failure> {
     };
     must(!rendered()?, "the new value was there before it was set")?;
     let path = format!("/v1/secrets/{ROTATED}");
-    client::json(office, Method::PATCH, &path, Some(&json!({"value": FRESH})))?;
+    let _: ChangedSecret =
+        client::patch(office, &path, &UpdateSecret { value: Some(FRESH), ..UpdateSecret::default() })?;
     let acknowledged = Instant::now();
     while !rendered()? {
         must(acknowledged.elapsed() < CROSSING, "the rotation did not sync")?;
@@ -125,18 +136,17 @@ fn guarded(office: &Home) -> Done {
     let template = office.templates().join("mcp-server/calendar.jsonc");
     std::fs::remove_file(&template)?;
     let refused = loop {
-        let refused = client::call(office, Method::DELETE, &format!("/v1/secrets/{ROTATED}"), None)?;
-        let body = refused.json();
+        let refused = client::call(office, Method::DELETE, &format!("/v1/secrets/{ROTATED}"))?;
         // A template that has just disappeared may come back; the daemon's answer says when to ask again.
-        let wait = body["errors"].as_array().into_iter().flatten().find_map(|entry| entry["retry_after_ms"].as_u64());
-        match wait {
+        let error = refused.error().into_iter().flat_map(|error| error.errors);
+        match error.filter_map(|entry| entry.retry_after_ms).next() {
             Some(wait) => std::thread::sleep(Duration::from_millis(wait)),
             None => break refused,
         }
     };
-    let body = refused.json();
+    let body: ErrorBody = refused.read()?;
     must(
-        refused.status == 409 && body["errors"][0]["device"] == "laptop",
+        refused.status == 409 && first(&body).device.as_deref() == Some("laptop"),
         "a secret that another machine references was deleted",
     )?;
     show_refusal(office, &body);

@@ -37,7 +37,7 @@ impl Daemon {
         }
         let mut daemon = Self(command.spawn()?);
         let begin = Instant::now();
-        while client::call(home, Method::GET, "/healthz", None).is_err() {
+        while client::call(home, Method::GET, "/healthz").is_err() {
             if daemon.0.try_wait()?.is_some() || begin.elapsed() > START_TIME {
                 return Err(Failure::new("the daemon of the demo did not start"));
             }

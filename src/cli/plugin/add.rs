@@ -1,20 +1,20 @@
 //! `plugin add` and `plugin remove`: decide which plugin gets the templates of a feature, and so who is trusted with
 //! their secrets.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use clap::Args;
-use hyper::Method;
-use serde_json::{Value, json};
-
-use super::super::client::{self, part};
-use super::super::{Done, Failure, output, prompt};
+use super::super::client::part;
+use super::super::{Done, Failure, client, output, prompt};
 use super::list::{find, print};
+use clap::Args;
+use guillemet_api::Listing;
+use guillemet_api::plugins::{AddPlugin, PluginSource, PluginView};
+use guillemet_api::templates::TemplateView;
 use guillemet_base::files;
 use guillemet_base::files::Links;
 use guillemet_base::home::Home;
+use hyper::Method;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[derive(Args)]
 pub struct Add {
@@ -39,29 +39,29 @@ impl Add {
         let file = std::path::absolute(&self.file)?;
         let plugin = look(home, &file)?;
         print(&plugin, output::note);
-        let feature = output::text(&plugin["feature"]);
-        let templates = templates(home, &feature)?;
+        let feature = &plugin.feature;
+        let templates = templates(home, feature)?;
         let whose = if templates.is_empty() { String::new() } else { format!(" ({})", templates.join(", ")) };
         output::note(&format!(
             "By adding it, you trust its author with the secrets of its templates{whose}: the plugin decides where \
              they go."
         ));
-        let replaces = &plugin["replaces"];
-        let question = if replaces.is_null() {
-            format!("Add it for `{feature}`?")
-        } else {
-            let version = replaces["version"].as_str().map_or_else(String::new, |version| format!(" {version}"));
-            let which = match replaces["source"].as_str() {
-                Some("built-in") => format!("the built-in plugin{version}"),
-                _ => format!("the added plugin{version}"),
-            };
-            output::note(&format!("It replaces {which}, SHA-256 {}.", output::text(&replaces["digest"])));
-            format!("Replace {which} for `{feature}`?")
+        let question = match &plugin.replaces {
+            None => format!("Add it for `{feature}`?"),
+            Some(replaced) => {
+                let version = replaced.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
+                let which = match replaced.source {
+                    PluginSource::BuiltIn => format!("the built-in plugin{version}"),
+                    PluginSource::Added => format!("the added plugin{version}"),
+                };
+                output::note(&format!("It replaces {which}, SHA-256 {}.", replaced.digest));
+                format!("Replace {which} for `{feature}`?")
+            }
         };
         prompt::confirm(&question, self.yes)?;
-        let confirmed =
-            json!({"file": file, "confirm": true, "digest": plugin["digest"], "replaces": replaces["digest"]});
-        client::json(home, Method::POST, "/v1/plugins", Some(&confirmed))?;
+        let replaces = plugin.replaces.as_ref().map(|replaced| replaced.digest.as_str());
+        let confirmed = AddPlugin { file: &file, confirm: true, digest: Some(&plugin.digest), replaces };
+        client::good(home, client::send(home, Method::POST, "/v1/plugins", None, &confirmed)?)?;
         output::note(&format!("added {feature}"));
         Ok(())
     }
@@ -69,19 +69,19 @@ impl Add {
 
 /// Returns what the daemon reports about a component. The daemon reads the file itself, because it keeps the bytes it
 /// has read.
-fn look(home: &Home, file: &Path) -> Result<Value, Failure> {
-    let body = json!({"file": file});
-    let look = || client::call(home, Method::POST, "/v1/plugins", Some(&body));
+fn look(home: &Home, file: &Path) -> Result<PluginView, Failure> {
+    let body = AddPlugin { file, confirm: false, digest: None, replaces: None };
+    let look = || client::send(home, Method::POST, "/v1/plugins", None, &body);
     let answer = told_when_slow("compiling a large component takes a while; this happens once", look)?;
     let unreadable = answer.status == 404;
-    match (answer.good(home), files::open_regular(file, Links::Follow)) {
+    match (client::good(home, answer), files::open_regular(file, Links::Follow)) {
         (Err(_), Err(error)) if unreadable => Err(Failure::new(format!("{} cannot be read: {error}", file.display()))),
         (Err(Failure(told)), Ok(_)) if unreadable => Err(Failure::new(format!(
             "you can read this file, but the daemon{} cannot: copy it to a place the daemon can read, or give it \
              access to the file and the folders above it\n{told}",
             user(home)
         ))),
-        (answer, _) => Ok(answer?.json()),
+        (answer, _) => Ok(answer?.read()?),
     }
 }
 
@@ -112,16 +112,16 @@ fn user(home: &Home) -> String {
 
 /// Returns the ids of a feature's templates.
 fn templates(home: &Home, feature: &str) -> Result<Vec<String>, Failure> {
-    let templates = client::all(home, "/v1/templates", "")?;
-    let own = templates["items"].as_array().into_iter().flatten().filter(|template| template["feature"] == *feature);
-    Ok(own.map(|template| output::text(&template["id"])).collect())
+    let templates: Listing<TemplateView> = client::listing(home, "/v1/templates", "")?;
+    let own = templates.items.into_iter().filter(|template| template.feature == feature);
+    Ok(own.map(|template| template.id).collect())
 }
 
 impl Remove {
     pub fn run(self, home: &Home) -> Done {
-        let plugins = client::all(home, "/v1/plugins", "")?;
-        let plugin = find(&plugins, &self.feature)?;
-        if plugin["source"] == "built-in" {
+        let plugins: Listing<PluginView> = client::listing(home, "/v1/plugins", "")?;
+        let plugin = find(&plugins.items, &self.feature)?;
+        if plugin.source == PluginSource::BuiltIn {
             return Err(Failure::new(format!(
                 "the plugin of `{}` is built in and cannot be removed, but you can add another one to replace it",
                 self.feature
@@ -129,13 +129,13 @@ impl Remove {
         }
         print(plugin, output::note);
         let templates = templates(home, &self.feature)?;
-        if !plugin["replaces"].is_null() {
+        if plugin.replaces.is_some() {
             output::note("The built-in plugin is used again.");
         } else if !templates.is_empty() {
             output::note(&format!("Without it, these templates cannot be rendered: {}.", templates.join(", ")));
         }
         prompt::confirm(&format!("Remove the plugin of `{}`?", self.feature), self.yes)?;
-        client::call(home, Method::DELETE, &format!("/v1/plugins/{}", part(&self.feature)), None)?.good(home)?;
+        client::fetch(home, Method::DELETE, &format!("/v1/plugins/{}", part(&self.feature)))?;
         output::note(&format!("removed {}", self.feature));
         Ok(())
     }

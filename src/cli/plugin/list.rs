@@ -1,10 +1,12 @@
 //! `plugin list` and `plugin show`: show the plugins that the daemon has.
 
-use clap::Args;
-use serde_json::Value;
-
 use super::super::{Done, Failure, client, output};
+use clap::Args;
+use guillemet_api::Listing;
+use guillemet_api::plugins::{PluginSource, PluginView};
 use guillemet_base::home::Home;
+use serde::Deserialize;
+use serde_json::Value;
 
 #[derive(Args)]
 pub struct List {
@@ -25,73 +27,70 @@ pub struct Show {
     json: bool,
 }
 
-/// Joins the names in a list with commas. `field` is the field of each item that holds its name; `None` if the items
-/// are names.
-pub fn names(list: &Value, field: Option<&str>) -> String {
-    let name = |item: &Value| output::text(field.map_or(item, |field| &item[field]));
-    list.as_array().into_iter().flatten().map(name).collect::<Vec<_>>().join(", ")
-}
-
 /// Finds the plugin of a feature in a listing.
 ///
 /// # Errors
 /// When there is no plugin for it. The message names the features that have one.
-pub fn find<'a>(plugins: &'a Value, feature: &str) -> Result<&'a Value, Failure> {
-    let found = plugins["items"].as_array().into_iter().flatten().find(|plugin| plugin["feature"] == *feature);
-    found.ok_or_else(|| {
-        let known = names(&plugins["items"], Some("feature"));
+pub fn find<'a>(plugins: &'a [PluginView], feature: &str) -> Result<&'a PluginView, Failure> {
+    plugins.iter().find(|plugin| plugin.feature == feature).ok_or_else(|| {
+        let known = plugins.iter().map(|plugin| plugin.feature.as_str()).collect::<Vec<_>>().join(", ");
         Failure::new(format!("there is no plugin for `{feature}`; features with a plugin: {known}"))
     })
 }
 
 /// Prints the facts of a plugin, through `line`.
-pub fn print(plugin: &Value, line: impl Fn(&str)) {
+pub fn print(plugin: &PluginView, line: impl Fn(&str)) {
     // A refused plugin was never asked for its title.
-    if plugin["title"] != "" {
-        line(&format!("{} {}", output::text(&plugin["title"]), output::text(&plugin["version"])));
+    if !plugin.title.is_empty() {
+        line(&format!("{} {}", plugin.title, plugin.version));
     }
-    line(&format!("Feature        {}", output::text(&plugin["feature"])));
+    line(&format!("Feature        {}", plugin.feature));
     line(&format!("Source         {}", source(plugin)));
-    let target = |target: &Value| format!("{} ({})", output::text(&target["id"]), output::text(&target["title"]));
-    let targets: Vec<String> = plugin["targets"].as_array().into_iter().flatten().map(target).collect();
+    let targets: Vec<String> =
+        plugin.targets.iter().map(|target| format!("{} ({})", target.id, target.title)).collect();
     if !targets.is_empty() {
         line(&format!("Targets        {}", targets.join(", ")));
-        line(&format!("Secret fields  {}", names(&plugin["secret_fields"], None)));
+        line(&format!("Secret fields  {}", plugin.secret_fields.join(", ")));
     }
-    line(&format!("SHA-256        {}", output::text(&plugin["digest"])));
-    if let Some(problem) = plugin["problem"].as_str() {
+    line(&format!("SHA-256        {}", plugin.digest));
+    if let Some(problem) = &plugin.problem {
         line(&format!("Refused        {problem}"));
     }
 }
 
 /// Returns where a plugin comes from, as text.
-fn source(plugin: &Value) -> String {
-    let source = output::text(&plugin["source"]);
-    let replaces = plugin["replaces"]["source"] == "built-in" && source == "added";
-    if replaces { format!("{source}, replaces the built-in one") } else { source }
+fn source(plugin: &PluginView) -> String {
+    let source = plugin.source.name();
+    let is_in_place = plugin.replaces.as_ref().is_some_and(|replaced| replaced.source == PluginSource::BuiltIn);
+    if is_in_place && plugin.source == PluginSource::Added {
+        format!("{source}, replaces the built-in one")
+    } else {
+        source.to_owned()
+    }
 }
 
 impl List {
     pub fn run(self, home: &Home) -> Done {
-        let plugins = client::all(home, "/v1/plugins", "")?;
         if self.json {
-            output::json(&plugins);
+            let plugins: Listing<Value> = client::listing(home, "/v1/plugins", "")?;
+            output::json(&serde_json::to_value(plugins)?);
             return Ok(());
         }
-        let row = |plugin: &Value| {
+        let plugins: Listing<PluginView> = client::listing(home, "/v1/plugins", "")?;
+        let row = |plugin: &PluginView| {
             vec![
-                output::text(&plugin["feature"]),
-                output::text(&plugin["version"]),
+                plugin.feature.clone(),
+                plugin.version.clone(),
                 source(plugin),
-                output::text(&plugin["status"]),
-                names(&plugin["targets"], Some("id")),
+                plugin.status.name().to_owned(),
+                plugin.targets.iter().map(|target| target.id.as_str()).collect::<Vec<_>>().join(", "),
             ]
         };
-        let rows = plugins["items"].as_array().into_iter().flatten().map(row).collect();
+        let rows = plugins.items.iter().map(row).collect();
         output::table(&["Feature", "Version", "Source", "Status", "Targets"], rows);
-        for plugin in plugins["items"].as_array().into_iter().flatten() {
-            if let Some(problem) = plugin["problem"].as_str() {
-                output::note(&format!("{} is refused: {problem}", output::text(&plugin["feature"])));
+        for plugin in &plugins.items {
+            if let Some(problem) = &plugin.problem {
+                output::note(&format!("{} is refused: {problem}", plugin.feature));
             }
         }
         Ok(())
@@ -100,12 +99,16 @@ impl List {
 
 impl Show {
     pub fn run(self, home: &Home) -> Done {
-        let plugins = client::all(home, "/v1/plugins", "")?;
+        let raw: Listing<Value> = client::listing(home, "/v1/plugins", "")?;
+        let plugins = raw.items.iter().map(PluginView::deserialize).collect::<Result<Vec<_>, _>>()?;
         let plugin = find(&plugins, &self.feature)?;
-        match (self.schema, self.json) {
-            (true, _) => output::json(&plugin["schema"]),
-            (_, true) => output::json(plugin),
-            _ => print(plugin, output::line),
+        if self.schema {
+            output::json(&plugin.schema);
+        } else if self.json {
+            let as_sent = raw.items.iter().zip(&plugins).filter(|(_, known)| known.feature == self.feature);
+            as_sent.take(1).for_each(|(item, _)| output::json(item));
+        } else {
+            print(plugin, output::line);
         }
         Ok(())
     }

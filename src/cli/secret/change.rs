@@ -4,15 +4,17 @@
 //! `edit`, `rotate` and `rollback` change exactly the state that was shown: its entity tag is sent along, and the
 //! daemon refuses the change if somebody else has changed the secret meanwhile.
 
-use clap::Args;
-use hyper::Method;
-use serde_json::{Value, json};
-use zeroize::Zeroizing;
-
 use super::{last_use, path, place};
-use crate::cli::client::{self, Answer};
-use crate::cli::{Done, Failure, output, prompt};
+use crate::cli::{Done, Failure, client, output, prompt};
+use clap::Args;
+use guillemet_api::error::ErrorEntry;
+use guillemet_api::secrets::{
+    ChangedSecret, ReferenceView, ResolveSecrets, ResolvedValues, RollBackSecret, SecretDetail, UpdateSecret,
+};
 use guillemet_base::home::Home;
+use hyper::Method;
+use serde::Serialize;
+use zeroize::Zeroizing;
 
 #[derive(Args)]
 #[command(after_help = prompt::VALUES)]
@@ -55,14 +57,7 @@ pub struct Rollback {
 
 /// A secret as it was shown, with the entity tag of that state.
 pub struct Shown {
-    secret: Value,
-    etag: Option<String>,
-}
-
-fn with_message(reference: &Value, message: &str) -> Value {
-    let mut entry = reference.clone();
-    entry["message"] = message.into();
-    entry
+    detail: SecretDetail,
 }
 
 /// Gets the secret with this name or former name, and notes if it has another name now.
@@ -70,16 +65,17 @@ fn with_message(reference: &Value, message: &str) -> Value {
 /// # Errors
 /// When no such secret exists. If templates reference the name all the same, the message lists the places.
 pub fn show(home: &Home, name: &str) -> Result<Shown, Failure> {
-    let answer = client::call(home, Method::GET, &path(name), None)?.good(home)?;
-    let shown = Shown { secret: answer.json(), etag: answer.etag };
-    if shown.secret["id"].is_null() {
+    let answer = client::fetch(home, Method::GET, &path(name))?;
+    let shown = Shown { detail: SecretDetail { etag: answer.etag.clone(), ..answer.read()? } };
+    if shown.detail.secret.id.is_none() {
         let mut text = format!(
             "there is no secret `{name}` yet, but templates reference it; run `guillemet secret add {name}` to create \
              it"
         );
         let templates = client::templates(home);
-        for reference in shown.references() {
-            text.push_str(&client::entry_text(templates.as_deref(), &with_message(reference, "referenced here")));
+        for reference in &shown.detail.references {
+            let entry = ErrorEntry::of_reference(reference.clone(), "named here");
+            text.push_str(&client::entry_text(templates.as_deref(), &entry));
         }
         return Err(Failure::new(text));
     }
@@ -90,28 +86,24 @@ pub fn show(home: &Home, name: &str) -> Result<Shown, Failure> {
 }
 
 impl Shown {
-    fn references(&self) -> &[Value] {
-        self.secret["references"].as_array().map_or(&[], Vec::as_slice)
-    }
-
     /// Returns the present name, which can differ from the name it was found by.
-    pub fn name(&self) -> String {
-        output::text(&self.secret["name"])
+    pub fn name(&self) -> &str {
+        &self.detail.secret.name
     }
 
-    /// Returns the time of the last use, as far as the daemon knows; null if there was none.
-    pub fn last_use(&self) -> Value {
-        self.secret["last_used_at"].clone()
+    /// Returns the time of the last use, as far as the daemon knows; `None` if there was none.
+    pub fn last_use(&self) -> Option<&str> {
+        self.detail.secret.last_used_at.as_deref()
     }
 
     /// Prints when and where the secret was last used.
     pub fn tell_last_use(&self) {
-        output::note(&last_use::sentence(&self.secret));
+        output::note(&last_use::sentence(&self.detail));
     }
 
     /// Prints the references to the secret, and its last use.
     fn tell_flows(&self) {
-        match self.references() {
+        match self.detail.references.as_slice() {
             [] => output::note("No active references yet"),
             references => {
                 output::note(&format!("{} is used by", self.name()));
@@ -125,12 +117,13 @@ impl Shown {
 
     /// Returns the entity tag of the state that was shown.
     pub fn etag(&self) -> Option<&str> {
-        self.etag.as_deref()
+        self.detail.etag.as_deref()
     }
 
     /// Sends a change that applies only if the secret is still as it was shown.
-    fn change(&self, home: &Home, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
-        client::call_if(home, method, path, self.etag.as_deref(), Some(body))?.good(home)
+    fn change(&self, home: &Home, method: Method, path: &str, body: &impl Serialize) -> Result<ChangedSecret, Failure> {
+        let answer = client::good(home, client::send(home, method, path, self.detail.etag.as_deref(), body)?)?;
+        Ok(ChangedSecret { etag: answer.etag.clone(), ..answer.read()? })
     }
 }
 
@@ -138,26 +131,28 @@ impl Edit {
     pub fn run(self, home: &Home) -> Done {
         let before = show(home, &self.name)?;
         let only_names = (self.rename.is_some() || self.rewrite) && !self.value.is_said();
-        let value = if only_names { None } else { prompt::new_value(&before.name(), &self.value)? };
-        let body =
-            json!({"name": self.rename, "value": value.as_ref().map(|value| value.as_str()), "rewrite": self.rewrite});
-        let answer = before.change(home, Method::PATCH, &path(&before.name()), &body)?;
-        let after = answer.json();
-        let name = output::text(&after["name"]);
+        let value = if only_names { None } else { prompt::new_value(before.name(), &self.value)? };
+        let body = UpdateSecret {
+            name: self.rename.as_deref(),
+            value: value.as_ref().map(|value| value.as_str()),
+            rewrite: self.rewrite,
+            ..UpdateSecret::default()
+        };
+        let after = before.change(home, Method::PATCH, &path(before.name()), &body)?;
+        let name = &after.secret.name;
         if before.name() != name {
             output::note(&format!("{} is now called {name}", before.name()));
         }
-        if before.secret["version"] != after["version"] {
-            output::note(&format!("{name} has a new value: version {}", output::text(&after["version"])));
+        if before.detail.secret.version != after.secret.version {
+            output::note(&format!("{name} has a new value: version {}", output::or_dash(after.secret.version)));
         }
-        let rewritten = after["rewritten"].as_array().map_or(&[][..], Vec::as_slice);
-        for template in rewritten {
-            output::note(&format!("rewrote {}", output::text(template)));
+        for template in &after.rewritten {
+            output::note(&format!("rewrote {template}"));
         }
-        if before.etag == answer.etag && rewritten.is_empty() {
+        if before.detail.etag == after.etag && after.rewritten.is_empty() {
             output::note("nothing was changed");
         }
-        tell_former(&show(home, &name)?);
+        tell_former(&show(home, name)?);
         Ok(())
     }
 }
@@ -165,14 +160,15 @@ impl Edit {
 /// Prints which templates still use a former name.
 fn tell_former(secret: &Shown) {
     let name = secret.name();
-    let is_former = |reference: &&Value| !output::text(&reference["name"]).eq_ignore_ascii_case(&name);
-    let former: Vec<&Value> = secret.references().iter().filter(is_former).collect();
+    let spelled = |reference: &ReferenceView| output::or_dash(reference.name.as_ref());
+    let is_former = |reference: &&ReferenceView| !spelled(reference).eq_ignore_ascii_case(name);
+    let former: Vec<&ReferenceView> = secret.detail.references.iter().filter(is_former).collect();
     if former.is_empty() {
         return;
     }
     output::note("these references use a former name, which continues to work:");
     for reference in former {
-        output::note(&format!("  {} ({})", place(reference), output::text(&reference["name"])));
+        output::note(&format!("  {} ({})", place(reference), spelled(reference)));
     }
     output::note(&format!("run `guillemet secret edit {name} --rewrite` to write the current name into them"));
 }
@@ -184,13 +180,14 @@ impl Rotate {
         before.tell_flows();
         // The value is asked for before the confirmation, whose answer is shown: a value that is pasted too early stays
         // hidden.
-        let value = prompt::value(&name, &self.value)?;
+        let value = prompt::value(name, &self.value)?;
         if value.is_empty() {
             return Err(Failure::new("a value cannot be empty; nothing was changed"));
         }
         prompt::confirm(&format!("Replace the value of {name}?"), self.yes)?;
-        let after = before.change(home, Method::PATCH, &path(&name), &json!({"value": *value}))?.json();
-        output::note(&format!("rotated {name}: version {}", output::text(&after["version"])));
+        let body = UpdateSecret { value: Some(&value), ..UpdateSecret::default() };
+        let after = before.change(home, Method::PATCH, &path(name), &body)?;
+        output::note(&format!("rotated {name}: version {}", output::or_dash(after.secret.version)));
         Ok(())
     }
 }
@@ -199,33 +196,29 @@ impl Rollback {
     pub fn run(self, home: &Home) -> Done {
         let before = show(home, &self.name)?;
         let name = before.name();
-        let versions = before.secret["versions"].as_array().map_or(&[][..], Vec::as_slice);
-        let version = match self.to {
-            Some(version) => json!(version),
-            None => match versions.get(1) {
-                Some(former) => former["version"].clone(),
-                None => {
-                    return Err(Failure::new(format!("{name} has no former version; nothing was changed")));
-                }
-            },
+        let former = before.detail.versions.get(1).map(|former| former.version);
+        let Some(version) = self.to.or(former) else {
+            return Err(Failure::new(format!("{name} has no former version; nothing was changed")));
         };
         before.tell_flows();
         prompt::confirm(&format!("Restore the value of version {version} of {name}?"), self.yes)?;
-        let path = format!("{}/rollback", path(&name));
-        let after = before.change(home, Method::POST, &path, &json!({"version": version}))?.json();
+        let path = format!("{}/rollback", path(name));
+        let after = before.change(home, Method::POST, &path, &RollBackSecret { version })?;
         output::note(&format!(
             "{name} has the value of version {version} again, as version {}",
-            output::text(&after["version"])
+            output::or_dash(after.secret.version)
         ));
         Ok(())
     }
 }
 
 pub fn enable(home: &Home, name: &str, enabled: bool) -> Done {
-    let name = show(home, name)?.name();
-    let secret = client::json(home, Method::PATCH, &path(&name), Some(&json!({"enabled": enabled})))?;
-    output::note(&format!("{} is {}", output::text(&secret["name"]), output::text(&secret["status"])));
-    let uses = secret["usage_count"].as_u64().unwrap_or(0);
+    let shown = show(home, name)?;
+    let name = shown.name();
+    let body = UpdateSecret { enabled: Some(enabled), ..UpdateSecret::default() };
+    let ChangedSecret { secret, .. } = client::patch(home, &path(name), &body)?;
+    output::note(&format!("{} is {}", secret.name, secret.status.name()));
+    let uses = secret.usage_count;
     if !enabled && uses > 0 {
         let references = if uses == 1 { "1 reference is".into() } else { format!("{uses} references are") };
         output::note(&format!("{references} refused from now on; run `guillemet secret show {name}` to list them"));
@@ -243,11 +236,9 @@ pub struct Reveal {
 }
 
 pub fn reveal(home: &Home, Reveal { name, raw }: &Reveal) -> Done {
-    let answer = client::call(home, Method::POST, "/v1/resolve", Some(&json!({"secrets": [name], "reveal": true})))?
-        .good(home)?;
-    // The allocator wipes freed memory, and so this JSON too.
-    let mut values = answer.json();
-    let Value::String(value) = values["secrets"][name.as_str()].take() else {
+    let body = ResolveSecrets { secrets: &[name.as_str()], reveal: true };
+    let mut values: ResolvedValues = client::post(home, "/v1/resolve", &body)?;
+    let Some(value) = values.secrets.remove(name) else {
         return Err(Failure::new("the daemon sent no value; check that it has the same version as this command"));
     };
     let mut value = Zeroizing::new(value);

@@ -2,22 +2,20 @@
 //!
 //! Invariant: the text says "never" only if every device of the account has reported recently.
 
-use serde_json::Value;
-
-use crate::cli::output;
+use guillemet_api::secrets::SecretDetail;
 
 /// Returns the last use of a secret in words, as `secret show` prints it after "Last used": the time and the device,
 /// followed by the devices that have not reported recently and since when.
-pub fn short(secret: &Value) -> String {
+pub fn short(secret: &SecretDetail) -> String {
     let silent = silent(secret);
     let unused = if silent.is_empty() { "never" } else { "not on this device" };
     with_silent(last(secret).unwrap_or_else(|| unused.into()), &silent)
 }
 
 /// Returns the last use as a sentence, to be read before a change is confirmed.
-pub fn sentence(secret: &Value) -> String {
+pub fn sentence(secret: &SecretDetail) -> String {
     let silent = silent(secret);
-    let is_alone = secret["usage"]["by_device"].as_array().is_none_or(Vec::is_empty);
+    let is_alone = secret.usage.by_device.is_empty();
     let text = match last(secret) {
         Some(last) => format!("last used {last}"),
         None if !silent.is_empty() => "not used on this device".into(),
@@ -28,9 +26,9 @@ pub fn sentence(secret: &Value) -> String {
 }
 
 /// Returns when the last use that is known was, and on which device; `None` where none is known.
-fn last(secret: &Value) -> Option<String> {
-    let at = secret["last_used_at"].as_str()?;
-    Some(secret["last_used_on"].as_str().map_or_else(|| at.to_owned(), |device| format!("{at} on {device}")))
+fn last(secret: &SecretDetail) -> Option<String> {
+    let at = secret.secret.last_used_at.as_ref()?;
+    Some(secret.secret.last_used_on.as_ref().map_or_else(|| at.clone(), |device| format!("{at} on {device}")))
 }
 
 fn with_silent(text: String, silent: &[String]) -> String {
@@ -38,11 +36,10 @@ fn with_silent(text: String, silent: &[String]) -> String {
 }
 
 /// Returns a clause for each device whose report is missing or old.
-fn silent(secret: &Value) -> Vec<String> {
-    let devices = secret["usage"]["by_device"].as_array().map_or(&[][..], Vec::as_slice);
-    let silent = devices.iter().filter(|device| device["recent"] != true).map(|device| {
-        let name = output::text(&device["device"]);
-        match device["told_at"].as_str() {
+fn silent(secret: &SecretDetail) -> Vec<String> {
+    let silent = secret.usage.by_device.iter().filter(|device| !device.recent).map(|device| {
+        let name = &device.device;
+        match &device.told_at {
             Some(at) => format!("{name} has not reported since {at}"),
             None => format!("{name} has not reported its use"),
         }
@@ -52,28 +49,58 @@ fn silent(secret: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use guillemet_api::secrets::{DeviceUsage, SecretStatus, SecretUsageView, SecretView};
 
     use super::*;
 
+    fn secret(last: (Option<&str>, Option<&str>), by_device: &[DeviceUsage]) -> SecretDetail {
+        SecretDetail {
+            secret: SecretView {
+                id: None,
+                name: "name".into(),
+                status: SecretStatus::Active,
+                enabled: None,
+                usage_count: 0,
+                resolution_count: None,
+                last_used_at: last.0.map(str::to_owned),
+                last_used_on: last.1.map(str::to_owned),
+                usage_complete: None,
+                created_at: None,
+                updated_at: None,
+                version: None,
+                former_names: None,
+            },
+            references: Vec::new(),
+            versions: Vec::new(),
+            usage: SecretUsageView { by_device: by_device.to_vec(), ..SecretUsageView::default() },
+            etag: None,
+        }
+    }
+
     #[test]
     fn never_is_said_only_where_every_device_has_reported() {
-        let secret = |last: (Value, Value), by_device: Value| json!({"last_used_at": last.0, "last_used_on": last.1, "usage": {"by_device": by_device}});
-        let none = || (Value::Null, Value::Null);
-        let beta = json!({"device": "beta", "told_at": "T1", "recent": true});
-        let gamma = json!({"device": "gamma", "told_at": "T2", "recent": false});
-        let delta = json!({"device": "delta", "told_at": null, "recent": false});
+        let device = |device: &str, told_at: Option<&str>, recent| DeviceUsage {
+            device: device.into(),
+            count: None,
+            last_used_at: None,
+            told_at: told_at.map(str::to_owned),
+            recent,
+        };
+        let none = (None, None);
+        let beta = device("beta", Some("T1"), true);
+        let gamma = device("gamma", Some("T2"), false);
+        let delta = device("delta", None, false);
         for (secret, short_text, sentence_text) in [
-            (secret(none(), json!([])), "never", "never used"),
-            (secret(none(), json!([beta])), "never", "never used on any device"),
+            (secret(none, &[]), "never", "never used"),
+            (secret(none, std::slice::from_ref(&beta)), "never", "never used on any device"),
             (
-                secret(none(), json!([beta, gamma, delta])),
+                secret(none, &[beta.clone(), gamma.clone(), delta]),
                 "not on this device; gamma has not reported since T2, delta has not reported its use",
                 "not used on this device; gamma has not reported since T2, delta has not reported its use",
             ),
-            (secret((json!("T"), Value::Null), json!([beta])), "T", "last used T"),
+            (secret((Some("T"), None), std::slice::from_ref(&beta)), "T", "last used T"),
             (
-                secret((json!("T"), json!("beta")), json!([beta, gamma])),
+                secret((Some("T"), Some("beta")), &[beta.clone(), gamma.clone()]),
                 "T on beta; gamma has not reported since T2",
                 "last used T on beta; gamma has not reported since T2",
             ),

@@ -1,13 +1,8 @@
 //! `template new`: writes a first template, and says which secrets it needs.
 
-use std::fs::DirBuilder;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
-
-use clap::Args;
-
 use super::starter::Starter;
 use crate::cli::{Done, Failure, adopt, offline_compiler, output};
+use clap::Args;
 use guillemet_base::files;
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
@@ -15,6 +10,9 @@ use guillemet_plan::description::{id_rule, is_id};
 use guillemet_template::Format;
 use guillemet_template::catalog::files_of;
 use guillemet_template::lexer::lex;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 
 #[derive(Args)]
 pub struct New {
@@ -72,7 +70,7 @@ impl New {
                 .check(home.templates(), std::slice::from_ref(&id), None)?
                 .templates
                 .iter()
-                .any(|it| it["status"] == "broken")
+                .any(|it| it.is_broken())
         {
             output::note(&format!(
                 "\nSome fields still need your values: run `guillemet template check {id}` to list them"

@@ -47,7 +47,7 @@ pub fn stream(events: &EventBus) -> Result<Response<Stream>, HttpError> {
     Ok(response)
 }
 
-async fn forward(mut listening: Receiver<crate::events::DaemonEvent>, sender: mpsc::Sender<Bytes>) {
+async fn forward(mut listening: Receiver<crate::events::Event>, sender: mpsc::Sender<Bytes>) {
     // Once the caller has read this line, it gets every later event.
     let mut next = Bytes::from_static(b"retry: 1000\n: ready\n\n");
     loop {
@@ -74,7 +74,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::events::{DaemonEvent, DaemonEventKind};
+    use crate::events::{Change, Event};
 
     async fn next(stream: &mut Stream) -> Option<String> {
         let frame = stream.frame().await?.unwrap();
@@ -87,7 +87,7 @@ mod tests {
         let mut stream = stream(&events).unwrap().into_body();
         assert!(next(&mut stream).await.unwrap().ends_with(": ready\n\n"));
         for number in 0..5_000 {
-            events.tell(DaemonEvent::Template { id: format!("f/{number}"), change: DaemonEventKind::Changed });
+            events.tell(Event::Template { id: format!("f/{number}"), change: Change::Changed });
         }
         events.close();
         let mut told = Vec::new();

@@ -1,26 +1,26 @@
 //! Reads the requests of the API: filters of listings, and JSON bodies field by field. Reports everything that is wrong
 //! at once.
 
-use std::collections::BTreeMap;
-
-use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderValue, IF_MATCH};
-use serde_json::{Map, Value};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-use zeroize::Zeroizing;
-
 use crate::app::error::AppError;
 use crate::app::listing::Page;
 use crate::app::usage::Events;
 use crate::http::error::{HttpError, HttpErrorCode};
 use crate::http::request::{Intake, bytes, query};
-use crate::inventory::{Filter, SameName, Status};
+use crate::inventory::Filter;
 use crate::resolve::budget::Reservation;
+use guillemet_api::account::SameName;
+use guillemet_api::secrets::SecretStatus;
 use guillemet_base::names::{InvalidName, Millis, SecretName};
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_secret::record::VALUE_MAX;
 use guillemet_vault::usage::{Class, EVENT_KINDS, EventKind};
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderValue, IF_MATCH};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use zeroize::Zeroizing;
 
 /// The most names that one request may resolve.
 const RESOLVE_MAX: usize = 1000;
@@ -66,9 +66,12 @@ pub fn inventory(raw: Option<&str>) -> Result<Filter, HttpError> {
     let mut errors = Vec::new();
     let page = read_page(limit.as_deref(), offset.as_deref(), &mut errors);
     let status = status.and_then(|wanted| {
-        let known = Status::ALL.iter().find(|(name, _)| *name == wanted);
+        let known = SecretStatus::ALL.iter().find(|(name, _)| *name == wanted);
         if known.is_none() {
-            errors.push(("status".into(), format!("must be one of {}", Status::ALL.map(|(name, _)| name).join(", "))));
+            errors.push((
+                "status".into(),
+                format!("must be one of {}", SecretStatus::ALL.map(|(name, _)| name).join(", ")),
+            ));
         }
         known.map(|(_, status)| *status)
     });

@@ -1,26 +1,19 @@
 //! The results that endpoints return, and how each is written as a response.
 
-use std::sync::Arc;
-
-use http_body_util::{Either, Full};
-use hyper::body::Bytes;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, WARNING};
-use hyper::{Response, StatusCode};
-use serde::Serialize;
-
 use super::events;
 use crate::app::error::AppError;
 use crate::http::error::HttpError;
 use crate::resolve::Rendered;
+use guillemet_api::render::TARGET;
 use guillemet_plan::plan::Plan;
+use http_body_util::{Either, Full};
+use hyper::body::Bytes;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, WARNING};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use std::sync::Arc;
 
-/// The response header with the present id of the target that a config was rendered for.
-pub const TARGET: HeaderName = HeaderName::from_static("guillemet-target");
-/// The request header with a name of the expected target, present or former. The render is refused for any other
-/// target.
-pub const SAME_TARGET: HeaderName = HeaderName::from_static("guillemet-if-target");
-
-/// The expected size of a JSON body, in bytes, if nothing more is known.
+/// How many bytes of JSON are expected where nothing more is known.
 const EXPECTED: usize = 512;
 
 /// The body of a response: bytes that are complete in memory, or a stream of events.

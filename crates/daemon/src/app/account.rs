@@ -1,18 +1,18 @@
 //! The services for the account that this vault is in: each calls `sync`, and records the changes that fail.
 
-use std::sync::Arc;
-
-use zeroize::Zeroizing;
-
 use super::error::AppError;
 use super::{App, audit};
 use crate::inventory::{AccountError, Inventory};
-use crate::sync::{self, JoinRequest, SyncError};
+use crate::sync;
+use crate::sync::{JoinRequest, SyncError};
 use guillemet_account::code::AccountCode;
 use guillemet_account::engine::PushError;
+use guillemet_api::account::{AccountStatus, DeviceView, RepairPlan};
 use guillemet_vault::audit::{Actor, ChangeSubject, DeviceRef};
 use guillemet_vault::usage::ChangeKind;
 use guillemet_wire::DeviceId;
+use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// Creates, joins or recovers an account, depending on the code. If the server can be reached, the account has this
 /// vault's secrets when this returns.
@@ -51,7 +51,7 @@ pub async fn invite(app: &Arc<App>, actor: &Actor) -> Result<(Zeroizing<String>,
 ///
 /// # Errors
 /// [`AppError::Sync`] if the state cannot be read.
-pub async fn status(app: &App) -> Result<sync::SyncStatus, AppError> {
+pub async fn status(app: &App) -> Result<AccountStatus, AppError> {
     Ok(sync::status(&app.sync).await?)
 }
 
@@ -59,7 +59,7 @@ pub async fn status(app: &App) -> Result<sync::SyncStatus, AppError> {
 ///
 /// # Errors
 /// [`AppError::Sync`] if this vault is in no account.
-pub async fn devices(app: &App) -> Result<Vec<sync::DeviceView>, AppError> {
+pub async fn devices(app: &App) -> Result<Vec<DeviceView>, AppError> {
     Ok(sync::devices(&app.sync).await?)
 }
 
@@ -91,7 +91,7 @@ pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<sync::Printed, Ap
 ///
 /// # Errors
 /// [`AppError::Sync`].
-pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> Result<sync::RepairPlan, AppError> {
+pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> Result<RepairPlan, AppError> {
     let repair = async { Ok(sync::repair(&app.sync, actor, confirmed).await?) };
     let whole = [(ChangeKind::AccountRepaired, ChangeSubject::Whole)];
     let recorded = if confirmed.is_some() { whole.as_slice() } else { &[] };

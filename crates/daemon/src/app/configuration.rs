@@ -5,19 +5,13 @@
 //! still leave: answers (`resolve::snapshot`) and event streams of callers that lost their right.
 
 mod rest;
-
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
-
-use arc_swap::{ArcSwap, ArcSwapOption};
-use serde::Serialize;
-use tokio::sync::oneshot;
-
 use self::rest::{Next, REST, Rest};
 use super::error::{AppError, ErrorCode};
 use super::{App, audit, identity};
-use crate::config::{self, Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart, located};
+use crate::config;
+use crate::config::{Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart, located};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use guillemet_api::configuration::{ConfigurationView, Reloaded};
 use guillemet_base::files::Fingerprint;
 use guillemet_base::names::Millis;
 use guillemet_base::time::{now, rfc3339};
@@ -25,6 +19,10 @@ use guillemet_template::Problem;
 use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::event::{Caller, ChangeKind};
 use guillemet_vault::store::{Vault, VaultError, Writes};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use tokio::sync::oneshot;
 
 /// The label under which the vault keeps the digest of the configuration that was last in force.
 const DOCUMENT: &str = "configuration";
@@ -88,31 +86,6 @@ impl Cause {
     }
 }
 
-/// The result of a reload.
-#[derive(Debug, Serialize)]
-pub struct Reloaded {
-    file: String,
-    digest: String,
-    loaded_at: String,
-    /// The keys whose values changed.
-    changed: Vec<&'static str>,
-    /// The keys that the daemon reads only when it starts, and whose values are no longer those it started with.
-    needs_restart: Vec<&'static str>,
-    /// Problems that do not prevent the use of the file, such as rules that apply to nobody.
-    warnings: Vec<Problem>,
-}
-
-/// The configuration as `status` shows it.
-#[derive(Debug, Serialize)]
-pub struct View {
-    file: String,
-    digest: String,
-    loaded_at: String,
-    valid: bool,
-    problems: Vec<Problem>,
-    needs_restart: Vec<&'static str>,
-}
-
 impl Configuration {
     /// Starts with the configuration that the daemon started with.
     pub fn new(config: Arc<Config>, text: &ConfigText) -> Self {
@@ -147,16 +120,16 @@ impl Configuration {
 
 impl App {
     /// Returns the configuration as `status` shows it.
-    pub fn configuration_view(&self) -> View {
+    pub fn configuration_view(&self) -> ConfigurationView {
         let Loaded { digest, at } = self.configuration.loaded();
         let refused = self.configuration.refused.load();
-        View {
+        ConfigurationView {
             file: self.home.config_file().to_string_lossy().into_owned(),
             digest: digest.to_string(),
             loaded_at: rfc3339(at),
             valid: refused.is_none(),
             problems: refused.as_ref().map_or_else(Vec::new, |refused| refused.problems.clone()),
-            needs_restart: self.configuration.needs_restart(&self.config.load()),
+            needs_restart: owned(self.configuration.needs_restart(&self.config.load())),
         }
     }
 
@@ -348,14 +321,18 @@ async fn refuse(app: &Arc<App>, cause: &Cause, refused: ConfigRefusal) -> Arc<Co
     refused
 }
 
+fn owned(keys: Vec<&'static str>) -> Vec<String> {
+    keys.into_iter().map(str::to_owned).collect()
+}
+
 fn reloaded(app: &App, changed: Vec<&'static str>) -> Reloaded {
     let Loaded { digest, at } = app.configuration.loaded();
     Reloaded {
         file: app.home.config_file().to_string_lossy().into_owned(),
         digest: digest.to_string(),
         loaded_at: rfc3339(at),
-        changed,
-        needs_restart: app.configuration.needs_restart(&app.config.load()),
+        changed: owned(changed),
+        needs_restart: owned(app.configuration.needs_restart(&app.config.load())),
         warnings: app.rules.load().warnings(),
     }
 }

@@ -3,24 +3,22 @@
 //! Knows neither the caller nor HTTP: the API turns an error into a response, the console into a page. Holds no value
 //! (promise Blind), because the modules that errors come from never had one.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use serde::Serialize;
-use serde_json::{Value, json};
-
 use super::configuration::ConfigRefusal as RefusedConfiguration;
-use crate::inventory::{AccountError, InventoryError};
+use crate::inventory::{AccountError, BlockerView, InventoryError};
 use crate::resolve::budget::Exhausted;
 use crate::resolve::{Fault, RefusalReason, ResolveError};
 use crate::sync::SyncError;
 use guillemet_account::client::ClientError;
 use guillemet_account::engine::PushError;
+use guillemet_api::error::ErrorEntry;
 use guillemet_base::names::SecretName;
 use guillemet_plugin::plans::Unplanned;
 use guillemet_plugin::registry::AddError;
 use guillemet_template::Problem;
+use guillemet_template::catalog::Unwritable;
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Seconds after which a caller may try again if memory for answers has run out. Most answers are taken within one
 /// second.
@@ -131,16 +129,13 @@ pub enum AppError {
 }
 
 /// A secret that a caller may not resolve by the name it used.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct ForbiddenSecret {
     /// The field of the request that names the secret.
     field: String,
     message: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<SecretName>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<u32>,
 }
 
@@ -211,7 +206,7 @@ impl TemplateError {
         }
     }
 
-    fn entries(&self) -> Vec<Value> {
+    fn entries(&self) -> Vec<ErrorEntry> {
         match &self.cause {
             Unplanned::Problems(problems) | Unplanned::File(problems) => {
                 problems.iter().map(|problem| self.entry(problem)).collect()
@@ -220,21 +215,24 @@ impl TemplateError {
                 vec![self.entry(&Problem { message: message.clone(), ..Problem::default() })]
             }
             Unplanned::NoTarget(targets) => {
-                vec![json!({"field": "target", "message": format!("must be one of {}", targets.join(", "))})]
+                vec![ErrorEntry::of_field(Some("target"), format!("must be one of {}", targets.join(", ")))]
             }
         }
     }
 
-    fn entry(&self, problem: &Problem) -> Value {
+    fn entry(&self, problem: &Problem) -> ErrorEntry {
         let mut entry = if self.is_redacted {
             let message = "it cannot be rendered; ask an administrator why".into();
-            problem_entry(&Problem { line: problem.line, column: problem.column, message, ..Problem::default() })
+            ErrorEntry::of_problem(&Problem {
+                line: problem.line,
+                column: problem.column,
+                message,
+                ..Problem::default()
+            })
         } else {
-            problem_entry(problem)
+            ErrorEntry::of_problem(problem)
         };
-        if let Some(template) = &self.template {
-            entry["template"] = template.as_str().into();
-        }
+        entry.template.clone_from(&self.template);
         entry
     }
 }
@@ -301,23 +299,23 @@ impl AppError {
     }
 
     /// Returns everything that is wrong, one object for each. Each has a `field`, which may be null, and a `message`.
-    pub fn entries(&self) -> Vec<Value> {
+    pub fn entries(&self) -> Vec<ErrorEntry> {
         match self {
             Self::Inventory(error) => inventory_entries(error),
             Self::Sync(trouble) => sync_entries(trouble),
             Self::Configuration { file, refused } => {
                 let entry = |problem: &Problem| {
-                    let mut entry = problem_entry(problem);
-                    entry["file"] = file.to_string_lossy().into();
+                    let mut entry = ErrorEntry::of_problem(problem);
+                    entry.file = Some(file.to_string_lossy().into_owned());
                     entry
                 };
                 refused.problems.iter().map(entry).collect()
             }
-            Self::Secrets(faults) => as_values(faults),
+            Self::Secrets(faults) => faults.iter().map(fault_entry).collect(),
             Self::Template(error) => error.entries(),
-            Self::Forbidden { secrets, .. } => as_values(secrets),
+            Self::Forbidden { secrets, .. } => secrets.iter().map(forbidden_entry).collect(),
             Self::Invalid(fields) => {
-                fields.iter().map(|(field, message)| json!({"field": field, "message": message})).collect()
+                fields.iter().map(|(field, message)| ErrorEntry::of_field(Some(field), message)).collect()
             }
             _ => Vec::new(),
         }
@@ -368,14 +366,26 @@ impl From<SyncError> for AppError {
     }
 }
 
-fn as_values<T: Serialize>(all: &[T]) -> Vec<Value> {
-    all.iter().map(|one| serde_json::to_value(one).unwrap_or_default()).collect()
+fn fault_entry(fault: &Fault) -> ErrorEntry {
+    let mut entry = ErrorEntry::of_secret(&fault.field, &fault.message);
+    entry.name = Some(fault.name.clone());
+    entry.reason = Some(fault.reason.code().into());
+    entry.template.clone_from(&fault.template);
+    (entry.line, entry.column) = (fault.line, fault.column);
+    entry
 }
 
-/// Returns a problem as an entry, with the problem's path as its `field`.
-fn problem_entry(problem: &Problem) -> Value {
-    let mut entry = serde_json::to_value(problem).unwrap_or_default();
-    entry["field"] = problem.path.as_str().into();
+fn forbidden_entry(secret: &ForbiddenSecret) -> ErrorEntry {
+    let mut entry = ErrorEntry::of_secret(&secret.field, secret.message);
+    entry.name = secret.name.as_ref().map(SecretName::to_string);
+    (entry.line, entry.column) = (secret.line, secret.column);
+    entry
+}
+
+fn blocker_entry(blocker: &BlockerView) -> ErrorEntry {
+    let mut entry = ErrorEntry::of_reference(blocker.reference.clone(), &blocker.message);
+    entry.reason = Some(blocker.reason.code().into());
+    entry.retry_after_ms = blocker.retry_after_ms;
     entry
 }
 
@@ -429,22 +439,26 @@ fn inventory_code(error: &InventoryError) -> ErrorCode {
     }
 }
 
-fn inventory_entries(error: &InventoryError) -> Vec<Value> {
-    let of_field = |field| vec![json!({"field": field, "message": error.to_string()})];
+fn inventory_entries(error: &InventoryError) -> Vec<ErrorEntry> {
+    let of_field = |field| vec![ErrorEntry::of_field(Some(field), error.to_string())];
     match error {
         InventoryError::Missing { references, .. } => {
-            let mut entries = as_values(references);
-            entries.iter_mut().for_each(|entry| entry["message"] = "referenced here".into());
-            entries
+            references.iter().map(|reference| ErrorEntry::of_reference(reference.clone(), "referenced here")).collect()
         }
         InventoryError::Taken(_) => of_field("name"),
         InventoryError::Value(_) => of_field("value"),
         InventoryError::Version(_) => of_field("version"),
         InventoryError::Unwritable { files, .. } => {
-            let files = files.iter();
-            files.map(|file| json!({"field": null, "template": file.template, "message": file.message})).collect()
+            let entry = |file: &Unwritable| {
+                let mut entry = ErrorEntry::of_field(None::<String>, &file.message);
+                entry.template = Some(file.template.clone());
+                entry
+            };
+            files.iter().map(entry).collect()
         }
-        InventoryError::Referenced { blockers, .. } | InventoryError::Formerly { blockers, .. } => as_values(blockers),
+        InventoryError::Referenced { blockers, .. } | InventoryError::Formerly { blockers, .. } => {
+            blockers.iter().map(blocker_entry).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -476,17 +490,21 @@ fn sync_message(trouble: &SyncError) -> String {
     }
 }
 
-fn sync_entries(trouble: &SyncError) -> Vec<Value> {
+fn sync_entries(trouble: &SyncError) -> Vec<ErrorEntry> {
     match trouble {
         SyncError::Account(AccountError::SameNames(names)) => {
             let entry = |name: &String| {
                 let message = format!("`{name}` exists in this vault and in the account; choose both, account or mine");
-                json!({"field": format!("same_names.{name}"), "name": name, "message": message})
+                let mut entry = ErrorEntry::of_field(Some(format!("same_names.{name}")), message);
+                entry.name = Some(name.clone());
+                entry
             };
             names.iter().map(entry).collect()
         }
         SyncError::Account(AccountError::Refused(refusal)) => {
-            vec![json!({"field": null, "reason": refusal.code(), "message": trouble.to_string()})]
+            let mut entry = ErrorEntry::of_field(None::<String>, trouble.to_string());
+            entry.reason = Some(refusal.code().into());
+            vec![entry]
         }
         _ => Vec::new(),
     }

@@ -1,5 +1,7 @@
 //! The pages of a listing.
 
+use guillemet_api::Listing;
+
 /// The part of a listing that a caller asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -14,13 +16,4 @@ impl Page {
     pub fn of<T>(self, all: Vec<T>) -> Listing<T> {
         Listing { count: all.len(), items: all.into_iter().skip(self.offset).take(self.limit).collect() }
     }
-}
-
-/// One page of a listing.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Listing<T> {
-    /// The number of items on all pages.
-    pub count: usize,
-    /// The items of this page.
-    pub items: Vec<T>,
 }

@@ -17,12 +17,6 @@ pub mod serving;
 pub mod status;
 pub mod templates;
 pub mod usage;
-
-use std::sync::Arc;
-
-use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::{mpsc, oneshot};
-
 use self::configuration::Configuration;
 use self::error::AppError;
 use self::identity::{LookUps, Rules};
@@ -31,20 +25,15 @@ use crate::events::EventBus;
 use crate::inventory::{Inventory, InventoryError, InventoryHandle, Panicked};
 use crate::resolve::Resolver;
 use crate::sync::SyncState;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use guillemet_api::console::ConsoleLink;
 use guillemet_base::files::FileId;
 use guillemet_base::names::Millis;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_plugin::registry::Registry;
 use guillemet_vault::usage::Caller;
-
-/// A link to the console.
-#[derive(Debug, serde::Serialize)]
-pub struct Link {
-    /// The URL to open in a browser.
-    pub url: String,
-    /// The number of seconds for which the link is valid.
-    pub expires_in: u64,
-}
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
 
 /// A request for a link to the console.
 #[derive(Debug)]
@@ -52,7 +41,7 @@ pub struct LinkRequest {
     /// The caller that asked for the link.
     pub caller: Caller,
     /// Receives the link, or the reason why there is none.
-    pub answer: oneshot::Sender<Result<Link, String>>,
+    pub answer: oneshot::Sender<Result<ConsoleLink, String>>,
 }
 
 /// The state of the running daemon that every request uses.
@@ -122,7 +111,7 @@ pub async fn blocking<T: Send + 'static>(
 ///
 /// # Errors
 /// [`AppError::Unavailable`] if the console cannot be opened or the daemon is stopping.
-pub async fn console_link(app: &Arc<App>, caller: &Caller) -> Result<Link, AppError> {
+pub async fn console_link(app: &Arc<App>, caller: &Caller) -> Result<ConsoleLink, AppError> {
     let closed = || AppError::Unavailable("the console is not available: the daemon is shutting down".into());
     let (answer, link) = oneshot::channel();
     let request = LinkRequest { caller: caller.clone(), answer };

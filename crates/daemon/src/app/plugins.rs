@@ -3,15 +3,17 @@
 //! `App::pins` is locked for every change of the pins, so that a file is never compared with a pin that is just being
 //! replaced.
 
-use std::path::Path;
-use std::sync::Arc;
-
 use super::error::AppError;
 use super::{App, audit};
+use guillemet_api::plugins::{PluginSource, PluginStatus, PluginTarget, PluginView, ReplacedPlugin};
 use guillemet_base::time::now;
-use guillemet_plugin::registry::{Candidate, Pin, PluginView};
+use guillemet_plan::protocol::Target;
+use guillemet_plugin::registry;
+use guillemet_plugin::registry::{Candidate, Pin};
 use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject};
 use guillemet_vault::usage::ChangeKind;
+use std::path::Path;
+use std::sync::Arc;
 
 /// The label under which the vault keeps the pinned plugins.
 pub const PINS: &str = "plugins";
@@ -19,7 +21,12 @@ pub const PINS: &str = "plugins";
 /// Returns every plugin, after checking the files of the added ones again.
 pub async fn list(app: &Arc<App>) -> Vec<PluginView> {
     look_again(app).await;
-    app.registry.list().await
+    known(app).await
+}
+
+/// Returns every plugin, as it was when its file was last looked at.
+pub async fn known(app: &App) -> Vec<PluginView> {
+    app.registry.list().await.into_iter().map(view).collect()
 }
 
 /// Compares the files of the added plugins with their pins. A plugin whose file has changed is refused from now on; one
@@ -41,7 +48,7 @@ pub async fn look_again(app: &Arc<App>) {
 /// # Errors
 /// [`AppError::Plugin`] if the file cannot be read or is not a plugin.
 pub async fn inspect(app: &Arc<App>, file: &Path) -> Result<PluginView, AppError> {
-    Ok(app.registry.look(file).await?)
+    Ok(view(app.registry.look(file).await?))
 }
 
 /// Adds the plugin in a file. `digest` is the SHA-256 of the file that a person has inspected; `replaces` is that of
@@ -86,7 +93,7 @@ async fn confirmed(
     };
     let added = app.registry.add(candidate, digest, replaces, pin).await?;
     *pins = next;
-    Ok(added)
+    Ok(view(added))
 }
 
 fn of_plugin(kind: ChangeKind, actor: &Actor, feature: &str) -> AuditChange {
@@ -134,5 +141,40 @@ async fn forget_plans(app: &Arc<App>, feature: &str) {
     // A panic has been logged.
     if let Ok(released) = app.inventory.run(move |inventory| inventory.forget_plans(Some(&feature))).await {
         released.wait().await;
+    }
+}
+
+fn view(plugin: registry::PluginView) -> PluginView {
+    let target = |target: Target| PluginTarget {
+        id: target.id,
+        title: target.title,
+        media_type: target.media_type,
+        file_name: target.file_name,
+        aliases: target.aliases,
+    };
+    let replaced = |replaced: registry::Replaced| ReplacedPlugin {
+        source: source(replaced.source),
+        version: replaced.version,
+        digest: replaced.digest,
+    };
+    PluginView {
+        feature: plugin.feature,
+        title: plugin.title,
+        version: plugin.version,
+        source: source(plugin.source),
+        digest: plugin.digest,
+        targets: plugin.targets.into_iter().map(target).collect(),
+        secret_fields: plugin.secret_fields,
+        schema: plugin.schema,
+        status: if plugin.problem.is_none() { PluginStatus::Ok } else { PluginStatus::Refused },
+        problem: plugin.problem,
+        replaces: plugin.replaces.map(replaced),
+    }
+}
+
+fn source(source: registry::Source) -> PluginSource {
+    match source {
+        registry::Source::BuiltIn => PluginSource::BuiltIn,
+        registry::Source::Added => PluginSource::Added,
     }
 }

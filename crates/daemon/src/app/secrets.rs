@@ -1,25 +1,24 @@
 //! The services for secrets: listing, changing, and resolving by name.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Instant;
-
-use bytes::Bytes;
-use zeroize::Zeroizing;
-
 use super::access::{Access, Principal};
 use super::error::{AppError, ForbiddenSecret};
 use super::serving::{PLAN_TIME, ensure_recent_head};
 use super::{App, audit, blocking};
-use crate::inventory::{Changed, Filter, Inventory, InventoryError, SecretChange, SecretDetail, SecretView};
+use crate::inventory::{Filter, Inventory, InventoryError, SecretChange};
 use crate::resolve::snapshot::{Released, State};
 use crate::sync;
+use bytes::Bytes;
+use guillemet_api::secrets::{ChangedSecret, SecretDetail, SecretView};
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
 use guillemet_plugin::plans::Prepared;
 use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject};
 use guillemet_vault::usage::ChangeKind;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+use zeroize::Zeroizing;
 
 /// Returns how many secrets pass a filter, and those on its page. They reflect the templates as they were at `since` or
 /// later.
@@ -88,8 +87,8 @@ async fn changed(
     app: &Arc<App>,
     actor: &Actor,
     wanted: &[(ChangeKind, ChangeSubject)],
-    change: impl FnOnce(&Inventory, &Actor) -> Result<(Changed, Released), InventoryError> + Send + 'static,
-) -> Result<Changed, AppError> {
+    change: impl FnOnce(&Inventory, &Actor) -> Result<(ChangedSecret, Released), InventoryError> + Send + 'static,
+) -> Result<ChangedSecret, AppError> {
     let by = actor.clone();
     audit::attempt(app, actor, wanted, async {
         let (changed, released) = blocking(app, move |inventory| change(inventory, &by)).await?;
@@ -109,7 +108,7 @@ pub async fn create(
     name: SecretName,
     value: Zeroizing<String>,
     enabled: bool,
-) -> Result<Changed, AppError> {
+) -> Result<ChangedSecret, AppError> {
     let wanted = [(ChangeKind::SecretCreated, audit::about(&app.resolver, actor, &name))];
     changed(app, actor, &wanted, move |inventory, actor| inventory.create(actor, name, &value, enabled)).await
 }
@@ -124,7 +123,7 @@ pub async fn update(
     name: SecretName,
     change: SecretChange,
     expected: Option<String>,
-) -> Result<Changed, AppError> {
+) -> Result<ChangedSecret, AppError> {
     let about = audit::about(&app.resolver, actor, &name);
     let kinds = [
         change.value.as_ref().map(|_| ChangeKind::SecretRotated),
@@ -147,7 +146,7 @@ pub async fn roll_back(
     name: SecretName,
     version: u32,
     expected: Option<String>,
-) -> Result<Changed, AppError> {
+) -> Result<ChangedSecret, AppError> {
     let wanted = [(ChangeKind::SecretRolledBack, audit::about(&app.resolver, actor, &name))];
     changed(app, actor, &wanted, move |inventory, actor| inventory.rollback(actor, &name, version, expected.as_deref()))
         .await

@@ -1,16 +1,15 @@
 //! The state of the daemon, as `status` shows it.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use serde_json::{Value, json};
-
 use super::error::AppError;
 use super::{App, templates};
 use crate::inventory::Inventory;
+use guillemet_api::status::{DaemonStatus, SecretCounts, TemplateCounts, VaultView};
+use guillemet_api::templates::TemplateStatus;
 use guillemet_base::logging;
 use guillemet_base::time::rfc3339;
 use guillemet_template::catalog::Stray;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The most files that the warning lists by name.
 const STRAYS_NAMED: usize = 3;
@@ -52,7 +51,7 @@ async fn changeable_templates(app: &Arc<App>) -> Option<String> {
 ///
 /// # Errors
 /// [`AppError::Internal`] if the inventory panics.
-pub async fn status(app: &Arc<App>) -> Result<Value, AppError> {
+pub async fn status(app: &Arc<App>) -> Result<DaemonStatus, AppError> {
     let ([active, disabled, missing], unreadable, all_strays, unkept) = {
         let (resolver, since) = (Arc::clone(&app.resolver), Instant::now());
         let look = move |inventory: &Inventory| {
@@ -70,30 +69,27 @@ pub async fn status(app: &Arc<App>) -> Result<Value, AppError> {
     };
     let socket = app.socket_problem.load_full();
     let configuration = app.configuration_warnings();
-    let warnings: Vec<&String> = (app.warnings.iter().chain(socket.as_deref()).chain(&configuration))
+    let warnings = (app.warnings.iter().chain(socket.as_deref()).chain(&configuration))
         .chain(&unkept)
         .chain(&unreadable)
         .chain(&changeable)
         .chain(&not_templates)
         .chain(&refused)
         .chain(&unlogged)
+        .cloned()
         .collect();
     let templates = templates::templates(app).await;
-    let broken = templates.iter().filter(|template| template.is_broken()).count();
-    Ok(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "pid": std::process::id(),
-        "started_at": rfc3339(app.started_at),
-        "home": app.home.data().to_string_lossy(),
-        "secrets": {
-            "active": active,
-            "disabled": disabled,
-            "missing": missing,
-        },
-        "templates": {"ok": templates.len() - broken, "broken": broken, "strays": all_strays.len()},
-        "plugins": app.registry.count(),
-        "vault": {"format": guillemet_vault::store::FORMAT, "unlock": app.unlock},
-        "configuration": app.configuration_view(),
-        "warnings": warnings,
-    }))
+    let broken = templates.iter().filter(|template| template.status == TemplateStatus::Broken).count();
+    Ok(DaemonStatus {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        started_at: rfc3339(app.started_at),
+        home: app.home.data().to_string_lossy().into_owned(),
+        secrets: SecretCounts { active, disabled, missing },
+        templates: TemplateCounts { ok: templates.len() - broken, broken, strays: all_strays.len() },
+        plugins: app.registry.count(),
+        vault: VaultView { format: guillemet_vault::store::FORMAT, unlock: app.unlock.into() },
+        configuration: app.configuration_view(),
+        warnings,
+    })
 }

@@ -1,66 +1,47 @@
 //! Templates, and the other files in their folder, as the API shows them.
 
-use std::sync::Arc;
-use std::time::Instant;
-
-use serde::Serialize;
-
 use super::error::AppError;
-use super::listing::Listing;
 use super::{App, blocking};
 use crate::config::Config;
-use crate::inventory::ReferenceView;
+use guillemet_api::secrets::ReferenceView;
+use guillemet_api::templates::{ExplainedUse, Explanation, StrayView, Strays, TemplateStatus, TemplateView};
+use guillemet_plan::plan::Plan;
+use guillemet_plan::preview;
 use guillemet_plugin::findings::found;
 use guillemet_plugin::plans::{Prepared, Targets};
 use guillemet_plugin::registry::Registry;
-use guillemet_template::Problem;
-use guillemet_template::catalog::{Content, StrayListing};
+use guillemet_template::catalog::{Content, Stray};
+use std::sync::Arc;
+use std::time::Instant;
 
-/// A template as the API shows it.
-#[derive(Debug, Serialize)]
-pub struct TemplateView {
-    id: String,
-    feature: String,
-    format: &'static str,
-    status: &'static str,
-    references: Vec<ReferenceView>,
-    targets: Vec<String>,
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
+/// How many files that are no templates are shown.
+const STRAYS_SHOWN: usize = 100;
+
+/// Files that are no templates.
+pub fn strays(all: &[Arc<Stray>]) -> Strays {
+    let view = |stray: &Arc<Stray>| StrayView {
+        path: stray.path.clone(),
+        reason: stray.why.code().into(),
+        message: stray.message(),
+    };
+    Strays { count: all.len(), items: all.iter().take(STRAYS_SHOWN).map(view).collect() }
 }
 
-impl TemplateView {
-    /// Returns whether the template cannot be rendered for one of its targets.
-    pub fn is_broken(&self) -> bool {
-        self.status == "broken"
-    }
-}
-
-/// One page of the templates, and the files in their folder that are not templates.
-#[derive(Debug, Serialize)]
-pub struct Templates {
-    /// The templates of this page.
-    #[serde(flatten)]
-    pub page: Listing<TemplateView>,
-    /// The files of the whole folder that are not templates.
-    pub strays: StrayListing,
-}
-
-/// Returns the files in the templates' folder that are not templates, after a scan of the folder. If the folder does
-/// not answer soon, returns what is known.
+/// Returns the files in the templates' folder that are no templates, once what is known of the folder is up to date. A
+/// folder that does not answer soon is not waited for.
 ///
 /// # Errors
-/// [`AppError::Internal`] if the inventory panics.
-pub async fn list_strays(app: &Arc<App>) -> Result<StrayListing, AppError> {
+/// `Internal`, when the inventory fails.
+pub async fn list_strays(app: &Arc<App>) -> Result<Strays, AppError> {
     let since = Instant::now();
     let all = blocking(app, move |inventory| {
         inventory.refresh(since);
         Ok(inventory.strays())
     });
-    Ok(StrayListing::of(&all.await?))
+    Ok(strays(&all.await?))
 }
 
-/// Returns every template, by id. Waits for the plans that are not made yet.
+/// Every template, by id. Waits for plans that are not made yet.
 pub async fn templates(app: &Arc<App>) -> Vec<TemplateView> {
     let snapshot = app.resolver.current.load();
     let mut all: Vec<Arc<Prepared>> = snapshot.templates.values().cloned().collect();
@@ -73,7 +54,7 @@ pub async fn templates(app: &Arc<App>) -> Vec<TemplateView> {
     views
 }
 
-/// Returns one template. Waits for its plans if they are not made yet.
+/// One template.
 pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
     let config = app.config.load_full();
     let template = &prepared.template;
@@ -95,8 +76,8 @@ pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
     TemplateView {
         id: template.id.clone(),
         feature: template.feature.clone(),
-        format: template.format.extension(),
-        status: if found.problems.is_empty() { "ok" } else { "broken" },
+        format: template.format.extension().into(),
+        status: if found.problems.is_empty() { TemplateStatus::Ok } else { TemplateStatus::Broken },
         references: references.collect(),
         targets: targets(prepared, &app.registry, &config).await,
         warnings: found.warnings,
@@ -104,8 +85,32 @@ pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
     }
 }
 
-/// Returns the ids of the targets that a template names, or else of all targets of its feature. The template's default
-/// is the first.
+/// Explains a plan of a template: its document with names in place of values, and what happens to each value. `asked` is
+/// the target as the caller named it.
+pub fn explain(prepared: &Prepared, plan: &Plan, asked: Option<&str>) -> Explanation {
+    let explained = |(index, encodings): (usize, Vec<&'static str>)| {
+        let usage = &plan.uses[index];
+        ExplainedUse {
+            name: usage.name.to_string(),
+            template: prepared.template.id.clone(),
+            line: usage.line,
+            column: usage.column,
+            field: usage.field.clone(),
+            encodings: encodings.into_iter().map(Into::into).collect(),
+        }
+    };
+    Explanation {
+        template: prepared.template.id.clone(),
+        target: plan.target.id.clone(),
+        media_type: plan.target.media_type.clone(),
+        file_name: plan.target.file_name.clone(),
+        document: preview::document(plan),
+        secrets: preview::uses(plan).into_iter().map(explained).collect(),
+        warnings: plan.warnings.iter().cloned().chain(preview::renamed(plan, asked)).collect(),
+    }
+}
+
+/// The ids of the targets that a template names, or of all there are of its feature; the template's default first.
 async fn targets(prepared: &Prepared, registry: &Registry, config: &Config) -> Vec<String> {
     let list = match prepared.targets(registry, &config.variables).await {
         Ok(Targets { list, are_named: true }) => list.to_vec(),

@@ -1,21 +1,21 @@
 //! The audit trail as the API and the console show it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use super::App;
 use super::error::AppError;
-use super::listing::{Listing, Page};
+use super::listing::Page;
 use crate::resolve::Resolver;
 use crate::resolve::snapshot::Snapshot;
+use guillemet_api::Listing;
+use guillemet_api::usage::{EventCaller, EventDevice, EventView};
 use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::time::rfc3339;
-use guillemet_vault::audit::{AuditChange, ChangeSubject, DeviceRef};
+use guillemet_vault::audit::{AuditChange, ChangeSubject};
 use guillemet_vault::usage::{
     Caller, ChangeKind, Class, Decoded, EventKind, Listed, Picks, RecorderError, Subject, TrailEvent, UnknownName,
     UseEvent,
 };
-use serde::Serialize;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The filter for events of the audit trail.
 #[derive(Clone, Debug, Default)]
@@ -30,50 +30,7 @@ pub struct Events {
     pub outcome: Option<EventKind>,
 }
 
-/// A use of a secret, a refusal, or a change, as the API shows it.
-#[derive(Debug, Default, Serialize)]
-pub struct EventView {
-    time: String,
-    class: &'static str,
-    outcome: &'static str,
-    /// The error code of a change that failed.
-    error: Option<String>,
-    /// The present name of the secret, or the last name of a deleted one. If there was no such secret, the name that
-    /// was asked for, or its keyed hash.
-    secret: Option<String>,
-    secret_id: Option<String>,
-    /// The number of uses that this event stands for.
-    uses: u32,
-    template: Option<String>,
-    field: Option<String>,
-    target: Option<String>,
-    /// The route that the caller was refused.
-    route: Option<String>,
-    /// The plugin or device that was changed.
-    subject: Option<String>,
-    before: Option<String>,
-    after: Option<String>,
-    caller: Option<CallerView>,
-    session: Option<String>,
-    /// The device that made the change, if it was not this one.
-    device: Option<DeviceRef>,
-}
-
-#[derive(Debug, Serialize)]
-struct CallerView {
-    uid: u32,
-    gid: u32,
-    pid: u32,
-    exe: String,
-}
-
-impl From<Caller> for CallerView {
-    fn from(caller: Caller) -> Self {
-        Self { uid: caller.uid, gid: caller.gid, pid: caller.pid, exe: caller.exe.to_string() }
-    }
-}
-
-/// Picks the successful deletions in the trail.
+/// The deletions in the trail.
 struct Deletions;
 
 impl Picks for Deletions {
@@ -184,8 +141,8 @@ fn of_use(event: UseEvent, names: &HashMap<SecretId, String>, state: &Snapshot, 
     });
     EventView {
         time: rfc3339(event.time),
-        class: event.outcome.class().name(),
-        outcome: event.outcome.name(),
+        class: event.outcome.class().name().into(),
+        outcome: event.outcome.name().into(),
         secret: match event.secret {
             Some(id) => names.get(&id).cloned(),
             None => name.or_else(|| event.unknown.map(|unknown| unknown.to_string())),
@@ -196,7 +153,7 @@ fn of_use(event: UseEvent, names: &HashMap<SecretId, String>, state: &Snapshot, 
         field: Some(event.field).filter(|field| !field.is_empty()),
         target: event.target,
         route: event.route,
-        caller: Some(event.caller.into()),
+        caller: Some(caller_view(event.caller)),
         ..EventView::default()
     }
 }
@@ -215,17 +172,21 @@ fn of_change(change: AuditChange, names: &HashMap<SecretId, String>) -> EventVie
     }
     EventView {
         time: rfc3339(change.time),
-        class: Class::Change.name(),
-        outcome: change.kind.name(),
+        class: Class::Change.name().into(),
+        outcome: change.kind.name().into(),
         error: change.error,
         secret,
         secret_id,
         subject,
         before: change.before,
         after: change.after,
-        caller: change.actor.caller.map(CallerView::from),
+        caller: change.actor.caller.map(caller_view),
         session: change.actor.session,
-        device: change.actor.device,
+        device: change.actor.device.map(|device| EventDevice { id: device.id, name: device.name }),
         ..EventView::default()
     }
+}
+
+fn caller_view(caller: Caller) -> EventCaller {
+    EventCaller { uid: caller.uid, gid: caller.gid, pid: caller.pid, exe: caller.exe.to_string() }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::app::error::AppError;
 use crate::app::{App, secrets};
-use crate::inventory::{SecretDetail, SecretView};
+use guillemet_api::secrets::{SecretDetail, SecretView};
 
 use super::listing::InventoryQuery;
 

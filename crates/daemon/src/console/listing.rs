@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::pages::part;
 use crate::http::error::{HttpError, HttpErrorCode};
 use crate::http::request;
-use crate::inventory::{Filter, SecretView, Status};
+use crate::inventory::Filter;
+use guillemet_api::secrets::{SecretStatus, SecretView};
 
 /// The most rows on one page.
 pub const ROWS: usize = 50;
@@ -49,7 +50,7 @@ impl InventoryQuery {
             let fits = value.is_empty() || known.contains(&value);
             if fits { Ok(()) } else { Err(HttpError::new(HttpErrorCode::BadRequest, message())) }
         };
-        one_of("status", &status, &Status::ALL.map(|(name, _)| name))?;
+        one_of("status", &status, &SecretStatus::ALL.map(|(name, _)| name))?;
         one_of("sort", &sort, &SORTS.map(|(name, _)| name))?;
         one_of("direction", &direction, &["asc", "desc"])?;
         let offset = match offset.as_str() {
@@ -101,7 +102,7 @@ impl InventoryQuery {
 
     /// Returns the filter for the inventory.
     pub fn filter(&self) -> Filter {
-        let status = Status::ALL.iter().find(|(name, _)| *name == self.status).map(|(_, status)| *status);
+        let status = SecretStatus::ALL.iter().find(|(name, _)| *name == self.status).map(|(_, status)| *status);
         let query = Some(self.query.clone()).filter(|query| !query.is_empty());
         // Without a page, because the rows are sorted here.
         Filter { query, status, ..Filter::default() }

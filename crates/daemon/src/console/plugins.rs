@@ -1,14 +1,14 @@
 //! The page of plugins, which only shows and changes nothing.
 
-use hyper::StatusCode;
-use minijinja::context;
-
 use super::pages::data;
 use super::visit::{PageResult, Visit};
+use crate::app::plugins;
+use hyper::StatusCode;
+use minijinja::context;
 
 /// Lists the plugins with their targets.
 pub async fn list(visit: &Visit<'_>) -> PageResult {
     visit.query([])?;
-    let shown = context! { plugins => data(visit.site.app.registry.list().await) };
+    let shown = context! { plugins => data(plugins::known(&visit.site.app).await) };
     Ok(visit.page("plugins.html", StatusCode::OK, "Plugins", "plugins", shown))
 }

@@ -3,17 +3,6 @@
 //! Invariant (promise Blind): no response contains a value. What was typed into the field of a value is never sent
 //! back, whatever was wrong with it.
 
-use std::time::Instant;
-
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Response, StatusCode};
-use minijinja::context;
-use minijinja::value::Value;
-use serde::Serialize;
-use time::{Duration, OffsetDateTime};
-
 use super::actions;
 use super::form::Form;
 use super::listing::InventoryQuery;
@@ -22,9 +11,19 @@ use super::visit::{PageResult, SECRETS, Visit};
 use crate::app::error::AppError;
 use crate::app::secrets as service;
 use crate::http::error::{HttpError, HttpErrorCode};
-use crate::inventory::{Changed, DayView, SecretChange, SecretDetail, Status};
+use crate::inventory::SecretChange;
+use guillemet_api::secrets::{ChangedSecret, DayUsage, SecretDetail, SecretStatus};
 use guillemet_base::names::SecretName;
 use guillemet_base::time::{ago, now, seconds};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use minijinja::context;
+use minijinja::value::Value;
+use serde::Serialize;
+use std::time::Instant;
+use time::{Duration, OffsetDateTime};
 
 const SECTION: &str = "secrets";
 
@@ -64,7 +63,7 @@ struct Bar {
 
 impl Chart {
     /// Draws the chart for the days up to today. Returns `None` if the secret was not resolved in them.
-    fn new(by_day: &[DayView], today: OffsetDateTime) -> Option<Self> {
+    fn new(by_day: &[DayUsage], today: OffsetDateTime) -> Option<Self> {
         let days = (0..DAYS).map(|index| {
             let date = (today - Duration::days(i64::from(DAYS - 1 - index))).date();
             let day = format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day());
@@ -106,7 +105,7 @@ pub async fn table(visit: &Visit<'_>) -> PageResult {
         listing => data(&listing),
         columns => data(listing.columns()),
         here => listing.to_query(),
-        statuses => Status::ALL.map(|(name, _)| name).to_vec(),
+        statuses => SecretStatus::ALL.map(|(name, _)| name).to_vec(),
         rows => data(rows.into_iter().map(Row::new).collect::<Vec<_>>()),
     };
     Ok(visit.page("secrets.html", StatusCode::OK, "Secrets", SECTION, shown))
@@ -116,7 +115,7 @@ pub async fn table(visit: &Visit<'_>) -> PageResult {
 pub async fn live(visit: &Visit<'_>) -> PageResult {
     #[derive(Serialize)]
     struct Live {
-        status: Status,
+        status: SecretStatus,
         usage_count: usize,
         last_used_at: Option<String>,
         last_used_on: Option<String>,
@@ -165,17 +164,16 @@ fn wrongs(error: Option<&HttpError>, fields: &[&str]) -> Value {
     let mut at: std::collections::BTreeMap<&str, String> = fields.iter().map(|name| (*name, String::new())).collect();
     let mut others = Vec::new();
     if let Some(error) = error {
-        let text = |entry: &serde_json::Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
         for entry in error.errors() {
-            let (message, template) = (text(entry, "message"), text(entry, "template"));
+            let (message, field) = (entry.message.clone(), entry.field.as_deref().unwrap_or_default());
             // A problem in a template has a field of the config, not of this form.
-            match at.get_mut(text(entry, "field").as_str()).filter(|_| template.is_empty()) {
-                Some(there) => *there = message,
-                None if template.is_empty() => others.push(message),
-                None => others.push(format!("{template}: {message}")),
+            match (&entry.template, at.get_mut(field)) {
+                (Some(template), _) => others.push(format!("{template}: {message}")),
+                (None, Some(there)) => *there = message,
+                (None, None) => others.push(message),
             }
         }
-        if error.errors().is_empty() || error.errors().iter().any(|entry| entry["template"].is_string()) {
+        if error.errors().is_empty() || error.errors().iter().any(|entry| entry.template.is_some()) {
             others.insert(0, error.message().to_owned());
         }
         others.extend(error.detail().map(str::to_owned));
@@ -266,7 +264,7 @@ pub async fn save(visit: &Visit<'_>, mut sent: Form) -> PageResult {
 }
 
 /// Returns the message about a secret that was saved, which after a rename lists what still uses a former name.
-fn told(saved: &Changed, before: &SecretDetail) -> String {
+fn told(saved: &ChangedSecret, before: &SecretDetail) -> String {
     let (name, former) = (&saved.secret.name, &before.secret.name);
     let templates = saved.rewritten.len();
     if templates > 0 {
@@ -329,7 +327,7 @@ pub async fn restore(visit: &Visit<'_>, mut sent: Form) -> PageResult {
         version.parse().map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "`version` must be a number"))?;
     let name = visit.secret_name()?;
     match service::roll_back(&visit.site.app, &visit.session.actor, name, version, expected(&etag)).await {
-        Ok(Changed { secret, .. }) => {
+        Ok(ChangedSecret { secret, .. }) => {
             let now = secret.version.unwrap_or_default();
             let told = format!("{} has the value of its version {version} again, as version {now}.", secret.name);
             Ok(visit.go(SECRETS, told))
@@ -357,7 +355,7 @@ pub async fn replace(visit: &Visit<'_>, mut sent: Form) -> PageResult {
         service::update(&visit.site.app, &visit.session.actor, name, change, expected(&etag)).await
     };
     match replaced.map_err(HttpError::from) {
-        Ok(Changed { secret, .. }) => {
+        Ok(ChangedSecret { secret, .. }) => {
             let version = secret.version.unwrap_or_default();
             Ok(visit.go(SECRETS, format!("{} was rotated; its version is {version} now.", secret.name)))
         }
@@ -419,7 +417,8 @@ pub async fn set_enabled(visit: &Visit<'_>, mut sent: Form, enabled: bool) -> Pa
     let back = InventoryQuery::read(Some(&sent.take("back")))?.to_query();
     let name = visit.secret_name()?;
     let change = SecretChange { enabled: Some(enabled), ..SecretChange::default() };
-    let Changed { secret, .. } = service::update(&visit.site.app, &visit.session.actor, name, change, None).await?;
+    let ChangedSecret { secret, .. } =
+        service::update(&visit.site.app, &visit.session.actor, name, change, None).await?;
     let done = if enabled { "enabled" } else { "disabled" };
     let to = if back.is_empty() { SECRETS.to_owned() } else { format!("{SECRETS}?{back}") };
     Ok(visit.go(&to, format!("{} is {done}.", secret.name)))
@@ -434,7 +433,7 @@ mod tests {
     #[test]
     fn a_chart_shows_every_day_with_use() {
         let today = datetime!(2026-03-01 12:00 UTC);
-        let day = |day: &str, count| DayView { day: day.into(), count };
+        let day = |day: &str, count| DayUsage { day: day.into(), count };
         let chart = Chart::new(&[day("2026-03-01", 1), day("2026-02-28", 4000), day("2025-01-01", 9)], today).unwrap();
         assert_eq!((chart.from.as_str(), chart.to.as_str(), chart.total), ("2026-01-31", "2026-03-01", 4001));
         assert_eq!(chart.bars.len(), DAYS as usize);

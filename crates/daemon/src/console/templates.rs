@@ -1,16 +1,15 @@
 //! The pages of templates, which only show and change nothing.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use hyper::StatusCode;
-use minijinja::context;
-
 use super::pages::data;
 use super::visit::{PageResult, Visit};
 use crate::app::{serving, templates};
 use crate::http::error::HttpError;
-use guillemet_plan::preview;
+use guillemet_api::Problem;
+use hyper::StatusCode;
+use minijinja::context;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The longest time that a page waits for a template that keeps changing.
 const REST_TIME: Duration = Duration::from_secs(10);
@@ -32,25 +31,23 @@ pub async fn show(visit: &Visit<'_>) -> PageResult {
     let [target] = visit.query(["target"])?;
     let id = [&*visit.param("feature")?, "/", &*visit.param("name")?].concat();
     let (_, prepared) = serving::current(app, &id, Instant::now() + REST_TIME).await?;
-    let mut shown = serde_json::to_value(templates::template(app, &prepared).await).unwrap_or_default();
+    let view = templates::template(app, &prepared).await;
     let template = Arc::clone(&prepared.template);
     let text = tokio::task::spawn_blocking(move || template.text()).await.ok().flatten().unwrap_or_default();
-    for list in ["problems", "warnings"] {
-        shown[list] = with_lines(std::mem::take(&mut shown[list]), &text);
-    }
+    let (problems, warnings) = (with_lines(&view.problems, &text), with_lines(&view.warnings, &text));
     let (explained, refused) = match serving::planned(app, &id, target.as_deref()).await {
-        Ok((_, prepared, plan)) => (Some(preview::explain(&prepared.template.id, &plan, target.as_deref())), None),
+        Ok((_, prepared, plan)) => (Some(templates::explain(&prepared, &plan, target.as_deref())), None),
         Err(error) => (None, Some(HttpError::from(error))),
     };
-    let default = shown["targets"][0].as_str().unwrap_or_default().to_owned();
-    let present = explained.as_ref().and_then(|explained| explained["target"].as_str()).map(str::to_owned);
-    let target = present.or(target).unwrap_or(default);
+    let present = explained.as_ref().map(|explained| explained.target.clone());
+    let target = present.or(target).or_else(|| view.targets.first().cloned()).unwrap_or_default();
     let status = match &refused {
         Some(error) if error.status() == StatusCode::NOT_FOUND => error.status(),
         _ => StatusCode::OK,
     };
     let shown = context! {
-        template => data(&shown),
+        template => data(&view),
+        found => context! { problems => data(problems), warnings => data(warnings) },
         target,
         explained => data(&explained),
         refused => refused.as_ref().map(HttpError::message),
@@ -59,14 +56,22 @@ pub async fn show(visit: &Visit<'_>) -> PageResult {
     Ok(visit.page("template.html", status, &format!("Template {id}"), "templates", shown))
 }
 
-/// Adds to each problem the line of the text that it refers to.
-fn with_lines(mut problems: serde_json::Value, text: &str) -> serde_json::Value {
-    for problem in problems.as_array_mut().into_iter().flatten() {
-        let line = problem["line"].as_u64().and_then(|line| usize::try_from(line).ok()?.checked_sub(1));
+/// A problem, with the line that it is about.
+#[derive(Serialize)]
+struct ShownProblem<'a> {
+    #[serde(flatten)]
+    problem: &'a Problem,
+    source: Option<String>,
+}
+
+/// Adds to each problem its line of the text, cut at `LINE_MAX` characters.
+fn with_lines<'a>(problems: &'a [Problem], text: &str) -> Vec<ShownProblem<'a>> {
+    let shown = problems.iter().map(|problem| {
+        let line = problem.line.and_then(|line| usize::try_from(line).ok()?.checked_sub(1));
         let source = line.and_then(|line| text.lines().nth(line));
-        problem["source"] = source.map(|source| source.chars().take(LINE_MAX).collect::<String>()).into();
-    }
-    problems
+        ShownProblem { problem, source: source.map(|source| source.chars().take(LINE_MAX).collect()) }
+    });
+    shown.collect()
 }
 
 #[cfg(test)]
@@ -75,9 +80,9 @@ mod tests {
 
     #[test]
     fn a_problem_comes_with_its_line() {
-        let problems = serde_json::json!([{"line": 2}, {"line": 9}, {"line": null}]);
-        let shown = with_lines(problems, "one\ntwo\n");
-        assert_eq!(shown[0]["source"], "two");
-        assert!(shown[1]["source"].is_null() && shown[2]["source"].is_null());
+        let problems = [Some(2), Some(9), None].map(|line| Problem { line, ..Problem::default() });
+        let shown = with_lines(&problems, "one\ntwo\n");
+        assert_eq!(shown[0].source.as_deref(), Some("two"));
+        assert!(shown[1].source.is_none() && shown[2].source.is_none());
     }
 }

@@ -2,16 +2,18 @@
 //!
 //! Holds no value (promise Blind), because the modules that messages come from never had one.
 
+use crate::app::error::{AppError, ErrorCode};
+use crate::resolve::budget::Exhausted;
+use guillemet_api::error::{ErrorBody, ErrorEntry};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
-use serde_json::{Value, json};
 
-use crate::app::error::{AppError, ErrorCode};
-use crate::resolve::budget::Exhausted;
+/// The body of an error that cannot be written, which no error is.
+const UNWRITABLE: &[u8] = br#"{"code":"internal_error","message":"the daemon failed inside; its log says where"}"#;
 
-/// The kind of an error, for programs.
+/// What went wrong, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpErrorCode {
     /// The request is malformed or its body arrived too slowly.
@@ -60,9 +62,7 @@ impl HttpErrorCode {
 #[derive(Debug)]
 pub struct HttpError {
     code: HttpErrorCode,
-    message: String,
-    detail: Option<String>,
-    errors: Vec<Value>,
+    body: ErrorBody,
     /// Whether it is a refusal that has been recorded in the audit trail.
     is_recorded: bool,
     /// The value of `Retry-After`, in seconds.
@@ -72,8 +72,8 @@ pub struct HttpError {
 impl HttpError {
     /// Makes an error with only a message, which should end with what to do.
     pub fn new(code: HttpErrorCode, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self { code, message, detail: None, errors: Vec::new(), is_recorded: false, retry_after: None }
+        let body = ErrorBody { code: code.row().0.into(), message: message.into(), detail: None, errors: Vec::new() };
+        Self { code, body, is_recorded: false, retry_after: None }
     }
 
     /// Returns whether it is a refusal that has not been recorded in the audit trail yet.
@@ -88,17 +88,17 @@ impl HttpError {
 
     /// Returns what is wrong and what to do.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.body.message
     }
 
     /// Returns further advice, if there is any.
     pub fn detail(&self) -> Option<&str> {
-        self.detail.as_deref()
+        self.body.detail.as_deref()
     }
 
     /// Returns everything that is wrong, one entry for each.
-    pub fn errors(&self) -> &[Value] {
-        &self.errors
+    pub fn errors(&self) -> &[ErrorEntry] {
+        &self.body.errors
     }
 
     /// Returns the error as a response of the API.
@@ -114,15 +114,7 @@ impl HttpError {
 
     /// Returns the body of that response: JSON and a newline.
     pub fn body(&self) -> Vec<u8> {
-        let (name, _) = self.code.row();
-        let mut body = json!({"code": name, "message": self.message});
-        if let Some(detail) = &self.detail {
-            body["detail"] = detail.as_str().into();
-        }
-        if !self.errors.is_empty() {
-            body["errors"] = self.errors.clone().into();
-        }
-        let mut bytes = body.to_string().into_bytes();
+        let mut bytes = serde_json::to_vec(&self.body).unwrap_or_else(|_| UNWRITABLE.into());
         bytes.push(b'\n');
         bytes
     }
@@ -130,14 +122,12 @@ impl HttpError {
 
 impl From<AppError> for HttpError {
     fn from(error: AppError) -> Self {
-        Self {
-            code: HttpErrorCode::App(error.code()),
-            message: error.to_string(),
-            detail: error.detail(),
-            errors: error.entries(),
-            is_recorded: matches!(error, AppError::Forbidden { is_recorded: true, .. }),
-            retry_after: error.retry_after(),
-        }
+        let mut refusal = Self::new(HttpErrorCode::App(error.code()), error.to_string());
+        refusal.body.detail = error.detail();
+        refusal.body.errors = error.entries();
+        refusal.is_recorded = matches!(error, AppError::Forbidden { is_recorded: true, .. });
+        refusal.retry_after = error.retry_after();
+        refusal
     }
 }
 

@@ -1,18 +1,13 @@
 //! The changes of a secret: name, value, state, a former version. Each one is one critical section and one transaction
 //! of the vault, and leaves every reference working.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
-
-use zeroize::Zeroizing;
-
 use super::index::Row;
 use super::sync::SyncedVault;
-use super::views::{Changed, blocker_view, etag};
+use super::views::{blocker_view, etag};
 use super::{Inventory, InventoryError, Owned};
-use crate::events::{DaemonEvent, DaemonEventKind};
 use crate::resolve::snapshot::{Released, State};
+use guillemet_api::events::{Change, Event};
+use guillemet_api::secrets::ChangedSecret;
 use guillemet_base::names::SecretName;
 use guillemet_base::time::now;
 use guillemet_secret::record::Secret;
@@ -20,6 +15,10 @@ use guillemet_template::catalog::{Blocker, Rewrite, Unwritable, finish};
 use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{Vault, VaultError, Writes};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+use zeroize::Zeroizing;
 
 /// The label of the document that lists the files which a rename is about to rewrite.
 const RENAME: &str = "rename";
@@ -67,7 +66,7 @@ impl Inventory {
         name: SecretName,
         value: &str,
         enabled: bool,
-    ) -> Result<(Changed, Released), InventoryError> {
+    ) -> Result<(ChangedSecret, Released), InventoryError> {
         let is_scanned = self.scan_for(&name);
         let mut owned = self.owned();
         let state = self.resolver.current.load();
@@ -94,7 +93,7 @@ impl Inventory {
         name: &SecretName,
         change: SecretChange,
         expected: Option<&str>,
-    ) -> Result<(Changed, Released), InventoryError> {
+    ) -> Result<(ChangedSecret, Released), InventoryError> {
         let mut is_scanned = change.name.as_ref().is_some_and(|name| self.scan_for(name));
         if change.rewrite {
             if !self.rescan() {
@@ -157,7 +156,7 @@ impl Inventory {
         name: &SecretName,
         version: u32,
         expected: Option<&str>,
-    ) -> Result<(Changed, Released), InventoryError> {
+    ) -> Result<(ChangedSecret, Released), InventoryError> {
         let mut owned = self.owned();
         let secret = self.expect(&mut owned, &self.resolver.current.load(), name, expected)?;
         let mut next = secret.next(now());
@@ -234,11 +233,8 @@ impl Inventory {
         secret: Arc<Secret>,
     ) -> Released {
         owned.index = None;
-        let (change, id, name) = (
-            if before.is_some() { DaemonEventKind::Changed } else { DaemonEventKind::Created },
-            secret.id,
-            secret.name.clone(),
-        );
+        let (change, id, name) =
+            (if before.is_some() { Change::Changed } else { Change::Created }, secret.id, secret.name.clone());
         let released = self.resolver.current.change(|state| {
             if let Some(robbed) = &robbed {
                 state.put(Some(&robbed.name.key()), Arc::clone(robbed));
@@ -246,9 +242,9 @@ impl Inventory {
             state.put(before.map(|before| before.name.key()).as_deref(), secret);
         });
         if let Some(robbed) = robbed {
-            self.events.tell(DaemonEvent::of_secret(robbed.id, &robbed.name, DaemonEventKind::Changed));
+            self.events.tell(Event::of_secret(robbed.id, &robbed.name, Change::Changed));
         }
-        self.events.tell(DaemonEvent::of_secret(id, &name, change));
+        self.events.tell(Event::of_secret(id, &name, change));
         released
     }
 
@@ -300,11 +296,11 @@ impl Inventory {
         }
     }
 
-    fn changed(&self, owned: &Owned, secret: &Secret, rewritten: Vec<String>) -> Result<Changed, InventoryError> {
+    fn changed(&self, owned: &Owned, secret: &Secret, rewritten: Vec<String>) -> Result<ChangedSecret, InventoryError> {
         let uses = self.uses_under_lock(owned)?;
         let others = owned.sync.as_ref().map(SyncedVault::others).unwrap_or_default();
         let row = Row::of(&self.resolver.current.load(), &owned.catalog, &others, Arc::new(secret.clone()));
-        Ok(Changed { secret: row.view(&uses), etag: etag(secret), rewritten })
+        Ok(ChangedSecret { secret: row.view(&uses), etag: Some(etag(secret)), rewritten })
     }
 }
 

@@ -1,17 +1,17 @@
 //! The rows of the inventory in order, with the references of each. They are made again after secrets or templates have
 //! changed, and shared by all callers in between.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
-
 use super::uses::AllUses;
-use super::views::{ReferenceView, SecretView, Status, field};
+use super::views::{field, remote_reference};
 use crate::resolve::snapshot::State;
 use guillemet_account::engine::{DeviceReference, References};
+use guillemet_api::secrets::{ReferenceView, SecretStatus, SecretView};
 use guillemet_base::time::rfc3339;
 use guillemet_secret::record::Secret;
 use guillemet_template::catalog::{Catalog, Template};
 use guillemet_template::lexer::Reference;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// A reference, and the template it is in.
 #[derive(Clone)]
@@ -79,7 +79,7 @@ impl Row {
                 name: Some(reference.name.to_string()),
             }
         };
-        let remote = self.remote.iter().map(|remote| ReferenceView::remote(&remote.device, remote.named()));
+        let remote = self.remote.iter().map(|remote| remote_reference(&remote.device, remote.named()));
         self.references.iter().map(view).chain(remote).collect()
     }
 }
@@ -146,11 +146,11 @@ impl Index {
 }
 
 impl Row {
-    pub(super) fn status(&self) -> Status {
+    pub(super) fn status(&self) -> SecretStatus {
         match &self.secret {
-            None => Status::Missing,
-            Some(secret) if secret.enabled => Status::Active,
-            Some(_) => Status::Disabled,
+            None => SecretStatus::Missing,
+            Some(secret) if secret.enabled => SecretStatus::Active,
+            Some(_) => SecretStatus::Disabled,
         }
     }
 

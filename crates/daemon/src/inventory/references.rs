@@ -1,15 +1,15 @@
 //! References between devices: publishes what this device's templates name, and shows what the templates of others
 //! name.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use super::sync::SyncedVault;
-use super::views::{BlockerView, ReferenceView};
+use super::views::{BlockerView, remote_reference};
 use guillemet_account::engine::{Blocked, DeviceReference, References, Words};
+use guillemet_api::secrets::ReferenceView;
 use guillemet_base::names::SecretName;
 use guillemet_template::catalog::{BlockReason, Catalog, Content, Names};
 use guillemet_wire::DeviceId;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// The most references that one device publishes, and the most bytes of texts that cannot be parsed: they must fit into
 /// one record.
@@ -41,7 +41,7 @@ impl SyncedVault {
 
 fn remote_view(device: &str, named: &DeviceReference) -> BlockerView {
     BlockerView {
-        reference: ReferenceView::remote(device, named),
+        reference: remote_reference(device, named),
         message: format!("a template on `{device}` references it; remove the reference there"),
         reason: BlockReason::Referenced,
         retry_after_ms: None,

@@ -14,7 +14,7 @@ use super::references::blocked_view;
 use super::sync::{ACCOUNT, AccountError, NOTICES, label, load};
 use super::views::{BlockerView, blocker_view};
 use super::{Inventory, InventoryError, Owned};
-use crate::events::{DaemonEvent, DaemonEventKind};
+use crate::events::{Change, Event};
 use crate::resolve::snapshot::{Released, State};
 use guillemet_account::engine::{RecordWrite, Update};
 use guillemet_account::intent::Intent;
@@ -115,12 +115,11 @@ impl Inventory {
         });
         let replaced: HashSet<_> = update.replaced.iter().map(|secret| secret.id).collect();
         for secret in &update.put {
-            let change =
-                if replaced.contains(&secret.id) { DaemonEventKind::Changed } else { DaemonEventKind::Created };
-            self.events.tell(DaemonEvent::of_secret(secret.id, &secret.name, change));
+            let change = if replaced.contains(&secret.id) { Change::Changed } else { Change::Created };
+            self.events.tell(Event::of_secret(secret.id, &secret.name, change));
         }
         for secret in &update.removed {
-            self.events.tell(DaemonEvent::of_secret(secret.id, &secret.name, DaemonEventKind::Deleted));
+            self.events.tell(Event::of_secret(secret.id, &secret.name, Change::Deleted));
         }
         let joined = owned.sync.as_ref();
         if update.advanced && joined.is_some_and(|joined| joined.engine.base().all_deleted().next().is_some()) {

@@ -5,15 +5,6 @@
 
 mod joined;
 mod reports;
-
-use std::borrow::Cow;
-use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-
-use serde::Deserialize;
-
 use self::joined::USAGE;
 pub(super) use self::joined::{ACCOUNT, SyncedVault, label, load};
 pub use self::joined::{AccountFacts, Invited, Stopped, StoredSync};
@@ -26,6 +17,7 @@ use guillemet_account::engine::{
     DeviceChange, Engine, Head, Notice, PreparedPush, Proposal, PullError, PushError, RecordWrite, References, Update,
 };
 use guillemet_account::intent::{Intent, IntentChange};
+use guillemet_api::account::SameName;
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_secret::crypto;
@@ -35,23 +27,16 @@ use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject, DeviceRef};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
 use guillemet_wire::{ChangesPage, DeviceId, Hash, Newest, PullCursor};
+use std::borrow::Cow;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// The most notices that are kept.
 pub(super) const NOTICES: usize = 100;
 
-/// What to do with a secret of this vault whose name exists in the account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SameName {
-    /// Keep both: this vault's secret becomes `NAME-2`.
-    Both,
-    /// Keep the account's secret, and delete this vault's.
-    Account,
-    /// Make this vault's value the newest version of the account's secret.
-    Mine,
-}
-
-/// A push that has been written down and is about to be sent.
+/// A push that is written down and about to be sent.
 pub struct Outgoing {
     /// The push, and the state it leads to.
     pub candidate: PreparedPush,

@@ -11,23 +11,20 @@
 pub mod budget;
 pub mod refusals;
 pub mod snapshot;
-
-use std::fmt;
-use std::sync::Arc;
-
-use bytes::Bytes;
-use serde::Serialize;
-
 use self::budget::{Budget, Exhausted, Reservation};
 use self::snapshot::{CurrentSnapshot, Snapshot, State};
+use bytes::Bytes;
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::memory::Clear;
 use guillemet_base::time::now;
 use guillemet_plan::plan;
 use guillemet_plan::plan::Plan;
-use guillemet_plugin::fill::{self, Unfit, Values};
+use guillemet_plugin::fill;
+use guillemet_plugin::fill::{Unfit, Values};
 use guillemet_secret::record::Secret;
 use guillemet_vault::usage::{Caller, Outcome, RecordedUse, Recorder, RequestEvent, Subject, Unrecorded};
+use std::fmt;
+use std::sync::Arc;
 
 /// A rendered config, or the confirmation that the caller's copy is still current.
 pub struct Rendered {
@@ -68,8 +65,7 @@ impl AsRef<[u8]> for Leaving {
 }
 
 /// The kind of problem with one secret of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalReason {
     /// No secret has this name, now or formerly.
     Missing,
@@ -79,8 +75,19 @@ pub enum RefusalReason {
     Unfit,
 }
 
+impl RefusalReason {
+    /// Returns the reason's code in the API.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Disabled => "disabled",
+            Self::Unfit => "unfit",
+        }
+    }
+}
+
 /// One problem with a secret of a request, and its place.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Fault {
     /// The field of the config or of the request: `headers.Authorization`, or `secrets.0` for a request by name.
     pub field: String,
@@ -91,13 +98,10 @@ pub struct Fault {
     /// The kind of problem, for programs.
     pub reason: RefusalReason,
     /// The id of the template; `None` for requests by name and for a template that came with the request.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
     /// The line of the reference, counted from 1; `None` if no template is rendered.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
     /// The column of the reference in characters, counted from 1; `None` if no template is rendered.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<u32>,
 }
 

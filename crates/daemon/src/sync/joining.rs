@@ -1,20 +1,15 @@
 //! Creates accounts, invites and admits devices, and brings a device back from a recovery code.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use data_encoding::HEXLOWER;
-use zeroize::Zeroizing;
-
 use super::{Contact, SyncError, SyncState, connect, steps};
-use crate::inventory::{AccountError, AccountFacts, Inventory, Invited, SameName};
+use crate::inventory::{AccountError, AccountFacts, Inventory, Invited};
+use data_encoding::HEXLOWER;
 use guillemet_account::client::{Client, ClientError};
 use guillemet_account::code::{AccountAddress, AccountCode, Creation, InvitationCode, Recovery};
 use guillemet_account::engine::{Engine, Me, Proposal, RecordWrite, References};
 use guillemet_account::fingerprint_words::fingerprint_words;
 use guillemet_account::join as joins;
 use guillemet_account::seal::{EpochKey, open_wrap};
+use guillemet_api::account::SameName;
 use guillemet_base::names::{Millis, SecretName};
 use guillemet_base::random::random;
 use guillemet_base::time::now;
@@ -25,6 +20,10 @@ use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{
     AccountId, ChangesPage, DeviceId, Hash, INVITE_SECONDS, InviteRegistration, Newest, PublicKey, SealedHead, Wrap,
 };
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// The longest time that a device waits to be admitted.
 const WAIT: Duration = Duration::from_secs(60);

@@ -12,31 +12,27 @@ mod joining;
 mod repair;
 mod steps;
 mod usage;
-
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-use arc_swap::{ArcSwap, ArcSwapOption};
-use serde::Serialize;
-use tokio::sync::{Notify, watch};
-
+pub use self::contact::run;
+pub use self::joining::{JoinRequest, Joining, Printed, create, invite, join, recover, recovery};
+pub use self::repair::repair;
+pub use self::steps::{delete, leave, revoke};
+pub use self::usage::refresh_reports;
 use crate::config::Config;
 use crate::inventory::{AccountError, AccountState, Inventory, InventoryHandle, Panicked, Stopped};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use guillemet_account::client::{Client, ClientError};
 use guillemet_account::engine::PullError;
 use guillemet_account::fingerprint_words::fingerprint_words;
+use guillemet_api::account::{AccountStatus, AccountView, DeviceView, NoticeView};
 use guillemet_base::names::Millis;
 use guillemet_base::time::{now, rfc3339};
 use guillemet_template::catalog::Template;
+use guillemet_wire::Hash;
 use guillemet_wire::api_key::ApiKey;
-use guillemet_wire::{AccountId, Hash};
-
-pub use self::contact::run;
-pub use self::joining::{JoinRequest, Joining, Printed, create, invite, join, recover, recovery};
-pub use self::repair::{RepairPlan, repair};
-pub use self::steps::{delete, leave, revoke};
-pub use self::usage::refresh_reports;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
 
 /// The longest time that a request waits for the first contact.
 const MOMENT: Duration = Duration::from_secs(10);
@@ -241,55 +237,7 @@ impl SyncHandle {
     }
 }
 
-/// The state of sync as the API shows it.
-#[derive(Serialize)]
-pub struct SyncStatus {
-    joined: bool,
-    state: &'static str,
-    code: Option<String>,
-    message: Option<String>,
-    #[serde(flatten)]
-    account: Option<AccountView>,
-}
-
-#[derive(Serialize)]
-struct AccountView {
-    account: AccountId,
-    server: String,
-    device: String,
-    device_name: String,
-    devices: usize,
-    secrets: usize,
-    seq: Option<u64>,
-    epoch: Option<u64>,
-    words: Option<String>,
-    head_made_at: Option<String>,
-    head_age_seconds: Option<u64>,
-    heard_at: Option<String>,
-    pending: usize,
-    notices: Vec<NoticeView>,
-}
-
-#[derive(Serialize)]
-struct NoticeView {
-    at: String,
-    message: String,
-}
-
-/// A device of the account as the API shows it.
-#[derive(Serialize)]
-pub struct DeviceView {
-    id: String,
-    name: String,
-    joined_at: String,
-    this: bool,
-    recovery: bool,
-    references: Option<usize>,
-    references_at_seq: Option<u64>,
-    usage_told_at: Option<String>,
-}
-
-/// Waits for the first contact, at most ten seconds.
+/// Waits for the first contact, for ten seconds at most.
 pub async fn first_contact(sync: &SyncState) {
     let _ = sync.client().await;
 }
@@ -298,9 +246,9 @@ pub async fn first_contact(sync: &SyncState) {
 ///
 /// # Errors
 /// [`SyncError::Panicked`] if the inventory panics.
-pub async fn status(sync: &SyncState) -> Result<SyncStatus, SyncError> {
+pub async fn status(sync: &SyncState) -> Result<AccountStatus, SyncError> {
     let Some(AccountState { facts, head, me, pending, notices, secrets, .. }) = sync.account().await? else {
-        return Ok(SyncStatus { joined: false, state: "none", code: None, message: None, account: None });
+        return Ok(AccountStatus { joined: false, state: "none".into(), code: None, message: None, account: None });
     };
     let contact = sync.handle.contact.borrow().clone();
     let (state, code, message) = match (facts.stopped, contact) {
@@ -313,7 +261,7 @@ pub async fn status(sync: &SyncState) -> Result<SyncStatus, SyncError> {
     let heard = sync.handle.heard_at.load(Ordering::Relaxed);
     let made_at = head.as_ref().map(|(head, _)| head.made_at);
     let account = AccountView {
-        account: me.0,
+        account: me.0.to_string(),
         server: facts.url,
         device: me.1.to_string(),
         device_name: facts.name,
@@ -331,7 +279,7 @@ pub async fn status(sync: &SyncState) -> Result<SyncStatus, SyncError> {
             .map(|notice| NoticeView { at: rfc3339(notice.at), message: notice.text })
             .collect(),
     };
-    Ok(SyncStatus { joined: true, state, code, message, account: Some(account) })
+    Ok(AccountStatus { joined: true, state: state.into(), code, message, account: Some(account) })
 }
 
 /// Returns, for metrics, whether there is contact and how many changes are pending; `None` without an account.

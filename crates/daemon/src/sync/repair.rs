@@ -1,40 +1,21 @@
 //! Repairs an account whose server was restored from a backup: a person compares the fingerprint words and confirms,
 //! the device with the newest state publishes it again, and the others adopt that state.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use serde::Serialize;
-
 use super::{SyncError, SyncState, connect, steps};
 use crate::inventory::AccountError;
 use guillemet_account::client::Client;
 use guillemet_account::engine::{Engine, Proposal};
 use guillemet_account::fingerprint_words::fingerprint_words;
 use guillemet_account::tree::RecordLeaf;
+use guillemet_api::account::{RepairAction, RepairPlan};
 use guillemet_base::time::now;
 use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::usage::ChangeKind;
 use guillemet_wire::{AccountId, Newest, ObjectId, PullCursor, Sealed};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-/// The plan of a repair, or its result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct RepairPlan {
-    /// `none`, `publish` (this device has newer state), or `adopt` (the server has a different state).
-    pub action: &'static str,
-    /// The number of the newest head that this device has verified.
-    pub seq: u64,
-    /// The fingerprint words of that head.
-    pub words: String,
-    /// The number of the server's newest head.
-    pub server_seq: u64,
-    /// The fingerprint words of that head, which confirm the repair.
-    pub server_words: String,
-    /// Whether the repair was done.
-    pub done: bool,
-}
-
-/// Returns what a repair would do. With the fingerprint words of the server's head in `confirmed`, carries it out.
+/// Returns what there is to repair. With the fingerprint words of the server's head in `confirmed`, repairs it.
 ///
 /// # Errors
 /// Any [`SyncError`]; [`SyncError::Other`] if the words are not those of the server's head.
@@ -51,9 +32,9 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
     };
     let (known, knows) = sync.run(move |inventory| inventory.with_engine(compare)).await?;
     let action = match knows {
-        _ if newest == known => "none",
-        true => "publish",
-        false => "adopt",
+        _ if newest == known => RepairAction::None,
+        true => RepairAction::Publish,
+        false => RepairAction::Adopt,
     };
     let plan = RepairPlan {
         action,
@@ -68,14 +49,14 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
     if same(confirmed) != same(&plan.server_words) {
         return Err(SyncError::Other("the words do not match the server's state; nothing was changed".into()));
     }
-    let repaired = AuditChange::new(ChangeKind::AccountRepaired, actor, now()).after(action);
+    let repaired = AuditChange::new(ChangeKind::AccountRepaired, actor, now()).after(action.name());
     match action {
-        "publish" => publish(sync, actor, &client, account, newest).await?,
-        "adopt" => {
+        RepairAction::Publish => publish(sync, actor, &client, account, newest).await?,
+        RepairAction::Adopt => {
             let pages = steps::pages(&client, account, Engine::cursor_of(newest)).await?;
             sync.run(move |inventory| inventory.account_adopted(newest, &pages)).await?.wait().await;
         }
-        _ => {}
+        RepairAction::None => {}
     }
     sync.run(|inventory| inventory.change_facts(&[repaired], |facts| facts.stopped = None)).await?;
     steps::heard(sync).await;

@@ -1,5 +1,7 @@
 //! Checks templates: compiles them as the daemon does, and fills nothing but canaries.
 
+use guillemet_template::Problem;
+use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,17 +11,43 @@ use crate::canary;
 use crate::findings::{self, Found};
 use crate::plans::{Prepared, Targets};
 use guillemet_plan::preview;
-use guillemet_template::catalog::{Catalog, StrayListing};
+use guillemet_template::catalog::{Catalog, Stray};
 
 /// The results of a check.
 #[derive(Debug)]
 pub struct Checked {
     /// Each template with its problems, as JSON.
-    pub templates: Vec<serde_json::Value>,
+    pub templates: Vec<CheckedTemplate>,
     /// Files that are not templates; none if ids were given.
-    pub strays: StrayListing,
+    pub strays: Vec<Arc<Stray>>,
     /// The folders that cannot be read, with the reason and what to do.
     pub unreadable: Vec<String>,
+}
+
+/// A template that was checked.
+#[derive(Debug, Serialize)]
+pub struct CheckedTemplate {
+    /// The id, `FEATURE/NAME`.
+    pub id: String,
+    /// The feature whose plugin compiled it.
+    pub feature: String,
+    /// The format of the file, as its extension.
+    pub format: &'static str,
+    /// `ok`, or `broken` if there is a problem.
+    pub status: &'static str,
+    /// Everything that is wrong with it.
+    pub problems: Vec<Problem>,
+    /// What may be wrong with it, but prevents no render.
+    pub warnings: Vec<Problem>,
+    /// The targets that a broken template can be rendered for, if it names none itself.
+    pub good_for: Vec<String>,
+}
+
+impl CheckedTemplate {
+    /// Reports whether the template has a problem.
+    pub fn is_broken(&self) -> bool {
+        !self.problems.is_empty()
+    }
 }
 
 impl OfflineCompiler {
@@ -43,11 +71,11 @@ impl OfflineCompiler {
             checked
         });
         let strays: Vec<_> = catalog.strays().filter(|_| ids.is_empty()).cloned().collect();
-        Ok(Checked { templates, strays: StrayListing::of(&strays), unreadable: catalog.unreadable().collect() })
+        Ok(Checked { templates, strays, unreadable: catalog.unreadable().collect() })
     }
 
     /// Returns a template with all its problems, as JSON.
-    async fn check_template(&self, prepared: &Prepared, target: Option<&str>) -> serde_json::Value {
+    async fn check_template(&self, prepared: &Prepared, target: Option<&str>) -> CheckedTemplate {
         let found = match target {
             Some(id) => match prepared.plan(Some(id), &self.registry, &self.variables).await {
                 Ok(plan) => {
@@ -63,15 +91,15 @@ impl OfflineCompiler {
             None if !is_good => self.good_elsewhere(prepared).await,
             _ => Vec::new(),
         };
-        serde_json::json!({
-            "id": prepared.template.id,
-            "feature": prepared.template.feature,
-            "format": prepared.template.format.extension(),
-            "status": if is_good { "ok" } else { "broken" },
-            "problems": found.problems,
-            "warnings": found.warnings,
-            "good_for": elsewhere,
-        })
+        CheckedTemplate {
+            id: prepared.template.id.clone(),
+            feature: prepared.template.feature.clone(),
+            format: prepared.template.format.extension(),
+            status: if is_good { "ok" } else { "broken" },
+            problems: found.problems,
+            warnings: found.warnings,
+            good_for: elsewhere,
+        }
     }
 
     /// Returns the other targets that a template is good for, if it names none and is not good for the default.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FileType;
-use serde::Serialize;
 
 use super::open::{OpenError, TemplateFolder};
 use super::read::{SEARCH_MAX, clean, read, searchable};
@@ -18,8 +17,6 @@ use super::state::FileState;
 
 /// The most such files that are examined.
 pub const STRAYS_MAX: usize = 1000;
-/// The most such files that are listed.
-const SHOWN_MAX: usize = 100;
 /// The most text of such files that is kept, in bytes.
 pub const TEXT_MAX: u64 = 32 << 20;
 
@@ -135,38 +132,6 @@ pub struct Stray {
     pub(super) state: FileState,
     /// The text that is searched for names; empty for anything but a regular file.
     pub(super) text: Result<String, Unsearched>,
-}
-
-/// Files in the templates' folder that are not templates, as the API shows them.
-#[derive(Debug, Serialize)]
-pub struct StrayListing {
-    /// The number of such files.
-    pub count: usize,
-    /// The first of them.
-    pub items: Vec<StrayView>,
-}
-
-/// A file that is not a template, as the API shows it.
-#[derive(Debug, Serialize)]
-pub struct StrayView {
-    /// The path inside the templates' folder.
-    pub path: String,
-    /// The code of the reason why it is not a template.
-    pub reason: &'static str,
-    /// The reason for people, and what to do.
-    pub message: String,
-}
-
-impl StrayListing {
-    /// Returns the view of these files: at most 100 of them, and their number.
-    pub fn of(all: &[Arc<Stray>]) -> Self {
-        let view = |stray: &Arc<Stray>| StrayView {
-            path: stray.path.clone(),
-            reason: stray.why.code(),
-            message: stray.message(),
-        };
-        Self { count: all.len(), items: all.iter().take(SHOWN_MAX).map(view).collect() }
-    }
 }
 
 impl Stray {

@@ -2,13 +2,6 @@
 //!
 //! The template and the component are copied into a temporary home, so that they take the same path as any template.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
-
-use serde_json::Value;
-
 use crate::cli::plugin::test::print_lines;
 use crate::cli::{Done, Failure, client, output};
 use guillemet_base::home::Home;
@@ -18,8 +11,12 @@ use guillemet_plugin::client::CompiledCache;
 use guillemet_plugin::plans::Prepared;
 use guillemet_plugin::registry::Registry;
 use guillemet_plugin::{cases, findings};
-use guillemet_template::Format;
 use guillemet_template::catalog::Catalog;
+use guillemet_template::{Format, Problem};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// The compiled form of the last component, kept because compiling takes most of a round.
 #[derive(Default)]
@@ -79,13 +76,21 @@ impl Preview {
         let prepared = Prepared::new(Arc::clone(template));
         match prepared.plan(self.target.as_deref(), &registry, &config.variables).await {
             Ok(plan) => {
-                let explained = preview::explain(&prepared.template.id, &plan, self.target.as_deref());
-                self.show_document(&file, &plan.target.id, output::text(&explained["document"]));
-                self.show_problems(&id, "warning: ", &explained["warnings"]);
+                self.show_document(&file, &plan.target.id, preview::document(&plan));
+                self.show_problems(
+                    &id,
+                    "warning: ",
+                    &plan
+                        .warnings
+                        .iter()
+                        .cloned()
+                        .chain(preview::renamed(&plan, self.target.as_deref()))
+                        .collect::<Vec<_>>(),
+                );
             }
             Err(unplanned) => {
                 output::line(&format!("plan     {file} cannot be rendered"));
-                self.show_problems(&id, "", &serde_json::to_value(findings::problems(unplanned))?);
+                self.show_problems(&id, "", &findings::problems(unplanned));
             }
         }
         Ok(())
@@ -132,12 +137,9 @@ impl Preview {
         self.last = Some(document);
     }
 
-    fn show_problems(&self, id: &str, kind: &str, problems: &Value) {
-        for problem in problems.as_array().into_iter().flatten() {
-            let mut entry = problem.clone();
-            entry["template"] = id.into();
-            entry["message"] = format!("{kind}{}", output::text(&problem["message"])).into();
-            output::line(client::entry_text(Some(&self.home.templates()), &entry).trim_start_matches('\n'));
+    fn show_problems(&self, id: &str, kind: &str, problems: &[Problem]) {
+        for problem in problems {
+            output::line(&client::problem_text(Some(&self.home.templates()), id, kind, problem));
         }
     }
 }

@@ -1,59 +1,29 @@
 //! The endpoints of the account: its state, its devices, and joining, repairing and leaving it.
 
-use serde::Serialize;
-
 use crate::api::context::RequestContext;
 use crate::api::response::{Created, Json};
 use crate::app::account;
 use crate::app::error::AppError;
-use crate::app::listing::Listing;
 use crate::http::error::HttpError;
-use crate::sync::{DeviceView, JoinRequest, RepairPlan, SyncStatus};
+use crate::sync::JoinRequest;
 use guillemet_account::code::AccountCode;
+use guillemet_api::Listing;
+use guillemet_api::account::{
+    AccountStatus, DeviceView, Invitation, LeftAccount, RecoveryCode, RepairPlan, RevokedDevice,
+};
 use guillemet_base::time::rfc3339;
-use guillemet_wire::DeviceId;
 
 /// The longest name of a device, in bytes.
 const NAME_MAX: usize = 64;
 
-/// The response with an invitation for another device.
-#[derive(Serialize)]
-pub struct Invitation {
-    code: String,
-    /// The number of seconds for which the code is valid.
-    expires_in: u64,
-}
-
-/// The response for a revoked device, with the names of the secrets that it could read.
-#[derive(Debug, Serialize)]
-pub struct Revoked {
-    device: DeviceId,
-    secrets: Vec<String>,
-}
-
-/// The response with a recovery code, and with the head of the account for which it was made.
-#[derive(Serialize)]
-pub struct RecoveryCode {
-    code: String,
-    seq: u64,
-    words: String,
-    made_at: String,
-}
-
-/// The response to leaving the account: whether the other devices have been told.
-#[derive(Debug, Serialize)]
-pub struct Left {
-    told: bool,
-}
-
-/// `GET /v1/account`: returns the state of sync with the account.
-pub async fn show(cx: RequestContext<'_>) -> Result<Json<SyncStatus>, HttpError> {
+/// `GET /v1/account`: how it stands with the account.
+pub async fn show(cx: RequestContext<'_>) -> Result<Json<AccountStatus>, HttpError> {
     cx.query([])?;
     Ok(Json(account::status(cx.app).await?))
 }
 
 /// `POST /v1/account`: creates an account, or joins this vault to an existing one.
-pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<SyncStatus>, HttpError> {
+pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<AccountStatus>, HttpError> {
     cx.query([])?;
     let mut fields = cx.administrators_fields().await?;
     let (text, name) = (fields.text("code"), fields.text("name"));
@@ -93,10 +63,10 @@ pub async fn list_devices(cx: RequestContext<'_>) -> Result<Json<Listing<DeviceV
 }
 
 /// `DELETE /v1/account/devices/{device}`: revokes a device.
-pub async fn revoke_device(cx: RequestContext<'_>) -> Result<Json<Revoked>, HttpError> {
+pub async fn revoke_device(cx: RequestContext<'_>) -> Result<Json<RevokedDevice>, HttpError> {
     cx.query([])?;
     let (device, secrets) = account::revoke(cx.app, &cx.actor(), &cx.param("device")?).await?;
-    Ok(Json(Revoked { device, secrets }))
+    Ok(Json(RevokedDevice { device: device.to_string(), secrets }))
 }
 
 /// `POST /v1/account/recovery`: creates a recovery code.
@@ -117,7 +87,7 @@ pub async fn repair(mut cx: RequestContext<'_>) -> Result<Json<RepairPlan>, Http
 }
 
 /// `DELETE /v1/account`: removes this device from the account.
-pub async fn leave(cx: RequestContext<'_>) -> Result<Json<Left>, HttpError> {
+pub async fn leave(cx: RequestContext<'_>) -> Result<Json<LeftAccount>, HttpError> {
     cx.query([])?;
-    Ok(Json(Left { told: account::leave(cx.app, &cx.actor()).await? }))
+    Ok(Json(LeftAccount { told: account::leave(cx.app, &cx.actor()).await? }))
 }

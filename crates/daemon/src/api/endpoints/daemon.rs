@@ -1,28 +1,20 @@
 //! The endpoints of the daemon itself: events, audit trail, console, configuration, status, health and metrics.
 
-use std::sync::Arc;
-
-use hyper::Response;
-use serde::Serialize;
-
 use crate::api::context::RequestContext;
 use crate::api::response::{Json, Raw};
 use crate::api::{events, metrics, request};
-use crate::app::configuration::{self, Reloaded};
-use crate::app::listing::Listing;
-use crate::app::usage::EventView;
-use crate::app::{Link, blocking, console_link};
+use crate::app::{blocking, configuration, console_link};
 use crate::http::error::{HttpError, HttpErrorCode};
+use guillemet_api::Listing;
+use guillemet_api::configuration::Reloaded;
+use guillemet_api::console::ConsoleLink;
+use guillemet_api::health::Health;
+use guillemet_api::status::DaemonStatus;
+use guillemet_api::usage::EventView;
+use hyper::Response;
+use std::sync::Arc;
 
-/// The response of `GET /healthz`.
-#[derive(Debug, Serialize)]
-pub struct Health {
-    status: &'static str,
-    /// The device and inode of the home folder. A command compares them with those of its own home.
-    home: String,
-}
-
-/// `GET /v1/events`: streams the changes that happen from now on.
+/// `GET /v1/events`: what changes from now on.
 pub async fn events(cx: RequestContext<'_>) -> Result<Response<events::Stream>, HttpError> {
     cx.query([])?;
     if !cx.slot.stream() {
@@ -42,7 +34,7 @@ pub async fn usage(cx: RequestContext<'_>) -> Result<Json<Listing<EventView>>, H
 }
 
 /// `POST /v1/console`: returns a link to the console.
-pub async fn console(cx: RequestContext<'_>) -> Result<Json<Link>, HttpError> {
+pub async fn console(cx: RequestContext<'_>) -> Result<Json<ConsoleLink>, HttpError> {
     cx.query([])?;
     Ok(Json(console_link(cx.app, cx.principal.caller).await?))
 }
@@ -54,14 +46,14 @@ pub async fn reload(cx: RequestContext<'_>) -> Result<Json<Reloaded>, HttpError>
 }
 
 /// `GET /v1/status`: returns the state of the daemon.
-pub async fn status(cx: RequestContext<'_>) -> Result<Json<serde_json::Value>, HttpError> {
+pub async fn status(cx: RequestContext<'_>) -> Result<Json<DaemonStatus>, HttpError> {
     cx.query([])?;
     Ok(Json(crate::app::status::status(cx.app).await?))
 }
 
 /// `GET /healthz`: confirms that the daemon answers requests.
 pub async fn health(cx: RequestContext<'_>) -> Result<Json<Health>, HttpError> {
-    Ok(Json(Health { status: "ok", home: cx.app.home_id.to_string() }))
+    Ok(Json(Health { status: "ok".into(), home: cx.app.home_id.to_string() }))
 }
 
 /// `GET /metrics`: returns the metrics for Prometheus.

@@ -8,10 +8,10 @@ use crate::api::context::RequestContext;
 use crate::api::request;
 use crate::api::response::{Created, Json, NoContent};
 use crate::app::error::AppError;
-use crate::app::listing::Listing;
 use crate::app::plugins;
 use crate::http::error::HttpError;
-use guillemet_plugin::registry::PluginView;
+use guillemet_api::Listing;
+use guillemet_api::plugins::PluginView;
 
 /// `GET /v1/plugins`: lists the plugins.
 pub async fn list(cx: RequestContext<'_>) -> Result<Json<Listing<PluginView>>, HttpError> {

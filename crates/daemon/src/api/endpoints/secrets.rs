@@ -1,15 +1,15 @@
 //! The endpoints of secrets: the inventory, changes, and values by name.
 
-use std::time::Instant;
-
 use crate::api::context::RequestContext;
 use crate::api::request;
 use crate::api::response::{Created, Json, LongJson, NoContent, Raw, Tagged};
 use crate::app::error::AppError;
-use crate::app::listing::Listing;
 use crate::app::secrets;
 use crate::http::error::HttpError;
-use crate::inventory::{Changed, SecretChange, SecretDetail, SecretView};
+use crate::inventory::SecretChange;
+use guillemet_api::Listing;
+use guillemet_api::secrets::{ChangedSecret, SecretDetail, SecretView};
+use std::time::Instant;
 
 /// The approximate size of one row of the inventory, in bytes of JSON.
 const ROW: usize = 384;
@@ -23,7 +23,7 @@ pub async fn list(cx: RequestContext<'_>) -> Result<LongJson<Listing<SecretView>
 }
 
 /// `POST /v1/secrets`: creates a secret.
-pub async fn create(mut cx: RequestContext<'_>) -> Result<Tagged<Created<Changed>>, HttpError> {
+pub async fn create(mut cx: RequestContext<'_>) -> Result<Tagged<Created<ChangedSecret>>, HttpError> {
     cx.query([])?;
     let mut fields = cx.administrators_fields().await?;
     let (name, value) = (fields.name("name"), fields.value("value"));
@@ -34,7 +34,7 @@ pub async fn create(mut cx: RequestContext<'_>) -> Result<Tagged<Created<Changed
     };
     let created = secrets::create(cx.app, &cx.actor(), name, value, enabled).await?;
     let etag = created.etag.clone();
-    Ok(Tagged(Created(created), Some(etag)))
+    Ok(Tagged(Created(created), etag))
 }
 
 /// `GET /v1/secrets/{name}`: returns one secret with everything known about it.
@@ -46,7 +46,7 @@ pub async fn show(cx: RequestContext<'_>) -> Result<Tagged<Json<SecretDetail>>, 
 }
 
 /// `PATCH /v1/secrets/{name}`: renames a secret, gives it another value, enables or disables it.
-pub async fn update(mut cx: RequestContext<'_>) -> Result<Tagged<Json<Changed>>, HttpError> {
+pub async fn update(mut cx: RequestContext<'_>) -> Result<Tagged<Json<ChangedSecret>>, HttpError> {
     cx.query([])?;
     let (name, expected) = (cx.secret_name()?, cx.if_match()?);
     let mut fields = cx.administrators_fields().await?;
@@ -61,7 +61,7 @@ pub async fn update(mut cx: RequestContext<'_>) -> Result<Tagged<Json<Changed>>,
 }
 
 /// `POST /v1/secrets/{name}/rollback`: restores the value of a former version.
-pub async fn roll_back(mut cx: RequestContext<'_>) -> Result<Tagged<Json<Changed>>, HttpError> {
+pub async fn roll_back(mut cx: RequestContext<'_>) -> Result<Tagged<Json<ChangedSecret>>, HttpError> {
     cx.query([])?;
     let (name, expected) = (cx.secret_name()?, cx.if_match()?);
     let mut fields = cx.administrators_fields().await?;
@@ -88,7 +88,7 @@ pub async fn resolve(mut cx: RequestContext<'_>) -> Result<Raw, HttpError> {
     Ok(Raw(secrets::resolve(cx.app, cx.principal, &names, reveal).await?, "application/json"))
 }
 
-fn changed(changed: Changed) -> Tagged<Json<Changed>> {
+fn changed(changed: ChangedSecret) -> Tagged<Json<ChangedSecret>> {
     let etag = changed.etag.clone();
-    Tagged(Json(changed), Some(etag))
+    Tagged(Json(changed), etag)
 }

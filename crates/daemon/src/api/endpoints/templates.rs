@@ -1,25 +1,26 @@
 //! The endpoints of templates: list, show, explain and render.
 
+use crate::api::context::RequestContext;
+use crate::api::request;
+use crate::api::request::Fields;
+use crate::api::response::{Document, Json};
+use crate::app::error::AppError;
+use crate::app::inline::InlineTemplate;
+use crate::app::serving::{PLAN_TIME, RenderOptions};
+use crate::app::{inline, serving, templates};
+use crate::http::error::HttpError;
+use guillemet_api::render::SAME_TARGET;
+use guillemet_api::templates::{Explanation, TemplateListing, TemplateView};
+use guillemet_template::Format;
+use guillemet_template::catalog::TEMPLATE_MAX;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::api::context::RequestContext;
-use crate::api::request::{self, Fields};
-use crate::api::response::{Document, Json, SAME_TARGET};
-use crate::app::error::AppError;
-use crate::app::inline::{self, InlineTemplate};
-use crate::app::serving::{self, PLAN_TIME, RenderOptions};
-use crate::app::templates::{self, TemplateView, Templates};
-use crate::http::error::HttpError;
-use guillemet_plan::preview;
-use guillemet_template::Format;
-use guillemet_template::catalog::TEMPLATE_MAX;
-
 /// `GET /v1/templates`: lists the templates, and the files in their folder that are not templates.
-pub async fn list(cx: RequestContext<'_>) -> Result<Json<Templates>, HttpError> {
+pub async fn list(cx: RequestContext<'_>) -> Result<Json<TemplateListing>, HttpError> {
     let page = request::page(cx.raw_query())?;
     let strays = templates::list_strays(cx.app).await?;
-    Ok(Json(Templates { page: page.of(templates::templates(cx.app).await), strays }))
+    Ok(Json(TemplateListing { page: page.of(templates::templates(cx.app).await), strays }))
 }
 
 /// `GET /v1/templates/{feature}/{name}`: returns one template.
@@ -30,10 +31,10 @@ pub async fn show(cx: RequestContext<'_>) -> Result<Json<TemplateView>, HttpErro
 }
 
 /// `GET /v1/templates/{feature}/{name}/explain`: returns the document with names in place of the values.
-pub async fn explain(cx: RequestContext<'_>) -> Result<Json<serde_json::Value>, HttpError> {
+pub async fn explain(cx: RequestContext<'_>) -> Result<Json<Explanation>, HttpError> {
     let [target] = cx.query(["target"])?;
     let (_, prepared, plan) = serving::planned(cx.app, &cx.template_id()?, target.as_deref()).await?;
-    Ok(Json(preview::explain(&prepared.template.id, &plan, target.as_deref())))
+    Ok(Json(templates::explain(&prepared, &plan, target.as_deref())))
 }
 
 /// `GET /v1/render/{feature}/{name}`: renders a stored template.
@@ -42,7 +43,7 @@ pub async fn render(cx: RequestContext<'_>) -> Result<Document, HttpError> {
     let id = cx.template_id()?;
     let options = RenderOptions {
         target: target.as_deref(),
-        expected_target: cx.head.headers.get(SAME_TARGET).map(|name| name.as_bytes()),
+        expected_target: cx.head.headers.get(&SAME_TARGET).map(|name| name.as_bytes()),
         known: cx.if_none_match(),
     };
     let (rendered, plan) = serving::render(cx.app, &id, options, cx.principal).await?;

@@ -1,0 +1,349 @@
+//! A blocking client. Sends requests over the socket, and only to the daemon of the home that was chosen.
+
+use std::io;
+use std::path::Path;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Bytes};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use zeroize::Zeroizing;
+
+use crate::Listing;
+use crate::error::ErrorBody;
+use crate::health::Health;
+use crate::render::{SAME_TARGET, TARGET};
+use crate::status::DaemonStatus;
+use crate::templates::TemplateListing;
+use guillemet_base::files::FileId;
+use guillemet_base::home::Home;
+use guillemet_base::permissions;
+
+/// The characters to percent-encode: all but the unreserved characters of RFC 3986, section 2.3.
+const PART: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The largest capacity reserved for an answer's body in advance, in bytes.
+const ANSWER: usize = 1 << 20;
+/// The number of items in one page, which is the most the API allows.
+const PAGE: usize = 1000;
+/// The number of pages that are read at the same time.
+const READERS: usize = 4;
+
+/// Returns a part of a path or query, percent-encoded.
+pub fn part(text: &str) -> String {
+    utf8_percent_encode(text, &PART).to_string()
+}
+
+/// Why a request got no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing accepts connections at the socket.
+    #[error("cannot connect to the daemon: {0}")]
+    Connect(#[source] io::Error),
+    /// A user that is not trusted listens at the socket. Nothing was sent. Holds a message for people.
+    #[error("{0}")]
+    Untrusted(String),
+    /// The daemon at the socket serves another home. The request was not sent. Holds what the daemon reports of itself,
+    /// if this caller may read it.
+    #[error("the daemon at this socket serves another home; nothing was sent to it")]
+    OtherHome(Option<Box<DaemonStatus>>),
+    /// The daemon closed the connection before it had answered.
+    #[error("the daemon ended the connection; look at its log")]
+    Closed,
+    /// The connection failed.
+    #[error(transparent)]
+    Connection(#[from] hyper::Error),
+    /// The request cannot be written, such as with a header that is not ASCII.
+    #[error(transparent)]
+    Request(#[from] hyper::http::Error),
+    /// The runtime of the connection cannot be started.
+    #[error(transparent)]
+    Runtime(#[from] io::Error),
+    /// The daemon refused the request.
+    #[error("{}", .0.message)]
+    Refused(Box<ErrorBody>),
+    /// The daemon answered with this error status and without a body that can be read.
+    #[error("the daemon answered {0} and nothing that can be read")]
+    Unreadable(u16),
+    /// The body of the request cannot be written as JSON, such as with a path that is not UTF-8.
+    #[error(transparent)]
+    Body(serde_json::Error),
+    /// The body of the answer is not the JSON of its type. Holds the line and column, and no text of the body, which can
+    /// hold a value.
+    #[error("the daemon's answer cannot be read (line {0}, column {1}); is it of the same version as this command?")]
+    Unexpected(usize, usize),
+    /// A thread that read a page of a listing failed.
+    #[error("a page was not read")]
+    Page,
+}
+
+/// An answer of the API, with any status.
+pub struct Answer {
+    /// The HTTP status code.
+    pub status: u16,
+    /// The entity tag of the resource's state, if the API sends one.
+    pub etag: Option<String>,
+    /// The target that a config was rendered for, under its present name.
+    pub target: Option<String>,
+    /// The text of the `Warning` header, if the API sends one.
+    pub warning: Option<String>,
+    /// The body. It is wiped when dropped, since it may hold values.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+impl Answer {
+    /// Parses the body.
+    ///
+    /// # Errors
+    /// [`ClientError::Unexpected`].
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        serde_json::from_slice(&self.body).map_err(|error| ClientError::Unexpected(error.line(), error.column()))
+    }
+
+    /// Parses the body as any JSON, to pass it on; null if it is not JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// Returns the error that the API describes; `None` if the status is below 400, or the body cannot be read.
+    pub fn error(&self) -> Option<ErrorBody> {
+        if self.status < 400 { None } else { serde_json::from_slice(&self.body).ok() }
+    }
+
+    /// Returns the answer if its status is below 400.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with everything the API says is wrong, and [`ClientError::Unreadable`].
+    pub fn good(self) -> Result<Self, ClientError> {
+        if self.status < 400 {
+            return Ok(self);
+        }
+        let error = self.error().ok_or(ClientError::Unreadable(self.status))?;
+        Err(ClientError::Refused(Box::new(error)))
+    }
+}
+
+/// A client of the daemon of one home. Every request has a connection of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'a> {
+    home: &'a Home,
+}
+
+impl<'a> Client<'a> {
+    /// Returns a client. Connects with the first request.
+    pub fn new(home: &'a Home) -> Self {
+        Self { home }
+    }
+
+    /// Sends a request, with a body unless that is `None`. With `etag`, the request applies only to the state that has
+    /// this entity tag, and is refused for any other.
+    ///
+    /// # Errors
+    /// When there is no answer. One with an error status is no error here; see [`Answer::good`].
+    pub fn send<B: Serialize>(
+        &self,
+        method: Method,
+        path: &str,
+        etag: Option<&str>,
+        body: Option<&B>,
+    ) -> Result<Answer, ClientError> {
+        let body = body.map(serde_json::to_vec).transpose().map_err(ClientError::Body)?.unwrap_or_default();
+        let mut request = Request::builder().method(method).uri(path).header("host", "guillemet");
+        if let Some(etag) = etag {
+            request = request.header("if-match", etag);
+        }
+        self.exchange(request.header("content-type", "application/json").body(Full::new(Bytes::from(body)))?)
+    }
+
+    /// Sends a request without a body.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn call(&self, method: Method, path: &str) -> Result<Answer, ClientError> {
+        self.send(method, path, None, None::<&()>)
+    }
+
+    /// Gets a resource.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send) and [`Answer::good`]; [`ClientError::Unexpected`] if the answer is not a `T`.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::GET, path)?.good()?.read()
+    }
+
+    /// Posts a body and reads the answer.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.send(Method::POST, path, None, Some(body))?.good()?.read()
+    }
+
+    /// Changes a resource, whatever its state, and reads the answer.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.send(Method::PATCH, path, None, Some(body))?.good()?.read()
+    }
+
+    /// Renders a config. `source` is the template's path, percent-encoded and with the target in its query. If
+    /// `same_target` names a different target, under any of its names, nothing is rendered and the answer is a conflict
+    /// (409).
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn render(&self, source: &str, same_target: Option<&str>) -> Result<Answer, ClientError> {
+        let mut request = Request::builder().uri(format!("/v1/render/{source}")).header("host", "guillemet");
+        if let Some(target) = same_target {
+            request = request.header(SAME_TARGET, target);
+        }
+        self.exchange(request.body(Full::default())?)
+    }
+
+    /// Reads every item of a listing. `query` is empty or begins with `&`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), and [`ClientError::Page`].
+    pub fn listing<T: DeserializeOwned + Send>(&self, path: &str, query: &str) -> Result<Listing<T>, ClientError> {
+        let first = self.get(&page(path, 0, query))?;
+        self.rest(first, path, query)
+    }
+
+    /// Reads every template, and the files that are not templates. `T` is a
+    /// [`TemplateView`](crate::templates::TemplateView), or any JSON to pass it on.
+    ///
+    /// # Errors
+    /// As [`listing`](Self::listing).
+    pub fn templates<T: DeserializeOwned + Send>(&self) -> Result<TemplateListing<T>, ClientError> {
+        let path = "/v1/templates";
+        let TemplateListing { page: first, strays } = self.get(&page(path, 0, ""))?;
+        Ok(TemplateListing { page: self.rest(first, path, "")?, strays })
+    }
+
+    /// Adds the items of the pages after the first, which are requested in parallel, because reading a page takes as
+    /// long as writing it.
+    fn rest<T: DeserializeOwned + Send>(
+        &self,
+        mut all: Listing<T>,
+        path: &str,
+        query: &str,
+    ) -> Result<Listing<T>, ClientError> {
+        let offsets: Vec<usize> = (PAGE..all.count).step_by(PAGE).collect();
+        let share = offsets.len().div_ceil(READERS).max(1);
+        let pages = std::thread::scope(|scope| {
+            let read = |offsets: &[usize]| -> Result<Vec<Listing<T>>, ClientError> {
+                offsets.iter().map(|offset| self.get(&page(path, *offset, query))).collect()
+            };
+            let readers: Vec<_> = offsets.chunks(share).map(|offsets| scope.spawn(move || read(offsets))).collect();
+            let pages = readers.into_iter().map(|reader| reader.join().map_err(|_| ClientError::Page)?);
+            pages.collect::<Result<Vec<_>, _>>()
+        })?;
+        all.items.extend(pages.into_iter().flatten().flat_map(|page| page.items));
+        all.count = all.items.len();
+        Ok(all)
+    }
+
+    /// Reports whether the daemon that requests go to serves this home. A daemon that `GUILLEMET_SOCKET` names may
+    /// serve another one.
+    ///
+    /// # Errors
+    /// When no daemon can be reached.
+    pub fn is_of_home(&self) -> Result<bool, ClientError> {
+        if !self.home.is_socket_chosen() {
+            return Ok(true);
+        }
+        let health = self.on_connection(async |sender| ask(sender, get("/healthz")?).await)?;
+        Ok(self.serves(&health))
+    }
+
+    /// Sends a request on a connection of its own, after asking there which home the daemon serves. So nothing, least of
+    /// all a value, is sent to the daemon of another home, unless `GUILLEMET_SOCKET` names that daemon.
+    fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
+        self.on_connection(async |sender| {
+            let health = ask(sender, get("/healthz")?).await?;
+            // A caller that is refused here would be refused the request too, with the same answer.
+            if health.status != 200 {
+                return Ok(health);
+            }
+            if !self.home.is_socket_chosen() && !self.serves(&health) {
+                let status = ask(sender, get("/v1/status")?).await?;
+                return Err(ClientError::OtherHome(status.read().ok().map(Box::new)));
+            }
+            ask(sender, request).await
+        })
+    }
+
+    /// Reports whether the daemon that gave this health answer serves this home. Compares the folder's identity, not its
+    /// path, because a path can go through links and mounts.
+    fn serves(&self, health: &Answer) -> bool {
+        let served = health.read::<Health>();
+        FileId::of(self.home.data()).is_ok_and(|own| served.is_ok_and(|health| health.home == own.to_string()))
+    }
+
+    fn on_connection(
+        &self,
+        exchange: impl AsyncFnOnce(&mut Sender) -> Result<Answer, ClientError>,
+    ) -> Result<Answer, ClientError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        runtime.block_on(async {
+            let socket = self.home.socket();
+            let stream = connect(&socket).map_err(ClientError::Connect)?;
+            let listener = stream.peer_cred()?.uid();
+            permissions::check_listener(&socket, listener).map_err(ClientError::Untrusted)?;
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            let mut exchange = std::pin::pin!(exchange(&mut sender));
+            tokio::select! {
+                answer = exchange.as_mut() => answer,
+                ended = connection => {
+                    ended?;
+                    // The answer may be complete even though the daemon closes the connection after it.
+                    exchange.await.map_err(|_| ClientError::Closed)
+                }
+            }
+        })
+    }
+}
+
+type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
+
+/// Returns the path of a page of a listing.
+fn page(path: &str, offset: usize, query: &str) -> String {
+    format!("{path}?limit={PAGE}&offset={offset}{query}")
+}
+
+fn get(path: &str) -> Result<Request<Full<Bytes>>, ClientError> {
+    Ok(Request::builder().uri(path).header("host", "guillemet").body(Full::default())?)
+}
+
+/// Connects with a blocking call, which waits if others connect faster than the daemon accepts. Tokio's own connect
+/// would fail then.
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let stream = std::os::unix::net::UnixStream::connect(socket)?;
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
+async fn ask(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
+    sender.ready().await?;
+    let response = sender.send_request(request).await?;
+    let status = response.status().as_u16();
+    let header = |name: &str| response.headers().get(name).and_then(|text| text.to_str().ok()).map(str::to_owned);
+    let etag = header("etag");
+    let target = header(TARGET.as_str());
+    // The header has the form `299 - "text"`.
+    let warning = header("warning").and_then(|warning| warning.split('"').nth(1).map(str::to_owned));
+    let mut incoming = response.into_body();
+    let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(0).min(ANSWER);
+    let mut body = Zeroizing::new(Vec::with_capacity(announced));
+    while let Some(frame) = incoming.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            body.extend_from_slice(&data);
+        }
+    }
+    Ok(Answer { status, etag, target, warning, body })
+}

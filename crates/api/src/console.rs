@@ -1,0 +1,12 @@
+//! Links to the console.
+
+use serde::{Deserialize, Serialize};
+
+/// A link to the console, for one login.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleLink {
+    /// The address to open in a browser.
+    pub url: String,
+    /// The seconds for which the link is valid.
+    pub expires_in: u64,
+}

@@ -1,0 +1,23 @@
+//! A problem of a file, with its place.
+//!
+//! Knows nothing of who finds it or who reads it.
+
+use serde::{Deserialize, Serialize};
+
+/// An error or a warning about a template or the configuration, with its place in the file.
+///
+/// Quotes no more of the file than a name or a field, and never a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The field of the config it is about (`headers.Authorization`); empty if it is about no particular field.
+    #[serde(default)]
+    pub path: String,
+    /// The line in the file, counted from 1; `None` if it is not known.
+    pub line: Option<u32>,
+    /// The column in that line, in characters and counted from 1; `None` if it is not known.
+    pub column: Option<u32>,
+    /// What is wrong, as a sentence for people.
+    pub message: String,
+    /// What to do about it; `None` if there is nothing to suggest.
+    pub help: Option<String>,
+}
