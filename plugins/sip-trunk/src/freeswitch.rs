@@ -15,11 +15,11 @@ use guillemet_plugin::{Document, Fields, encode};
 use crate::{Trunk, without};
 
 const USER: &[(&str, &str)] = &[
-    (":", "a FreeSWITCH user cannot contain `:`: it hands user and password on in one text that is divided there"),
+    (":", "a FreeSWITCH user cannot contain `:`: it passes user and password on as one text, split at `:`"),
     ("\"\\", "a FreeSWITCH user cannot contain `\"` or `\\`: it goes into a header without escapes"),
 ];
 const PASSWORD: &[(&str, &str)] =
-    &[(":", "a FreeSWITCH password cannot contain `:`: what stands behind it would be cut off without a word")];
+    &[(":", "a FreeSWITCH password cannot contain `:`: FreeSWITCH would silently cut off the rest")];
 
 /// Most bytes of user and password: with `Digest:""::` and a realm of 64 bytes they come to 255.
 const USER_MAX: u32 = 64;
@@ -30,7 +30,7 @@ const LENGTH: &str = "too long for FreeSWITCH, which cuts realm, user and passwo
 /// Writes the gateway.
 pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     let name = trunk.word("the gateway in dial strings");
-    trunk.must_call_out(config, "FreeSWITCH knows who calls in by its directory or by an ACL, not by a gateway");
+    trunk.must_call_out(config, "FreeSWITCH identifies callers by its directory or an ACL, not by a gateway");
     trunk.must_know_who_registers(config);
     trunk.leaves_out(
         config,
