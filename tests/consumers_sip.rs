@@ -72,7 +72,7 @@ fn baresip_logs_in_with_the_account_that_is_rendered() {
             Err(reason) => {
                 let because = match value.as_str() {
                     value if value.len() > 126 => "128 bytes",
-                    value if holds_parameter(value) => "parameter of their own",
+                    value if holds_parameter(value) => "another parameter",
                     value if value.contains('"') => "no escape",
                     _ => "cannot end with `\\`",
                 };
@@ -114,7 +114,7 @@ fn baresip_logs_in_with_the_account_that_is_rendered() {
                 let because = if value.contains(['"', '\\']) {
                     Some("without escapes")
                 } else if holds_parameter(value) {
-                    Some("parameter of their own")
+                    Some("another parameter")
                 } else {
                     (word.len() > 128).then_some("128 bytes")
                 };
@@ -309,7 +309,7 @@ fn the_pjsip_file_reads_back_by_the_rules_of_asterisk() {
     let mut filled = Vec::new();
     for value in passwords() {
         trunks.rotate("password", &value);
-        let stripped = (value.trim() != value).then_some("which is stripped");
+        let stripped = (value.trim() != value).then_some("which Asterisk strips");
         let rendered = trunks.filled("password", "pjsip");
         match &rendered {
             Ok(text) => {

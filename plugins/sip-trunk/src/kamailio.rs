@@ -26,10 +26,8 @@ const USER: &[(&str, &str)] = &[
 ];
 const REGISTERED_USER: &[(&str, &str)] =
     &[("$", "a Kamailio user that registers cannot contain `$`, which starts a variable there")];
-const PASSWORD: &[(&str, &str)] = &[(
-    BLANKS,
-    "a Kamailio password cannot contain a space, which ends it; set `realm` to use a digest instead",
-)];
+const PASSWORD: &[(&str, &str)] =
+    &[(BLANKS, "a Kamailio password cannot contain a space, which ends it; set `realm` to use a digest instead")];
 
 /// Writes the file: a credential, a way to the carrier, and a registration where one is wanted.
 pub fn write(config: &Fields, trunk: &Trunk) -> Document {

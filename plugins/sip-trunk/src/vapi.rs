@@ -24,8 +24,7 @@ pub fn write(config: &Fields, trunk: &Trunk) -> Document {
             config.problem("allowed_ips", "is required: Vapi identifies callers by address");
         }
         if let Some(username) = &trunk.username {
-            username
-                .problem("cannot be used: Vapi does not ask callers for a password; remove user and password");
+            username.problem("cannot be used: Vapi does not ask callers for a password; remove user and password");
         }
         let why = "this trunk makes no calls";
         trunk.leaves_out(config, &[("termination_uri", why), ("transport", why)]);
