@@ -113,7 +113,7 @@ fn taken_names_are_left_and_the_same_value_can_be_used_again() {
     let before = adopting.state();
     // Another value under that name: refused, and nothing is overwritten.
     let other = ["--server", "calendar", "--yes", "--secret", "query_params.key=example-token-prod"];
-    adopting.adopt(&file, "mcp-server", "calendar", &other).refused(&["another value", "Nothing was changed"]);
+    adopting.adopt(&file, "mcp-server", "calendar", &other).refused(&["a different value", "Nothing was changed"]);
     let without_use = |state: String| state.lines().skip(1).collect::<Vec<_>>().join("\n");
     assert_eq!(without_use(adopting.state()), without_use(before));
     assert_eq!(adopting.value("example-token-prod"), "someone's");

@@ -155,7 +155,7 @@ fn a_mistake_changes_nothing_and_is_shown_with_its_line_until_it_is_corrected() 
     // Both commands that read the file report it.
     let checked = guillemet.command(&["template", "check"]);
     assert_eq!(checked.status.code(), Some(1));
-    assert!(told(&checked).contains(&place) && told(&checked).contains("goes on with"), "{}", told(&checked));
+    assert!(told(&checked).contains(&place) && told(&checked).contains("keeps using"), "{}", told(&checked));
     guillemet.write("mcp-server/other.toml", &TEMPLATE.replace("vars.host", "vars.other"));
     let refused = guillemet.command(&["render", "mcp-server/other"]);
     assert_eq!(refused.status.code(), Some(1));

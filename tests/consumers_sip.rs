@@ -309,7 +309,7 @@ fn the_pjsip_file_reads_back_by_the_rules_of_asterisk() {
     let mut filled = Vec::new();
     for value in passwords() {
         trunks.rotate("password", &value);
-        let stripped = (value.trim() != value).then_some("which is stripped");
+        let stripped = (value.trim() != value).then_some("which Asterisk strips");
         let rendered = trunks.filled("password", "pjsip");
         match &rendered {
             Ok(text) => {

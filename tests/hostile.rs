@@ -216,7 +216,7 @@ const MODES: [(&str, &str); 22] = [
     ("no-targets", "`targets` must have 1 to 64 entries"),
     ("equal-targets", "the target `ok` is listed twice"),
     ("target-id", "the id of a target must be"),
-    ("secret-fields", "`secret-fields` holds \"**.a\""),
+    ("secret-fields", "`secret-fields` contains \"**.a\""),
     ("schema-list", "`schema` is not a JSON object"),
     ("schema-huge", "`schema` is larger than 256 KiB"),
     ("schema-targets", "`schema` has a top-level field `targets`"),

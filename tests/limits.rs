@@ -138,7 +138,7 @@ fn strangers_lock_nobody_out() {
             // The answer may arrive before the request is sent.
             let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
             let told = rest(stream);
-            assert!(told.starts_with("HTTP/1.1 403") && told.ends_with("may ask\"}\n"), "{told}");
+            assert!(told.starts_with("HTTP/1.1 403") && told.ends_with("in guillemet.toml allows\"}\n"), "{told}");
             refused += 1;
         }
         refused

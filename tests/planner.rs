@@ -209,10 +209,10 @@ async fn a_secret_in_a_key_a_comment_or_a_wrong_field_is_told_with_its_place() {
         ]
     );
     for (problem, (name, word)) in told.iter().zip([
-        ("secret-0", "takes none"),
+        ("secret-0", "does not allow secrets"),
         ("secret-1", "in a key"),
         ("secret-2", "in a comment"),
-        ("secret-3", "takes none"),
+        ("secret-3", "does not allow secrets"),
     ]) {
         assert!(problem.message.contains(name) && problem.message.contains(word), "{problem:?}");
     }

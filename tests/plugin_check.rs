@@ -182,7 +182,7 @@ fn every_rule_that_its_description_breaks_is_told_at_once() {
         ("feature-path", &["the feature must be 1 to 64 of"][..]),
         ("equal-targets", &["the target `ok` is listed twice"]),
         ("file-name", &["`file-name` of the target `ok` is not a plain file name"]),
-        ("secret-fields", &["`secret-fields` holds \"**.a\""]),
+        ("secret-fields", &["`secret-fields` contains \"**.a\""]),
     ] {
         let told = checked(&hostile_in(mode)).problems("description");
         assert!(

@@ -79,7 +79,7 @@ fn a_daemon_whose_reader_left_serves_and_tells_the_next_reader_what_it_missed() 
     let mut second = reader();
     guillemet.signal(Signal::HUP);
     let (mut read, deadline) = (Vec::new(), Instant::now() + PATIENCE);
-    while !String::from_utf8_lossy(&read).contains("read again") {
+    while !String::from_utf8_lossy(&read).contains("reloaded") {
         assert!(Instant::now() < deadline, "{}", String::from_utf8_lossy(&read));
         let mut chunk = [0; 4096];
         // In this mode, reading an empty pipe is an error.

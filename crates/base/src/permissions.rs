@@ -463,11 +463,11 @@ mod tests {
         assert!(said(own(false), &link, Kind::Own).is_empty());
         set(&file, 0o666);
         let found = said(own(false), &link, Kind::Own);
-        assert!(found.len() == 1 && found[0].contains("file can be written"), "{found:?}");
+        assert!(found.len() == 1 && found[0].contains("file is writable"), "{found:?}");
         set(&file, 0o600);
         set(&shared, 0o777);
         let found = said(own(false), &link, Kind::Own);
-        assert!(found.len() == 1 && found[0].contains("shared can be written"), "{found:?}");
+        assert!(found.len() == 1 && found[0].contains("shared is writable"), "{found:?}");
         // A group can replace the file that a template leads to.
         set(&shared, 0o770);
         assert!(said(own(false), &link, Kind::Own).is_empty());

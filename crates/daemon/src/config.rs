@@ -377,7 +377,7 @@ mod tests {
                     [metrics]\nsecrets = true\n[account]\nmax_head_age_seconds = 5\n[env]\nallow = ['', 3, 'A=b']\n";
         let problems = parse(text).unwrap_err();
         let begins = [
-            "3:5: `vars` is too large",
+            "3:5: `vars` does not fit",
             "4:2: `limts` is not a known key; use one of: vars, env, limits, secrets, usage, metrics, api, client, \
              account",
             "6:15: `limits.connections` must be between 1 and 65536",

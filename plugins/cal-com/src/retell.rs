@@ -17,7 +17,7 @@ use crate::Account;
 pub fn tools(config: &Fields, account: &Account) -> Value {
     config.notes().warning(
         "",
-        "Retell has not taken these tools since 2026-09-30",
+        "Retell no longer accepts these tools (since 2026-09-30)",
         Some("connect Cal.com in Retell, and render the target `retell-connection` for its key".into()),
     );
     if account.event_type_id.is_none() && config.value("event_type_id").is_none() {
@@ -47,7 +47,7 @@ pub fn connection(config: &Fields, account: &Account) -> Value {
     for (name, given) in [("event_type_id", account.event_type_id.is_some()), ("timezone", account.timezone.is_some())]
     {
         if given {
-            config.warning(name, "is left out: it belongs to the tools of the agent, not to the connection");
+            config.warning(name, "is left out: it belongs to the agent's tools, not to the connection");
         }
     }
     json!({ "auth_config": { "type": "api_key", "api_key": account.api_key.as_deref() } })
@@ -58,13 +58,13 @@ fn keeps_to_itself(config: &Fields, account: &Account) {
     let credentials = [&account.client_id, &account.secret_key, &account.webhook_secret];
     for text in credentials.into_iter().flatten() {
         if encode::has_secret(text) {
-            text.problem("has no place at Retell, and a secret must not get lost: keep it in a template of its own");
+            text.problem("cannot be used with Retell, and a secret must not get lost: keep it in a separate template");
         } else {
             text.warning("is left out: Retell has no such field");
         }
     }
     if let Some(url) = &account.base_url {
-        url.warning("is left out: Retell knows the hosts of Cal.com by itself");
+        url.warning("is left out: Retell knows the hosts of Cal.com");
     }
     if config.value("api_versions").is_some() {
         config.warning("api_versions", "is left out: Retell chooses the versions itself");

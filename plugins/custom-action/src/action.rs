@@ -94,7 +94,7 @@ impl<'a> Action<'a> {
             Piece::Variable(name) if encode::has_secret(name) => encode::url_query(name),
             Piece::Variable(name) => {
                 if name.contains(char::is_whitespace) {
-                    value.problem("has a blank inside of `{{…}}`, which a URL cannot hold");
+                    value.problem("has a space inside `{{…}}`, which a URL cannot contain");
                 }
                 format!("{{{{{name}}}}}")
             }

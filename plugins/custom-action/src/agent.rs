@@ -89,7 +89,7 @@ impl<'a> Parameters<'a> {
                 && properties.contains_key(name)
             {
                 let message =
-                    format!("holds `{{{{{name}}}}}`, which the agent passes: {who} sends it as a field of the body");
+                    format!("contains `{{{{{name}}}}}`, which the agent passes: {who} sends it as a field of the body");
                 text.warning(message);
             }
         }

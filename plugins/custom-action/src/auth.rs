@@ -22,7 +22,7 @@ pub fn apply<'a>(auth: &Fields<'a>, request: &mut Request<'a>, expansions: &[Exp
             let (username, password) = (username?, password?);
             let expanded = |text: &&Text| expansions.contains(&BRACES) && BRACES.is_in(text);
             for text in [&username, &password].into_iter().filter(expanded) {
-                text.problem("holds `{{…}}`, which nobody could fill in after Base64");
+                text.problem("contains `{{…}}`, which cannot be filled in after Base64 encoding");
             }
             let value = format!("Basic {}", encode::basic_credentials(&username, &password));
             request.headers.add(auth.notes(), &auth.path("type"), "Authorization", value);
@@ -112,12 +112,12 @@ fn check_payload(payload: &Text, timestamp: bool) {
         known = known.replace(name, "");
     }
     if known.contains(['{', '}']) {
-        payload.problem("may hold `{timestamp}`, `{method}`, `{path}` and `{body}`, and no other braces");
+        payload.problem("can contain `{timestamp}`, `{method}`, `{path}` and `{body}`, but no other braces");
     }
     if payload.contains("{timestamp}") && !timestamp {
         payload.problem("signs a `{timestamp}` that no `timestamp_header` sends");
     }
     if !payload.contains("{body}") {
-        payload.warning("does not sign the body: it could be changed on the way");
+        payload.warning("does not sign the body: it could be changed in transit");
     }
 }

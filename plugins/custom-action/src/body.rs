@@ -26,7 +26,7 @@ impl<'a> Body<'a> {
             return None;
         }
         if method == Some("GET") {
-            config.problem("body", "cannot go with GET: use `query_params`, or another method");
+            config.problem("body", "cannot be used with GET: use `query_params`, or another method");
             return None;
         }
         Some(Self { tree, notes: config.notes(), expansions })
@@ -42,7 +42,7 @@ impl<'a> Body<'a> {
         match self.tree {
             Value::Object(object) => self.root().members(object),
             _ => {
-                self.notes.problem("body", format!("must be a table: {who} knows a body as fields"), None);
+                self.notes.problem("body", format!("must be a table: {who} expects the body as fields"), None);
                 Vec::new()
             }
         }

@@ -65,7 +65,7 @@ fn json(body: &Body, node: &Node) -> String {
 fn warn_of_variables(action: &Action) {
     let warn = |text: &Text| {
         if BRACES.is_in(text) {
-            text.warning("holds `{{…}}`, which curl sends as it is");
+            text.warning("contains `{{…}}`, which curl sends unchanged");
         }
     };
     action.request.texts().for_each(warn);

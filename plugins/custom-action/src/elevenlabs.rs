@@ -35,9 +35,9 @@ impl Object {
 /// Writes the tool: the `tool_config` of `POST /v1/convai/tools`.
 pub fn write(action: &Action) -> Value {
     if action.description.is_none() && action.config.value("description").is_none() {
-        action.config.problem("description", "is required for ElevenLabs: it tells the agent when to call");
+        action.config.problem("description", "is required for ElevenLabs: it tells the agent when to call the action");
     }
-    action.cannot_sign("ElevenLabs signs no requests of tools");
+    action.cannot_sign("ElevenLabs does not sign tool requests");
     let mut path = Map::new();
     let url = url(action, &mut path);
     let mut query = Object::default();
@@ -46,7 +46,7 @@ pub fn write(action: &Action) -> Value {
     }
     let sends_body = !matches!(action.method, Some("GET" | "DELETE"));
     if action.body.is_some() && !sends_body {
-        action.config.problem("body", "cannot go with DELETE for ElevenLabs: use `query_params`");
+        action.config.problem("body", "cannot be used with DELETE for ElevenLabs: use `query_params`");
     }
     let mut body = action.body.as_ref().map(|body| object(action, body, body.fields(WHO)));
     for (name, schema) in action.parameters.rest() {
@@ -75,7 +75,7 @@ pub fn write(action: &Action) -> Value {
 fn url(action: &Action, path: &mut Map<String, Value>) -> Option<String> {
     let text = action.request.url_text()?;
     if encode::whole_secret(text) {
-        let kept = encode::forbid(text, "{}", "ElevenLabs would take `{…}` in it for a parameter");
+        let kept = encode::forbid(text, "{}", "ElevenLabs would treat `{…}` in it as a parameter");
         return Some(encode::url(&kept));
     }
     let mut url = String::new();
@@ -83,7 +83,7 @@ fn url(action: &Action, path: &mut Map<String, Value>) -> Option<String> {
         match piece {
             Piece::Text(literal) => {
                 if literal.contains(['{', '}']) {
-                    text.problem("holds a brace, which ElevenLabs would take for a parameter: write `{{name}}`");
+                    text.problem("contains a brace, which ElevenLabs would treat as a parameter: write `{{name}}`");
                 }
                 url.push_str(literal);
             }
@@ -129,13 +129,13 @@ fn leaf(action: &Action, text: &Text) -> Value {
 
 fn warn_of_mixture(text: &Text) {
     if BRACES.is_in(text) && variables::whole(text).is_none() {
-        text.warning("mixes text and `{{…}}`: ElevenLabs fills in a variable only where it is the whole value");
+        text.warning("mixes text and `{{…}}`: ElevenLabs only fills in a variable that is the whole value");
     }
 }
 
 fn check_name(text: &Text, name: &str) {
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        text.problem("has a variable that is no plain name: ElevenLabs knows letters, digits and `_`");
+        text.problem("has a variable with an unsupported name: ElevenLabs supports letters, digits and `_`");
     }
 }
 
@@ -157,7 +157,7 @@ fn field(action: &Action, body: &Body, node: &Node) -> Value {
         Value::Array(_) => {
             let constant = body.mapped(node, &|text| {
                 if BRACES.is_in(text) {
-                    text.warning("holds `{{…}}` in a list, which ElevenLabs sends as it is");
+                    text.warning("contains `{{…}}` in a list, which ElevenLabs sends unchanged");
                 }
                 variables::kept(text, action.expansions).into()
             });
@@ -192,7 +192,7 @@ fn described(action: &Action, name: &str, schema: &Value) -> Value {
         .filter(|key| !known.contains(key))
         .collect();
     if !left_out.is_empty() {
-        let message = format!("`{}` is left out: ElevenLabs does not know it", left_out.join("`, `"));
+        let message = format!("`{}` is left out: ElevenLabs does not support it", left_out.join("`, `"));
         action.config.notes().warning(&format!("parameters.properties.{name}"), message, None);
     }
     let below = |(name, schema): (&String, &Value)| (name.clone(), described(action, name, schema));

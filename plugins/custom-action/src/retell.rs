@@ -17,7 +17,8 @@ pub fn write(action: &Action) -> Value {
     for (field, _) in &split.fixed {
         action.config.problem(
             &format!("body.{field}"),
-            "has no place: Retell sends what the agent passes, and no fixed fields; use `headers` or `query_params`",
+            "is not supported: Retell sends what the agent passes, and no fixed fields; use `headers` or \
+             `query_params`",
         );
     }
     action.request.texts().for_each(|text| action.parameters.warn(text, WHO));

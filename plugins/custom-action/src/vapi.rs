@@ -13,9 +13,9 @@ const WHO: &str = "Vapi";
 /// Writes the tool for Vapi.
 pub fn write(action: &Action) -> Value {
     if action.name.as_deref().is_some_and(|name| name.len() > 40) {
-        action.config.problem("name", "may have at most 40 characters for Vapi");
+        action.config.problem("name", "can have at most 40 characters for Vapi");
     }
-    action.cannot_sign("Vapi signs with a credential of its own, which a tool names by its id and cannot hold");
+    action.cannot_sign("Vapi signs with its own credential, which a tool references by id and cannot contain");
     let split = action.parameters.split(action.body.as_ref(), WHO);
     action.request.texts().for_each(|text| action.parameters.warn(text, WHO));
     let mut fixed = Vec::new();

@@ -56,7 +56,7 @@ impl<'a> Fields<'a> {
         self.asked.borrow_mut().push(name);
         let value = self.object.get(name)?;
         if value.is_null() {
-            self.notes.problem(&self.path(name), "has no value", Some("give it one, or leave the field out".into()));
+            self.notes.problem(&self.path(name), "has no value", Some("set a value, or remove the field".into()));
             return None;
         }
         Some(value)
@@ -144,7 +144,7 @@ impl Drop for Fields<'_> {
     fn drop(&mut self) {
         let asked = self.asked.borrow();
         for name in self.object.keys().filter(|name| !asked.contains(&name.as_str())) {
-            self.notes.problem(&self.path(name), "there is no such field", did_you_mean(name, &asked));
+            self.notes.problem(&self.path(name), "unknown field", did_you_mean(name, &asked));
         }
     }
 }
@@ -201,8 +201,8 @@ impl<'a> Text<'a> {
     /// Warns if a credential is written in the template itself instead of in the vault.
     pub fn credential(self) -> Self {
         if !encode::has_secret(self.text) {
-            let help = "keep it in the vault and write << secret \"name\" >> in its place";
-            self.notes.warning(&self.path, "is written in the template in the clear", Some(help.into()));
+            let help = "keep it in the vault and write << secret \"name\" >> instead";
+            self.notes.warning(&self.path, "is written into the template in the clear", Some(help.into()));
         }
         self
     }

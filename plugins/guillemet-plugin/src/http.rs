@@ -46,7 +46,7 @@ pub fn check_url(url: &Text) {
     let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| is_http(scheme)) else {
         // If it begins with a secret, its scheme is not known yet.
         if !encode::has_secret(url) {
-            url.problem("must be an absolute URL that begins with https:// or http://");
+            url.problem("must be an absolute URL that starts with https:// or http://");
         }
         return;
     };
@@ -55,13 +55,13 @@ pub fn check_url(url: &Text) {
         url.problem("has no host");
     }
     if authority.contains('@') {
-        url.problem("must not hold a user or a password: HTTP clients refuse it; use a header");
+        url.problem("must not contain a user or password: HTTP clients reject it; use a header");
     }
     if !url.bytes().all(|b| b.is_ascii_graphic()) {
-        url.problem("must be percent-encoded: it holds a blank or a character that is not ASCII");
+        url.problem("must be percent-encoded: it contains a space or a non-ASCII character");
     }
     if scheme.eq_ignore_ascii_case("http") && !is_loopback(authority) {
-        url.warning("is not encrypted: whoever is on the way can read the secrets of the request");
+        url.warning("is not encrypted: anyone on the network path can read the secrets in the request");
     }
 }
 
@@ -140,7 +140,7 @@ impl<'a> Timeout<'a> {
         let milliseconds = self.within(bounds, who)?;
         let seconds = milliseconds.div_ceil(1000);
         if seconds * 1000 != milliseconds {
-            self.config.warning(TIMEOUT, format!("is rounded up to {seconds} s: {who} takes whole seconds"));
+            self.config.warning(TIMEOUT, format!("is rounded up to {seconds} s: {who} only supports whole seconds"));
         }
         Some(seconds)
     }

@@ -53,7 +53,7 @@ pub fn check(text: &Text, expansions: &[Expansion]) {
         while let Some((_, after)) = rest.split_once(expansion.open) {
             let (inside, behind) = after.split_once(expansion.close).unwrap_or((after, ""));
             if encode::has_secret(inside) {
-                let message = "has a secret inside of {}, where it would be read as the name of a variable";
+                let message = "has a secret inside {}, where it would be read as a variable name";
                 text.problem(message.replace("{}", &expansion.shown()));
             }
             rest = behind;

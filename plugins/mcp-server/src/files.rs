@@ -13,7 +13,7 @@ use crate::server::{Server, Site};
 /// How these clients read the config.
 pub const SITE: Site = Site { expansions: &[DOLLAR], query_apart: false, url_warning: None };
 
-const TOOLS: &str = "these clients read no list of tools; choose them in the client";
+const TOOLS: &str = "these clients do not read a list of tools; choose them in the client";
 
 /// Writes `.mcp.json`: `mcpServers` by name.
 pub fn mcp_json(server: &Server) -> Value {

@@ -37,7 +37,7 @@ pub fn livekit(server: &Server) -> Value {
 /// Writes an entry of `tools`.
 pub fn openai(server: &Server) -> Value {
     server.timeout.without("OpenAI's tools have no such field");
-    server.without_transport("OpenAI finds out by itself whether a server speaks it");
+    server.without_transport("OpenAI detects whether a server supports it");
     present(json!({
         "type": "mcp",
         "server_label": server.name,

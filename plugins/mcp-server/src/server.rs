@@ -69,7 +69,7 @@ impl<'a> Server<'a> {
     /// Notes that the target refuses a URL that is not encrypted.
     pub fn needs_https(&self, who: &str) {
         if self.plain {
-            self.config.problem("url", format!("must begin with https:// for {who}"));
+            self.config.problem("url", format!("must start with https:// for {who}"));
         }
     }
 }
@@ -97,7 +97,7 @@ fn url(config: &Fields, site: &Site, apart: &mut Map<String, Value>) -> Option<S
             continue;
         }
         for expansion in site.expansions.iter().filter(|expansion| expansion.is_in(value)) {
-            let message = format!("is percent-encoded, so nobody fills in {} in it", expansion.shown());
+            let message = format!("is percent-encoded, so {} in it is not filled in", expansion.shown());
             value.warning(message);
         }
         pairs.push(format!("{}={}", encode::url_query(name), encode::url_query(value)));
@@ -130,7 +130,7 @@ fn kept(text: &Text, site: &Site) -> String {
 /// Warns about `${…}`, which a client expands from its own environment: that is rarely intended.
 fn warn_of_dollar(text: &Text, site: &Site) {
     if site.expansions.contains(&DOLLAR) && DOLLAR.is_in(text) {
-        text.warning("holds `${…}`, which the MCP client expands from its own environment");
+        text.warning("contains `${…}`, which the MCP client expands from its own environment");
     }
 }
 

@@ -145,7 +145,7 @@ static Json *fit(Json *found, const char *path, JsonKind kind, const char *messa
   found->asked = true;
   if (found->kind == kind) return found;
   if (found->kind == JSON_NULL) {
-    problem(path, "has no value", "give it one, or leave the field out");
+    problem(path, "has no value", "set a value, or remove the field");
   } else {
     bool quotes = kind == JSON_TEXT && (found->kind == JSON_NUMBER || found->kind == JSON_FLAG);
     problem(path, message, quotes ? "put the value in quotes" : help);
@@ -241,7 +241,7 @@ static void finish(Json *object, const char *path) {
   for (size_t i = 0; i < object->count; i++) {
     Json *member = object->members[i].value;
     const char *name = below(path, object->members[i].name);
-    if (!member->asked) problem(name, "there is no such field", NULL);
+    if (!member->asked) problem(name, "unknown field", NULL);
     if (member->is_table) finish(member, name);
   }
 }
@@ -254,8 +254,8 @@ void check(Text text, bool (*fits)(const char *), const char *message) {
 
 void check_credential(Text text) {
   if (text.text && !encode_has_secret(text.text)) {
-    warning(text.path, "is written in the template in the clear",
-            "keep it in the vault and write << secret \"name\" >> in its place");
+    warning(text.path, "is written into the template in the clear",
+            "keep it in the vault and write << secret \"name\" >> instead");
   }
 }
 
@@ -269,23 +269,23 @@ void check_url(Text url) {
   if (!url.text || encode_has_secret(url.text)) return;
   bool https = strncasecmp(url.text, "https://", 8) == 0;
   if (!https && strncasecmp(url.text, "http://", 7) != 0) {
-    problem(url.path, "must be an absolute URL that begins with https:// or http://", NULL);
+    problem(url.path, "must be an absolute URL that starts with https:// or http://", NULL);
     return;
   }
   const char *authority = url.text + (https ? 8 : 7);
   size_t size = strcspn(authority, "/?#"), host = strcspn(authority, ":/?#");
   if (host == 0) problem(url.path, "has no host", NULL);
   if (memchr(authority, '@', size)) {
-    problem(url.path, "must not hold a user or a password: HTTP clients refuse it; use a header", NULL);
+    problem(url.path, "must not contain a user or password: HTTP clients reject it; use a header", NULL);
   }
   for (const char *c = url.text; *c; c++) {
     if (*c < '!' || *c > '~') {
-      problem(url.path, "must be percent-encoded: it holds a blank or a character that is not ASCII", NULL);
+      problem(url.path, "must be percent-encoded: it contains a space or a non-ASCII character", NULL);
       break;
     }
   }
   if (!https && !is_loopback(authority, host) && strncmp(authority, "[::1]", 5) != 0) {
-    warning(url.path, "is not encrypted: whoever is on the way can read the secrets of the request", NULL);
+    warning(url.path, "is not encrypted: anyone on the network path can read the secrets in the request", NULL);
   }
 }
 

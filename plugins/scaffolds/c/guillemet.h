@@ -79,7 +79,7 @@ void warning(const char *path, const char *message, const char *help);
 
 // Wants literal text to look right. Text with a secret is not known yet and passes.
 void check(Text text, bool (*fits)(const char *), const char *message);
-// Warns where what ought to be a secret is written in the template in the clear.
+// Warns where what ought to be a secret is written into the template in the clear.
 void check_credential(Text text);
 // Wants an absolute http(s) URL that an HTTP client takes; warns where it is not encrypted.
 void check_url(Text url);

@@ -39,7 +39,7 @@ Document feature_write(Fields *config, const char *target) {
   Json *list = NULL;
   for (size_t i = 0; i < events.count; i++) {
     Text event = events.items[i];
-    check(event, is_event, "must be small letters and dots, such as `call.ended`");
+    check(event, is_event, "must be lower-case letters and dots, such as `call.ended`");
     joined = joined ? join(joined, ",", event.text) : event.text;
     if (!list) list = json_array();
     json_push(list, json_text(event.text));

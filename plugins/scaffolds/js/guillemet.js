@@ -42,7 +42,7 @@ export class Fields {
   value(name) {
     this.#asked.add(name);
     const value = Object.hasOwn(this.#object, name) ? this.#object[name] : undefined;
-    if (value === null) this.problem(name, "has no value", "give it one, or leave the field out");
+    if (value === null) this.problem(name, "has no value", "set a value, or remove the field");
     return value ?? undefined;
   }
 
@@ -105,7 +105,7 @@ export class Fields {
   /** Notes each field that nobody asked for. */
   finish() {
     for (const name of Object.keys(this.#object)) {
-      if (!this.#asked.has(name)) this.problem(name, "there is no such field", didYouMean(name, [...this.#asked]));
+      if (!this.#asked.has(name)) this.problem(name, "unknown field", didYouMean(name, [...this.#asked]));
     }
   }
 
@@ -152,11 +152,11 @@ export class Text {
     return this;
   }
 
-  /** Warns where what ought to be a secret is written in the template in the clear. */
+  /** Warns where what ought to be a secret is written into the template in the clear. */
   credential() {
     if (!encode.hasSecret(this.text)) {
-      const help = 'keep it in the vault and write << secret "name" >> in its place';
-      this.warning("is written in the template in the clear", help);
+      const help = 'keep it in the vault and write << secret "name" >> instead';
+      this.warning("is written into the template in the clear", help);
     }
     return this;
   }
@@ -166,15 +166,15 @@ export class Text {
 export function checkUrl(url) {
   if (encode.hasSecret(url.text)) return;
   const [, scheme, authority] = /^(https?):\/\/([^/?#]*)/i.exec(url.text) ?? [];
-  if (scheme === undefined) return url.problem("must be an absolute URL that begins with https:// or http://");
+  if (scheme === undefined) return url.problem("must be an absolute URL that starts with https:// or http://");
   if (authority === "" || authority.startsWith(":")) url.problem("has no host");
-  if (authority.includes("@")) url.problem("must not hold a user or a password: HTTP clients refuse it; use a header");
+  if (authority.includes("@")) url.problem("must not contain a user or password: HTTP clients reject it; use a header");
   if (!/^[!-~]*$/.test(url.text)) {
-    url.problem("must be percent-encoded: it holds a blank or a character that is not ASCII");
+    url.problem("must be percent-encoded: it contains a space or a non-ASCII character");
   }
   const loopback = /^(localhost|[^:]*\.localhost|127(\.\d+){3}|\[::1\])(:|$)/i.test(authority);
   if (scheme.toLowerCase() === "http" && !loopback) {
-    url.warning("is not encrypted: whoever is on the way can read the secrets of the request");
+    url.warning("is not encrypted: anyone on the network path can read the secrets in the request");
   }
 }
 

@@ -17,7 +17,7 @@ export default {
     if (url) checkUrl(url);
     const token = config.required("token")?.credential();
     const events = config.texts("events");
-    const what = "must be small letters and dots, such as `call.ended`";
+    const what = "must be lower-case letters and dots, such as `call.ended`";
     for (const event of events) event.check(/^[a-z.]+$/, what);
     if (target === "env") {
       const lines = { WEBHOOK_URL: url && urlOf(url), WEBHOOK_TOKEN: token };

@@ -68,10 +68,10 @@ class Text(str):
             self.problem(message)
 
     def credential(self) -> None:
-        """Warns where what ought to be a secret is written in the template in the clear."""
+        """Warns where what ought to be a secret is written into the template in the clear."""
         if not encode.has_secret(self):
-            help = 'keep it in the vault and write << secret "name" >> in its place'
-            self.warning("is written in the template in the clear", help)
+            help = 'keep it in the vault and write << secret "name" >> instead'
+            self.warning("is written into the template in the clear", help)
 
 
 class Fields:
@@ -99,7 +99,7 @@ class Fields:
         self._asked.append(name)
         value = self._table.get(name)
         if value is None and name in self._table:
-            self.problem(name, "has no value", "give it one, or leave the field out")
+            self.problem(name, "has no value", "set a value, or remove the field")
         return value
 
     def text(self, name: str) -> Text | None:
@@ -160,7 +160,7 @@ class Fields:
         """Notes each field that nobody asked for."""
         for name in self._table:
             if name not in self._asked:
-                self.problem(name, "there is no such field", did_you_mean(name, self._asked))
+                self.problem(name, "unknown field", did_you_mean(name, self._asked))
 
     def _table_at(self, name: str) -> dict[str, Any] | None:
         value = self.value(name)
@@ -233,18 +233,18 @@ def check_url(url: Text) -> None:
         return
     found = re.match(r"(https?)://([^/?#]*)", url, re.IGNORECASE)
     if not found:
-        url.problem("must be an absolute URL that begins with https:// or http://")
+        url.problem("must be an absolute URL that starts with https:// or http://")
         return
     scheme, authority = found.groups()
     if not authority or authority.startswith(":"):
         url.problem("has no host")
     if "@" in authority:
-        url.problem("must not hold a user or a password: HTTP clients refuse it; use a header")
+        url.problem("must not contain a user or password: HTTP clients reject it; use a header")
     if not re.fullmatch(r"[!-~]*", url):
-        url.problem("must be percent-encoded: it holds a blank or a character that is not ASCII")
+        url.problem("must be percent-encoded: it contains a space or a non-ASCII character")
     loopback = re.match(r"(localhost|[^:]*\.localhost|127(\.\d+){3}|\[::1\])(:|$)", authority, re.IGNORECASE)
     if scheme.lower() == "http" and not loopback:
-        url.warning("is not encrypted: whoever is on the way can read the secrets of the request")
+        url.warning("is not encrypted: anyone on the network path can read the secrets in the request")
 
 
 def did_you_mean(word: str, words: list[str]) -> str | None:

@@ -25,7 +25,7 @@ class Plugin(Feature):
             token.credential()
         events = config.texts("events")
         for event in events:
-            event.check(r"[a-z.]+", "must be small letters and dots, such as `call.ended`")
+            event.check(r"[a-z.]+", "must be lower-case letters and dots, such as `call.ended`")
         if target == "env":
             lines = {"WEBHOOK_URL": url_of(url), "WEBHOOK_TOKEN": token, "WEBHOOK_EVENTS": ",".join(events)}
             return text_document("".join(f"{name}={encode.dotenv(value)}\n" for name, value in lines.items() if value))

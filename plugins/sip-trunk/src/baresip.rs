@@ -19,14 +19,14 @@ const USER: &[(&str, &str)] =
 
 /// Writes the line of the account.
 pub fn write(config: &Fields, trunk: &Trunk) -> Document {
-    trunk.must_call_out(config, "baresip asks nobody who calls in");
+    trunk.must_call_out(config, "baresip does not authenticate incoming calls");
     trunk.must_know_who_registers(config);
     trunk.leaves_out(
         config,
         &[
             ("realm", "baresip answers every realm with the password"),
-            ("numbers", "baresip takes calls to any number"),
-            ("allowed_ips", "baresip takes calls from any address"),
+            ("numbers", "baresip accepts calls to any number"),
+            ("allowed_ips", "baresip accepts calls from any address"),
         ],
     );
     let name = trunk.name.as_deref().unwrap_or_default();
@@ -45,8 +45,8 @@ pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     let longest = line.len() + secrets.map(|slot| VALUE.saturating_sub(slot.len())).sum::<usize>();
     if longest > LINE {
         let message = format!(
-            "is too long: baresip cuts a line after {LINE} bytes, and with this host, user and password it may have \
-             {longest}"
+            "is too long: baresip cuts a line after {LINE} bytes, and with this host, user and password it can have at \
+             most {longest}"
         );
         config.problem("termination_uri", message);
     }

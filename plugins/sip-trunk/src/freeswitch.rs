@@ -16,11 +16,11 @@ use guillemet_plugin::{Document, Fields, encode};
 use crate::{Trunk, without};
 
 const USER: &[(&str, &str)] = &[
-    (":", "a FreeSWITCH user cannot contain `:`: it hands user and password on in one text that is divided there"),
+    (":", "a FreeSWITCH user cannot contain `:`: it passes user and password on as one text, split at `:`"),
     ("\"\\", "a FreeSWITCH user cannot contain `\"` or `\\`: it goes into a header without escapes"),
 ];
 const PASSWORD: &[(&str, &str)] =
-    &[(":", "a FreeSWITCH password cannot contain `:`: what stands behind it would be cut off without a word")];
+    &[(":", "a FreeSWITCH password cannot contain `:`: FreeSWITCH would silently cut off the rest")];
 
 /// The most bytes of a user. With `PASSWORD_MAX`, `Digest:""::` and a realm of 64 bytes, the text has 255 bytes.
 const USER_MAX: u32 = 64;
@@ -31,7 +31,7 @@ const LENGTH: &str = "too long for FreeSWITCH, which cuts realm, user and passwo
 /// Writes the gateway as XML.
 pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     let name = trunk.word("the gateway in dial strings");
-    trunk.must_call_out(config, "FreeSWITCH knows who calls in by its directory or by an ACL, not by a gateway");
+    trunk.must_call_out(config, "FreeSWITCH identifies callers by its directory or an ACL, not by a gateway");
     trunk.must_know_who_registers(config);
     trunk.leaves_out(
         config,

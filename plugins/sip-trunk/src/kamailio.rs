@@ -20,21 +20,19 @@ const EXPIRES: u64 = 3600;
 const BLANKS: &str = " \t\n\r\u{b}\u{c}";
 
 const USER: &[(&str, &str)] = &[
-    (":", "a Kamailio user cannot contain `:`, which divides user, realm and password"),
-    (BLANKS, "a Kamailio user cannot contain a blank, which ends it"),
+    (":", "a Kamailio user cannot contain `:`, which separates user, realm and password"),
+    (BLANKS, "a Kamailio user cannot contain a space, which ends it"),
     ("\"\\", "a Kamailio user cannot contain `\"` or `\\`: it goes into a header without escapes"),
 ];
 const REGISTERED_USER: &[(&str, &str)] =
-    &[("$", "a Kamailio user that registers cannot contain `$`, which begins a variable there")];
-const PASSWORD: &[(&str, &str)] = &[(
-    BLANKS,
-    "a Kamailio password cannot contain a blank, which ends it; give `realm`, and a digest stands in its place",
-)];
+    &[("$", "a Kamailio user that registers cannot contain `$`, which starts a variable there")];
+const PASSWORD: &[(&str, &str)] =
+    &[(BLANKS, "a Kamailio password cannot contain a space, which ends it; set `realm` to use a digest instead")];
 
 /// Writes the file: a route to the carrier, a credential, and a registration if one is wanted.
 pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     let name = trunk.word("routes of kamailio.cfg");
-    trunk.must_call_out(config, "Kamailio asks in its script who calls in");
+    trunk.must_call_out(config, "Kamailio authenticates incoming calls in its script");
     trunk.must_know_who_registers(config);
     trunk.leaves_out(
         config,
@@ -70,7 +68,7 @@ fn credential(file: &mut String, config: &Fields, trunk: &Trunk, (username, pass
     let (triple, mode) = match trunk.digest_realm() {
         Some(realm) => {
             if realm.contains(|c| BLANKS.contains(c) || c == '"' || c == '\\') {
-                realm.problem("must not hold a blank, `\"` or `\\` for this target, which could not find it again");
+                realm.problem("must not contain a space, `\"` or `\\` for this target, which could not find it again");
             }
             let ha1 = encode::sip_digest_ha1(username, realm, password, "MD5");
             (format!("{user}:{}:{ha1}", realm.get()), "\"1\"")
@@ -78,13 +76,13 @@ fn credential(file: &mut String, config: &Fields, trunk: &Trunk, (username, pass
         None => {
             let host = trunk.server().map_or("", |(host, _)| host);
             if trunk.register {
-                config.problem("realm", "is required with `register`: what registers is a digest");
+                config.problem("realm", "is required with `register`, which uses a digest");
             } else if host.contains(':') {
-                config.problem("realm", "is required: Kamailio finds the password by the realm that the carrier names");
+                config.problem("realm", "is required: Kamailio looks up the password by the carrier's realm");
             } else {
                 let message = format!(
-                    "is taken to be `{host}`: Kamailio finds the password by the realm that the carrier names, and \
-                     with `realm` given it gets a digest in place of the password"
+                    "is assumed to be `{host}`: Kamailio looks up the password by the carrier's realm, and with \
+                     `realm` set it gets a digest instead of the password"
                 );
                 config.warning("realm", message);
             }

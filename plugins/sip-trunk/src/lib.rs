@@ -72,7 +72,7 @@ impl<'a> Trunk<'a> {
         let address =
             |text: Text<'a>| text.check(is_network, "must be an IP address, or a network like 203.0.113.0/24");
         let plain =
-            |text: Text<'a>| text.check(|text| !text.contains(char::is_control), "must not hold control characters");
+            |text: Text<'a>| text.check(|text| !text.contains(char::is_control), "must not contain control characters");
         let trunk = Self {
             name: config.required("name").map(plain),
             termination_uri: config.text("termination_uri").map(host),
@@ -87,10 +87,10 @@ impl<'a> Trunk<'a> {
         };
         if trunk.username.is_some() != trunk.password.is_some() {
             let missing = if trunk.username.is_some() { "password" } else { "username" };
-            config.problem(missing, "is required: user and password are given together or not at all");
+            config.problem(missing, "is required: set both user and password, or neither");
         }
         if trunk.termination_uri.is_none() && (!trunk.inbound || trunk.register) {
-            config.problem("termination_uri", "is required where the trunk calls out or registers");
+            config.problem("termination_uri", "is required if the trunk calls out or registers");
         }
         trunk
     }
@@ -143,7 +143,7 @@ impl<'a> Trunk<'a> {
     fn digest_realm(&self) -> Option<&Text<'a>> {
         let realm = self.realm.as_ref()?;
         if realm.contains(':') {
-            realm.problem("must not hold `:`, which divides user, realm and password in a digest");
+            realm.problem("must not contain `:`, which separates user, realm and password in a digest");
         }
         Some(realm)
     }

@@ -23,14 +23,14 @@ pub fn write(config: &Fields, trunk: &Trunk) -> Document {
         trunk.leaves_out(
             config,
             &[
-                ("termination_uri", "an inbound trunk of LiveKit calls nobody"),
-                ("transport", "LiveKit takes calls by every transport"),
+                ("termination_uri", "an inbound LiveKit trunk makes no calls"),
+                ("transport", "LiveKit accepts calls over every transport"),
             ],
         );
         if numbers.is_none() && trunk.allowed_ips.is_empty() && trunk.username.is_none() {
             config.problem(
                 "",
-                "anyone could call in: LiveKit wants `numbers`, `allowed_ips`, or `username` and `password`",
+                "anyone could call in: LiveKit needs `numbers`, `allowed_ips`, or `username` and `password`",
             );
         }
         json!({
@@ -44,7 +44,7 @@ pub fn write(config: &Fields, trunk: &Trunk) -> Document {
         if numbers.is_none() {
             config.problem("numbers", "is required: LiveKit calls out from one of them");
         }
-        trunk.leaves_out(config, &[("allowed_ips", "LiveKit looks at the caller's address on inbound trunks only")]);
+        trunk.leaves_out(config, &[("allowed_ips", "LiveKit checks the caller's address only on inbound trunks")]);
         json!({
             "name": trunk.name.as_deref(),
             "address": trunk.termination_uri.as_deref(),

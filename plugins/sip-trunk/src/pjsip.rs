@@ -15,7 +15,7 @@ pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     trunk.must_know_who_registers(config);
     trunk.leaves_out(config, &[("numbers", "Asterisk routes numbers in its dialplan")]);
     if trunk.inbound && credentials.is_none() && trunk.allowed_ips.is_empty() {
-        config.problem("", "Asterisk could not tell who calls: give `allowed_ips`, or `username` and `password`");
+        config.problem("", "Asterisk could not identify callers: set `allowed_ips`, or `username` and `password`");
     }
 
     let mut file = Sections(format!(

@@ -14,20 +14,19 @@ use crate::Trunk;
 /// Writes the credential as JSON.
 pub fn write(config: &Fields, trunk: &Trunk) -> Document {
     trunk.must_know_who_registers(config);
-    trunk.leaves_out(config, &[("numbers", "Vapi keeps numbers apart: create them with this credential's id")]);
+    trunk.leaves_out(config, &[("numbers", "Vapi manages numbers separately: create them with this credential's id")]);
     if !trunk.register {
-        trunk.leaves_out(config, &[("realm", "Vapi names a realm only where it registers")]);
+        trunk.leaves_out(config, &[("realm", "Vapi uses a realm only to register")]);
     }
     let called = !trunk.inbound || trunk.register;
     if !called {
         if trunk.allowed_ips.is_empty() {
-            config.problem("allowed_ips", "is required: Vapi knows by the address who calls in");
+            config.problem("allowed_ips", "is required: Vapi identifies callers by address");
         }
         if let Some(username) = &trunk.username {
-            username
-                .problem("cannot be used: Vapi asks nobody who calls in for a password; leave out user and password");
+            username.problem("cannot be used: Vapi does not ask callers for a password; remove user and password");
         }
-        let why = "this trunk calls nobody";
+        let why = "this trunk makes no calls";
         trunk.leaves_out(config, &[("termination_uri", why), ("transport", why)]);
     }
     let mut gateways: Vec<Value> = Vec::new();

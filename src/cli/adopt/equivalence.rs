@@ -203,7 +203,7 @@ mod tests {
         let marked = facts(&json!({"token": "Bearer «a»", "url": "https://x", "n": "1", "type": "http"}));
         let compared =
             compare(&original, &rendered, &marked, &["s3cret"]).unwrap_or_else(|broken| panic!("{broken:?}"));
-        assert_eq!(compared.told(), ["n differs", "more.password is left out", "type is added"]);
+        assert_eq!(compared.told(), ["n differs", "more.password is omitted", "type is added"]);
         let shown: Vec<String> = compared
             .0
             .iter()

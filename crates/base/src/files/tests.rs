@@ -241,7 +241,7 @@ fn who_can_write_is_named() {
     let path = dir.path().join("a");
     fs::write(&path, "").unwrap();
     let check = |path: &Path| only_ours(&fs::metadata(path).unwrap(), None);
-    for (mode, says) in [(0o640, None), (0o620, Some("by its group")), (0o602, Some("by everybody"))] {
+    for (mode, says) in [(0o640, None), (0o620, Some("by its group")), (0o602, Some("by everyone"))] {
         set_mode(&path, mode);
         let found = check(&path).err();
         assert_eq!(found.is_some(), says.is_some(), "{found:?}");
@@ -252,7 +252,7 @@ fn who_can_write_is_named() {
     assert!(only_ours(&metadata, Some(metadata.gid())).is_ok());
     assert!(only_ours(&metadata, Some(metadata.gid() + 1)).is_err());
     set_mode(dir.path(), 0o1777);
-    assert!(check(dir.path()).unwrap_err().contains("by everybody"));
+    assert!(check(dir.path()).unwrap_err().contains("by everyone"));
     if is_root() {
         set_mode(&path, 0o600);
         chown(&path, OTHER);

@@ -50,5 +50,5 @@ fn url(url: Text) -> String {
 
 fn event(event: Text) -> String {
     let fits = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b == b'.');
-    event.check(fits, "must be small letters and dots, such as `call.ended`").get().to_owned()
+    event.check(fits, "must be lower-case letters and dots, such as `call.ended`").get().to_owned()
 }
