@@ -205,7 +205,7 @@ fn joined(device: &Device, answer: &Answer) -> Done {
 }
 
 fn not_joined() -> Failure {
-    Failure::new("this vault is in no account")
+    Failure::new("this vault is not in an account")
 }
 
 fn several(count: usize, what: &str) -> String {

@@ -52,7 +52,7 @@ pub enum ClientError {
     #[error("the daemon at this socket serves another home; nothing was sent to it")]
     OtherHome(Option<Box<DaemonStatus>>),
     /// The daemon closed the connection before it had answered.
-    #[error("the daemon ended the connection; look at its log")]
+    #[error("the daemon closed the connection; see its log")]
     Closed,
     /// The connection failed.
     #[error(transparent)]
@@ -77,7 +77,7 @@ pub enum ClientError {
     #[error("the daemon's answer cannot be read (line {0}, column {1}); is it of the same version as this command?")]
     Unexpected(usize, usize),
     /// A thread that read a page of a listing failed.
-    #[error("a page was not read")]
+    #[error("a page could not be read")]
     Page,
 }
 
