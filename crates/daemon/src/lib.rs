@@ -39,7 +39,7 @@ use crate::api::metrics::RequestCounters;
 use crate::app::configuration::{self, Cause, Configuration};
 use crate::app::identity::{self, LookUps, Rules};
 use crate::app::{App, LinkRequest};
-use crate::config::ConfigError;
+use crate::config::{Config, ConfigError, ConfigText};
 use crate::events::EventBus;
 use crate::inventory::{Inventory, InventoryError, InventoryHandle, StoredSync};
 use crate::resolve::Resolver;
@@ -188,13 +188,7 @@ fn write_unless_there(path: &Path, text: &str) -> Result<(), DaemonError> {
 /// # Errors
 /// The reason why it did not start, or what could not be stored when it stopped.
 pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
-    guillemet_base::sys::process::hide().map_err(system("cannot disable core dumps"))?;
-    guillemet_base::sys::process::close_on_exec_from(3)
-        .map_err(system("cannot hide file descriptors from child processes"))?;
-    quiet_panics();
-    self_check::system()?;
-    // Files that are created from here on are accessible to this user only, above all the socket.
-    rustix::process::umask(Mode::from_raw_mode(0o077));
+    confine_process()?;
     let activated = socket::activated()?;
     let _lock = DaemonLock::acquire(home)?;
     if home.group_may_write() {
@@ -207,101 +201,19 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let socket = Socket::claim(home, home_id, config.api_group.clone(), activated)?;
     limit_descriptors(config.limits.connections as u64)?;
     let method = unlock.method();
-    let (mut vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
-    let opened_by = vault.opened_by();
-    let mut secrets: Vec<Arc<Secret>> = secrets.into_iter().map(Arc::new).collect();
-    let stored_sync = StoredSync::of(&mut vault, &mut secrets, config.former_versions)?;
-    let (journal, database, usage_key) = (home.journal_file(), home.vault_file(), vault.subkey(USAGE_KEY));
-    let config::AuditBounds { events, changes } = config.usage;
-    let options = usage::Options { events, changes, ..usage::Options::default() };
-    vault.keep_changes(changes);
-    let noted = configuration::note_start(&mut vault, &config_text);
-    let recorder = Recorder::open_with(&journal, &database, vault.vault_id(), usage_key, options)?;
-    let pins: Vec<Pin> = match vault.document(app::plugins::PINS)? {
-        Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| {
-            VaultError::Damaged("its list of plugins does not have the format that Guillemet writes".into())
-        })?,
-        None => Vec::new(),
-    };
-    let cache = Arc::new(CompiledForms::new(home.cache(), vault.subkey("plugin-cache")));
-    let registry = Registry::new(home.plugins(), &pins, Arc::clone(&cache) as _);
-
-    match inventory::finish_rename(&mut vault) {
-        // The templates themselves are as they should be; the note about the rename is read again at the next start.
-        Err(VaultError::Unwritable(_)) => {}
-        finished => finished?,
-    }
-    let mut state = State::default();
-    inventory::put_secrets(&mut state, secrets);
-    let mut warnings: Vec<String> = recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
-    let confined = confinement::confinement(confinement);
-    warnings.extend(confined.map_err(|error| DaemonError::CannotWork(error.to_string()))?);
-    if opened_by == OpenedBy::FormerReading {
-        warnings.push(format!(
-            "the passphrase contains a carriage return, a byte order mark or several lines, which earlier versions \
-             treated as part of it, and this vault only opens with them. Stop the daemon and run `{}` to choose a \
-             passphrase without them",
-            home.command("vault rekey")
-        ));
-    }
-    let unlocked = AuditChange::new(ChangeKind::VaultUnlocked, &Actor::own(), now()).after(method.name());
-    if let Err(error) = recorder.record_changes_in_time(vec![unlocked]) {
-        // The start has no change to take back, and serving needs only the journal.
-        warnings.push(format!("the daemon's start could not be recorded in the audit trail: {error}"));
-    }
-    if let Err(error) = noted {
-        warnings.push(format!("the configuration this daemon started with could not be recorded: {error}"));
-    }
-    let resolver = Arc::new(Resolver {
-        current: CurrentSnapshot::new(state),
-        recorder,
-        budget: Budget::new(config.limits.in_flight),
-        told: LoggedCallers::default(),
-    });
+    let opened = Opened::open(home, unlock, &config, &config_text)?;
+    let confined = confinement::confinement(confinement).map_err(|error| DaemonError::CannotWork(error.to_string()))?;
+    let mut warnings = opened.warnings(home, method.name(), confined);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     warnings.extend(socket.unreachable());
-    let former_versions = config.former_versions;
-    let events = Arc::new(EventBus::default());
+    let cache = Arc::clone(&opened.cache);
     let (links, links_wanted) = mpsc::channel(1);
-    let catalog = Catalog::new(home.templates());
-    let inventory =
-        Inventory::new((vault, stored_sync), catalog, Arc::clone(&resolver), Arc::clone(&events), former_versions)
-            .map_err(system("cannot start the thread that reads templates"))?;
-    inventory.rescan();
-    let own_uid = rustix::process::geteuid().as_raw();
-    let config = Arc::new(config);
     let (gate, gate_asked) = mpsc::channel(1);
-    let handle = SyncHandle::of(&inventory);
-    // From here on nothing calls the inventory directly, because its calls block.
-    let inventory = InventoryHandle::new(inventory);
-    let in_force = Arc::new(ArcSwap::new(Arc::clone(&config)));
-    let sync = Arc::new(SyncState { inventory: inventory.clone(), config: Arc::clone(&in_force), handle });
-    let app = Arc::new(App {
-        home: home.clone(),
-        home_id,
-        socket_problem: ArcSwapOption::empty(),
-        own_uid,
-        config: in_force,
-        rules: ArcSwap::from_pointee(Rules::of_numbers(Arc::clone(&config), own_uid)),
-        look_ups: LookUps::default(),
-        configuration: Configuration::new(config, &config_text),
-        gate,
-        inventory,
-        events,
-        resolver,
-        registry,
-        sync,
-        unlock: method.name(),
-        started_at: now(),
-        warnings,
-        rechecks: app::serving::Rechecks::default(),
-        inline: app::inline::InlineQueue::default(),
-        pins: tokio::sync::Mutex::new(pins),
-        template_check: Arc::default(),
-        links,
-    });
+    let start =
+        Start { home, home_id, config, config_text: &config_text, unlock: method.name(), warnings, gate, links };
+    let app = opened.into_app(start)?;
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
@@ -312,6 +224,152 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     // With a limit, because a thread may be waiting for a file system that does not answer.
     runtime.shutdown_timeout(STOP);
     ended
+}
+
+/// Keeps this process and its children from leaking: no core dumps, no inherited descriptors, and files that are
+/// accessible to this user only, above all the socket.
+fn confine_process() -> Result<(), DaemonError> {
+    guillemet_base::sys::process::hide().map_err(system("cannot disable core dumps"))?;
+    guillemet_base::sys::process::close_on_exec_from(3)
+        .map_err(system("cannot hide file descriptors from child processes"))?;
+    quiet_panics();
+    self_check::system()?;
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    Ok(())
+}
+
+/// The facts about a start that are not in the vault.
+struct Start<'a> {
+    home: &'a TrustedHome,
+    home_id: FileId,
+    config: Config,
+    config_text: &'a ConfigText,
+    unlock: &'static str,
+    warnings: Vec<String>,
+    gate: mpsc::Sender<oneshot::Sender<()>>,
+    links: mpsc::Sender<LinkRequest>,
+}
+
+/// An open vault with everything that is read from it at a start.
+struct Opened {
+    vault: Vault,
+    opened_by: OpenedBy,
+    secrets: Vec<Arc<Secret>>,
+    stored_sync: StoredSync,
+    recorder: Recorder,
+    pins: Vec<Pin>,
+    cache: Arc<CompiledForms>,
+    /// Whether the configuration of this start was recorded.
+    noted: Result<(), VaultError>,
+}
+
+impl Opened {
+    fn open(
+        home: &TrustedHome,
+        unlock: UnlockWith,
+        config: &Config,
+        config_text: &ConfigText,
+    ) -> Result<Self, DaemonError> {
+        let (mut vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
+        let opened_by = vault.opened_by();
+        let mut secrets: Vec<Arc<Secret>> = secrets.into_iter().map(Arc::new).collect();
+        let stored_sync = StoredSync::of(&mut vault, &mut secrets, config.former_versions)?;
+        let (journal, database, usage_key) = (home.journal_file(), home.vault_file(), vault.subkey(USAGE_KEY));
+        let config::AuditBounds { events, changes } = config.usage;
+        let options = usage::Options { events, changes, ..usage::Options::default() };
+        vault.keep_changes(changes);
+        let noted = configuration::note_start(&mut vault, config_text);
+        let recorder = Recorder::open_with(&journal, &database, vault.vault_id(), usage_key, options)?;
+        let pins: Vec<Pin> = match vault.document(app::plugins::PINS)? {
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| {
+                VaultError::Damaged("its list of plugins does not have the format that Guillemet writes".into())
+            })?,
+            None => Vec::new(),
+        };
+        let cache = Arc::new(CompiledForms::new(home.cache(), vault.subkey("plugin-cache")));
+        match inventory::finish_rename(&mut vault) {
+            // The templates themselves are as they should be; the note about the rename is read again at the next
+            // start.
+            Err(VaultError::Unwritable(_)) => {}
+            finished => finished?,
+        }
+        Ok(Self { vault, opened_by, secrets, stored_sync, recorder, pins, cache, noted })
+    }
+
+    /// Records the start, and returns the warnings about it. `confined` are those about the confinement of planners.
+    fn warnings(&self, home: &TrustedHome, unlock: &str, confined: Vec<String>) -> Vec<String> {
+        let mut warnings: Vec<String> = self.recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
+        warnings.extend(confined);
+        if self.opened_by == OpenedBy::FormerReading {
+            warnings.push(format!(
+                "the passphrase contains a carriage return, a byte order mark or several lines, which earlier versions \
+                 treated as part of it, and this vault only opens with them. Stop the daemon and run `{}` to choose a \
+                 passphrase without them",
+                home.command("vault rekey")
+            ));
+        }
+        let unlocked = AuditChange::new(ChangeKind::VaultUnlocked, &Actor::own(), now()).after(unlock);
+        if let Err(error) = self.recorder.record_changes_in_time(vec![unlocked]) {
+            // The start has no change to take back, and serving needs only the journal.
+            warnings.push(format!("the daemon's start could not be recorded in the audit trail: {error}"));
+        }
+        if let Err(error) = &self.noted {
+            warnings.push(format!("the configuration this daemon started with could not be recorded: {error}"));
+        }
+        warnings
+    }
+
+    /// Builds the state that requests use.
+    fn into_app(self, start: Start<'_>) -> Result<Arc<App>, DaemonError> {
+        let Start { home, home_id, config, config_text, unlock, warnings, gate, links } = start;
+        let registry = Registry::new(home.plugins(), &self.pins, self.cache as _);
+        let mut state = State::default();
+        inventory::put_secrets(&mut state, self.secrets);
+        let resolver = Arc::new(Resolver {
+            current: CurrentSnapshot::new(state),
+            recorder: self.recorder,
+            budget: Budget::new(config.limits.in_flight),
+            told: LoggedCallers::default(),
+        });
+        let events = Arc::new(EventBus::default());
+        let stored = (self.vault, self.stored_sync);
+        let catalog = Catalog::new(home.templates());
+        let inventory =
+            Inventory::new(stored, catalog, Arc::clone(&resolver), Arc::clone(&events), config.former_versions)
+                .map_err(system("cannot start the thread that reads templates"))?;
+        inventory.rescan();
+        let own_uid = rustix::process::geteuid().as_raw();
+        let config = Arc::new(config);
+        let handle = SyncHandle::of(&inventory);
+        // From here on nothing calls the inventory directly, because its calls block.
+        let inventory = InventoryHandle::new(inventory);
+        let in_force = Arc::new(ArcSwap::new(Arc::clone(&config)));
+        let sync = Arc::new(SyncState { inventory: inventory.clone(), config: Arc::clone(&in_force), handle });
+        Ok(Arc::new(App {
+            home: home.clone(),
+            home_id,
+            socket_problem: ArcSwapOption::empty(),
+            own_uid,
+            config: in_force,
+            rules: ArcSwap::from_pointee(Rules::of_numbers(Arc::clone(&config), own_uid)),
+            look_ups: LookUps::default(),
+            configuration: Configuration::new(config, config_text),
+            gate,
+            inventory,
+            events,
+            resolver,
+            registry,
+            sync,
+            unlock,
+            started_at: now(),
+            warnings,
+            rechecks: app::serving::Rechecks::default(),
+            inline: app::inline::InlineQueue::default(),
+            pins: tokio::sync::Mutex::new(self.pins),
+            template_check: Arc::default(),
+            links,
+        }))
+    }
 }
 
 /// Limits descriptors to as many as the configuration can need, so that a leak shows early.
