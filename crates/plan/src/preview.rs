@@ -73,3 +73,69 @@ fn collect_encodings(expr: &Expr, index: u32, into: &mut Vec<&'static str>) {
         into.push(op.name());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode::ENCODERS;
+    use crate::plan::Use;
+    use crate::protocol::Target;
+
+    /// Returns a plan whose only piece is an encoder of literal text and a secret.
+    fn plan(expr: Expr) -> Plan {
+        let usage = Use {
+            reference: 0,
+            name: "key".parse().unwrap(),
+            key: "key".into(),
+            line: 1,
+            column: 1,
+            field: "f".into(),
+            count: 1,
+        };
+        let target = Target {
+            id: "t".into(),
+            title: "T".into(),
+            media_type: "text/plain".into(),
+            file_name: "t".into(),
+            aliases: Vec::new(),
+        };
+        Plan {
+            digest: [0; 16],
+            target,
+            kind: DocumentKind::Text,
+            pieces: vec![Piece::Slot { expr, uses: vec![0] }],
+            uses: vec![usage],
+            literal_len: 0,
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn literal_text_beside_a_secret_is_shown_as_its_encoder_writes_it() {
+        for (name, expected) in [
+            ("url", "a;\"&\n «key»"),
+            ("forbid", "a;\"&\n «key»"),
+            ("url-query", "a%3B%22%26%0A%20«key»"),
+            ("url-path-segment", "a%3B%22%26%0A%20«key»"),
+            ("json-string", "a;\\\"&\\n «key»"),
+            ("xml", "a;&quot;&amp;&#10; «key»"),
+            ("asterisk-value", "a\\;\"&\n «key»"),
+            ("kamailio-string", "\"a;\\\"&\n «key»\""),
+            ("curl-config", "\"a;\\\"&\\n «key»\""),
+            ("dotenv", "a;\"&\n «key»"),
+            ("baresip-parameter", "a;\"&\n «key»"),
+            // The encoding of each character depends on its neighbors.
+            ("base64", "«key»"),
+            ("basic-credentials", "«key»"),
+            ("sip-digest-ha1", "«key»"),
+        ] {
+            let definition = ENCODERS.iter().find(|definition| definition.name == name).unwrap();
+            let text = vec![Part::Literal("a;\"&\n ".into()), Part::Expr(Expr::Secret(0))];
+            let mut args = vec![text];
+            args.resize(definition.texts(), Vec::new());
+            let op = definition.op("x", 100, "for a reason");
+            let shown = document(&plan(Expr::Apply { op, args }));
+            assert_eq!(shown, expected, "{name}");
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! The side of plugins that runs with keys: knows which plugins exist (`registry`), runs the planners as children
 //! (`client`), makes the plans of templates (`plans`) and places values in them (`fill`).
 //!
-//! Runs no plugin code, no template engine and no tree parser in the daemon: `canary`, which reads documents, `cases`
-//! and `schema` are for the command line's checks and for tests.
+//! Runs no plugin code, no template engine and no tree parser in the daemon: `canary`, which reads documents, `cases`,
+//! `schema` and `offline`, which compiles and fills without a daemon, are for the command line and for tests.
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
