@@ -111,7 +111,10 @@ fn a_daemon_starts_on_a_full_disk_and_serves_what_its_journal_has_room_to_record
         guillemet.run();
         assert!(guillemet.log().contains(READ_ONLY), "{}", guillemet.log());
         let warned = warnings(&guillemet);
-        assert!(warned.len() == 1 && warned[0].starts_with(READ_ONLY) && warned[0].contains("Free up space"), "{warned:?}");
+        assert!(
+            warned.len() == 1 && warned[0].starts_with(READ_ONLY) && warned[0].contains("Free up space"),
+            "{warned:?}"
+        );
         assert_eq!(guillemet.get("/v1/render/mcp-server/a").status, 200);
         assert_eq!(resolve(&guillemet, "token").status, 200);
         used += 2;
@@ -148,7 +151,11 @@ fn a_daemon_starts_on_a_full_disk_and_serves_what_its_journal_has_room_to_record
     }
     for refused in [guillemet.get("/v1/render/mcp-server/a"), resolve(&guillemet, "token")] {
         assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("service_unavailable")));
-        assert!(refused.text().contains("free up space") && !refused.text().contains("value-kept"), "{}", refused.text());
+        assert!(
+            refused.text().contains("free up space") && !refused.text().contains("value-kept"),
+            "{}",
+            refused.text()
+        );
     }
     assert_eq!(count(&guillemet, "token"), used);
 
