@@ -165,7 +165,7 @@ fn what_a_custom_action_cannot_send_is_named() {
         ("curl https://x/ https://y/ -H 'X-Key: s3cret'", "names more than one URL"),
         ("curl -X BREW https://x/ -H 'X-Key: s3cret'", "is a method that custom actions do not support"),
         ("curl https://x/ -H 'X-Key: s3cret' -H 'x-key: other'", "is given twice"),
-        ("curl -X GET https://x/ -d '{\"token\": \"s3cret\"}'", "body: cannot go with GET"),
+        ("curl -X GET https://x/ -d '{\"token\": \"s3cret\"}'", "body: cannot be used with GET"),
         ("wget https://x/", "does not start with curl, so it was read as YAML"),
         ("curl https://x/ -H 'X-Key: s3cret'\ncurl https://y/\n", "is a second command"),
     ] {

@@ -158,7 +158,7 @@ fn a_built_in_plugin_can_be_replaced_and_comes_back() {
     assert!(text.contains(&place), "{text}");
     assert!(add(&guillemet, &["--yes"]).status.success());
     let listed = told(&guillemet.command(&["plugin", "list"]));
-    assert!(listed.contains("mcp-server\t1.0.0\tadded, in place of the built-in one\tok\t"), "{listed}");
+    assert!(listed.contains("mcp-server\t1.0.0\tadded, replaces the built-in one\tok\t"), "{listed}");
     let removed = guillemet.command(&["plugin", "remove", "mcp-server", "--yes"]);
     assert!(told(&removed).contains("The built-in plugin is used again.\n"), "{}", told(&removed));
     assert_eq!(plugin(&guillemet, "mcp-server"), builtin);

@@ -58,7 +58,7 @@ fn each_save_shows_what_became_of_it() {
     for line in [
         "built call-events.wasm: ",
         "check    ok\n",
-        "cases    6 of 6 hold",
+        "cases    6 of 6 pass",
         "plan     template.toml for json\n",
         "«hooks-token-production»",
     ] {
@@ -69,7 +69,7 @@ fn each_save_shows_what_became_of_it() {
     let second = dev.round();
     assert!(second.contains("changed: plugin.c\n"), "{second}");
     for line in
-        ["    -   \"method\": \"POST\",\n", "    +   \"method\": \"PUT\",\n", "cases    3 of 6 hold", "- before"]
+        ["    -   \"method\": \"POST\",\n", "    +   \"method\": \"PUT\",\n", "cases    3 of 6 pass", "- before"]
     {
         assert!(second.contains(line), "{line}: {second}");
     }

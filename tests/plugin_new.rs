@@ -17,7 +17,7 @@ fn from_nothing_to_cases_that_hold(language: Language, place: &str) {
     assert!(built.status.success() && built.text.contains("built call-events.wasm: "), "{}", built.text);
     let tested = project.guillemet(&["plugin", "test"]);
     assert!(tested.status.success(), "{}", tested.text);
-    assert!(tested.text.contains("all 6 cases hold, for every target: json, env"), "{}", tested.text);
+    assert!(tested.text.contains("all 6 cases pass, for every target: json, env"), "{}", tested.text);
 
     project.use_all_of_the_library();
     let built = project.guillemet(&["plugin", "build"]);

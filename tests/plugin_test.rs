@@ -74,7 +74,7 @@ env.toml
 json.toml
   ok      an alert
   ok      nothing at all
-all 3 cases hold, for every target: json, env
+all 3 cases pass, for every target: json, env
 ";
     assert_eq!((ran.code, ran.out.as_str()), (Some(0), expected));
     // On a busy machine, a note says what takes so long.
