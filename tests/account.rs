@@ -375,6 +375,7 @@ fn judge(a: &Machine, b: &Machine, name: &str, rendered: &Answer, deleted: &Answ
 /// A render on one machine and a delete on another can reach the server in several orders. The test forces each of
 /// them.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one case after the other")]
 fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
     const PUSH: (&str, &str) = ("POST", "/heads");
     const NAME: &str = "one";

@@ -27,6 +27,7 @@ fn render(guillemet: &Guillemet) -> (u16, String) {
 
 /// Follows a secret from its creation to its deletion. With scripts, the page shows changes by itself; without, it has
 /// to be loaded again.
+#[expect(clippy::too_many_lines, reason = "one case after the other")]
 fn a_day(scripts: bool) {
     let Some(chromium) = Chromium::start(scripts) else { return };
     let guillemet = Guillemet::start();

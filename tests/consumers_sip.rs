@@ -42,6 +42,7 @@ fn holds_parameter(value: &str) -> bool {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one case after the other")]
 fn baresip_logs_in_with_the_account_that_is_rendered() {
     let Some(mut kamailio) = Kamailio::new() else { return };
     if !installed("baresip", "baresip-core") {
@@ -176,6 +177,7 @@ fn call(kamailio: &Kamailio, trunks: &[(String, String, &str)]) -> BTreeMap<Stri
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one case after the other")]
 fn kamailio_logs_in_with_the_configuration_that_is_rendered() {
     let Some(mut kamailio) = Kamailio::new() else { return };
     let trunks = Trunks::start();

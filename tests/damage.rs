@@ -85,6 +85,7 @@ fn count(guillemet: &Guillemet, name: &str) -> u64 {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one case after the other")]
 fn a_daemon_starts_on_a_full_disk_and_serves_what_its_journal_has_room_to_record() {
     const READ_ONLY: &str = "read-only: the vault cannot be changed";
     // Many places with long names fill the journal soon.

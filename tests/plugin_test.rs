@@ -82,6 +82,7 @@ all 3 cases pass, for every target: json, env
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one case after the other")]
 fn what_differs_is_shown_line_by_line_and_blessed_on_demand() {
     let project = Project::new();
     let cases = "\

@@ -105,6 +105,7 @@ fn brings_in(text: &Text, value: &str, sequence: &str) -> bool {
     (0..all.len()).any(|at| all.as_bytes()[at..].starts_with(sequence.as_bytes()) && !ours(at))
 }
 
+#[expect(clippy::too_many_lines, reason = "one case after the other")]
 fn read_back(op: &Op, args: &[&str], written: &str) {
     let text = args[0];
     match op {

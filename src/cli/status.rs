@@ -29,7 +29,7 @@ impl Status {
             format!(
                 "has {} (see the warnings); the one loaded {} is in effect",
                 match configuration.problems.len() {
-                    1 => "a mistake".to_owned(),
+                    1 => "an error".to_owned(),
                     number => format!("{number} errors"),
                 },
                 configuration.loaded_at

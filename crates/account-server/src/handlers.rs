@@ -63,7 +63,7 @@ pub async fn answer(
             Err(ServerError::new(ServerErrorCode::NotFound, "there is no such path; see openapi-account.yaml"))
         }
         ServerRoute::OtherMethods(methods) => Err(ServerError::other_methods(methods)),
-        ServerRoute::Endpoint(endpoint, params) => lead(app, endpoint, &params, parts, &mut body, from).await,
+        ServerRoute::Endpoint(endpoint, params) => dispatch(app, endpoint, &params, parts, &mut body, from).await,
     };
     match result {
         Ok(response) => response,
@@ -74,7 +74,7 @@ pub async fn answer(
     }
 }
 
-async fn lead(
+async fn dispatch(
     app: &Arc<ServerState>,
     endpoint: Endpoint,
     params: &matchit::Params<'_, '_>,
@@ -125,14 +125,8 @@ async fn lead(
         }
         Endpoint::Enrolments => listing(storage.enrolments(account).await?),
         Endpoint::TurnAway => {
-            let nobody = || {
-                ServerError::new(
-                    ServerErrorCode::NotFound,
-                    "no such device is waiting; run `guillemet account devices` to list them",
-                )
-            };
-            let device = params.get("device").and_then(|raw| raw.parse().ok()).ok_or_else(nobody)?;
-            if storage.turn_away(account, device).await? { Ok(nothing()) } else { Err(nobody()) }
+            let device = params.get("device").and_then(|raw| raw.parse().ok()).ok_or_else(not_waiting)?;
+            if storage.turn_away(account, device).await? { Ok(nothing()) } else { Err(not_waiting()) }
         }
         Endpoint::Wrap => {
             let none = || {
@@ -254,4 +248,12 @@ fn nothing() -> Response<AnswerBody> {
     let mut response = Response::new(Either::Left(Full::default()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
+}
+
+/// Makes the error for a device that does not wait to be admitted.
+fn not_waiting() -> ServerError {
+    ServerError::new(
+        ServerErrorCode::NotFound,
+        "no such device is waiting; run `guillemet account devices` to list them",
+    )
 }

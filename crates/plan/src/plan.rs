@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::encode::Place;
 use crate::expr::{Expr, Op, Part, Text};
-use crate::protocol::{DocumentKind, Planned, Target};
+use crate::protocol::{DocumentKind, Emission, Planned, Target};
 use guillemet_base::display::is_unprintable;
 use guillemet_base::names::SecretName;
 use guillemet_template::Problem;
@@ -130,26 +130,7 @@ pub fn verify(planned: Planned, references: &[Reference], target: Target) -> Res
     if planned.slots.len() > SLOTS_MAX || planned.emissions.len() > SLOTS_MAX {
         return violation(format!("more than {SLOTS_MAX} slots"));
     }
-    let mut uses = Vec::with_capacity(planned.emissions.len());
-    for emission in planned.emissions {
-        let index = emission.reference as usize;
-        let Some(reference) = references.get(index) else {
-            return violation("a reference that the template does not have");
-        };
-        if emission.field.len() > 1024 || emission.field.contains(is_unprintable) {
-            return violation("an invalid field path");
-        }
-        uses.push(Use {
-            reference: index,
-            name: reference.name.clone(),
-            key: reference.name.key().into(),
-            line: reference.line,
-            column: reference.column,
-            field: emission.field,
-            count: 0,
-        });
-    }
-
+    let mut uses = uses(planned.emissions, references)?;
     let mut slots: HashMap<String, Expr> = HashMap::with_capacity(planned.slots.len());
     for slot in planned.slots {
         if !is_slot(&slot.slot) {
@@ -206,6 +187,30 @@ pub fn verify(planned: Planned, references: &[Reference], target: Target) -> Res
         literal_len,
         warnings: sanitize_problems(planned.warnings),
     })
+}
+
+/// Returns the uses that the planner reports, each with its reference.
+fn uses(emissions: Vec<Emission>, references: &[Reference]) -> Result<Vec<Use>, ContractViolation> {
+    let mut uses = Vec::with_capacity(emissions.len());
+    for emission in emissions {
+        let index = emission.reference as usize;
+        let Some(reference) = references.get(index) else {
+            return violation("a reference that the template does not have");
+        };
+        if emission.field.len() > 1024 || emission.field.contains(is_unprintable) {
+            return violation("an invalid field path");
+        }
+        uses.push(Use {
+            reference: index,
+            name: reference.name.clone(),
+            key: reference.name.key().into(),
+            line: reference.line,
+            column: reference.column,
+            field: emission.field,
+            count: 0,
+        });
+    }
+    Ok(uses)
 }
 
 fn push_text(pieces: &mut Vec<Piece>, text: &str) {

@@ -174,22 +174,26 @@ pub fn read(source: &Source, wanted: Option<&str>, problems: &mut Problems<'_>) 
     if trunk.registration.is_some() {
         config.push(("register".into(), Node::Other(true.into())));
     }
-    let others = sections.iter().filter(|section| section.kind() == "endpoint" && !section.is_template);
-    let others: Vec<&str> = others.map(|section| section.name.as_str()).filter(|name| *name != endpoint.name).collect();
-    let notes = match others.as_slice() {
-        [] => Vec::new(),
-        others => vec![format!("other endpoints, which are not adopted: {}", others.join(", "))],
-    };
     Some(Reading {
         config,
         target: "pjsip",
         facts,
         read: Box::new(read_document),
         tokens,
-        notes,
+        notes: other_endpoints(&sections, endpoint),
         host,
         format: Format::Toml,
     })
+}
+
+/// Returns a note about the endpoints that are not read, if there are any.
+fn other_endpoints(sections: &[Section], endpoint: &Section) -> Vec<String> {
+    let others = sections.iter().filter(|section| section.kind() == "endpoint" && !section.is_template);
+    let others: Vec<&str> = others.map(|section| section.name.as_str()).filter(|name| *name != endpoint.name).collect();
+    if others.is_empty() {
+        return Vec::new();
+    }
+    vec![format!("other endpoints, which are not adopted: {}", others.join(", "))]
 }
 
 /// Returns the endpoint to read.
