@@ -54,7 +54,7 @@ fn nobody_waits_for_a_server_that_does_not_answer() {
     b.write_template("three", "three");
     let refused = b.render("three");
     assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("service_unavailable")), "{}", refused.text());
-    assert!(refused.text().contains("could not be notified"), "{}", refused.text());
+    assert!(refused.text().contains("could not be told"), "{}", refused.text());
     assert!(b.renders("two", "value"), "what they know is served");
     // Waiting does not keep the daemon from stopping.
     std::thread::scope(|scope| {

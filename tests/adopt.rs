@@ -41,7 +41,7 @@ fn a_config_becomes_a_template_and_secrets() {
     ] {
         assert!(ran.stdout.contains(shown), "{shown:?} is not in: {}", ran.stdout);
     }
-    for said in ["disabled is left out", "other servers, which are not adopted: files", "created example-key-prod"] {
+    for said in ["disabled is omitted", "other servers, which are not adopted: files", "created example-key-prod"] {
         assert!(ran.stderr.contains(said), "{said:?} is not in: {}", ran.stderr);
     }
     assert_eq!(adopting.value("example-token-prod"), TOKEN);
@@ -120,7 +120,7 @@ fn taken_names_are_left_and_the_same_value_can_be_used_again() {
 
     let same = ["--server", "calendar", "--yes", "--secret", "query_params.key=mine"];
     let ran = adopting.adopt(&file, "mcp-server", "calendar", &same).done();
-    assert!(ran.stdout.contains("query_params.key\tmine\tis there"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("query_params.key\tmine\texists"), "{}", ran.stdout);
     // The name ending in -2 is one that a template waits for, so it is not taken.
     assert_eq!(adopting.value("example-token-prod-3"), TOKEN);
     assert_eq!(adopting.names().len(), 4, "{:?}", adopting.names());

@@ -279,7 +279,7 @@ components:
         .refused(&["has 2 operations", "choose one with --operation: getContact, PATCH /contacts/{id}"]);
     let ran = adopting.adopt(&file, "custom-action", "crm", &["--yes", "--operation", "getContact"]).done();
     ran.never_says(&["s3cret-key-1"]);
-    assert!(ran.stderr.contains("the security scheme `bearer` has no value"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the file has no value for the security scheme `bearer`"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("`key`"), "{}", ran.stderr);
     let rendered: Value = serde_json::from_str(&adopting.render("custom-action/crm", "json")).unwrap();
     assert_eq!(

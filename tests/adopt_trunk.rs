@@ -156,7 +156,7 @@ fn trunks_of_livekit() {
     let file = adopting.file("in.json", inbound);
     let ran = adopting.adopt(&file, "sip-trunk", "in", &["--yes", "--replace"]).done();
     ran.never_says(&["p4ss", "t0ken"]);
-    for said in ["krisp_enabled is left out", "headers.X-Token is left out", "name is added"] {
+    for said in ["krisp_enabled is omitted", "headers.X-Token is omitted", "name is added"] {
         assert!(ran.stderr.contains(said), "{said:?} is not in: {}", ran.stderr);
     }
     let rendered: Value = serde_json::from_str(&adopting.render("sip-trunk/in", "livekit")).unwrap();

@@ -27,6 +27,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
         "",
         &[
             "daemon",
+            "api",
             "account-server",
             "account",
             "wire",

@@ -340,7 +340,7 @@ fn a_link_leads_to_no_file_of_another_user() {
         // Without a plugin for its feature there is no plan in any case.
         if id.starts_with("mcp-server") {
             assert_eq!(status, 422, "{id}: {told}");
-            assert!(told.contains("belongs to another user"), "{id}: {told}");
+            assert!(told.contains("a file of another user"), "{id}: {told}");
         }
         let shown = guillemet.get(&format!("/v1/templates/{id}"));
         assert!(shown.json()["status"] == "broken" && !shown.text().contains("canary"), "{id}: {}", shown.text());
@@ -348,7 +348,7 @@ fn a_link_leads_to_no_file_of_another_user() {
         let checked = String::from_utf8(checked.stdout).unwrap();
         assert!(!checked.contains("canary"), "{id}: {checked}");
         if id.starts_with("mcp-server") {
-            assert!(checked.contains("belongs to another user"), "{id}: {checked}");
+            assert!(checked.contains("a file of another user"), "{id}: {checked}");
         }
     }
     assert!(!guillemet.log().contains("canary"));
@@ -362,7 +362,7 @@ fn a_link_leads_to_no_file_of_another_user() {
     // The owner of the file is checked again each time, not remembered.
     chown(&private, Some(OTHER), None).unwrap();
     let (status, told) = AGENT_ALONE.get(&guillemet, "/v1/render/mcp-server/mine");
-    assert!(status == 422 && told.contains("belongs to another user") && !told.contains("canary"), "{told}");
+    assert!(status == 422 && told.contains("a file of another user") && !told.contains("canary"), "{told}");
 }
 
 #[test]

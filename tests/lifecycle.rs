@@ -349,7 +349,7 @@ fn the_command_line_tells_and_asks() {
     assert_eq!(run(&["secret", "rotate", "first", "--yes"], "\n").0, 1);
 
     let (code, _, told) = run(&["secret", "edit", "first", "--rename", "second"], "not read");
-    assert!(code == 0 && told.contains("first is called second now") && told.contains("--rewrite"), "{told}");
+    assert!(code == 0 && told.contains("first is now called second") && told.contains("--rewrite"), "{told}");
     assert!(told.contains("mcp-server/calendar:5:25 headers.Authorization (first)"), "{told}");
     let (code, _, told) = run(&["secret", "edit", "second", "--rewrite"], "");
     assert!(code == 0 && told.contains("rewrote mcp-server/calendar"), "{told}");

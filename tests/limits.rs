@@ -482,7 +482,10 @@ fn more_connections_than_descriptors_is_no_start() {
     let line = format!("ulimit -Hn 1000; exec {PROGRAM} --home {} daemon", guillemet.dir.path().display());
     let output = Command::new("/bin/sh").args(["-c", &line]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("65792 descriptors") && said.contains("LimitNOFILE"), "{said}");
+    assert!(
+        !output.status.success() && said.contains("65792 file descriptors") && said.contains("LimitNOFILE"),
+        "{said}"
+    );
 }
 
 /// The kernel gives the files of a process that cannot be dumped to root.

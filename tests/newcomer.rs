@@ -30,7 +30,7 @@ fn blocks(section: &str) -> Vec<(String, String)> {
 
 /// Reports whether a line is a command's question for the value of a secret.
 fn is_question(line: &str) -> bool {
-    line.starts_with("Value of ") && line.ends_with(": ")
+    line.ends_with(": ") && (line.starts_with("Value of ") || line == "Repeat: ")
 }
 
 /// A shell at a terminal, in the home of a new user.

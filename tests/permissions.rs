@@ -382,7 +382,7 @@ fn a_value_is_sent_to_nobody_who_took_the_sockets_place() {
     let sent = listening(&guillemet, OTHER);
     let output = add();
     let text = told(&output);
-    assert!(output.status.code() == Some(1) && text.contains(&format!("user {OTHER} listens at")), "{text}");
+    assert!(output.status.code() == Some(1) && text.contains(&format!("user {OTHER} is listening at")), "{text}");
     assert!(text.contains("nothing was sent") && sent.join().unwrap().is_empty(), "{text}");
     // A daemon of another user, in that user's folder: one of an operator whom a rule names.
     chown(guillemet.path("run"), Some(OTHER), None).unwrap();

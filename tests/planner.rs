@@ -210,7 +210,7 @@ async fn a_secret_in_a_key_a_comment_or_a_wrong_field_is_told_with_its_place() {
     );
     for (problem, (name, word)) in told.iter().zip([
         ("secret-0", "does not allow secrets"),
-        ("secret-1", "in a key"),
+        ("secret-1", "as a key"),
         ("secret-2", "in a comment"),
         ("secret-3", "does not allow secrets"),
     ]) {
@@ -228,7 +228,7 @@ async fn each_broken_rule_is_told_and_the_planner_goes_on() {
     let rules = [
         ("panic", "panicked"),
         ("memory", "needed more than 64 MiB"),
-        ("recurse", "too deep"),
+        ("recurse", "deep recursion"),
         ("refuse", "without a reason"),
         ("forge", "forged"),
         ("forge-encode", "forged"),
@@ -247,7 +247,7 @@ async fn each_broken_rule_is_told_and_the_planner_goes_on() {
         ("wrapped-url", "around the result of `url`"),
         ("nest", "more than 16 encoders"),
         ("slots", "more than 10000 slots"),
-        ("digest", "digest algorithm \"ROT13\""),
+        ("digest", "unknown digest algorithm, \"ROT13\""),
     ];
     for (target, rule) in rules {
         let message = failed(&planner, target).await;
@@ -414,9 +414,9 @@ async fn a_planner_that_talks_nonsense_is_an_error_and_no_more() {
         ("exit 7", "exited before it responded (exit status: 7)"),
         ("kill -9 $$", "signal: 9"),
         ("echo memory allocation of 9 bytes failed >&2; kill -ABRT $$", "exceeded its memory limit"),
-        ("printf '\\377\\377\\377\\377'; exec cat >/dev/null", "does not fit"),
-        ("printf '\\004\\000\\000\\000null'; exec cat >/dev/null", "does not fit"),
-        ("printf '\\017\\000\\000\\000{\"problems\":[]} '; exec cat >/dev/null", "does not fit"),
+        ("printf '\\377\\377\\377\\377'; exec cat >/dev/null", "sent an invalid response"),
+        ("printf '\\004\\000\\000\\000null'; exec cat >/dev/null", "sent an invalid response"),
+        ("printf '\\017\\000\\000\\000{\"problems\":[]} '; exec cat >/dev/null", "sent an invalid response"),
     ];
     for (body, word) in cases {
         let (_folder, planner) = script("planner", body);

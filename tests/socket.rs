@@ -317,7 +317,7 @@ fn a_socket_that_was_removed_is_bound_again() {
         let metrics = kept.get("/metrics");
         assert!(metrics.lines().any(|line| line == rebinds), "{rebinds}: {metrics}");
     }
-    assert_eq!(guillemet.log().matches("it is bound again").count(), 2);
+    assert_eq!(guillemet.log().matches("the socket was removed and created again").count(), 2);
     assert!(guillemet.stop());
     assert!(!socket.exists());
     guillemet.run();

@@ -170,8 +170,8 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
     let hold = "exec sleep 60";
     let cases: Vec<(String, Vec<u8>, &str)> = vec![
         // It says nothing, either when the plugin is loaded or for the plan.
-        ("load; exec sleep 60".into(), vec![], "needed more than 10 s to load it and was stopped"),
-        ("exec sleep 60".into(), vec![], "needed more than 10 s to load it and was stopped"),
+        ("load; exec sleep 60".into(), vec![], "took longer than 10 s to load it and was stopped"),
+        ("exec sleep 60".into(), vec![], "took longer than 10 s to load it and was stopped"),
         (format!("load; cat \"$dir/bytes\"; {hold}"), loaded(), LATE),
         // It ignores every signal but SIGKILL.
         (format!("trap '' TERM INT HUP PIPE; load; cat \"$dir/bytes\"; {hold}"), loaded(), LATE),

@@ -317,7 +317,7 @@ fn the_command_line_prints_the_trail() {
     assert_eq!((json["count"].as_u64(), of(&json["items"][0], "secret")), (Some(1), "fits".into()));
     let wrong = guillemet.command(&["usage", "--since", "soon"]);
     assert_eq!(wrong.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&wrong.stderr).contains("since: a time such as"));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("since: must be a time such as"));
 }
 
 /// The two programs are this process and the command line.

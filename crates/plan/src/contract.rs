@@ -204,7 +204,7 @@ mod tests {
         assert!(later[0].contains("update Guillemet"), "{later:?}");
         let former = told(&[], &["guillemet:feature/plugin@0.3.0"]);
         assert!(former.len() == 1 && former[0].ends_with("build it against guillemet:feature@1.x"), "{former:?}");
-        assert!(told(&[], &["guillemet:feature/plugin"])[0].contains("made for guillemet:feature, and"));
+        assert!(told(&[], &["guillemet:feature/plugin"])[0].contains("built for guillemet:feature, but"));
         assert!(told(&[], &["guillemet:feature/plugin@2.0.0", EXPORT]).is_empty());
     }
 

@@ -345,14 +345,14 @@ mod tests {
             (|d| d.schema = "[]".into(), "schema"),
             (|d| d.schema = " ".repeat(SCHEMA_MAX + 1), "schema"),
             (|d| d.schema = r#"{"a":["\u009b2J"]}"#.into(), "schema"),
-            (|d| d.schema = r#"{"properties":{"targets":{}}}"#.into(), "the field `targets`"),
-            (|d| d.schema = r#"{"required":["targets"]}"#.into(), "the field `targets`"),
+            (|d| d.schema = r#"{"properties":{"targets":{}}}"#.into(), "field `targets`"),
+            (|d| d.schema = r#"{"required":["targets"]}"#.into(), "field `targets`"),
             (
                 |d| {
                     d.schema =
                         r##"{"allOf":[{"$ref":"#/$defs/a"}],"$defs":{"a":{"properties":{"targets":{}}}}}"##.into();
                 },
-                "the field `targets`",
+                "field `targets`",
             ),
             (|d| d.targets.clear(), "targets"),
             (|d| d.targets[1].id = "json".into(), "twice"),

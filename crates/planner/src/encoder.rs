@@ -279,9 +279,9 @@ fn literal_parts(text: &str) -> impl Iterator<Item = &str> {
 /// Returns the digest algorithm with this name.
 fn digest_algorithm(name: &str) -> Result<DigestAlgorithm, Broken> {
     let known = DigestAlgorithm::ALL.iter().find(|(known, _)| *known == name);
-    known.map(|(_, algorithm)| *algorithm).ok_or_else(|| {
-        Broken(format!("it asked for the digest algorithm \"{}\", which is not known", sanitize(name, 32)))
-    })
+    known
+        .map(|(_, algorithm)| *algorithm)
+        .ok_or_else(|| Broken(format!("it used an unknown digest algorithm, \"{}\"", sanitize(name, 32))))
 }
 
 /// Returns the first emission in an expression.

@@ -74,7 +74,7 @@ pub fn show(home: &Home, name: &str) -> Result<Shown, Failure> {
         );
         let templates = client::templates(home);
         for reference in &shown.detail.references {
-            let entry = ErrorEntry::of_reference(reference.clone(), "named here");
+            let entry = ErrorEntry::of_reference(reference.clone(), "referenced here");
             text.push_str(&client::entry_text(templates.as_deref(), &entry));
         }
         return Err(Failure::new(text));

@@ -161,7 +161,7 @@ fn nothing_of_a_code_is_printed() {
     let printed: Vec<String> = [creation(), invite(), recovery()].iter().map(|code| format!("{code:?}")).collect();
     assert_eq!(printed, ["Creation(…)", "Invite(…)", "Recovery(…)"]);
     assert_eq!(format!("{:?}", Creation::parse(CREATION).unwrap()), "Creation(…)");
-    assert_eq!(format!("{:?}", InvitationCode::parse(INVITE).unwrap()), "Invitation(…)");
+    assert_eq!(format!("{:?}", InvitationCode::parse(INVITE).unwrap()), "InvitationCode(…)");
     assert_eq!(format!("{:?}", Recovery::parse(RECOVERY).unwrap()), "Recovery(…)");
 }
 

@@ -19,7 +19,7 @@ pub struct Head {
     pub epoch: u64,
     /// The hash of the head before; all zeros for the first.
     pub prev: Hash,
-    /// The root over all records ([`Tree::root`](crate::tree::Tree::root)).
+    /// The root over all records ([`RecordTree::root`](crate::tree::RecordTree::root)).
     pub root: Hash,
     /// The time at which the head was made, by its device's clock.
     pub made_at: Millis,

@@ -51,7 +51,7 @@ pub struct HeadAuthor {
     pub keep: usize,
 }
 
-/// The content of an account, without its head. The [module](self) describes it.
+/// The content of an account, without its head; the head of this file describes it.
 #[derive(Clone, Default)]
 pub struct Replica {
     secrets: Map<SecretId, Arc<Secret>>,

@@ -180,7 +180,7 @@ impl Inventory {
     /// Prepares a push, and writes down that it is about to be sent. Returns `None` if there is nothing to push.
     ///
     /// # Errors
-    /// [`AccountError::PushError`] if the push cannot be prepared; [`AccountError::None`] without an account;
+    /// [`AccountError::Unprepared`] if the push cannot be prepared; [`AccountError::None`] without an account;
     /// [`AccountError::Inventory`] if the vault cannot be written.
     pub fn account_push(&self, wish: &Proposal) -> Result<Option<Outgoing>, AccountError> {
         // A scan that begins now: published references, and the confirmation that nothing references a deleted secret,

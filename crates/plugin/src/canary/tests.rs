@@ -62,7 +62,7 @@ fn a_value_that_would_be_syntax_is_told() {
         (json(r#"{"url": "https://h/@/x"}"#, Expr::Secret(0)), "`\\`"),
         (text("<a b=\"@\"/>", "text/xml", "a.xml", Op::AsteriskValue), "`\"`"),
         (text("A=@\n", "text/plain", "x.env", Op::AsteriskValue), "`#`"),
-        (text("A='@'\n", "text/plain", "x.env", Op::Dotenv), "holds"),
+        (text("A='@'\n", "text/plain", "x.env", Op::Dotenv), "contains"),
         (text("{\"a\": \"@\"}", "application/json", "x.json", Op::Xml), "`\\`"),
         (text("<a><!--@--></a>", "text/xml", "a.xml", Op::Xml), "not inside a value"),
         (text("<a b='@'", "text/xml", "a.xml", Op::Xml), "not XML"),

@@ -35,9 +35,9 @@ fn a_schema_knows_every_secret_field() {
     for (field, words) in [
         ("tokn", "does not describe the secret field `tokn`"),
         ("closed.b", "does not describe the secret field `closed.b`"),
-        ("auth.secret", "does not know"),
-        ("hosts.*.nam", "does not know"),
-        ("token.a", "does not know"),
+        ("auth.secret", "does not describe"),
+        ("hosts.*.nam", "does not describe"),
+        ("token.a", "does not describe"),
         ("port", "does not allow text in the secret field `port`"),
         ("labels", "does not allow text"),
     ] {
