@@ -65,7 +65,7 @@ fn a_value_that_would_be_syntax_is_told() {
         (text("A='@'\n", "text/plain", "x.env", Op::Dotenv), "contains"),
         (text("{\"a\": \"@\"}", "application/json", "x.json", Op::Xml), "`\\`"),
         (text("<a><!--@--></a>", "text/xml", "a.xml", Op::Xml), "not inside a value"),
-        (text("<a b='@'", "text/xml", "a.xml", Op::Xml), "not XML"),
+        (text("<a b='@'", "text/xml", "a.xml", Op::Xml), "not valid XML"),
         (text("A=1 # @\n", "text/plain", "a.env", Op::Dotenv), "not inside a value"),
         (
             json(
