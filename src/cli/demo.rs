@@ -110,7 +110,7 @@ impl Demo {
             ]
         };
         let rows: Vec<Vec<String>> = inventory.iter().map(row).collect();
-        output::table(&["Name", "Status", "Usage count", "Resolutions", "Last used"], rows);
+        output::table(&["Name", "Status", "Usage count", "Uses", "Last used"], rows);
         for secret in inventory {
             must(secret.resolution_count > Some(0), "a use was not counted")?;
         }
