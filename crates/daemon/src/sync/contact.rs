@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
+use zeroize::Zeroizing;
 
 use super::{Contact, SyncError, SyncState, connect, joining, refused, refused_by, steps, usage};
 use crate::inventory::{AccountState, Inventory};
@@ -127,7 +128,7 @@ async fn session(sync: &Arc<SyncState>) -> Option<SyncError> {
     if sync.handle.contact.borrow().clone() == Contact::None {
         sync.handle.set(Contact::Offline(None));
     }
-    let client = match connect(facts.url, facts.pin, Some(facts.api_key)).await {
+    let client = match connect(facts.url, facts.pin, Some(Zeroizing::new(facts.api_key))).await {
         Ok(client) => Arc::new(client),
         Err(trouble) => return Some(trouble),
     };

@@ -1,8 +1,14 @@
 //! Creates accounts, invites and admits devices, and brings a device back from a recovery code.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use data_encoding::HEXLOWER;
+use zeroize::Zeroizing;
+
 use super::{Contact, SyncError, SyncState, connect, steps};
 use crate::inventory::{AccountError, AccountFacts, Inventory, Invited};
-use data_encoding::HEXLOWER;
 use guillemet_account::client::{Client, ClientError};
 use guillemet_account::code::{AccountAddress, AccountCode, Creation, InvitationCode, Recovery};
 use guillemet_account::engine::{Engine, Me, Proposal, RecordWrite, References};
@@ -20,10 +26,6 @@ use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{
     AccountId, ChangesPage, DeviceId, Hash, INVITE_SECONDS, InviteRegistration, Newest, PublicKey, SealedHead, Wrap,
 };
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-use zeroize::Zeroizing;
 
 /// The longest time that a device waits to be admitted.
 const WAIT: Duration = Duration::from_secs(60);
@@ -80,7 +82,7 @@ fn facts(place: &AccountAddress, api_key: &ApiKey, name: &str) -> AccountFacts {
 /// Makes a client for the server in a place.
 async fn client(place: &AccountAddress, api_key: Option<&ApiKey>) -> Result<Client, SyncError> {
     let (url, pin) = (place.url().to_owned(), place.pin().copied().map(Hash));
-    connect(url, pin, api_key.map(|key| key.expose().to_owned())).await
+    connect(url, pin, api_key.map(|key| Zeroizing::new(key.expose().to_owned()))).await
 }
 
 /// Returns the public key of this device.

@@ -12,6 +12,14 @@ mod joining;
 mod repair;
 mod steps;
 mod usage;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{Notify, watch};
+use zeroize::Zeroizing;
+
 pub use self::contact::run;
 pub use self::joining::{JoinRequest, Joining, Printed, create, invite, join, recover, recovery};
 pub use self::repair::repair;
@@ -19,7 +27,6 @@ pub use self::steps::{delete, leave, revoke};
 pub use self::usage::refresh_reports;
 use crate::config::Config;
 use crate::inventory::{AccountError, AccountState, Inventory, InventoryHandle, Panicked, Stopped};
-use arc_swap::{ArcSwap, ArcSwapOption};
 use guillemet_account::client::{Client, ClientError};
 use guillemet_account::engine::PullError;
 use guillemet_account::fingerprint_words::fingerprint_words;
@@ -29,10 +36,6 @@ use guillemet_base::time::{now, rfc3339};
 use guillemet_template::catalog::Template;
 use guillemet_wire::Hash;
 use guillemet_wire::api_key::ApiKey;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::sync::{Notify, watch};
 
 /// The longest time that a request waits for the first contact.
 const MOMENT: Duration = Duration::from_secs(10);
@@ -317,7 +320,7 @@ pub async fn devices(sync: &SyncState) -> Result<Vec<DeviceView>, SyncError> {
 ///
 /// # Errors
 /// [`SyncError::Server`] if URL, pin or certificates cannot be used; [`SyncError::Other`] if the key is not valid.
-async fn connect(url: String, pin: Option<Hash>, api_key: Option<String>) -> Result<Client, SyncError> {
+async fn connect(url: String, pin: Option<Hash>, api_key: Option<Zeroizing<String>>) -> Result<Client, SyncError> {
     let opened = tokio::task::spawn_blocking(move || {
         let key = api_key.map(|key| ApiKey::parse(&key)).transpose();
         let key = key.map_err(|error| SyncError::Other(error.to_string()))?;

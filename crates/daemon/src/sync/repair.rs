@@ -1,7 +1,12 @@
 //! Repairs an account whose server was restored from a backup: a person compares the fingerprint words and confirms,
 //! the device with the newest state publishes it again, and the others adopt that state.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use super::{SyncError, SyncState, connect, steps};
+use zeroize::Zeroizing;
+
 use crate::inventory::AccountError;
 use guillemet_account::client::Client;
 use guillemet_account::engine::{Engine, Proposal};
@@ -12,8 +17,6 @@ use guillemet_base::time::now;
 use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::usage::ChangeKind;
 use guillemet_wire::{AccountId, Newest, ObjectId, PullCursor, Sealed};
-use std::collections::HashMap;
-use std::sync::Arc;
 
 /// Returns what there is to repair. With the fingerprint words of the server's head in `confirmed`, repairs it.
 ///
@@ -24,7 +27,7 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
     let state = sync.account().await?.ok_or(AccountError::None)?;
     let account = state.me.0;
     let facts = state.facts;
-    let client = connect(facts.url, facts.pin, Some(facts.api_key)).await?;
+    let client = connect(facts.url, facts.pin, Some(Zeroizing::new(facts.api_key))).await?;
     let newest = steps::newest(&client, account).await?;
     let compare = move |engine: &Engine| {
         let known = engine.head().map_or(Newest::default(), |(head, hash)| Newest { seq: head.seq, hash });
@@ -58,9 +61,15 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
         }
         RepairAction::None => {}
     }
-    sync.run(|inventory| inventory.change_facts(&[repaired], |facts| facts.stopped = None)).await?;
-    steps::heard(sync).await;
-    sync.handle.changed.notify_one();
+    let state = Arc::clone(sync);
+    // The steps that follow run in the same call, because the caller may disconnect before they are done.
+    sync.run(move |inventory| {
+        inventory.change_facts(&[repaired], |facts| facts.stopped = None)?;
+        state.handle.heard(inventory.with_engine(steps::made_at)?);
+        state.handle.changed.notify_one();
+        Ok(())
+    })
+    .await?;
     Ok(RepairPlan { done: true, ..plan })
 }
 

@@ -9,6 +9,7 @@ use crate::inventory::{AccountError, Inventory, Outgoing, Stopped};
 use crate::resolve::snapshot::Released;
 use guillemet_account::client::{Client, ClientError};
 use guillemet_account::engine::{Engine, Proposal};
+use guillemet_base::names::Millis;
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::time::now;
 use guillemet_secret::crypto;
@@ -85,9 +86,13 @@ pub(super) async fn pull(sync: &Arc<SyncState>, client: &Client) -> Result<(), S
 
 /// Notes that the server has just confirmed the newest head.
 pub(super) async fn heard(sync: &SyncState) {
-    let made_at = |engine: &Engine| engine.head().map(|(head, _)| head.made_at);
-    let made_at = sync.run(move |inventory| inventory.with_engine(made_at)).await;
+    let made_at = sync.run(|inventory| inventory.with_engine(made_at)).await;
     sync.handle.heard(made_at.ok().flatten());
+}
+
+/// Returns the time at which the newest head was made; `None` without a head.
+pub(super) fn made_at(engine: &Engine) -> Option<Millis> {
+    engine.head().map(|(head, _)| head.made_at)
 }
 
 /// Pushes everything that is pending together with `wish`, until nothing is pending. Returns the head of the first
@@ -253,8 +258,14 @@ pub async fn leave(sync: &Arc<SyncState>, actor: &Actor) -> Result<bool, SyncErr
         tracing::warn!(%trouble, "could not tell the account that this device is leaving");
     }
     let left = AuditChange::new(ChangeKind::AccountLeft, actor, now());
-    sync.run(|inventory| inventory.account_end(left)).await?;
-    sync.handle.heard(None);
-    sync.handle.changed.notify_one();
+    let state = Arc::clone(sync);
+    // The steps that follow run in the same call, because the caller may disconnect before they are done.
+    sync.run(move |inventory| {
+        inventory.account_end(left)?;
+        state.handle.heard(None);
+        state.handle.changed.notify_one();
+        Ok(())
+    })
+    .await?;
     Ok(told.is_ok())
 }
