@@ -1,5 +1,11 @@
 //! The client of the daemon's API. Sends requests over the socket, and only to the daemon of the home that was chosen.
 
+use std::path::{Path, PathBuf};
+
+use hyper::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::{Failure, no_daemon, output};
 pub use guillemet_api::client::{Answer, part};
 use guillemet_api::client::{Client, ClientError};
@@ -9,10 +15,6 @@ use guillemet_api::{Listing, Problem};
 use guillemet_base::files;
 use guillemet_base::home::Home;
 use guillemet_template::catalog::{TEMPLATE_MAX, files_of};
-use hyper::Method;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use std::path::{Path, PathBuf};
 
 /// Returns the path of a template in the API, `feature/name`, percent-encoded.
 ///
@@ -144,7 +146,7 @@ pub fn templates(home: &Home) -> Option<PathBuf> {
 fn failed(home: &Home) -> impl Fn(ClientError) -> Failure + '_ {
     |error| match error {
         ClientError::Connect(error) => no_daemon::why(home, &error),
-        ClientError::OtherHome(status) => no_daemon::of_another_home(home, status.as_deref()),
+        ClientError::OtherHome(daemon) => no_daemon::of_another_home(home, &daemon),
         ClientError::Refused(error) => refused(home, &error),
         error => Failure::new(error.to_string()),
     }

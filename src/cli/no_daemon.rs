@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::Failure;
-use guillemet_api::status::DaemonStatus;
+use guillemet_api::client::OtherDaemon;
 use guillemet_base::home::Home;
 use guillemet_base::lock_file::LockFile;
 
@@ -103,13 +103,13 @@ fn denied(socket: &Path) -> Failure {
     Failure::new(text)
 }
 
-/// Returns a failure for a daemon at this home's socket that serves another home. `status` is what the daemon reports
-/// about itself, or `None` if it reports nothing.
-pub fn of_another_home(home: &Home, status: Option<&DaemonStatus>) -> Failure {
+/// Returns a failure for a daemon at this home's socket that serves another home. `daemon` is what that daemon
+/// reports of itself.
+pub fn of_another_home(home: &Home, daemon: &OtherDaemon) -> Failure {
     let (socket, data) = (home.socket(), home.data());
-    let pid = status.map_or_else(String::new, |status| format!(" (pid {})", status.pid));
+    let pid = daemon.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
     let head = format!("the daemon at {}{pid}", socket.display());
-    let other = status.map(|status| status.home.as_str());
+    let other = daemon.home.as_deref();
     if other == Some(&data.to_string_lossy()) {
         return Failure::new(format!(
             "{head} serves {}, but the folder was replaced since it started, or it is an older version. Nothing was \

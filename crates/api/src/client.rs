@@ -8,8 +8,8 @@ use hyper::body::{Body, Bytes};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::net::UnixStream;
 use zeroize::Zeroizing;
@@ -18,7 +18,6 @@ use crate::Listing;
 use crate::error::ErrorBody;
 use crate::health::Health;
 use crate::render::{SAME_TARGET, TARGET};
-use crate::status::DaemonStatus;
 use crate::templates::TemplateListing;
 use guillemet_base::files::FileId;
 use guillemet_base::home::Home;
@@ -38,6 +37,17 @@ pub fn part(text: &str) -> String {
     utf8_percent_encode(text, &PART).to_string()
 }
 
+/// What a daemon that serves another home reports of itself. Read from its status field by field, because the daemon can
+/// be of another version; each is `None` if the daemon does not report it to this caller.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct OtherDaemon {
+    /// The process id.
+    pub pid: Option<u32>,
+    /// The path of the home that it serves.
+    pub home: Option<String>,
+}
+
 /// Why a request got no answer that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -50,7 +60,7 @@ pub enum ClientError {
     /// The daemon at the socket serves another home. The request was not sent. Holds what the daemon reports of itself,
     /// if this caller may read it.
     #[error("the daemon at this socket serves another home; nothing was sent to it")]
-    OtherHome(Option<Box<DaemonStatus>>),
+    OtherHome(OtherDaemon),
     /// The daemon closed the connection before it had answered.
     #[error("the daemon closed the connection; see its log")]
     Closed,
@@ -272,7 +282,7 @@ impl<'a> Client<'a> {
             }
             if !self.home.is_socket_chosen() && !self.serves(&health) {
                 let status = ask(sender, get("/v1/status")?).await?;
-                return Err(ClientError::OtherHome(status.read().ok().map(Box::new)));
+                return Err(ClientError::OtherHome(status.read().unwrap_or_default()));
             }
             ask(sender, request).await
         })
