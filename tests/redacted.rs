@@ -12,8 +12,7 @@ use guillemet_daemon::api::request::Fields;
 use guillemet_daemon::resolve::budget::Budget;
 use guillemet_daemon::resolve::snapshot::{CurrentSnapshot, Snapshot, State};
 use guillemet_daemon::resolve::{Rendered, Resolver};
-use guillemet_plan::encode;
-use guillemet_plan::encode::{ENCODERS, FILTERS, Source};
+use guillemet_plan::encode::{self, ENCODERS, FILTERS, Source};
 use guillemet_plan::expr::{Expr, Part};
 use guillemet_plugin::fill::Values;
 use guillemet_secret::crypto::{DeviceSecret, Key};
@@ -60,6 +59,7 @@ never!(UpdateSecret<'static>: Debug, Display, Clone);
 never!(JoinAccount<'static>: Debug, Display, Clone);
 never!(guillemet_api::account::Invitation: Debug, Display, Clone);
 never!(RecoveryCode: Debug, Display, Clone);
+never!(guillemet_api::console::ConsoleLink: Debug, Display, Clone);
 never!(Clear: Display, Serialize, Clone, PartialEq, std::hash::Hash);
 // These types are printed without their values (below), and cannot be written in any other way.
 never!(SealedValue: Display, Serialize, DeserializeOwned, AsRef<[u8]>, AsRef<str>, std::ops::Deref, PartialEq, std::hash::Hash);

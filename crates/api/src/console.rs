@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A link to the console, for one login.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A link to the console, for one login. Cannot be printed, because whoever has it can log in.
+#[derive(Serialize, Deserialize)]
 pub struct ConsoleLink {
     /// The address to open in a browser.
     pub url: String,

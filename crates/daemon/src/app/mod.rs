@@ -1,7 +1,8 @@
 //! The services of the daemon: what the API and the console do for their callers, and what each caller may do.
 //!
-//! Knows neither HTTP nor whether a request came through the API or the console. Knows no SQL, no cryptography and no
-//! WebAssembly: the modules it calls do.
+//! Uses the types of the API, and names routes only in messages and for the audit trail. Knows neither the HTTP library nor
+//! whether a request came through the API or the console. Knows no SQL, no cryptography and no WebAssembly: the modules
+//! it calls do.
 
 pub mod access;
 pub mod account;
@@ -17,6 +18,11 @@ pub mod serving;
 pub mod status;
 pub mod templates;
 pub mod usage;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{mpsc, oneshot};
+
 use self::configuration::Configuration;
 use self::error::AppError;
 use self::identity::{LookUps, Rules};
@@ -25,18 +31,14 @@ use crate::events::EventBus;
 use crate::inventory::{Inventory, InventoryError, InventoryHandle, Panicked};
 use crate::resolve::Resolver;
 use crate::sync::SyncState;
-use arc_swap::{ArcSwap, ArcSwapOption};
 use guillemet_api::console::ConsoleLink;
 use guillemet_base::files::FileId;
 use guillemet_base::names::Millis;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_plugin::registry::Registry;
 use guillemet_vault::usage::Caller;
-use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
 
 /// A request for a link to the console.
-#[derive(Debug)]
 pub struct LinkRequest {
     /// The caller that asked for the link.
     pub caller: Caller,
