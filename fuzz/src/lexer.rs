@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use guillemet_base::names::SecretName;
+use guillemet_base::problem::Problem;
+use guillemet_template::ValueFilter;
 use guillemet_template::lexer::{BLOCK, COMMENT, Lexed, Reference, VARIABLE, lex, names_in_text};
-use guillemet_template::{Problem, ValueFilter};
 use minijinja::Environment;
 use minijinja::syntax::SyntaxConfig;
 

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use guillemet_base::display::sanitize;
+use guillemet_base::problem::{PROBLEMS_MAX, Problem, sanitize_problems};
 use guillemet_base::sys::memory::Clear;
 use guillemet_plan::expr::{Expr, Op, Part};
 use guillemet_plan::plan::{DOCUMENT_MAX, EXPR_DEPTH_MAX, Piece, Plan, SLOT_LEN, SLOTS_MAX};
@@ -12,9 +13,8 @@ use guillemet_plan::{encode, plan};
 use guillemet_plugin::client::{Lost, believed, named, read_answer};
 use guillemet_plugin::fill::{Values, fill};
 use guillemet_secret::memory::SealedValue;
+use guillemet_template::ValueFilter;
 use guillemet_template::lexer::Reference;
-use guillemet_template::problem::{PROBLEMS_MAX, sanitize_problems};
-use guillemet_template::{Problem, ValueFilter};
 use serde_json::Value;
 
 mod made;

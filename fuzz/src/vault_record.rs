@@ -5,12 +5,10 @@ use std::sync::LazyLock;
 use arbitrary::{Arbitrary, Unstructured};
 use guillemet_base::names::{SecretId, SecretName};
 use guillemet_base::sys::memory::Clear;
-use guillemet_secret::crypto;
-use guillemet_secret::crypto::Key;
+use guillemet_secret::crypto::{self, Key};
 use guillemet_secret::memory::SealedValue;
 use guillemet_secret::record::{Secret, VALUE_MAX, Version};
-use guillemet_vault::event;
-use guillemet_vault::event::{Caller, RecordedUse, RequestEvent, Subject};
+use guillemet_vault::event::{self, Caller, RecordedUse, RequestEvent, Subject};
 
 /// The first byte selects how the others are read.
 pub fn holds(data: &[u8]) {

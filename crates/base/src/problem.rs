@@ -4,6 +4,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::display::sanitize;
+
+/// The most problems or warnings in one answer.
+pub const PROBLEMS_MAX: usize = 100;
+
+/// The most characters of a field's path in a message.
+const PATH_MAX: usize = 200;
+/// The most characters of a message or of its advice.
+const MESSAGE_MAX: usize = 500;
+
 /// An error or a warning about a template or the configuration, with its place in the file.
 ///
 /// Quotes no more of the file than a name or a field, and never a value.
@@ -20,4 +30,15 @@ pub struct Problem {
     pub message: String,
     /// What to do about it; `None` if there is nothing to suggest.
     pub help: Option<String>,
+}
+
+/// Makes untrusted problems safe to show, and returns at most `PROBLEMS_MAX` of them.
+pub fn sanitize_problems(problems: Vec<Problem>) -> Vec<Problem> {
+    let sanitized = problems.into_iter().take(PROBLEMS_MAX).map(|problem| Problem {
+        path: sanitize(&problem.path, PATH_MAX),
+        message: sanitize(&problem.message, MESSAGE_MAX),
+        help: problem.help.map(|help| sanitize(&help, MESSAGE_MAX)),
+        ..problem
+    });
+    sanitized.collect()
 }

@@ -34,9 +34,10 @@ use self::scan::{Files, StrayFiles};
 use self::state::FileState;
 pub use self::stray::{Stray, Unsearched, Why};
 pub use self::watch::{WatchError, Watcher};
+use super::Format;
 use super::lexer::{Lexed, Reference};
-use super::{Format, Problem};
 use guillemet_base::files::Fingerprint;
+use guillemet_base::problem::Problem;
 
 /// A template as it was read. A changed file becomes another `Template`.
 #[derive(Debug)]

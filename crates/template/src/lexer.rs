@@ -11,9 +11,10 @@
 mod near_miss;
 
 use self::near_miss::Opener;
+use crate::ValueFilter;
 use crate::tokens::{PositionCursor, Tag, TagReader, Token};
-use crate::{Problem, ValueFilter};
 use guillemet_base::names::SecretName;
+use guillemet_base::problem::Problem;
 use guillemet_base::random::random;
 
 /// The delimiters of statements in the text for the engine.

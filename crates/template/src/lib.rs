@@ -9,14 +9,12 @@
 pub mod catalog;
 pub mod filter;
 pub mod lexer;
-pub mod problem;
 pub mod rename;
 pub mod tokens;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::filter::ValueFilter;
-pub use self::problem::Problem;
 
 /// The syntax of a template's text, chosen by the extension of its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

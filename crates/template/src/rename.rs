@@ -1,8 +1,8 @@
 //! Renames a secret in the text of a template: the bytes of the name change, and nothing else.
 
-use super::Problem;
 use super::lexer::{Reference, lex};
 use guillemet_base::names::SecretName;
+use guillemet_base::problem::Problem;
 
 /// Returns the text with every reference to one of `from` changed to `to`; `None` if nothing changes.
 ///

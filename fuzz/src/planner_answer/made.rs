@@ -2,12 +2,13 @@
 //! lies are among them.
 
 use arbitrary::{Result, Unstructured};
+use guillemet_base::problem::Problem;
 use guillemet_plan::encode::{ENCODERS, EncoderDefinition, Place, Signature};
 use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, Text};
 use guillemet_plan::protocol::{
     Answer, Cost, Description, DocumentKind, Emission, Planned, PlannedSlot, Report, Target,
 };
-use guillemet_template::{Problem, ValueFilter};
+use guillemet_template::ValueFilter;
 use serde_json::Value;
 
 /// Texts that are syntax for one of the readers.

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use super::scan::Files;
 use super::state::FileState;
 use super::{Content, Names, Template};
-use crate::Problem;
+use guillemet_base::problem::Problem;
 
 /// Reports whether both are the same reading of the same file. Templates that share an id are created again at every
 /// scan, so those are compared.

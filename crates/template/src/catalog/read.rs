@@ -13,9 +13,10 @@ use sha2::{Digest, Sha256};
 use super::open::{OpenError, TemplateFolder};
 use super::state::FileState;
 use super::{Content, Names, Template};
+use crate::Format;
 use crate::lexer::lex;
-use crate::{Format, Problem};
 use guillemet_base::files::Fingerprint;
+use guillemet_base::problem::Problem;
 
 /// The largest size of a template, in bytes.
 pub const TEMPLATE_MAX: u64 = 256 << 10;
