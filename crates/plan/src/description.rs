@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::protocol::{About, Description, Rule};
 use crate::schema_fields::has_field;
 use guillemet_base::display::{is_unprintable, sanitize};
-use guillemet_template::Problem;
+use guillemet_base::problem::Problem;
 
 /// The most bytes of an identifier: a feature, a target, a segment of a field.
 const ID_MAX: usize = 64;

@@ -12,9 +12,8 @@ use crate::expr::{Expr, Op, Part, Text};
 use crate::protocol::{DocumentKind, Emission, Planned, Target};
 use guillemet_base::display::is_unprintable;
 use guillemet_base::names::SecretName;
-use guillemet_template::Problem;
+use guillemet_base::problem::{Problem, sanitize_problems};
 use guillemet_template::lexer::Reference;
-use guillemet_template::problem::sanitize_problems;
 
 /// The largest document, in bytes.
 pub const DOCUMENT_MAX: usize = 4 << 20;

@@ -4,7 +4,7 @@ use crate::encode;
 use crate::expr::{Expr, Part};
 use crate::plan::{Piece, Plan};
 use crate::protocol::DocumentKind;
-use guillemet_template::Problem;
+use guillemet_base::problem::Problem;
 
 /// Returns the document with `«name»` in place of each secret.
 pub fn document(plan: &Plan) -> String {
@@ -36,9 +36,10 @@ pub fn uses(plan: &Plan) -> Vec<(usize, Vec<&'static str>)> {
     all
 }
 
-/// Returns the warning for a caller that named the target by a former name.
-pub fn renamed(plan: &Plan, target: Option<&str>) -> Option<Problem> {
-    plan.target.renamed(target).map(|message| Problem { message, ..Problem::default() })
+/// Returns the warnings of a plan. `target` is the target as the caller named it; a former name is one more warning.
+pub fn warnings(plan: &Plan, target: Option<&str>) -> Vec<Problem> {
+    let renamed = plan.target.renamed(target).map(|message| Problem { message, ..Problem::default() });
+    plan.warnings.iter().cloned().chain(renamed).collect()
 }
 
 /// Appends an expression with names in place of values. Text beside them is shown as it will be written if its encoding

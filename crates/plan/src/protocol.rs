@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::contract::Import;
 use crate::expr::Expr;
-use guillemet_template::{Format, Problem, ValueFilter};
+use guillemet_base::problem::Problem;
+use guillemet_template::{Format, ValueFilter};
 
 /// The exit status of a planner that cannot work on this machine (`EX_OSERR` of sysexits.h). The reason is on its
 /// standard error.

@@ -12,8 +12,7 @@ use super::encoder::{Broken, Encoder, each_secret, forged};
 use guillemet_plan::encode::Place;
 use guillemet_plan::expr::Expr;
 use guillemet_plan::protocol::{DocumentKind, Emission, PlanReference, PlannedSlot};
-use guillemet_plan::slots;
-use guillemet_plan::slots::SLOT_LEN;
+use guillemet_plan::slots::{self, SLOT_LEN};
 
 /// The most bytes of a document.
 pub const DOCUMENT_MAX: usize = 4 << 20;

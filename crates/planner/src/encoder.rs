@@ -6,13 +6,11 @@
 use std::collections::HashMap;
 
 use guillemet_base::display::sanitize;
+use guillemet_base::problem::{PROBLEMS_MAX, Problem};
 use guillemet_plan::encode::{EncoderDefinition, Place, Refusal, Signature, check_literal, literal};
 use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, Text};
 use guillemet_plan::protocol::{Emission, PlanReference};
-use guillemet_plan::slots;
-use guillemet_plan::slots::SLOT_LEN;
-use guillemet_template::Problem;
-use guillemet_template::problem::PROBLEMS_MAX;
+use guillemet_plan::slots::{self, SLOT_LEN};
 
 /// The most slots of one plan.
 const SLOTS_MAX: usize = 10_000;
@@ -174,9 +172,11 @@ impl Encoder {
         let definition = op.definition();
         for text in args.iter().filter(|_| definition.is_restriction() || definition.place == Place::Url) {
             let slots = self.slots_of(text)?;
-            let literals = literal_parts(text).filter(|_| !slots.is_empty());
+            if slots.is_empty() {
+                continue;
+            }
             // It would be refused at every fill.
-            if let Some(refusal) = literals.filter_map(|literal| check_literal(op, literal).err()).next() {
+            if let Some(refusal) = literal_parts(text).find_map(|literal| check_literal(op, literal).err()) {
                 self.refuse(&[text], &refusal);
                 return Ok(false);
             }

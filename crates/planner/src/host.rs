@@ -14,11 +14,10 @@ use self::bindings::exports::guillemet::feature::plugin as guest;
 use self::limits::Limits;
 use super::encoder::{Broken, Encoder, Options};
 use guillemet_base::display::sanitize;
+use guillemet_base::problem::{PROBLEMS_MAX, Problem, sanitize_problems};
 use guillemet_plan::encode::{ENCODERS, EncoderDefinition, Signature};
 use guillemet_plan::protocol::{About, Cost, Description, DocumentKind, Import, Report, Rule, TIME_MAX, Target};
 use guillemet_plan::{contract, slots};
-use guillemet_template::Problem;
-use guillemet_template::problem::{PROBLEMS_MAX, sanitize_problems};
 
 /// The interval at which running code is checked against its deadline.
 const TICK: Duration = Duration::from_millis(50);

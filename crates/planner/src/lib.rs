@@ -1,7 +1,7 @@
 //! The planner: the child process that runs what the daemon must not, which is the template engine, the tree parsers
 //! and plugin code.
 //!
-//! Uses nothing of `vault`, `api`, `resolve` or `inventory`. Over a pipe it receives component bytes, templates and
+//! Of this workspace it uses `plan`, `template` and `base` only. Over a pipe it receives component bytes, templates and
 //! variables, and nothing else.
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]

@@ -11,12 +11,10 @@ use super::render::render;
 use super::targets::{self, Named};
 use crate::slot_tracking;
 use crate::source_map::{Origins, Place};
+use guillemet_base::problem::{PROBLEMS_MAX, Problem, sanitize_problems};
 use guillemet_plan::description::{SecretFields, unknown_target};
-use guillemet_plan::document;
-use guillemet_plan::document::{Tree, TreeError};
+use guillemet_plan::document::{self, Tree, TreeError};
 use guillemet_plan::protocol::{Answer, Description, Emission, PlanRequest, Planned};
-use guillemet_template::Problem;
-use guillemet_template::problem::{PROBLEMS_MAX, sanitize_problems};
 
 /// Makes the plan of a request, or explains why there is none.
 pub fn plan(plugin: &Plugin, description: &Description, request: &PlanRequest) -> Answer {

@@ -9,9 +9,9 @@ use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 
 use crate::source_map::{Origins, of_source};
+use guillemet_base::problem::Problem;
 use guillemet_plan::protocol::PlanRequest;
 use guillemet_plan::slots;
-use guillemet_template::Problem;
 
 /// The most instructions that the engine may run for one template.
 const FUEL: u64 = 500_000;

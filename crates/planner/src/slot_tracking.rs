@@ -10,11 +10,11 @@ use serde_json::Value;
 use super::render::{Issued, Rendered};
 use crate::source_map::{Origins, Place};
 use guillemet_base::display::sanitize;
+use guillemet_base::problem::Problem;
 use guillemet_plan::description::{SecretFields, TARGETS_FIELD};
 use guillemet_plan::document::Tree;
 use guillemet_plan::protocol::{Emission, PlanReference, PlanRequest};
 use guillemet_plan::slots;
-use guillemet_template::Problem;
 
 /// The slots of a rendered text, each at exactly one place.
 pub struct Emitted {

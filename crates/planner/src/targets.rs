@@ -5,11 +5,11 @@
 use serde_json::Value;
 
 use crate::source_map::Place;
+use guillemet_base::problem::Problem;
 use guillemet_plan::description::{TARGETS_FIELD, unknown_target};
 use guillemet_plan::document::Tree;
 use guillemet_plan::protocol::Description;
 use guillemet_plan::slots;
-use guillemet_template::Problem;
 
 /// Advice for a value that is not a list of targets.
 const HELP: &str = "list targets of the feature, as in targets = [\"json\"], or remove the field";

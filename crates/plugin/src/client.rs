@@ -22,11 +22,10 @@ pub use self::child::{Lost, read_answer, read_frame};
 use self::report::usable;
 pub use self::report::{believed, named};
 use guillemet_base::display::sanitize;
+use guillemet_base::problem::{Problem, sanitize_problems};
 use guillemet_plan::protocol::{
     Answer, Description, FORM_MAX, FRAME_MAX, PlanRequest, Planned, Report, Request, Target,
 };
-use guillemet_template::Problem;
-use guillemet_template::problem::sanitize_problems;
 
 /// The time that loading a plugin may take, in addition to its compilation.
 const LOAD_TIME: Duration = Duration::from_secs(10);
@@ -428,7 +427,7 @@ impl Plugin {
                     // Another version has made it, or it is damaged: compile again.
                     tracing::debug!(plugin = self.name, "compiled form rejected");
                 }
-                Answer::Failed { message, .. } => return Ok(Err(message)),
+                Answer::Failed { message } => return Ok(Err(message)),
                 _ => return Err(Lost::Garbage),
             }
         }
@@ -445,7 +444,7 @@ impl Plugin {
                 }
                 Ok(Ok(report))
             }
-            Answer::Failed { message, .. } => Ok(Err(message)),
+            Answer::Failed { message } => Ok(Err(message)),
             _ => Err(Lost::Garbage),
         }
     }

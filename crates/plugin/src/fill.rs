@@ -1,5 +1,5 @@
 //! Fill: places the values in a plan. Besides the vault, values are in the clear only here, in the encoders that this
-//! module calls, and in `resolve`, which calls it.
+//! module calls, and in its callers, which are `resolve` of the daemon and `offline`.
 //!
 //! - Invariant (promise Once): a value is written as data in its place and never read again as syntax.
 //! - Invariant (promise Blind): every buffer that held a value wipes itself.
@@ -7,8 +7,7 @@
 use std::cell::Cell;
 
 use guillemet_base::sys::memory::Clear;
-use guillemet_plan::encode;
-use guillemet_plan::encode::{Refusal, Source};
+use guillemet_plan::encode::{self, Refusal, Source};
 use guillemet_plan::plan::{Piece, Plan};
 use guillemet_plan::protocol::DocumentKind;
 use guillemet_secret::memory::SealedValue;

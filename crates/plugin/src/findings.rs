@@ -1,10 +1,11 @@
-//! Merges what was found about one template for several targets, so that each finding is reported once.
+//! What was found about one template over the targets it is for: turns outcomes and failures into problems, and reports
+//! each problem once.
 //!
-//! Knows problems and target ids, and nothing of how they were found.
+//! Knows nothing of who shows them.
 
 use crate::plans::{Outcomes, Unplanned};
+use guillemet_base::problem::Problem;
 use guillemet_plan::plan::Plan;
-use guillemet_template::Problem;
 
 /// Problems or warnings, in the order in which they were found.
 #[derive(Debug)]

@@ -17,12 +17,13 @@ use crate::fill::{self, Unfit, Values};
 use crate::findings;
 use crate::plans::{Source, Variables, plan_once};
 use crate::registry::Registry;
+use guillemet_base::problem::Problem;
 use guillemet_base::sys::memory::Clear;
 use guillemet_plan::plan::Plan;
 use guillemet_plan::protocol::Description;
 use guillemet_secret::memory::SealedValue;
+use guillemet_template::Format;
 use guillemet_template::lexer::lex;
-use guillemet_template::{Format, Problem};
 
 /// Compiles templates in planners of its own. Uses every plugin in a folder, pinned or not, because no value of a vault
 /// is involved.

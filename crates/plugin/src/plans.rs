@@ -11,12 +11,12 @@ use arc_swap::ArcSwapOption;
 
 use crate::client::PlanFailure;
 use crate::registry::Registry;
-use guillemet_plan::plan;
-use guillemet_plan::plan::Plan;
+use guillemet_base::problem::Problem;
+use guillemet_plan::plan::{self, Plan};
 use guillemet_plan::protocol::{PlanReference, PlanRequest, Target};
+use guillemet_template::Format;
 use guillemet_template::catalog::{Content, Template};
 use guillemet_template::lexer::Lexed;
-use guillemet_template::{Format, Problem};
 
 /// How long a failure of a plugin (not of a template) is remembered before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);

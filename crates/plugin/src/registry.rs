@@ -15,8 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::builtin;
 use super::client::{CompiledCache, PlanFailure, Planner, PlannerError};
-use guillemet_base::files;
-use guillemet_base::files::{Fingerprint, Links};
+use guillemet_base::files::{self, Fingerprint, Links};
 use guillemet_plan::protocol::{Description, PlanRequest, Planned, Target};
 
 /// The largest component, in bytes.

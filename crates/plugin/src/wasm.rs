@@ -1,6 +1,6 @@
 //! Makes a component from a compiler's module, and checks what it imports and exports.
 //!
-//! The program's `build.rs` includes this file, so it must use nothing else of the program.
+//! This crate's `build.rs` includes this file, so it must use nothing else of the crate.
 
 use std::env;
 use std::ffi::OsString;

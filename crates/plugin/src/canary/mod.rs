@@ -10,13 +10,12 @@ mod places;
 mod values;
 
 use self::leaves::{Format, Leaf};
+use guillemet_base::problem::Problem;
 use guillemet_base::sys::memory::Clear;
-use guillemet_plan::encode;
-use guillemet_plan::encode::{Place, Refusal, Source};
+use guillemet_plan::encode::{self, Place, Refusal, Source};
 use guillemet_plan::expr::{Expr, Part};
 use guillemet_plan::plan::{Piece, Plan};
 use guillemet_plan::protocol::DocumentKind;
-use guillemet_template::Problem;
 
 /// The most canaries that one problem names.
 const NAMED_MAX: usize = 5;

@@ -7,7 +7,7 @@ use toml_edit::{DocumentMut, Item, Table, Value};
 use super::judge::{of_documents, of_problems, of_warnings, told};
 use super::{Case, File, Found};
 use guillemet_base::files::Destination;
-use guillemet_template::Problem;
+use guillemet_base::problem::Problem;
 
 /// Writes the results of the cases at these places. Returns the names of the cases that were written.
 ///

@@ -6,8 +6,8 @@ use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
 use super::{Case, Found};
+use guillemet_base::problem::Problem;
 use guillemet_plan::protocol::DocumentKind;
-use guillemet_template::Problem;
 
 /// The number of equal lines shown around a difference.
 const AROUND: usize = 3;

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use super::Case;
 use crate::client::{PlanFailure, Planner};
 use guillemet_base::names::SecretName;
+use guillemet_base::problem::Problem;
 use guillemet_plan::expr::{Expr, Part};
-use guillemet_plan::plan;
-use guillemet_plan::plan::{Piece, Plan};
+use guillemet_plan::plan::{self, Piece, Plan};
 use guillemet_plan::protocol::{Cost, Description, DocumentKind, PlanReference, PlanRequest};
+use guillemet_template::Format;
 use guillemet_template::lexer::{Reference, VARIABLE};
-use guillemet_template::{Format, Problem};
 
 /// The prefix of the calls that stand for secrets. A config is data, so it contains no other call.
 const CALL: &str = "secret_";

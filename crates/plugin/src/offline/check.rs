@@ -1,10 +1,12 @@
 //! Checks templates: compiles them as the daemon does, and fills nothing but canaries.
 
-use guillemet_template::Problem;
-use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
+
+use serde::Serialize;
+
+use guillemet_base::problem::Problem;
 
 use super::{OfflineCompiler, OfflineError};
 use crate::canary;
@@ -79,7 +81,7 @@ impl OfflineCompiler {
         let found = match target {
             Some(id) => match prepared.plan(Some(id), &self.registry, &self.variables).await {
                 Ok(plan) => {
-                    let warnings = plan.warnings.iter().cloned().chain(preview::renamed(&plan, target)).collect();
+                    let warnings = preview::warnings(&plan, target);
                     Found { problems: canary::check(&plan), warnings }
                 }
                 Err(unplanned) => Found { problems: findings::problems(unplanned), warnings: Vec::new() },

@@ -2,21 +2,23 @@
 //!
 //! The template and the component are copied into a temporary home, so that they take the same path as any template.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
 use crate::cli::plugin::test::print_lines;
 use crate::cli::{Done, Failure, client, output};
 use guillemet_base::home::Home;
+use guillemet_base::problem::Problem;
 use guillemet_daemon::config::Config;
 use guillemet_plan::preview;
 use guillemet_plugin::client::CompiledCache;
 use guillemet_plugin::plans::Prepared;
 use guillemet_plugin::registry::Registry;
 use guillemet_plugin::{cases, findings};
+use guillemet_template::Format;
 use guillemet_template::catalog::Catalog;
-use guillemet_template::{Format, Problem};
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 /// The compiled form of the last component, kept because compiling takes most of a round.
 #[derive(Default)]
@@ -77,16 +79,7 @@ impl Preview {
         match prepared.plan(self.target.as_deref(), &registry, &config.variables).await {
             Ok(plan) => {
                 self.show_document(&file, &plan.target.id, preview::document(&plan));
-                self.show_problems(
-                    &id,
-                    "warning: ",
-                    &plan
-                        .warnings
-                        .iter()
-                        .cloned()
-                        .chain(preview::renamed(&plan, self.target.as_deref()))
-                        .collect::<Vec<_>>(),
-                );
+                self.show_problems(&id, "warning: ", &preview::warnings(&plan, self.target.as_deref()));
             }
             Err(unplanned) => {
                 output::line(&format!("plan     {file} cannot be rendered"));

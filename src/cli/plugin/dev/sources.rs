@@ -11,8 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use crate::cli::plugin::project::is_leftover;
-use guillemet_base::files;
-use guillemet_base::files::Links;
+use guillemet_base::files::{self, Links};
 
 /// The number of levels of subfolders to look into.
 const DEPTH_MAX: usize = 8;
