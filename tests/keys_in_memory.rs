@@ -7,8 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use guillemet_base::home::Home;
-use guillemet_secret::crypto;
-use guillemet_secret::crypto::Key;
+use guillemet_secret::crypto::{self, Key};
 use guillemet_vault::keys::UnlockWith;
 use guillemet_vault::store::Vault;
 use serde_json::json;

@@ -11,10 +11,11 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use guillemet_base::problem::Problem;
 use guillemet_plan::expr::{Expr, Op, Part};
 use guillemet_plan::protocol::{Description, DocumentKind, PlanReference, PlanRequest, Planned, Request, Target};
 use guillemet_plugin::client::{CompiledCache, NoCache, PlanFailure, Planner, PlannerError, PlannerOptions};
-use guillemet_template::{Format, Problem, ValueFilter};
+use guillemet_template::{Format, ValueFilter};
 use support::component::{componentize, hostile, module, pager};
 use support::daemon::Guillemet;
 use support::missing;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use guillemet_base::problem::Problem;
 use guillemet_plan::expr::Expr;
 use guillemet_plan::plan;
 use guillemet_plan::protocol::{
@@ -18,8 +19,8 @@ use guillemet_plan::protocol::{
 use guillemet_plugin::client::{NoCache, PlanFailure, Planner, PlannerOptions};
 use guillemet_plugin::fill::{Values, fill};
 use guillemet_secret::memory::SealedValue;
+use guillemet_template::Format;
 use guillemet_template::lexer::Reference;
-use guillemet_template::{Format, Problem};
 use serde_json::Value;
 use support::component::hostile;
 

@@ -1,9 +1,14 @@
 //! The `account` commands, for a vault that several machines share. Codes are typed at a prompt or come from standard
 //! input, never from an argument, which other users of the machine could read.
 
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+
+use clap::{Args, Subcommand, ValueEnum};
+use hyper::Method;
+
 use super::client::{Answer, part};
 use super::{Done, Failure, account_server, client, output, prompt};
-use clap::{Args, Subcommand, ValueEnum};
 use guillemet_account::code::{AccountCode, CodeKind, Recovery};
 use guillemet_account::fingerprint_words::fingerprint_words;
 use guillemet_api::account::{
@@ -14,9 +19,6 @@ use guillemet_api::error::{ErrorBody, ErrorEntry};
 use guillemet_api::{Listing, account};
 use guillemet_base::home::Home;
 use guillemet_base::time::{now, rfc3339};
-use hyper::Method;
-use std::collections::BTreeMap;
-use std::io::IsTerminal;
 
 #[derive(Subcommand)]
 pub enum AccountCommand {

@@ -1,10 +1,11 @@
 //! The `console` command: prints a link that opens the console in a browser.
 
-use super::{Done, client, output};
 use clap::Args;
+use hyper::Method;
+
+use super::{Done, client, output};
 use guillemet_api::console::ConsoleLink;
 use guillemet_base::home::Home;
-use hyper::Method;
 
 #[derive(Args)]
 pub struct Console {}

@@ -5,18 +5,20 @@
 mod account;
 mod parts;
 mod templates;
+use std::path::PathBuf;
+
+use clap::Args;
+use hyper::Method;
+use serde_json::{Value, json};
+
 use self::parts::{Daemon, Mcp};
 use super::client::part;
 use super::temporary::TemporaryHome;
 use super::{Done, Failure, client, output};
-use clap::Args;
 use guillemet_api::error::{ErrorBody, ErrorEntry};
 use guillemet_api::secrets::{ChangedSecret, CreateSecret, SecretView, UpdateSecret};
 use guillemet_api::templates::Explanation;
 use guillemet_base::home::Home;
-use hyper::Method;
-use serde_json::{Value, json};
-use std::path::PathBuf;
 
 /// Values that break careless code, with quotes and with syntax of shells, INI files, XML and templates. Every place
 /// that the demo's templates fill accepts the first; only places that allow non-ASCII characters accept the second.

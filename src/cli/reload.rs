@@ -1,11 +1,12 @@
 //! The `reload` command: makes the daemon read its configuration again.
 
-use super::{Done, client, output};
 use clap::Args;
+use hyper::Method;
+
+use super::{Done, client, output};
 use guillemet_api::configuration::Reloaded;
 use guillemet_base::home::Home;
 use guillemet_daemon::config::located;
-use hyper::Method;
 
 #[derive(Args)]
 pub struct Reload {
@@ -28,7 +29,7 @@ impl Reload {
         }
         let restart = reloaded.needs_restart.join(", ");
         if !restart.is_empty() {
-            output::note(&format!("warning: {restart} only takes effect when you restart the daemon"));
+            output::note(&format!("warning: {restart} takes effect only after a restart of the daemon"));
         }
         for warning in &reloaded.warnings {
             output::note(&format!("warning: {}", located(reloaded.file.as_ref(), warning)));

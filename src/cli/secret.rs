@@ -2,16 +2,18 @@
 
 mod change;
 mod last_use;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Subcommand};
+use hyper::Method;
+use serde_json::value::RawValue;
+
 use super::client::part;
 use super::{Done, client, output, prompt};
-use clap::{Args, Subcommand};
 use guillemet_api::Listing;
 use guillemet_api::error::ErrorBody;
 use guillemet_api::secrets::{ChangedSecret, CreateSecret, ReferenceView, SecretDetail, SecretView};
 use guillemet_base::home::Home;
-use hyper::Method;
-use serde_json::value::RawValue;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Names that do not say whose secret it is.
 const GENERIC: [&str; 14] = [

@@ -1,10 +1,11 @@
 //! The `status` command: shows the state of the daemon.
 
-use super::{Done, client, output};
 use clap::Args;
+use hyper::Method;
+
+use super::{Done, client, output};
 use guillemet_api::status::DaemonStatus;
 use guillemet_base::home::Home;
-use hyper::Method;
 
 #[derive(Args)]
 pub struct Status {

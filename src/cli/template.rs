@@ -2,9 +2,12 @@
 
 mod new;
 mod starter;
+use clap::{Args, Subcommand};
+use hyper::Method;
+use serde_json::Value;
+
 use super::client::{part, template_path};
 use super::{Done, Failure, client, output};
-use clap::{Args, Subcommand};
 use guillemet_api::Listing;
 use guillemet_api::status::DaemonStatus;
 use guillemet_api::templates::{ExplainedUse, Explanation, Strays, TemplateListing, TemplateView};
@@ -12,8 +15,6 @@ use guillemet_base::home::Home;
 use guillemet_daemon::app::templates::strays as stray_listing;
 use guillemet_daemon::config;
 use guillemet_plugin::offline::{Checked, OfflineCompiler};
-use hyper::Method;
-use serde_json::Value;
 
 #[derive(Subcommand)]
 pub enum Template {

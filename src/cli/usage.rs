@@ -1,12 +1,13 @@
 //! The `usage` command: shows the audit trail.
 
+use clap::Args;
+use hyper::Method;
+
 use super::client::part;
 use super::{Done, client, output};
-use clap::Args;
 use guillemet_api::Listing;
 use guillemet_api::usage::EventView;
 use guillemet_base::home::Home;
-use hyper::Method;
 
 #[derive(Args)]
 pub struct Usage {

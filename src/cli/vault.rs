@@ -13,8 +13,7 @@ use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::keys::{Method, Needs};
 use guillemet_vault::lock::DaemonLock;
-use guillemet_vault::store;
-use guillemet_vault::store::VaultError;
+use guillemet_vault::store::{self, VaultError};
 
 #[derive(Subcommand)]
 pub enum Vault {

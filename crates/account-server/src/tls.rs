@@ -18,8 +18,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::stopped;
-use guillemet_base::files;
-use guillemet_base::files::{Fingerprint, Links};
+use guillemet_base::files::{self, Fingerprint, Links};
 use guillemet_wire::Hash;
 
 /// The interval at which the files are checked for changes.

@@ -13,8 +13,7 @@ use super::code::InvitationCode;
 use super::seal::{pad, unpad};
 use guillemet_base::display::sanitize;
 use guillemet_base::random::random;
-use guillemet_secret::crypto;
-use guillemet_secret::crypto::Key;
+use guillemet_secret::crypto::{self, Key};
 use guillemet_wire::api_key::{ApiKey, is_id};
 use guillemet_wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed};
 

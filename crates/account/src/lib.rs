@@ -9,8 +9,8 @@
 //! - `engine`: the state machine of a device, without I/O
 //! - `client`: the connection to the account server
 //!
-//! docs/account-protocol.md is the specification; `guillemet_wire` has the types that travel. Knows nothing of vaults
-//! and requests.
+//! docs/account-protocol.md is the specification; `guillemet_wire` has the types that travel. Knows nothing of the
+//! vault's file and of the daemon's API.
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 

@@ -14,8 +14,7 @@ use zeroize::Zeroizing;
 pub use self::wrap::{BadWrap, open_wrap};
 use guillemet_base::random::random;
 use guillemet_base::sys::memory::KEY_LEN;
-use guillemet_secret::crypto;
-use guillemet_secret::crypto::{Key, NONCE_LEN, Unopened};
+use guillemet_secret::crypto::{self, Key, NONCE_LEN, Unopened};
 use guillemet_secret::record::padded;
 use guillemet_wire::{AccountId, DeviceId, EpochLink, Hash, Sealed};
 

@@ -1,12 +1,12 @@
 //! The types of the socket API, and a client for it. The server makes its answers of these types, and the command line
 //! and the console read them: a field is declared once. `openapi.yaml` describes the same.
 //!
-//! Invariant: knows no vault, template or plugin, and depends on no SQLite, wasmtime or TLS.
+//! Invariant: of this workspace it uses `guillemet-base` only, and it depends on no SQLite, wasmtime or TLS.
 //!
 //! - Times are RFC 3339 in UTC, with milliseconds. Lines and columns count from 1; columns are in characters.
 //! - The types of answers keep the order in which their fields are declared: it is the order in the JSON. A reader
 //!   ignores fields that it does not know.
-//! - The types of requests borrow and can only be written. The server reads a request field by field instead, so that
+//! - The types of requests can only be written. The server reads a request field by field instead, so that
 //!   one answer names everything that is wrong with it.
 //! - No type of an answer holds a value of a secret but [`secrets::ResolvedValues`], which cannot be printed.
 

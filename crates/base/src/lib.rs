@@ -1,7 +1,7 @@
 //! The system below the program: memory that wipes itself, files that are replaced whole, names, time, and text made safe
 //! to show.
 //!
-//! Knows nothing of secrets, templates or requests.
+//! Has names and places, and never a value: parses no template and answers no request.
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 

@@ -17,11 +17,10 @@ use toml::de::DeTable;
 pub use self::change::{changed_keys, keys_for_restart};
 pub use self::clients::{CallerMatch, ClientRule, NameOrNumber, TemplatePattern};
 use self::read::{Entries, Reader};
-use guillemet_base::files;
-use guillemet_base::files::{Fingerprint, Links};
+use guillemet_base::files::{self, Fingerprint, Links};
 use guillemet_base::home::Home;
+use guillemet_base::problem::Problem;
 use guillemet_plugin::plans::Variables;
-use guillemet_template::Problem;
 use guillemet_vault::usage::{EVENTS, EVENTS_MAX};
 
 /// The least memory that answers and request bodies can have, in MiB. The largest document (`resolve::fill::FILLED_MAX`

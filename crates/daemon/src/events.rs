@@ -2,9 +2,11 @@
 //!
 //! Knows nothing of the listeners.
 
-pub use guillemet_api::events::{Change, Event};
 use std::sync::{Mutex, PoisonError};
+
 use tokio::sync::broadcast;
+
+pub use guillemet_api::events::{Change, Event};
 
 /// How many events a slow listener may fall behind. A listener that is further behind loses events and is told so.
 const KEPT: usize = 1024;

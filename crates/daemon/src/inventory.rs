@@ -23,6 +23,13 @@ mod sync;
 mod usage;
 mod uses;
 mod views;
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
 pub use self::change::{SecretChange, finish_rename};
 pub use self::handle::{InventoryHandle, Panicked};
 use self::index::Index;
@@ -47,11 +54,6 @@ use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{Vault, VaultError, Writes};
 use guillemet_vault::usage::{RecorderError, SecretUsage};
-use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 
 /// The longest time that a change which depends on references waits for a scan.
 const PATIENCE: Duration = Duration::from_secs(30);

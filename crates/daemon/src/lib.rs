@@ -47,8 +47,7 @@ use crate::resolve::budget::Budget;
 use crate::resolve::refusals::LoggedCallers;
 use crate::resolve::snapshot::{CurrentSnapshot, State};
 use crate::sync::{SyncHandle, SyncState};
-use guillemet_base::files;
-use guillemet_base::files::FileId;
+use guillemet_base::files::{self, FileId};
 use guillemet_base::home::Home;
 use guillemet_base::permissions::{TrustedHome, Untrusted};
 use guillemet_base::sys::stack::leaving_nothing;
@@ -63,8 +62,7 @@ use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::keys::{NewUnlock, OpenedBy, UnlockWith};
 use guillemet_vault::lock::DaemonLock;
 use guillemet_vault::store::{USAGE_KEY, Vault, VaultError};
-use guillemet_vault::usage;
-use guillemet_vault::usage::{ChangeKind, Recorder, RecorderError};
+use guillemet_vault::usage::{self, ChangeKind, Recorder, RecorderError};
 
 /// How long to wait after an event before scanning the folders, because editors and git change many files at once.
 const DEBOUNCE: Duration = Duration::from_millis(10);
@@ -203,7 +201,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let method = unlock.method();
     let opened = Opened::open(home, unlock, &config, &config_text)?;
     let confined = confinement::confinement(confinement).map_err(|error| DaemonError::CannotWork(error.to_string()))?;
-    let mut warnings = opened.warnings(home, method.name(), confined);
+    let mut warnings = opened.record_start(home, method.name(), confined);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -297,7 +295,7 @@ impl Opened {
     }
 
     /// Records the start, and returns the warnings about it. `confined` are those about the confinement of planners.
-    fn warnings(&self, home: &TrustedHome, unlock: &str, confined: Vec<String>) -> Vec<String> {
+    fn record_start(&self, home: &TrustedHome, unlock: &str, confined: Vec<String>) -> Vec<String> {
         let mut warnings: Vec<String> = self.recorder.warnings().iter().map(|warning| (*warning).to_owned()).collect();
         warnings.extend(confined);
         if self.opened_by == OpenedBy::FormerReading {

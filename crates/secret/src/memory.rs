@@ -9,9 +9,10 @@ use std::sync::{Arc, OnceLock};
 
 use aes_gcm::aead::{AeadInPlace, KeyInit};
 use aes_gcm::{Aes256Gcm, Key, Nonce, Tag};
+use zeroize::Zeroize;
+
 use guillemet_base::random::random;
 use guillemet_base::sys::memory::{Clear, SecretPage};
-use zeroize::Zeroize;
 
 /// Length of the authentication tag, in bytes.
 const TAG_LEN: usize = 16;

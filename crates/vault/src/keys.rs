@@ -8,8 +8,7 @@ use zeroize::Zeroizing;
 
 use super::passphrase::Passphrase;
 use super::store::VaultError;
-use guillemet_base::files;
-use guillemet_base::files::Links;
+use guillemet_base::files::{self, Links};
 use guillemet_base::random::random;
 use guillemet_secret::crypto::{Key, PassphraseCost};
 use guillemet_secret::reader::{NotASecret, line_in, read_file};

@@ -1,6 +1,6 @@
 //! The vault: a SQLite file with one sealed box per secret, and the usage journal beside it.
 //!
-//! Knows nothing of templates, plugins or requests.
+//! Records templates, plugins and requests by name only: reads no template, runs no plugin and answers no request.
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 

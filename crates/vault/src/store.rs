@@ -27,8 +27,7 @@ use super::trail;
 use guillemet_base::files;
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretId;
-use guillemet_secret::crypto;
-use guillemet_secret::crypto::Key;
+use guillemet_secret::crypto::{self, Key};
 use guillemet_secret::record::{Malformed, Secret};
 
 pub use self::file::{FORMAT, change, connect};

@@ -16,8 +16,7 @@ use super::audit::{AuditChange, holder_of};
 use super::event::{self, Class};
 use super::store::VaultError;
 use super::usage;
-use guillemet_secret::crypto;
-use guillemet_secret::crypto::Key;
+use guillemet_secret::crypto::{self, Key};
 
 /// How many events of each class are kept if the configuration does not say.
 pub const EVENTS: usize = 10_000;

@@ -1,7 +1,7 @@
 //! The types that travel between a device and the account server, as JSON. docs/account-protocol.md specifies what is
 //! in the boxes; openapi-account.yaml describes the requests.
 //!
-//! Knows no key: the server knows everything in here.
+//! Knows no encryption key. The server sees everything in here but API keys, of which it keeps only the hash.
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 

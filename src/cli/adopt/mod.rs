@@ -15,30 +15,32 @@ mod read;
 mod source;
 mod store;
 mod tokens;
-use super::{Done, Failure, client, offline_compiler, output, prompt, secret};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use clap::Args;
 use config::Reading;
 use credentials::{Choices, Findings};
 use equivalence::Comparison;
+use naming::{Known, Namer};
+use proposal::Proposal;
+use read::{action, cal_com, livekit, mcp, pjsip, url};
+use source::{Problems, Source};
+
+use super::{Done, Failure, client, offline_compiler, output, prompt, secret};
 use guillemet_api::Listing;
 use guillemet_api::secrets::{SecretStatus, SecretView};
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
+use guillemet_base::problem::Problem;
 use guillemet_base::sys::memory::Clear;
 use guillemet_plan::description::SecretFields;
 use guillemet_plan::plan::Plan;
 use guillemet_plan::preview;
 use guillemet_plan::protocol::Description;
-use guillemet_plugin::offline;
-use guillemet_plugin::offline::OfflineCompiler;
+use guillemet_plugin::offline::{self, OfflineCompiler};
 use guillemet_secret::memory::SealedValue;
-use guillemet_template::{Format, Problem};
-use naming::{Known, Namer};
-use proposal::Proposal;
-use read::{action, cal_com, livekit, mcp, pjsip, url};
-use source::{Problems, Source};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use guillemet_template::Format;
 
 /// The longest name of a template, in bytes.
 const NAME_MAX: usize = 100;

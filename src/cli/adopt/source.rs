@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use crate::cli::Failure;
 use guillemet_base::files::Fingerprint;
+use guillemet_base::problem::Problem;
 use guillemet_secret::reader::read;
-use guillemet_template::Problem;
 use guillemet_template::catalog::TEMPLATE_MAX;
 use guillemet_template::tokens::PositionCursor;
 

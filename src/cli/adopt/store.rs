@@ -3,6 +3,14 @@
 //! Invariant: no value is lost. The file is replaced last, after the daemon has rendered exactly the bytes that were
 //! compared. A failure before that undoes what this run has made, and says so.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use hyper::Method;
+use zeroize::Zeroizing;
+
 use super::Proposal;
 use super::source::Problems;
 use super::tokens::Spot;
@@ -10,17 +18,10 @@ use crate::cli::client::{part, template_path};
 use crate::cli::secret::wait_for;
 use crate::cli::{Done, Failure, client, output};
 use guillemet_api::secrets::{CreateSecret, ResolveSecrets, ResolvedValues};
-use guillemet_base::files;
-use guillemet_base::files::{Destination, Fingerprint};
+use guillemet_base::files::{self, Destination, Fingerprint};
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
 use guillemet_template::catalog::files_of;
-use hyper::Method;
-use std::fs::DirBuilder;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::{fs, io};
-use zeroize::Zeroizing;
 
 fn template_file(home: &Home, feature: &str, name: &str, extension: &str) -> PathBuf {
     // The extension is appended, not set with `with_extension`, because a name may contain dots.

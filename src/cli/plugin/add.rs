@@ -1,20 +1,21 @@
 //! `plugin add` and `plugin remove`: decide which plugin gets the templates of a feature, and so who is trusted with
 //! their secrets.
 
-use super::super::client::part;
-use super::super::{Done, Failure, client, output, prompt};
-use super::list::{find, print};
-use clap::Args;
-use guillemet_api::Listing;
-use guillemet_api::plugins::{AddPlugin, PluginSource, PluginView};
-use guillemet_api::templates::TemplateView;
-use guillemet_base::files;
-use guillemet_base::files::Links;
-use guillemet_base::home::Home;
-use hyper::Method;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use clap::Args;
+use hyper::Method;
+
+use super::super::client::part;
+use super::super::{Done, Failure, client, output, prompt};
+use super::list::{find, print};
+use guillemet_api::Listing;
+use guillemet_api::plugins::{AddPlugin, PluginSource, PluginView};
+use guillemet_api::templates::TemplateView;
+use guillemet_base::files::{self, Links};
+use guillemet_base::home::Home;
 
 #[derive(Args)]
 pub struct Add {

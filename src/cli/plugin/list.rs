@@ -1,12 +1,13 @@
 //! `plugin list` and `plugin show`: show the plugins that the daemon has.
 
-use super::super::{Done, Failure, client, output};
 use clap::Args;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::super::{Done, Failure, client, output};
 use guillemet_api::Listing;
 use guillemet_api::plugins::{PluginSource, PluginView};
 use guillemet_base::home::Home;
-use serde::Deserialize;
-use serde_json::Value;
 
 #[derive(Args)]
 pub struct List {

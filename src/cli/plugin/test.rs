@@ -8,8 +8,7 @@ use super::super::{Done, Failure, output};
 use super::planner;
 use super::project::Project;
 use guillemet_plan::protocol::Description;
-use guillemet_plugin::cases;
-use guillemet_plugin::cases::{Case, Difference, File, Found, Line};
+use guillemet_plugin::cases::{self, Case, Difference, File, Found, Line};
 use guillemet_plugin::client::Planner;
 
 #[derive(Args)]

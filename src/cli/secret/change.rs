@@ -4,17 +4,18 @@
 //! `edit`, `rotate` and `rollback` change exactly the state that was shown: its entity tag is sent along, and the
 //! daemon refuses the change if somebody else has changed the secret meanwhile.
 
+use clap::Args;
+use hyper::Method;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
 use super::{last_use, path, place};
 use crate::cli::{Done, Failure, client, output, prompt};
-use clap::Args;
 use guillemet_api::error::ErrorEntry;
 use guillemet_api::secrets::{
     ChangedSecret, ReferenceView, ResolveSecrets, ResolvedValues, RollBackSecret, SecretDetail, UpdateSecret,
 };
 use guillemet_base::home::Home;
-use hyper::Method;
-use serde::Serialize;
-use zeroize::Zeroizing;
 
 #[derive(Args)]
 #[command(after_help = prompt::VALUES)]

@@ -1,8 +1,13 @@
 //! `template new`: writes a first template, and says which secrets it needs.
 
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+
+use clap::Args;
+
 use super::starter::Starter;
 use crate::cli::{Done, Failure, adopt, offline_compiler, output};
-use clap::Args;
 use guillemet_base::files;
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
@@ -10,9 +15,6 @@ use guillemet_plan::description::{id_rule, is_id};
 use guillemet_template::Format;
 use guillemet_template::catalog::files_of;
 use guillemet_template::lexer::lex;
-use std::fs::DirBuilder;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
 
 #[derive(Args)]
 pub struct New {

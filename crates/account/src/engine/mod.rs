@@ -4,13 +4,13 @@
 //! [`Update`] to disk in one transaction before it acknowledges anything. If that fails, the caller makes the engine
 //! again from what is on disk.
 //!
-//! - `holdings`: the content of the account
+//! - `state`: the content of the account
 //! - `head`: the authenticated state, and the reasons to refuse another
 //! - `pull`: what is accepted
 //! - `push`: what is sent
 //! - `object`: what is in the box of a record
 //! - `references`: what the templates of a device name
-//! - `rescue`: what is pushed again after the account has lost it
+//! - `reconcile`: what is pushed again after the account has lost it
 //! - `stored`: the form on disk
 //!
 //! Invariants:

@@ -8,8 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{AccountId, DeviceId, EpochKey, Hash, KEY_LEN, Key, Sealed};
 use crate::byte_reader::Reader;
-use guillemet_secret::crypto;
-use guillemet_secret::crypto::{DeviceSecret, WeakKey};
+use guillemet_secret::crypto::{self, DeviceSecret, WeakKey};
 use guillemet_wire::{Newest, PublicKey, Wrap};
 
 /// The prefix of the plaintext.

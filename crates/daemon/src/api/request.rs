@@ -1,6 +1,15 @@
 //! Reads the requests of the API: filters of listings, and JSON bodies field by field. Reports everything that is wrong
 //! at once.
 
+use std::collections::BTreeMap;
+
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderValue, IF_MATCH};
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use zeroize::Zeroizing;
+
 use crate::app::error::AppError;
 use crate::app::listing::Page;
 use crate::app::usage::Events;
@@ -14,13 +23,6 @@ use guillemet_base::names::{InvalidName, Millis, SecretName};
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_secret::record::VALUE_MAX;
 use guillemet_vault::usage::{Class, EVENT_KINDS, EventKind};
-use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderValue, IF_MATCH};
-use serde_json::{Map, Value};
-use std::collections::BTreeMap;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-use zeroize::Zeroizing;
 
 /// The most names that one request may resolve.
 const RESOLVE_MAX: usize = 1000;

@@ -1,17 +1,19 @@
 //! The results that endpoints return, and how each is written as a response.
 
+use std::sync::Arc;
+
+use http_body_util::{Either, Full};
+use hyper::body::Bytes;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, WARNING};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
 use super::events;
 use crate::app::error::AppError;
 use crate::http::error::HttpError;
 use crate::resolve::Rendered;
 use guillemet_api::render::TARGET;
 use guillemet_plan::plan::Plan;
-use http_body_util::{Either, Full};
-use hyper::body::Bytes;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, WARNING};
-use hyper::{Response, StatusCode};
-use serde::Serialize;
-use std::sync::Arc;
 
 /// How many bytes of JSON are expected where nothing more is known.
 const EXPECTED: usize = 512;

@@ -1,18 +1,19 @@
 //! The services for the account that this vault is in: each calls `sync`, and records the changes that fail.
 
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
 use super::error::AppError;
 use super::{App, audit};
 use crate::inventory::{AccountError, Inventory};
-use crate::sync;
-use crate::sync::{JoinRequest, SyncError};
+use crate::sync::{self, JoinRequest, SyncError};
 use guillemet_account::code::AccountCode;
 use guillemet_account::engine::PushError;
 use guillemet_api::account::{AccountStatus, DeviceView, RepairPlan};
 use guillemet_vault::audit::{Actor, ChangeSubject, DeviceRef};
 use guillemet_vault::usage::ChangeKind;
 use guillemet_wire::DeviceId;
-use std::sync::Arc;
-use zeroize::Zeroizing;
 
 /// Creates, joins or recovers an account, depending on the code. If the server can be reached, the account has this
 /// vault's secrets when this returns.

@@ -5,24 +5,25 @@
 //! still leave: answers (`resolve::snapshot`) and event streams of callers that lost their right.
 
 mod rest;
-use self::rest::{Next, REST, Rest};
-use super::error::{AppError, ErrorCode};
-use super::{App, audit, identity};
-use crate::config;
-use crate::config::{Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart, located};
-use arc_swap::{ArcSwap, ArcSwapOption};
-use guillemet_api::configuration::{ConfigurationView, Reloaded};
-use guillemet_base::files::Fingerprint;
-use guillemet_base::names::Millis;
-use guillemet_base::time::{now, rfc3339};
-use guillemet_template::Problem;
-use guillemet_vault::audit::{Actor, AuditChange};
-use guillemet_vault::event::{Caller, ChangeKind};
-use guillemet_vault::store::{Vault, VaultError, Writes};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
+
+use self::rest::{Next, REST, Rest};
+use super::error::{AppError, ErrorCode};
+use super::{App, audit, identity};
+use crate::config::{self, Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart, located};
+use guillemet_api::configuration::{ConfigurationView, Reloaded};
+use guillemet_base::files::Fingerprint;
+use guillemet_base::names::Millis;
+use guillemet_base::problem::Problem;
+use guillemet_base::time::{now, rfc3339};
+use guillemet_vault::audit::{Actor, AuditChange};
+use guillemet_vault::event::{Caller, ChangeKind};
+use guillemet_vault::store::{Vault, VaultError, Writes};
 
 /// The label under which the vault keeps the digest of the configuration that was last in force.
 const DOCUMENT: &str = "configuration";

@@ -1,7 +1,11 @@
 //! The errors of the daemon's services.
 //!
-//! Knows neither the caller nor HTTP: the API turns an error into a response, the console into a page. Holds no value
-//! (promise Blind), because the modules that errors come from never had one.
+//! Knows neither the caller nor the HTTP library: the API turns an error into a response, the console into a page. Holds
+//! no value (promise Blind), because the modules that errors come from never had one.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::configuration::ConfigRefusal as RefusedConfiguration;
 use crate::inventory::{AccountError, BlockerView, InventoryError};
@@ -12,13 +16,10 @@ use guillemet_account::client::ClientError;
 use guillemet_account::engine::PushError;
 use guillemet_api::error::ErrorEntry;
 use guillemet_base::names::SecretName;
+use guillemet_base::problem::Problem;
 use guillemet_plugin::plans::Unplanned;
 use guillemet_plugin::registry::AddError;
-use guillemet_template::Problem;
 use guillemet_template::catalog::Unwritable;
-use std::collections::HashSet;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Seconds after which a caller may try again if memory for answers has run out. Most answers are taken within one
 /// second.
@@ -262,7 +263,7 @@ impl AppError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Inventory(error) => inventory_code(error),
-            Self::Sync(trouble) => sync_code(trouble),
+            Self::Sync(error) => sync_code(error),
             Self::Plugin(error) => match error {
                 AddError::Unreadable(_) => ErrorCode::NotFound,
                 AddError::Unkept(_) => ErrorCode::Unavailable,
@@ -302,7 +303,7 @@ impl AppError {
     pub fn entries(&self) -> Vec<ErrorEntry> {
         match self {
             Self::Inventory(error) => inventory_entries(error),
-            Self::Sync(trouble) => sync_entries(trouble),
+            Self::Sync(error) => sync_entries(error),
             Self::Configuration { file, refused } => {
                 let entry = |problem: &Problem| {
                     let mut entry = ErrorEntry::of_problem(problem);
@@ -358,10 +359,10 @@ impl From<ResolveError> for AppError {
 }
 
 impl From<SyncError> for AppError {
-    fn from(trouble: SyncError) -> Self {
-        match trouble {
+    fn from(error: SyncError) -> Self {
+        match error {
             SyncError::Account(AccountError::Inventory(error)) => Self::Inventory(error),
-            trouble => Self::Sync(trouble),
+            error => Self::Sync(error),
         }
     }
 }
@@ -463,9 +464,8 @@ fn inventory_entries(error: &InventoryError) -> Vec<ErrorEntry> {
     }
 }
 
-fn sync_code(trouble: &SyncError) -> ErrorCode {
-    match trouble {
-        SyncError::Account(AccountError::Inventory(error)) => inventory_code(error),
+fn sync_code(error: &SyncError) -> ErrorCode {
+    match error {
         SyncError::Account(AccountError::Unprepared(PushError::NoDevice | PushError::NoSecret)) => ErrorCode::NotFound,
         SyncError::Account(_)
         | SyncError::Panicked(_)
@@ -479,19 +479,19 @@ fn sync_code(trouble: &SyncError) -> ErrorCode {
     }
 }
 
-fn sync_message(trouble: &SyncError) -> String {
-    match trouble {
+fn sync_message(error: &SyncError) -> String {
+    match error {
         SyncError::Server(ClientError::Refused { status: 403, .. }) => {
             "this invitation was already used, or is older than ten minutes; create another one with `guillemet \
              account invite` on a machine in the account"
                 .into()
         }
-        trouble => trouble.to_string(),
+        error => error.to_string(),
     }
 }
 
-fn sync_entries(trouble: &SyncError) -> Vec<ErrorEntry> {
-    match trouble {
+fn sync_entries(error: &SyncError) -> Vec<ErrorEntry> {
+    match error {
         SyncError::Account(AccountError::SameNames(names)) => {
             let entry = |name: &String| {
                 let message = format!("`{name}` exists in this vault and in the account; choose both, account or mine");
@@ -502,7 +502,7 @@ fn sync_entries(trouble: &SyncError) -> Vec<ErrorEntry> {
             names.iter().map(entry).collect()
         }
         SyncError::Account(AccountError::Refused(refusal)) => {
-            let mut entry = ErrorEntry::of_field(None::<String>, trouble.to_string());
+            let mut entry = ErrorEntry::of_field(None::<String>, error.to_string());
             entry.reason = Some(refusal.code().into());
             vec![entry]
         }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::App;
 use crate::config::{CallerMatch, ClientRule, Config, NameOrNumber};
 use guillemet_base::files::Fingerprint;
-use guillemet_template::Problem;
+use guillemet_base::problem::Problem;
 
 /// The files that name users and groups. Other sources of names do not report changes.
 const DATABASES: [&str; 2] = ["/etc/passwd", "/etc/group"];

@@ -3,17 +3,17 @@
 //! `App::pins` is locked for every change of the pins, so that a file is never compared with a pin that is just being
 //! replaced.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use super::error::AppError;
 use super::{App, audit};
 use guillemet_api::plugins::{PluginSource, PluginStatus, PluginTarget, PluginView, ReplacedPlugin};
 use guillemet_base::time::now;
 use guillemet_plan::protocol::Target;
-use guillemet_plugin::registry;
-use guillemet_plugin::registry::{Candidate, Pin};
+use guillemet_plugin::registry::{self, Candidate, Pin};
 use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject};
 use guillemet_vault::usage::ChangeKind;
-use std::path::Path;
-use std::sync::Arc;
 
 /// The label under which the vault keeps the pinned plugins.
 pub const PINS: &str = "plugins";

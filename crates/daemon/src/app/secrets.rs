@@ -1,5 +1,12 @@
 //! The services for secrets: listing, changing, and resolving by name.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
 use super::access::{Access, Principal};
 use super::error::{AppError, ForbiddenSecret};
 use super::serving::{PLAN_TIME, ensure_recent_head};
@@ -7,7 +14,6 @@ use super::{App, audit, blocking};
 use crate::inventory::{Filter, Inventory, InventoryError, SecretChange};
 use crate::resolve::snapshot::{Released, State};
 use crate::sync;
-use bytes::Bytes;
 use guillemet_api::secrets::{ChangedSecret, SecretDetail, SecretView};
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::stack::leaving_nothing;
@@ -15,10 +21,6 @@ use guillemet_base::time::now;
 use guillemet_plugin::plans::Prepared;
 use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject};
 use guillemet_vault::usage::ChangeKind;
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Instant;
-use zeroize::Zeroizing;
 
 /// Returns how many secrets pass a filter, and those on its page. They reflect the templates as they were at `since` or
 /// later.

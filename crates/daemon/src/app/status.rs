@@ -1,5 +1,8 @@
 //! The state of the daemon, as `status` shows it.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use super::error::AppError;
 use super::{App, templates};
 use crate::inventory::Inventory;
@@ -8,8 +11,6 @@ use guillemet_api::templates::TemplateStatus;
 use guillemet_base::logging;
 use guillemet_base::time::rfc3339;
 use guillemet_template::catalog::Stray;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// The most files that the warning lists by name.
 const STRAYS_NAMED: usize = 3;
@@ -47,7 +48,7 @@ async fn changeable_templates(app: &Arc<App>) -> Option<String> {
     tokio::time::timeout(WAIT, checked).await.ok().flatten()
 }
 
-/// Returns the state of the daemon, as JSON.
+/// Returns the state of the daemon.
 ///
 /// # Errors
 /// [`AppError::Internal`] if the inventory panics.
@@ -58,7 +59,7 @@ pub async fn status(app: &Arc<App>) -> Result<DaemonStatus, AppError> {
             let unkept = resolver.recorder.problems();
             (inventory.counts(since), inventory.unreadable(), inventory.strays(), unkept)
         };
-        app.inventory.run(look).await.map_err(|_| AppError::Internal("internal error in the daemon; see its log"))?
+        app.inventory.run(look).await.map_err(|_| AppError::internal())?
     };
     let changeable = changeable_templates(app).await;
     let not_templates = stray_warning(&all_strays);

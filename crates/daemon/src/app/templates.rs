@@ -1,4 +1,7 @@
-//! Templates, and the other files in their folder, as the API shows them.
+//! Views of templates and of the other files in their folder, for the API, the console and `template check`.
+
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::error::AppError;
 use super::{App, blocking};
@@ -11,13 +14,11 @@ use guillemet_plugin::findings::found;
 use guillemet_plugin::plans::{Prepared, Targets};
 use guillemet_plugin::registry::Registry;
 use guillemet_template::catalog::{Content, Stray};
-use std::sync::Arc;
-use std::time::Instant;
 
-/// How many files that are no templates are shown.
+/// The most files that are shown.
 const STRAYS_SHOWN: usize = 100;
 
-/// Files that are no templates.
+/// Returns the view of files that are not templates: their number, and the first 100 of them.
 pub fn strays(all: &[Arc<Stray>]) -> Strays {
     let view = |stray: &Arc<Stray>| StrayView {
         path: stray.path.clone(),
@@ -27,11 +28,11 @@ pub fn strays(all: &[Arc<Stray>]) -> Strays {
     Strays { count: all.len(), items: all.iter().take(STRAYS_SHOWN).map(view).collect() }
 }
 
-/// Returns the files in the templates' folder that are no templates, once what is known of the folder is up to date. A
-/// folder that does not answer soon is not waited for.
+/// Returns the files in the templates' folder that are not templates, after a scan of the folder. If the folder does not
+/// answer soon, returns what is known.
 ///
 /// # Errors
-/// `Internal`, when the inventory fails.
+/// [`AppError::Internal`] if the inventory panics.
 pub async fn list_strays(app: &Arc<App>) -> Result<Strays, AppError> {
     let since = Instant::now();
     let all = blocking(app, move |inventory| {
@@ -41,7 +42,7 @@ pub async fn list_strays(app: &Arc<App>) -> Result<Strays, AppError> {
     Ok(strays(&all.await?))
 }
 
-/// Every template, by id. Waits for plans that are not made yet.
+/// Returns every template, by id. Waits for the plans that are not made yet.
 pub async fn templates(app: &Arc<App>) -> Vec<TemplateView> {
     let snapshot = app.resolver.current.load();
     let mut all: Vec<Arc<Prepared>> = snapshot.templates.values().cloned().collect();
@@ -54,7 +55,7 @@ pub async fn templates(app: &Arc<App>) -> Vec<TemplateView> {
     views
 }
 
-/// One template.
+/// Returns one template. Waits for its plans if they are not made yet.
 pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
     let config = app.config.load_full();
     let template = &prepared.template;
@@ -106,11 +107,11 @@ pub fn explain(prepared: &Prepared, plan: &Plan, asked: Option<&str>) -> Explana
         file_name: plan.target.file_name.clone(),
         document: preview::document(plan),
         secrets: preview::uses(plan).into_iter().map(explained).collect(),
-        warnings: plan.warnings.iter().cloned().chain(preview::renamed(plan, asked)).collect(),
+        warnings: preview::warnings(plan, asked),
     }
 }
 
-/// The ids of the targets that a template names, or of all there are of its feature; the template's default first.
+/// Returns the ids of the targets that a template names, or of all targets of its feature; the template's default first.
 async fn targets(prepared: &Prepared, registry: &Registry, config: &Config) -> Vec<String> {
     let list = match prepared.targets(registry, &config.variables).await {
         Ok(Targets { list, are_named: true }) => list.to_vec(),

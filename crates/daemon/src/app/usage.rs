@@ -1,5 +1,8 @@
 //! The audit trail as the API and the console show it.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use super::App;
 use super::error::AppError;
 use super::listing::Page;
@@ -14,8 +17,6 @@ use guillemet_vault::usage::{
     Caller, ChangeKind, Class, Decoded, EventKind, Listed, Picks, RecorderError, Subject, TrailEvent, UnknownName,
     UseEvent,
 };
-use std::collections::HashMap;
-use std::sync::Arc;
 
 /// The filter for events of the audit trail.
 #[derive(Clone, Debug, Default)]

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigPlace;
-use guillemet_template::Problem;
+use guillemet_base::problem::Problem;
 
 /// The most problems that are reported. One missing quote can make every later line wrong.
 const PROBLEMS_MAX: usize = 50;

@@ -20,30 +20,31 @@ mod secrets;
 mod session;
 mod templates;
 mod visit;
+use std::collections::HashSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+
 use self::pages::Pages;
 use self::peer::Owners;
 use self::session::{Sessions, Times};
-use crate::app;
-use crate::app::{App, LinkRequest};
+use crate::app::{self, App, LinkRequest};
 use crate::http::admission::{Admission, Slot, SlotHolder};
 use crate::http::connection::Timed;
 use guillemet_api::console::ConsoleLink;
 use guillemet_base::time::now;
 use guillemet_vault::audit::AuditChange;
 use guillemet_vault::usage::{Caller, ChangeKind};
-use hyper::header::{CONNECTION, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use std::collections::HashSet;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
 
 /// Returns every path of the console with its methods (separated by commas) and the fields of its form, if it has one.
 pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static str])> {

@@ -15,8 +15,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use guillemet_base::display::sanitize_multiline;
-use guillemet_base::time;
-use guillemet_base::time::now;
+use guillemet_base::time::{self, now};
 use guillemet_vault::usage::EventKind;
 
 /// Everything but the unreserved characters of RFC 3986.

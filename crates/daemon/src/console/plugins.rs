@@ -1,10 +1,11 @@
 //! The page of plugins, which only shows and changes nothing.
 
+use hyper::StatusCode;
+use minijinja::context;
+
 use super::pages::data;
 use super::visit::{PageResult, Visit};
 use crate::app::plugins;
-use hyper::StatusCode;
-use minijinja::context;
 
 /// Lists the plugins with their targets.
 pub async fn list(visit: &Visit<'_>) -> PageResult {

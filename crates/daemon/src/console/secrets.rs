@@ -3,6 +3,17 @@
 //! Invariant (promise Blind): no response contains a value. What was typed into the field of a value is never sent
 //! back, whatever was wrong with it.
 
+use std::time::Instant;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use minijinja::context;
+use minijinja::value::Value;
+use serde::Serialize;
+use time::{Duration, OffsetDateTime};
+
 use super::actions;
 use super::form::Form;
 use super::listing::InventoryQuery;
@@ -15,15 +26,6 @@ use crate::inventory::SecretChange;
 use guillemet_api::secrets::{ChangedSecret, DayUsage, SecretDetail, SecretStatus};
 use guillemet_base::names::SecretName;
 use guillemet_base::time::{ago, now, seconds};
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Response, StatusCode};
-use minijinja::context;
-use minijinja::value::Value;
-use serde::Serialize;
-use std::time::Instant;
-use time::{Duration, OffsetDateTime};
 
 const SECTION: &str = "secrets";
 

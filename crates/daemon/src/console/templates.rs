@@ -1,18 +1,18 @@
 //! The pages of templates, which only show and change nothing.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::StatusCode;
+use minijinja::context;
+use serde::Serialize;
+
 use super::pages::data;
 use super::visit::{PageResult, Visit};
 use crate::app::{serving, templates};
 use crate::http::error::HttpError;
 use guillemet_api::Problem;
-use hyper::StatusCode;
-use minijinja::context;
-use serde::Serialize;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-/// The longest time that a page waits for a template that keeps changing.
-const REST_TIME: Duration = Duration::from_secs(10);
 /// The most characters of a line that are shown.
 const LINE_MAX: usize = 200;
 
@@ -30,7 +30,7 @@ pub async fn show(visit: &Visit<'_>) -> PageResult {
     let app = &visit.site.app;
     let [target] = visit.query(["target"])?;
     let id = [&*visit.param("feature")?, "/", &*visit.param("name")?].concat();
-    let (_, prepared) = serving::current(app, &id, Instant::now() + REST_TIME).await?;
+    let (_, prepared) = serving::current(app, &id, Instant::now() + serving::PLAN_TIME).await?;
     let view = templates::template(app, &prepared).await;
     let template = Arc::clone(&prepared.template);
     let text = tokio::task::spawn_blocking(move || template.text()).await.ok().flatten().unwrap_or_default();

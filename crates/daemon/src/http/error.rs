@@ -2,13 +2,14 @@
 //!
 //! Holds no value (promise Blind), because the modules that messages come from never had one.
 
-use crate::app::error::{AppError, ErrorCode};
-use crate::resolve::budget::Exhausted;
-use guillemet_api::error::{ErrorBody, ErrorEntry};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
+
+use crate::app::error::{AppError, ErrorCode};
+use crate::resolve::budget::Exhausted;
+use guillemet_api::error::{ErrorBody, ErrorEntry};
 
 /// The body of an error that cannot be written, which no error is.
 const UNWRITABLE: &[u8] = br#"{"code":"internal_error","message":"the daemon failed inside; its log says where"}"#;

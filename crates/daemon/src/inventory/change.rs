@@ -1,6 +1,12 @@
 //! The changes of a secret: name, value, state, a former version. Each one is one critical section and one transaction
 //! of the vault, and leaves every reference working.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use zeroize::Zeroizing;
+
 use super::index::Row;
 use super::sync::SyncedVault;
 use super::views::{blocker_view, etag};
@@ -15,10 +21,6 @@ use guillemet_template::catalog::{Blocker, Rewrite, Unwritable, finish};
 use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{Vault, VaultError, Writes};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
-use zeroize::Zeroizing;
 
 /// The label of the document that lists the files which a rename is about to rewrite.
 const RENAME: &str = "rename";

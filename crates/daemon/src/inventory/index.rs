@@ -1,6 +1,9 @@
 //! The rows of the inventory in order, with the references of each. They are made again after secrets or templates have
 //! changed, and shared by all callers in between.
 
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
 use super::uses::AllUses;
 use super::views::{field, remote_reference};
 use crate::resolve::snapshot::State;
@@ -10,8 +13,6 @@ use guillemet_base::time::rfc3339;
 use guillemet_secret::record::Secret;
 use guillemet_template::catalog::{Catalog, Template};
 use guillemet_template::lexer::Reference;
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
 /// A reference, and the template it is in.
 #[derive(Clone)]

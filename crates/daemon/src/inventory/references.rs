@@ -1,6 +1,9 @@
 //! References between devices: publishes what this device's templates name, and shows what the templates of others
 //! name.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use super::sync::SyncedVault;
 use super::views::{BlockerView, remote_reference};
 use guillemet_account::engine::{Blocked, DeviceReference, References, Words};
@@ -8,8 +11,6 @@ use guillemet_api::secrets::ReferenceView;
 use guillemet_base::names::SecretName;
 use guillemet_template::catalog::{BlockReason, Catalog, Content, Names};
 use guillemet_wire::DeviceId;
-use std::sync::Arc;
-use std::time::Instant;
 
 /// The most references that one device publishes, and the most bytes of texts that cannot be parsed: they must fit into
 /// one record.

@@ -5,6 +5,12 @@
 
 mod joined;
 mod reports;
+use std::borrow::Cow;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
 use self::joined::USAGE;
 pub(super) use self::joined::{ACCOUNT, SyncedVault, label, load};
 pub use self::joined::{AccountFacts, Invited, Stopped, StoredSync};
@@ -27,11 +33,6 @@ use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject, DeviceRef};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
 use guillemet_wire::{ChangesPage, DeviceId, Hash, Newest, PullCursor};
-use std::borrow::Cow;
-use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 /// The most notices that are kept.
 pub(super) const NOTICES: usize = 100;

@@ -4,13 +4,14 @@
 //! Adds what this device has counted to what the others have reported, and says where a report is missing or old.
 //! Knows no server: reports come in by `sync`, and the totals of this device from its recorder.
 
+use std::sync::Arc;
+
 use super::sync::{SyncedVault, UsageReport};
 use super::{Inventory, Owned};
 use guillemet_api::secrets::DeviceUsage;
 use guillemet_base::names::{Millis, SecretId};
 use guillemet_base::time::{now, rfc3339};
 use guillemet_vault::usage::{AllTotals, RecorderError, Totals};
-use std::sync::Arc;
 
 /// A report older than this, in milliseconds, no longer says what its device uses. Devices in contact report at least
 /// every ten minutes (`sync::usage`).

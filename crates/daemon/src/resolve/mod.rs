@@ -11,20 +11,20 @@
 pub mod budget;
 pub mod refusals;
 pub mod snapshot;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
 use self::budget::{Budget, Exhausted, Reservation};
 use self::snapshot::{CurrentSnapshot, Snapshot, State};
-use bytes::Bytes;
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::memory::Clear;
 use guillemet_base::time::now;
-use guillemet_plan::plan;
-use guillemet_plan::plan::Plan;
-use guillemet_plugin::fill;
-use guillemet_plugin::fill::{Unfit, Values};
+use guillemet_plan::plan::{self, Plan};
+use guillemet_plugin::fill::{self, Unfit, Values};
 use guillemet_secret::record::Secret;
 use guillemet_vault::usage::{Caller, Outcome, RecordedUse, Recorder, RequestEvent, Subject, Unrecorded};
-use std::fmt;
-use std::sync::Arc;
 
 /// A rendered config, or the confirmation that the caller's copy is still current.
 pub struct Rendered {

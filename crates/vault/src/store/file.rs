@@ -10,11 +10,9 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
 use super::{Boxes, MANIFEST, Manifest, VaultError, key_binding};
 use crate::keys::{Method, PassphraseHeader};
-use guillemet_base::files;
-use guillemet_base::files::Links;
+use guillemet_base::files::{self, Links};
 use guillemet_base::random::random;
-use guillemet_secret::crypto;
-use guillemet_secret::crypto::{Key, PassphraseCost};
+use guillemet_secret::crypto::{self, Key, PassphraseCost};
 
 /// The format that this program writes; SQLite's `user_version`.
 pub const FORMAT: u32 = 1;

@@ -14,8 +14,7 @@ use crate::audit::AuditChange;
 use crate::keys::{Method, NewUnlock, OpenedBy, PassphraseHeader};
 use crate::{keys, trail};
 use guillemet_base::home::Home;
-use guillemet_secret::crypto;
-use guillemet_secret::crypto::Key;
+use guillemet_secret::crypto::{self, Key};
 
 impl Vault {
     /// Seals everything in the vault under a new key, and that key under a new key file or passphrase. From then on

@@ -1,7 +1,8 @@
 //! A vault that must not open is refused, and nothing is written then.
 
-use guillemet_base::sys::memory::Clear;
 use std::collections::BTreeMap;
+
+use guillemet_base::sys::memory::Clear;
 
 use super::*;
 use guillemet_secret::memory::SealedValue;

@@ -17,8 +17,7 @@ use super::super::trail;
 use super::fold::{Counted, Folding, Place, Wanted};
 use super::{AllTotals, CallerUsage, DayUsage, PlaceUsage, RecorderError, Refusals, SecretUsage, Totals};
 use guillemet_base::names::{Millis, SecretId};
-use guillemet_secret::crypto;
-use guillemet_secret::crypto::Key;
+use guillemet_secret::crypto::{self, Key};
 
 /// How many daily counts are kept for each secret.
 const DAYS_KEPT: u32 = 90;

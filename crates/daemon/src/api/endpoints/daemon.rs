@@ -1,5 +1,9 @@
 //! The endpoints of the daemon itself: events, audit trail, console, configuration, status, health and metrics.
 
+use std::sync::Arc;
+
+use hyper::Response;
+
 use crate::api::context::RequestContext;
 use crate::api::response::{Json, Raw};
 use crate::api::{events, metrics, request};
@@ -11,8 +15,6 @@ use guillemet_api::console::ConsoleLink;
 use guillemet_api::health::Health;
 use guillemet_api::status::DaemonStatus;
 use guillemet_api::usage::EventView;
-use hyper::Response;
-use std::sync::Arc;
 
 /// `GET /v1/events`: what changes from now on.
 pub async fn events(cx: RequestContext<'_>) -> Result<Response<events::Stream>, HttpError> {

@@ -1,5 +1,7 @@
 //! The endpoints of secrets: the inventory, changes, and values by name.
 
+use std::time::Instant;
+
 use crate::api::context::RequestContext;
 use crate::api::request;
 use crate::api::response::{Created, Json, LongJson, NoContent, Raw, Tagged};
@@ -9,7 +11,6 @@ use crate::http::error::HttpError;
 use crate::inventory::SecretChange;
 use guillemet_api::Listing;
 use guillemet_api::secrets::{ChangedSecret, SecretDetail, SecretView};
-use std::time::Instant;
 
 /// The approximate size of one row of the inventory, in bytes of JSON.
 const ROW: usize = 384;

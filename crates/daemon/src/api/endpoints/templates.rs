@@ -1,8 +1,10 @@
 //! The endpoints of templates: list, show, explain and render.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use crate::api::context::RequestContext;
-use crate::api::request;
-use crate::api::request::Fields;
+use crate::api::request::{self, Fields};
 use crate::api::response::{Document, Json};
 use crate::app::error::AppError;
 use crate::app::inline::InlineTemplate;
@@ -13,8 +15,6 @@ use guillemet_api::render::SAME_TARGET;
 use guillemet_api::templates::{Explanation, TemplateListing, TemplateView};
 use guillemet_template::Format;
 use guillemet_template::catalog::TEMPLATE_MAX;
-use std::sync::Arc;
-use std::time::Instant;
 
 /// `GET /v1/templates`: lists the templates, and the files in their folder that are not templates.
 pub async fn list(cx: RequestContext<'_>) -> Result<Json<TemplateListing>, HttpError> {
