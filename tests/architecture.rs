@@ -9,7 +9,7 @@ use serde_json::Value;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Every crate with the crates of ours that it may use, from the bottom up. A crate may leave out what it does not need.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("base", &[]),
     ("api", &["base"]),
     ("secret", &["base"]),
@@ -20,8 +20,9 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("vault", &["secret", "base"]),
     ("wire", &["base"]),
     ("account", &["wire", "secret", "template", "base"]),
-    ("account-server", &["wire", "base"]),
-    ("daemon", &["api", "account", "wire", "vault", "plugin", "plan", "template", "secret", "base"]),
+    ("http", &[]),
+    ("account-server", &["wire", "http", "base"]),
+    ("daemon", &["api", "http", "account", "wire", "vault", "plugin", "plan", "template", "secret", "base"]),
     // The program itself.
     (
         "",
@@ -29,6 +30,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "daemon",
             "api",
             "account-server",
+            "http",
             "account",
             "wire",
             "vault",

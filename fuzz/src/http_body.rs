@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 
 use guillemet_daemon::api::request as api_request;
 use guillemet_daemon::api::request::Fields;
-use guillemet_daemon::api::routes::{ROUTES, RouteMatch, Router};
+use guillemet_daemon::api::routes::ROUTES;
 use guillemet_daemon::http::error::{HttpError, HttpErrorCode};
-use guillemet_daemon::http::request;
+use guillemet_daemon::http::request::{self, RequestUrl};
+use guillemet_http::error::ErrorTable as _;
+use guillemet_http::router::{RouteMatch, Router};
 use guillemet_secret::record::VALUE_MAX;
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
@@ -25,13 +27,15 @@ pub fn holds(data: &[u8]) {
 }
 
 fn paths(path: &str) {
-    let router = Router::new();
+    let router = Router::new(&ROUTES);
     for method in ["GET", "POST", "PATCH", "DELETE", "PUT"] {
         match router.find(method, path) {
             RouteMatch::Endpoint(endpoint, params) => {
                 assert!(ROUTES.iter().any(|(known, _, leads)| *known == method && *leads == endpoint));
-                for (_, raw) in params.iter() {
-                    part(raw);
+                let sent: Vec<_> = params.iter().map(|(name, raw)| (name.to_owned(), raw.to_owned())).collect();
+                let url = RequestUrl::new(params, None);
+                for (name, raw) in sent {
+                    param(&url, &name, &raw);
                 }
             }
             RouteMatch::OtherMethods(methods) => assert!(!methods.split(", ").any(|known| known == method)),
@@ -40,17 +44,20 @@ fn paths(path: &str) {
     }
 }
 
-/// A part of the path is read as every client means it, and is a name only if it is a valid one.
-fn part(raw: &str) {
+/// A parameter of the path is read as every client means it, and is a name only if it is a valid one.
+fn param(url: &RequestUrl<'_>, name: &str, raw: &str) {
     assert!(!raw.contains('/'));
-    match request::part(raw) {
+    match url.param(name) {
         Ok(text) => assert_eq!(text.as_bytes(), percent_decoded(raw)),
         Err(error) => {
             refusal(&error);
             assert!(std::str::from_utf8(&percent_decoded(raw)).is_err());
         }
     }
-    match request::name(raw) {
+    if name != "name" {
+        return;
+    }
+    match url.secret_name() {
         Ok(name) => assert_eq!(name.as_str().as_bytes(), percent_decoded(raw)),
         Err(error) => refusal(&error),
     }

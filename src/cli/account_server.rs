@@ -12,7 +12,6 @@ use hyper::Uri;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
 use super::{Done, Failure, output, prompt};
 use guillemet_account::code::{AccountAddress as CodePlace, AccountCode, Creation};
@@ -26,6 +25,7 @@ use guillemet_base::home::Home;
 use guillemet_base::random::random;
 use guillemet_base::time::{now, rfc3339};
 use guillemet_base::{files, permissions};
+use guillemet_http::shutdown::shutdown;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{AccountId, Hash};
 
@@ -218,14 +218,14 @@ impl Serve {
             _ => Certificate::own(&folder, names(self.url.as_ref(), self.listen))?,
         };
         let certificate = Arc::new(certificate);
-        let (stop, stopped) = watch::channel(false);
+        let (trigger, stop) = shutdown();
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let listener = TcpListener::bind(self.listen).await.map_err(|error| {
             Failure::new(format!("cannot listen on {}: {error}; choose another address with --listen", self.listen))
         })?;
         let address = listener.local_addr()?;
         let app = Arc::new(ServerState::new(storage, self.limits.limits()));
-        let serving = tokio::spawn(guillemet_account_server::serve(app, listener, Arc::clone(&certificate), stopped));
+        let serving = tokio::spawn(guillemet_account_server::serve(app, listener, Arc::clone(&certificate), stop));
         output::notice(&format!("listening on https://{address}, pin sha256:{}", certificate.pin()));
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         tokio::select! {
@@ -234,7 +234,7 @@ impl Serve {
         }
         tracing::info!("shutting down; requests in progress are finished first");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        stop.send_replace(true);
+        trigger.stop();
         serving.await??;
         Ok(())
     }

@@ -4,12 +4,13 @@
 //! Knows nothing about what is in the boxes: no message quotes a body.
 
 use http_body_util::Full;
+use hyper::Response;
 use hyper::body::Bytes;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{Response, StatusCode};
-use serde_json::{Value, json};
 
 use super::storage::StorageError;
+use guillemet_http::error::{self, ErrorHeader, ErrorTable};
+use guillemet_http::query::FieldError;
+use guillemet_wire::{ErrorBody, ErrorEntry};
 
 /// The kind of an error, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +43,8 @@ pub enum ServerErrorCode {
     Internal,
 }
 
-impl ServerErrorCode {
-    /// All kinds, with the `code` in the body and the HTTP status of the answer.
-    pub const ALL: [(Self, &'static str, u16); 13] = [
+impl ErrorTable for ServerErrorCode {
+    const ALL: &'static [(Self, &'static str, u16)] = &[
         (Self::BadRequest, "bad_request", 400),
         (Self::TooLarge, "bad_request", 413),
         (Self::MethodNotAllowed, "bad_request", 405),
@@ -59,12 +59,6 @@ impl ServerErrorCode {
         (Self::Unavailable, "service_unavailable", 503),
         (Self::Internal, "internal_error", 500),
     ];
-
-    fn row(self) -> (&'static str, StatusCode) {
-        let row = Self::ALL.iter().find(|(code, ..)| *code == self);
-        let (_, name, status) = row.copied().unwrap_or((Self::Internal, "internal_error", 500));
-        (name, StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
-    }
 }
 
 /// An error that is about to be sent to the caller.
@@ -73,15 +67,8 @@ pub struct ServerError {
     code: ServerErrorCode,
     message: String,
     detail: Option<String>,
-    errors: Vec<(String, String)>,
-    header: Option<Header>,
-}
-
-/// A header that belongs to an error.
-#[derive(Debug)]
-enum Header {
-    RetryAfter(u64),
-    Allow(String),
+    errors: Vec<FieldError>,
+    header: Option<ErrorHeader>,
 }
 
 impl ServerError {
@@ -91,7 +78,7 @@ impl ServerError {
     }
 
     /// Makes an error for fields of the request that have a value that is not allowed, as (field, message).
-    pub fn fields(errors: Vec<(String, String)>) -> Self {
+    pub fn fields(errors: Vec<FieldError>) -> Self {
         Self { errors, ..Self::new(ServerErrorCode::Validation, "invalid fields") }
     }
 
@@ -113,42 +100,22 @@ impl ServerError {
 
     /// Makes the error for a caller that has reached its limit. `seconds` is the time until it can try again.
     pub fn rate_limited(message: &str, seconds: u64) -> Self {
-        let header = Some(Header::RetryAfter(seconds.max(1)));
+        let header = Some(ErrorHeader::RetryAfter(seconds.max(1)));
         Self { header, ..Self::new(ServerErrorCode::RateLimited, message) }
     }
 
     /// Makes the error for a method that the path does not support. `methods` are those that it does.
     pub fn other_methods(methods: String) -> Self {
         let error = Self::new(ServerErrorCode::MethodNotAllowed, format!("this path only supports {methods}"));
-        Self { header: Some(Header::Allow(methods)), ..error }
+        Self { header: Some(ErrorHeader::Allow(methods)), ..error }
     }
 
-    /// Returns the HTTP status of the answer.
-    pub fn status(&self) -> StatusCode {
-        self.code.row().1
-    }
-
-    /// Makes the answer that is sent to the caller.
-    pub fn response(&self) -> Response<Full<Bytes>> {
-        let (name, status) = self.code.row();
-        let mut body = json!({"code": name, "message": self.message});
-        if let Some(detail) = &self.detail {
-            body["detail"] = detail.as_str().into();
-        }
-        if !self.errors.is_empty() {
-            let entry = |(field, message): &(String, String)| json!({"field": field, "message": message});
-            body["errors"] = self.errors.iter().map(entry).collect::<Vec<Value>>().into();
-        }
-        let mut response = Response::new(Full::new(format!("{body}\n").into()));
-        *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let header = match &self.header {
-            None => None,
-            Some(Header::RetryAfter(seconds)) => Some((RETRY_AFTER, HeaderValue::from(*seconds))),
-            Some(Header::Allow(methods)) => HeaderValue::from_str(methods).ok().map(|methods| (ALLOW, methods)),
-        };
-        response.headers_mut().extend(header);
-        response
+    /// Makes the response that is sent to the caller.
+    pub fn response(self) -> Response<Full<Bytes>> {
+        let Self { code, message, detail, errors, header } = self;
+        let errors = errors.into_iter().map(|(field, message)| ErrorEntry { field, message }).collect();
+        let body = ErrorBody { code: code.name().into(), message, detail, errors };
+        error::response(code.status(), &body, header.as_ref())
     }
 }
 

@@ -3,52 +3,28 @@
 //! Invariant: every listener learns of the newest head. The stream subscribes before it looks up the newest head, and
 //! looks again whenever it may have missed something.
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use hyper::Response;
-use hyper::body::{Body, Bytes, Frame};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio::sync::mpsc;
 
 use super::ServerState;
 use super::error::{ServerError, ServerErrorCode};
 use super::limits::Streaming;
 use super::storage::{StorageError, Wake};
 use crate::handlers::AuthenticatedDevice;
+use guillemet_http::event_stream::{EventSender, EventStream, RETRY, event_stream};
 use guillemet_wire::ServerEvent;
 
-/// The time after which something is sent if nothing happens, so that each end notices when the other is gone.
-const ALIVE: Duration = Duration::from_secs(15);
 /// The number of events that wait for a listener that does not read.
 const WAITING: usize = 4;
-
-/// The body of the answer: events as they occur.
-#[derive(Debug)]
-pub struct AccountEventStream(mpsc::Receiver<Bytes>);
-
-impl Body for AccountEventStream {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
-    }
-}
 
 /// Streams everything that changes from now on, until the caller disconnects, its key ends, or the server stops.
 ///
 /// # Errors
 /// [`ServerErrorCode::Unavailable`] if the server is stopping, [`ServerErrorCode::RateLimited`] if the caller has as many streams as it can
 /// have.
-pub fn stream(
-    app: &Arc<ServerState>,
-    caller: AuthenticatedDevice,
-) -> Result<Response<AccountEventStream>, ServerError> {
+pub fn stream(app: &Arc<ServerState>, caller: AuthenticatedDevice) -> Result<Response<EventStream>, ServerError> {
     let many =
         || ServerError::rate_limited("this API key has reached its limit of event streams; close one of them", 15);
     let counted = app.turns.stream(&caller.key_id).ok_or_else(many)?;
@@ -56,16 +32,13 @@ pub fn stream(
         ServerError::new(ServerErrorCode::Unavailable, "the account server is shutting down; try again when it is back")
     };
     let wakes = app.storage.hub().listen(caller.account).ok_or_else(stops)?;
-    let (sender, receiver) = mpsc::channel(WAITING);
+    let (sender, response) = event_stream(WAITING);
     let listener = Listener { app: Arc::clone(app), caller, told: 0, _counted: counted };
     tokio::spawn(async move {
         if let Err(error) = listener.forward(wakes, &sender).await {
             tracing::warn!(%error, "an event stream was closed; its device will reconnect");
         }
     });
-    let mut response = Response::new(AccountEventStream(receiver));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
@@ -77,21 +50,14 @@ struct Listener {
 }
 
 impl Listener {
-    async fn forward(mut self, mut wakes: Receiver<Wake>, to: &mpsc::Sender<Bytes>) -> Result<(), StorageError> {
+    async fn forward(mut self, mut wakes: Receiver<Wake>, to: &EventSender) -> Result<(), StorageError> {
         let Some(mut next) = self.newest().await? else { return Ok(()) };
-        next.insert_str(0, "retry: 1000\n");
+        next.insert_str(0, RETRY);
         loop {
-            if !next.is_empty() && to.send(next.into()).await.is_err() {
+            if !next.is_empty() && to.send(next).await.is_err() {
                 return Ok(());
             }
-            let wake = tokio::select! {
-                () = to.closed() => return Ok(()),
-                () = tokio::time::sleep(ALIVE) => {
-                    next = ": alive\n\n".into();
-                    continue;
-                }
-                wake = wakes.recv() => wake,
-            };
+            let Ok(wake) = to.next(&mut wakes).await else { return Ok(()) };
             next = match wake {
                 Ok(Wake::Head(seq)) if seq > self.told => {
                     self.told = seq;

@@ -17,17 +17,20 @@ use subtle::ConstantTimeEq;
 
 use super::error::{ServerError, ServerErrorCode};
 use super::limits::LimitKey;
-use super::routes::{Endpoint, ServerRoute};
+use super::routes::Endpoint;
 use super::storage::{KeyKind, Pushing, StorageError};
 use super::{ServerState, events, metrics, request};
 use crate::validate;
 use guillemet_base::time::now;
+use guillemet_http::event_stream::EventStream;
+use guillemet_http::metrics::MEDIA_TYPE;
+use guillemet_http::router::{Params, RouteMatch};
 use guillemet_wire::{
     AccountId, AccountListing, CurrentDevice, DeviceId, Enrolment, Hash, InviteRegistration, Push, UsageUpload,
 };
 
 /// The body of an answer: complete, or a stream of events.
-pub type AnswerBody = Either<Full<Bytes>, events::AccountEventStream>;
+pub type AnswerBody = Either<Full<Bytes>, EventStream>;
 
 /// The caller of a request, as its API key identifies it.
 #[derive(Clone, Debug)]
@@ -53,17 +56,17 @@ impl AuthenticatedDevice {
 /// Answers a request. `from` is the address of the peer.
 pub async fn answer(
     app: &Arc<ServerState>,
-    found: ServerRoute<'_>,
+    found: RouteMatch<'_, Endpoint>,
     parts: &Parts,
     mut body: Incoming,
     from: IpAddr,
 ) -> Response<AnswerBody> {
     let result = match found {
-        ServerRoute::Nothing => {
+        RouteMatch::Nothing => {
             Err(ServerError::new(ServerErrorCode::NotFound, "there is no such path; see openapi-account.yaml"))
         }
-        ServerRoute::OtherMethods(methods) => Err(ServerError::other_methods(methods)),
-        ServerRoute::Endpoint(endpoint, params) => dispatch(app, endpoint, &params, parts, &mut body, from).await,
+        RouteMatch::OtherMethods(methods) => Err(ServerError::other_methods(methods)),
+        RouteMatch::Endpoint(endpoint, params) => dispatch(app, endpoint, &params, parts, &mut body, from).await,
     };
     match result {
         Ok(response) => response,
@@ -77,7 +80,7 @@ pub async fn answer(
 async fn dispatch(
     app: &Arc<ServerState>,
     endpoint: Endpoint,
-    params: &matchit::Params<'_, '_>,
+    params: &Params<'_, '_>,
     parts: &Parts,
     body: &mut Incoming,
     from: IpAddr,
@@ -89,7 +92,7 @@ async fn dispatch(
         }
         Endpoint::Metrics => {
             let text = metrics::text(app).await?;
-            return Ok(whole(StatusCode::OK, metrics::MEDIA_TYPE, text.into()));
+            return Ok(whole(StatusCode::OK, MEDIA_TYPE, text.into()));
         }
         Endpoint::Enrol => return enrol(app, params, parts, body, from).await,
         _ => {}
@@ -207,7 +210,7 @@ async fn push(
 
 async fn enrol(
     app: &ServerState,
-    params: &matchit::Params<'_, '_>,
+    params: &Params<'_, '_>,
     parts: &Parts,
     body: &mut Incoming,
     from: IpAddr,

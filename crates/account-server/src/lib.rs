@@ -24,16 +24,18 @@ use hyper::service::service_fn;
 use hyper::{Request, body::Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use self::limits::{RateLimiter, ServerLimits};
 use self::metrics::ServerCounters;
-use self::routes::{ServerRoute, ServerRouter};
+use self::routes::{Endpoint, ROUTES};
 use self::storage::{Retention, Storage};
 use self::tls::{Certificate, TlsError};
 use guillemet_base::names::Millis;
 use guillemet_base::time::now;
+use guillemet_http::router::{RouteMatch, Router};
+use guillemet_http::shutdown::{Shutdown, accept_failed};
 
 /// The time limit for a connection's TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -76,10 +78,10 @@ pub async fn serve(
     app: Arc<ServerState>,
     listener: TcpListener,
     certificate: Arc<Certificate>,
-    mut stop: watch::Receiver<bool>,
+    mut stop: Shutdown,
 ) -> Result<(), TlsError> {
     let acceptor = TlsAcceptor::from(certificate.config()?);
-    let router = Arc::new(ServerRouter::default());
+    let router = Arc::new(Router::new(&ROUTES));
     let connections = app.limits.connections;
     let places = Arc::new(Semaphore::new(connections));
     tokio::spawn(Arc::clone(&certificate).follow(stop.clone()));
@@ -87,7 +89,7 @@ pub async fn serve(
     let mut full = false;
     loop {
         let accepted = tokio::select! {
-            () = stopped(&mut stop) => break,
+            () = stop.requested() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -102,12 +104,7 @@ pub async fn serve(
                 let connection = Connection { app: Arc::clone(&app), router: Arc::clone(&router), peer, _place: place };
                 tokio::spawn(connection.run(stream, acceptor.clone(), stop.clone()));
             }
-            Err(error) => {
-                // The process is probably out of descriptors. Waiting lets connections end, instead of failing in a
-                // loop.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            Err(error) => accept_failed(&error).await,
         }
     }
     drop(listener);
@@ -118,18 +115,12 @@ pub async fn serve(
     Ok(())
 }
 
-/// Returns when the server has to stop.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, and the server with it.
-    let _ = stop.wait_for(|stop| *stop).await;
-}
-
 /// Removes old heads and forms, once at the start and then at intervals.
-async fn keep_clear(app: Arc<ServerState>, mut stop: watch::Receiver<bool>) {
+async fn keep_clear(app: Arc<ServerState>, mut stop: Shutdown) {
     let mut tick = tokio::time::interval(PRUNE);
     loop {
         tokio::select! {
-            () = stopped(&mut stop) => return,
+            () = stop.requested() => return,
             _ = tick.tick() => {}
         }
         let age = u64::try_from(app.limits.retention.as_millis()).unwrap_or(u64::MAX);
@@ -144,19 +135,19 @@ async fn keep_clear(app: Arc<ServerState>, mut stop: watch::Receiver<bool>) {
 
 struct Connection {
     app: Arc<ServerState>,
-    router: Arc<ServerRouter>,
+    router: Arc<Router<Endpoint>>,
     peer: SocketAddr,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream, acceptor: TlsAcceptor, mut stop: watch::Receiver<bool>) {
-        let _counted = self.app.counts.connected();
+    async fn run(self, stream: TcpStream, acceptor: TlsAcceptor, mut stop: Shutdown) {
+        let _counted = self.app.counts.http.connected();
         if let Err(error) = settle(&stream) {
             tracing::debug!(%error, "a connection keeps the system's timeouts");
         }
         let stream = tokio::select! {
-            () = stopped(&mut stop) => return,
+            () = stop.requested() => return,
             agreed = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)) => match agreed {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => {
@@ -175,7 +166,7 @@ impl Connection {
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = stopped(&mut stop) => {
+            () = stop.requested() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::time::timeout(LAST, connection).await.unwrap_or(Ok(()))
             }
@@ -189,9 +180,9 @@ impl Connection {
         let (parts, body) = request.into_parts();
         let found = self.router.find(parts.method.as_str(), parts.uri.path());
         // The log gets the endpoint, because a path contains ids.
-        let known = if let ServerRoute::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
+        let known = if let RouteMatch::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
         let response = handlers::answer(&self.app, found, &parts, body, canonical(self.peer.ip())).await;
-        self.app.counts.answered(known, response.status());
+        self.app.counts.http.count(known.map(|endpoint| endpoint as usize), response.status());
         tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");
         Ok(response)
     }

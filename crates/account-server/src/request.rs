@@ -9,11 +9,11 @@ use data_encoding::HEXLOWER;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderMap, IF_MATCH, IF_NONE_MATCH};
-use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use super::error::{ServerError, ServerErrorCode};
 use super::limits::RateLimiter;
+use guillemet_http::query::parameters;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{BODY_MAX, Hash, PullCursor, RECORDS_MAX};
 
@@ -77,52 +77,39 @@ pub fn expected(headers: &HeaderMap) -> Result<Option<Hash>, ServerError> {
 /// # Errors
 /// [`ServerErrorCode::Validation`] with every parameter that is wrong.
 pub fn cursor(raw: Option<&str>) -> Result<(PullCursor, usize), ServerError> {
-    let (mut from, mut limit) = (PullCursor::default(), RECORDS_MAX);
-    let mut known: Vec<&str> = Vec::new();
     let mut errors = Vec::new();
-    for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = percent_decode_str(value).decode_utf8_lossy();
-        let mut number = |least: u64, most: u64| {
-            let number = value.parse().ok().filter(|number| (least..=most).contains(number));
-            if number.is_none() {
-                errors.push((key.to_owned(), format!("must be a whole number from {least} to {most}")));
-            }
-            number.unwrap_or(least)
-        };
-        match key {
-            "heads_after" => from.heads_after = number(0, i64::MAX as u64),
-            "records_after" => from.records_after = number(0, i64::MAX as u64),
-            "limit" => limit = number(1, RECORDS_MAX as u64) as usize,
-            "after_id" => match value.parse() {
-                Ok(id) => from.after_id = Some(id),
-                Err(wrong) => errors.push((key.to_owned(), format!("{wrong}"))),
-            },
-            _ => {
-                let message = "unknown parameter; use heads_after, records_after, after_id or limit";
-                errors.push((percent_decode_str(key).decode_utf8_lossy().into_owned(), message.to_owned()));
-            }
+    let names = ["heads_after", "records_after", "after_id", "limit"];
+    let [heads_after, records_after, after_id, limit] = parameters(raw, names, &mut errors);
+    let mut number = |name: &str, text: Option<String>, least: u64, most: u64, default: u64| {
+        let Some(text) = text else { return default };
+        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        if number.is_none() {
+            errors.push((name.to_owned(), format!("must be a whole number from {least} to {most}")));
         }
-        if known.contains(&key) {
-            errors.push((key.to_owned(), "is given twice".to_owned()));
-        }
-        known.push(key);
+        number.unwrap_or(default)
+    };
+    let heads_after = number("heads_after", heads_after, 0, i64::MAX as u64, 0);
+    let records_after = number("records_after", records_after, 0, i64::MAX as u64, 0);
+    let limit = number("limit", limit, 1, RECORDS_MAX as u64, RECORDS_MAX as u64) as usize;
+    let after_id = after_id.and_then(|text| {
+        let id = text.parse();
+        id.map_err(|invalid| errors.push(("after_id".to_owned(), format!("{invalid}")))).ok()
+    });
+    if errors.is_empty() {
+        Ok((PullCursor { heads_after, records_after, after_id }, limit))
+    } else {
+        Err(ServerError::fields(errors))
     }
-    if errors.is_empty() { Ok((from, limit)) } else { Err(ServerError::fields(errors)) }
 }
 
 /// Checks that there are no parameters.
 ///
 /// # Errors
-/// [`ServerErrorCode::Validation`] with the first parameter.
+/// [`ServerErrorCode::Validation`] with every parameter.
 pub fn no_query(raw: Option<&str>) -> Result<(), ServerError> {
-    match raw.unwrap_or_default() {
-        "" => Ok(()),
-        query => {
-            let field = query.split(['&', '=']).next().unwrap_or_default().to_owned();
-            Err(ServerError::fields(vec![(field, "this path takes no parameters".to_owned())]))
-        }
-    }
+    let mut errors = Vec::new();
+    let [] = parameters(raw, [], &mut errors);
+    if errors.is_empty() { Ok(()) } else { Err(ServerError::fields(errors)) }
 }
 
 /// Reads a body and decodes it from JSON.

@@ -1,6 +1,7 @@
 //! The table of paths, and the kinds of keys that each accepts. A test compares `openapi-account.yaml` with it.
 
 use super::storage::KeyKind;
+use guillemet_http::router::Route;
 
 /// The operation that a method and a path select.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Endpoint {
 }
 
 /// All routes as (method, path, endpoint), in the order of the endpoints' declaration.
-pub const ROUTES: [(&str, &str, Endpoint); 13] = [
+pub const ROUTES: [Route<Endpoint>; 13] = [
     ("GET", "/v1/accounts/current", Endpoint::Current),
     ("POST", "/v1/accounts/{id}/heads", Endpoint::Push),
     ("GET", "/v1/accounts/{id}/changes", Endpoint::Changes),
@@ -62,55 +63,3 @@ pub const ROUTES: [(&str, &str, Endpoint); 13] = [
     ("GET", "/healthz", Endpoint::Health),
     ("GET", "/metrics", Endpoint::Metrics),
 ];
-
-/// The endpoints of one path, by method.
-type Methods = Vec<(&'static str, Endpoint)>;
-
-/// Finds the endpoint of a request.
-#[derive(Debug)]
-pub struct ServerRouter(matchit::Router<Methods>);
-
-/// The result of looking up a path.
-#[derive(Debug)]
-pub enum ServerRoute<'a> {
-    /// The endpoint, and the parameters in the path.
-    Endpoint(Endpoint, matchit::Params<'a, 'a>),
-    /// The path exists, but only supports these methods, separated by commas.
-    OtherMethods(String),
-    /// The path does not exist.
-    Nothing,
-}
-
-impl Default for ServerRouter {
-    fn default() -> Self {
-        let mut by_path: Vec<(&'static str, Methods)> = Vec::new();
-        for (method, path, endpoint) in ROUTES {
-            match by_path.iter_mut().find(|(known, _)| *known == path) {
-                Some((_, methods)) => methods.push((method, endpoint)),
-                None => by_path.push((path, vec![(method, endpoint)])),
-            }
-        }
-        let mut router = matchit::Router::new();
-        for (path, methods) in by_path {
-            let inserted = router.insert(path, methods);
-            debug_assert!(inserted.is_ok(), "the paths of ROUTES do not conflict");
-        }
-        Self(router)
-    }
-}
-
-impl ServerRouter {
-    /// Looks up the endpoint for a method and a path.
-    pub fn find<'a>(&'a self, method: &str, path: &'a str) -> ServerRoute<'a> {
-        let Ok(matched) = self.0.at(path) else {
-            return ServerRoute::Nothing;
-        };
-        match matched.value.iter().find(|(known, _)| *known == method) {
-            Some((_, endpoint)) => ServerRoute::Endpoint(*endpoint, matched.params),
-            None => {
-                let methods: Vec<&str> = matched.value.iter().map(|(method, _)| *method).collect();
-                ServerRoute::OtherMethods(methods.join(", "))
-            }
-        }
-    }
-}

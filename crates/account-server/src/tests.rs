@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::error::ServerErrorCode;
-use super::routes::{ROUTES, ServerRoute, ServerRouter};
+use super::routes::ROUTES;
+use guillemet_http::error::ErrorTable as _;
+use guillemet_http::router::{RouteMatch, Router};
 
 fn openapi() -> serde_json::Value {
     serde_saphyr::from_str(include_str!("../../../openapi-account.yaml")).unwrap()
@@ -37,12 +39,12 @@ fn openapi_lists_exactly_the_codes() {
 
 #[test]
 fn every_route_is_found() {
-    let router = ServerRouter::default();
+    let router = Router::new(&ROUTES);
     for (method, path, endpoint) in ROUTES {
         let path = path.replace("{id}", "00").replace("{device}", "11");
-        assert!(matches!(router.find(method, &path), ServerRoute::Endpoint(found, _) if found == endpoint), "{path}");
+        assert!(matches!(router.find(method, &path), RouteMatch::Endpoint(found, _) if found == endpoint), "{path}");
     }
     let other = router.find("PUT", "/v1/accounts/00/enrolments");
-    assert!(matches!(other, ServerRoute::OtherMethods(methods) if methods == "POST, GET"));
-    assert!(matches!(router.find("GET", "/v1/accounts/"), ServerRoute::Nothing));
+    assert!(matches!(other, RouteMatch::OtherMethods(methods) if methods == "POST, GET"));
+    assert!(matches!(router.find("GET", "/v1/accounts/"), RouteMatch::Nothing));
 }

@@ -14,11 +14,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::stopped;
 use guillemet_base::files::{self, Fingerprint, Links};
+use guillemet_http::shutdown::Shutdown;
 use guillemet_wire::Hash;
 
 /// The interval at which the files are checked for changes.
@@ -147,12 +146,12 @@ impl Certificate {
     /// Reads the files again whenever they change, until told to stop. If they cannot be read or do not belong
     /// together, logs it once, tries again later, and keeps the former certificate: files are often replaced one after
     /// the other, and made readable for the server's user last.
-    pub async fn follow(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+    pub async fn follow(self: Arc<Self>, mut stop: Shutdown) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = stopped(&mut stop) => return,
+                () = stop.requested() => return,
                 _ = look.tick() => {}
             }
             // The files may be on a disk that does not answer.

@@ -16,16 +16,16 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use self::connect::Way;
 pub use self::events::HeadEvents;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{
-    AccountId, AccountListing, BODY_MAX, ChangesPage, CurrentDevice, DeviceId, Enrolment, Hash, InviteRegistration,
-    Newest, PullCursor, Push, UsageUpload, Wrap,
+    AccountId, AccountListing, BODY_MAX, ChangesPage, CurrentDevice, DeviceId, Enrolment, ErrorBody, ErrorEntry, Hash,
+    InviteRegistration, Newest, PullCursor, Push, UsageUpload, Wrap,
 };
 
 /// The time limit for a request, its answer included.
@@ -97,23 +97,6 @@ impl ClientError {
             _ => false,
         }
     }
-}
-
-/// The body of every error.
-#[derive(Deserialize)]
-struct Problem {
-    code: String,
-    message: String,
-    #[serde(default)]
-    detail: Option<String>,
-    #[serde(default)]
-    errors: Vec<Field>,
-}
-
-#[derive(Deserialize)]
-struct Field {
-    field: String,
-    message: String,
 }
 
 /// The client of one server, with the API key of one device.
@@ -385,10 +368,10 @@ async fn problem(response: Response<Incoming>) -> Result<Bytes, ClientError> {
         return Ok(bytes);
     }
     let status = parts.status;
-    let Ok(problem) = serde_json::from_slice::<Problem>(&bytes) else {
+    let Ok(problem) = serde_json::from_slice::<ErrorBody>(&bytes) else {
         return Err(malformed(&format!("status {status}")));
     };
-    Err(match (status, problem.code.as_str()) {
+    Err(match (status, problem.code.as_ref()) {
         (StatusCode::UNAUTHORIZED, _) => ClientError::Unauthorized,
         (StatusCode::PRECONDITION_FAILED, _) => {
             let newest = problem.detail.map(|detail| serde_json::from_str(&detail)).transpose();
@@ -401,10 +384,10 @@ async fn problem(response: Response<Incoming>) -> Result<Bytes, ClientError> {
         }
         _ => {
             let mut message = problem.message;
-            for Field { field, message: wrong } in problem.errors {
+            for ErrorEntry { field, message: wrong } in problem.errors {
                 message.push_str(&format!("; {field}: {wrong}"));
             }
-            ClientError::Refused { status: status.as_u16(), code: problem.code, message }
+            ClientError::Refused { status: status.as_u16(), code: problem.code.into_owned(), message }
         }
     })
 }

@@ -31,7 +31,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::socket::Socket;
 use crate::api::listener::Listener;
@@ -52,6 +52,7 @@ use guillemet_base::home::Home;
 use guillemet_base::permissions::{TrustedHome, Untrusted};
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
+use guillemet_http::shutdown::shutdown;
 use guillemet_plugin::cache::CompiledForms;
 use guillemet_plugin::client::confinement;
 use guillemet_plugin::findings;
@@ -395,7 +396,7 @@ async fn live(
     gate_asked: mpsc::Receiver<oneshot::Sender<()>>,
     cache: Arc<CompiledForms>,
 ) -> Result<(), DaemonError> {
-    let (stop, stopped) = watch::channel(false);
+    let (trigger, stop) = shutdown();
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot handle SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot handle SIGINT"))?;
     let mut reload = signal(SignalKind::hangup()).map_err(system("cannot handle SIGHUP"))?;
@@ -414,15 +415,14 @@ async fn live(
     tokio::spawn(keep_plans(Arc::clone(&app)));
     tokio::spawn(follow_plugins(Arc::clone(&app)));
     tokio::spawn(keep_usage(Arc::clone(&app)));
-    let account = tokio::spawn(sync::run(Arc::clone(&app.sync), stopped.clone()));
-    let console = tokio::spawn(console::run(Arc::clone(&app), links_wanted, stopped.clone()));
+    let account = tokio::spawn(sync::run(Arc::clone(&app.sync), stop.clone()));
+    let console = tokio::spawn(console::run(Arc::clone(&app), links_wanted, stop.clone()));
     let counts = Arc::new(RequestCounters::default());
-    let serving =
-        tokio::spawn(api::serve(Arc::clone(&app), Arc::clone(&counts), listener, gate_asked, stopped.clone()));
+    let serving = tokio::spawn(api::serve(Arc::clone(&app), Arc::clone(&counts), listener, gate_asked, stop.clone()));
     let keeping = {
         let app = Arc::clone(&app);
         tokio::spawn(async move {
-            socket.keep(app, counts, replacements, stopped).await;
+            socket.keep(app, counts, replacements, stop).await;
             socket
         })
     };
@@ -451,7 +451,7 @@ async fn live(
         tracing::info!("shutting down; requests in progress are finished first");
         notify_manager(sd_notify::NotifyState::Stopping);
     }
-    stop.send_replace(true);
+    trigger.stop();
     let (_, _, _, socket) = tokio::join!(serving, console, account, keeping);
     let kept = fold_usage(&app).await;
     if let Ok(socket) = &socket {

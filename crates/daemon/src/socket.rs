@@ -15,7 +15,6 @@ use std::time::Duration;
 use rustix::fs::FileType;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use tokio::net::UnixListener;
-use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::self_check::Address;
@@ -27,6 +26,7 @@ use crate::config::{CallerMatch, NameOrNumber};
 use guillemet_base::files::FileId;
 use guillemet_base::home::Home;
 use guillemet_base::lock_file::{LockError, LockFile, LockHolder};
+use guillemet_http::shutdown::Shutdown;
 
 /// The most connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -128,15 +128,14 @@ impl Socket {
         app: Arc<App>,
         counts: Arc<RequestCounters>,
         replacements: Replacements,
-        mut stop: watch::Receiver<bool>,
+        mut stop: Shutdown,
     ) {
         let Self::Own(own) = self else { return };
         let mut check = tokio::time::interval(CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // An error means that the daemon is gone.
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stop.requested() => return,
                 _ = check.tick() => {}
             }
             let problem = match tokio::task::block_in_place(|| own.let_group_in().and_then(|()| own.restore())) {

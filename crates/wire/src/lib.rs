@@ -7,6 +7,7 @@
 
 pub mod api_key;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -22,6 +23,30 @@ pub const BOX_MAX: usize = 8 << 20;
 pub const BODY_MAX: usize = 16 << 20;
 /// The longest time for which an invitation can be used, in seconds.
 pub const INVITE_SECONDS: u64 = 600;
+
+/// The body of every response with an error status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The kind of the error, for programs, such as `not_found`.
+    pub code: Cow<'static, str>,
+    /// What is wrong and what to do about it, for people.
+    pub message: String,
+    /// More about it; with `precondition_failed`, the newest head as JSON. Absent if there is nothing to add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Everything that is wrong with the request; absent if the message says it all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ErrorEntry>,
+}
+
+/// One of the things that are wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorEntry {
+    /// The field or parameter; empty if there is none.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
 
 /// Defines a type for a fixed number of bytes that is written as lower-case hexadecimal digits.
 macro_rules! hexadecimal {

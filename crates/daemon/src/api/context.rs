@@ -12,8 +12,7 @@ use crate::app::App;
 use crate::app::access::{Peer, Principal};
 use crate::http::admission::Slot;
 use crate::http::error::HttpError;
-use crate::http::request::{Intake, name, part, query};
-use guillemet_base::names::SecretName;
+use crate::http::request::{Intake, RequestUrl};
 use guillemet_vault::audit::Actor;
 
 /// A request as its endpoint sees it.
@@ -22,9 +21,9 @@ pub struct RequestContext<'a> {
     pub app: &'a Arc<App>,
     /// The counters of responses since the start.
     pub counts: &'a Arc<RequestCounters>,
-    /// The parameters of the path, still percent-encoded.
-    pub params: matchit::Params<'a, 'a>,
-    /// Method, path, query and headers.
+    /// The path and the query.
+    pub url: RequestUrl<'a>,
+    /// Method, URL and headers, as they were sent.
     pub head: &'a Parts,
     /// The part of the body that has not been read yet.
     pub body: Incoming,
@@ -38,43 +37,6 @@ impl RequestContext<'_> {
     /// Returns the caller as the audit trail records it.
     pub fn actor(&self) -> Actor {
         Actor::caller(self.principal.caller)
-    }
-
-    /// Reads the parameters of the query, each of `known` at most once.
-    ///
-    /// # Errors
-    /// A validation error that lists every parameter that is unknown, given twice or not UTF-8.
-    pub fn query<const N: usize>(&self, known: [&str; N]) -> Result<[Option<String>; N], HttpError> {
-        query(self.raw_query(), known)
-    }
-
-    /// Returns the query as it was sent, still percent-encoded.
-    pub fn raw_query(&self) -> Option<&str> {
-        self.head.uri.query()
-    }
-
-    /// Returns a parameter of the path, percent-decoded.
-    ///
-    /// # Errors
-    /// Not found, if it is not UTF-8.
-    pub fn param(&self, name: &str) -> Result<String, HttpError> {
-        Ok(part(self.params.get(name).unwrap_or_default())?.into_owned())
-    }
-
-    /// Returns the name of the secret in the path.
-    ///
-    /// # Errors
-    /// Not found, if no secret can have that name.
-    pub fn secret_name(&self) -> Result<SecretName, HttpError> {
-        name(self.params.get("name").unwrap_or_default())
-    }
-
-    /// Returns the id of the template in the path, `feature/name`.
-    ///
-    /// # Errors
-    /// Not found, if it is not UTF-8.
-    pub fn template_id(&self) -> Result<String, HttpError> {
-        Ok([&*self.param("feature")?, "/", &*self.param("name")?].concat())
     }
 
     /// Returns the entity tags of the copies that the caller has (`If-None-Match`).

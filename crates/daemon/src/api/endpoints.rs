@@ -14,7 +14,6 @@ use super::routes::Endpoint;
 use crate::app::error::AppError;
 use crate::app::serving;
 use crate::http::error::HttpError;
-use crate::http::request::part;
 
 /// Handles a request of a caller that has some right.
 ///
@@ -31,8 +30,7 @@ pub(super) async fn answer(endpoint: Endpoint, context: RequestContext<'_>) -> R
 fn forbidden(context: &RequestContext<'_>) -> AppError {
     let (app, caller, route) = (context.app, context.principal.caller, context.principal.route);
     let resolver = &app.resolver;
-    let param = |name| context.params.get(name).map(|raw| part(raw).unwrap_or(raw.into()));
-    match (param("feature"), param("name")) {
+    match (context.url.lossy_param("feature"), context.url.lossy_param("name")) {
         (Some(feature), Some(name)) => {
             return serving::forbidden_template(app, route, &[&*feature, "/", &*name].concat(), caller);
         }

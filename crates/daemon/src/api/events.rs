@@ -1,70 +1,49 @@
 //! `GET /v1/events`: sends changes as server-sent events (WHATWG HTML, section 9.2).
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
-
 use hyper::Response;
-use hyper::body::{Body, Bytes, Frame};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::body::Bytes;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio::sync::mpsc;
 
 use crate::app::error::AppError;
-use crate::events::EventBus;
+use crate::events::{Event, EventBus};
 use crate::http::error::HttpError;
+use guillemet_http::event_stream::{EventSender, EventStream, RETRY, event, event_stream};
 
-/// How often a comment is sent when nothing happens, so that each end notices when the other is gone.
-const ALIVE: Duration = Duration::from_secs(15);
 /// The number of events that wait for a listener that does not read.
 const WAITING: usize = 16;
-
-/// The body of the response: a stream of events.
-pub struct Stream(mpsc::Receiver<Bytes>);
-
-impl Body for Stream {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
-    }
-}
+/// The event for a listener that may have missed others.
+const MISSED: Bytes = Bytes::from_static(b"event: missed\ndata: {}\n\n");
 
 /// Returns a stream of everything that changes from now on, until the caller disconnects or the daemon stops.
 ///
 /// # Errors
 /// Unavailable, if the daemon is stopping already.
-pub fn stream(events: &EventBus) -> Result<Response<Stream>, HttpError> {
+pub fn stream(events: &EventBus) -> Result<Response<EventStream>, HttpError> {
     let stops = || AppError::Unavailable("the daemon is shutting down; try again when it is back".into());
     let listening = events.listen().ok_or_else(stops)?;
-    let (sender, receiver) = mpsc::channel(WAITING);
+    let (sender, response) = event_stream(WAITING);
     tokio::spawn(forward(listening, sender));
-    let mut response = Response::new(Stream(receiver));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
-async fn forward(mut listening: Receiver<crate::events::Event>, sender: mpsc::Sender<Bytes>) {
+/// Sends every event to a listener, until it disconnects or the daemon stops.
+async fn forward(mut events: Receiver<Event>, to: EventSender) {
     // Once the caller has read this line, it gets every later event.
-    let mut next = Bytes::from_static(b"retry: 1000\n: ready\n\n");
+    let mut next = Bytes::from(format!("{RETRY}: ready\n\n"));
     loop {
-        if sender.send(next).await.is_err() {
+        if to.send(next).await.is_err() {
             return;
         }
-        next = tokio::select! {
-            () = sender.closed() => return,
-            () = tokio::time::sleep(ALIVE) => Bytes::from_static(b": alive\n\n"),
-            event = listening.recv() => match event {
-                Ok(event) => {
-                    let data = serde_json::to_string(&event).unwrap_or_default();
-                    format!("event: {}\ndata: {data}\n\n", event.kind()).into()
-                }
-                Err(RecvError::Lagged(_)) => Bytes::from_static(b"event: missed\ndata: {}\n\n"),
-                Err(RecvError::Closed) => return,
-            },
+        let Ok(received) = to.next(&mut events).await else { return };
+        next = match received.map(|received| event(received.kind(), &received)) {
+            Ok(Ok(text)) => text.into(),
+            // The listener learns that it missed something, and looks for itself.
+            Ok(Err(error)) => {
+                tracing::error!(%error, "an event could not be written as JSON");
+                MISSED
+            }
+            Err(RecvError::Lagged(_)) => MISSED,
+            Err(RecvError::Closed) => return,
         };
     }
 }
@@ -74,9 +53,9 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::events::{Change, Event};
+    use crate::events::Change;
 
-    async fn next(stream: &mut Stream) -> Option<String> {
+    async fn next(stream: &mut EventStream) -> Option<String> {
         let frame = stream.frame().await?.unwrap();
         Some(String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap())
     }

@@ -21,14 +21,14 @@ use std::time::{Duration, Instant};
 
 use http_body_util::{Either, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{ALLOW, CONNECTION, HeaderValue};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use self::context::RequestContext;
@@ -36,7 +36,7 @@ use self::listener::Listener;
 use self::metrics::RequestCounters;
 use self::refusal::ConnectionRefusal;
 use self::response::{Body, IntoResponse};
-use self::routes::{Endpoint, RouteMatch, Router};
+use self::routes::{Endpoint, ROUTES};
 use crate::app::App;
 use crate::app::access::{Access, Peer, Principal};
 use crate::app::error::{AppError, ErrorCode};
@@ -44,7 +44,10 @@ use crate::app::identity::{self, Rules};
 use crate::http::admission::{Admission, EndReason, Slot, SlotHolder};
 use crate::http::connection::Timed;
 use crate::http::error::{HttpError, HttpErrorCode};
+use crate::http::request::RequestUrl;
 use crate::resolve::budget::{Reservation, SMALL};
+use guillemet_http::router::{RouteMatch, Router};
+use guillemet_http::shutdown::{Shutdown, accept_failed};
 use guillemet_vault::usage::Caller;
 
 /// How often silent connections are looked for, and other periodic work is done.
@@ -60,14 +63,14 @@ pub async fn serve(
     counts: Arc<RequestCounters>,
     mut listener: Listener,
     mut asked: mpsc::Receiver<oneshot::Sender<()>>,
-    mut stop: watch::Receiver<bool>,
+    mut stop: Shutdown,
 ) {
     let mut gate = Gate::new(app, counts);
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
-            () = stopped(&mut stop) => break,
+            () = stop.requested() => break,
             _ = look.tick() => {
                 drop(gate.look());
                 continue;
@@ -85,11 +88,7 @@ pub async fn serve(
         };
         match accepted {
             Ok(stream) => gate.receive(stream),
-            Err(error) => {
-                // Most likely out of descriptors: give connections time to end rather than spin.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            Err(error) => accept_failed(&error).await,
         }
     }
     drop(listener);
@@ -97,17 +96,11 @@ pub async fn serve(
     gate.admission.stop().await;
 }
 
-/// Returns when the daemon stops.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, and the daemon with it.
-    let _ = stop.wait_for(|stop| *stop).await;
-}
-
 /// Admits or refuses new connections. Anyone can connect, so the work per connection is small and never blocks.
 struct Gate {
     app: Arc<App>,
     counts: Arc<RequestCounters>,
-    router: Arc<Router>,
+    router: Arc<Router<Endpoint>>,
     admission: Arc<Admission<Peer>>,
     /// The rules that open connections were last checked against.
     rules: Arc<Rules>,
@@ -124,7 +117,7 @@ impl Gate {
     fn new(app: Arc<App>, counts: Arc<RequestCounters>) -> Self {
         let rules = app.rules.load_full();
         Self {
-            router: Arc::new(Router::new()),
+            router: Arc::new(Router::new(&ROUTES)),
             admission: Admission::new(rules.config.limits.connections, app.own_uid),
             rules,
             forbidden: ConnectionRefusal::new(&no_rights()),
@@ -204,7 +197,7 @@ fn no_rights() -> HttpError {
 struct Served {
     app: Arc<App>,
     counts: Arc<RequestCounters>,
-    router: Arc<Router>,
+    router: Arc<Router<Endpoint>>,
     peer: Peer,
     slot: Slot<Peer>,
 }
@@ -322,7 +315,7 @@ impl Served {
     /// Handles a request of a caller that has some right, whether or not its path exists.
     async fn dispatch(
         &self,
-        found: RouteMatch<'_>,
+        found: RouteMatch<'_, Endpoint>,
         head: &Parts,
         body: Incoming,
         caller: &Caller,
@@ -335,12 +328,13 @@ impl Served {
                 let message = "there is no such path; see openapi.yaml";
                 return HttpError::from(AppError::NotFound(message.into())).into_response();
             }
-            RouteMatch::OtherMethods(methods) => return method_not_allowed(&methods),
+            RouteMatch::OtherMethods(methods) => return HttpError::method_not_allowed(methods).into_response(),
         };
         let route = endpoint.route();
         let principal = Principal { caller, access, rules, peer: &self.peer, route };
         let (app, counts, slot) = (&self.app, &self.counts, &self.slot);
-        let context = RequestContext { app, counts, params, head, body, principal, slot };
+        let url = RequestUrl::new(params, head.uri.query());
+        let context = RequestContext { app, counts, url, head, body, principal, slot };
         endpoints::answer(endpoint, context).await.unwrap_or_else(|error| {
             // The rules changed while the request was in progress: only the route is known, so that is recorded.
             if error.is_unrecorded_refusal() {
@@ -349,16 +343,6 @@ impl Served {
             error.into_response()
         })
     }
-}
-
-/// Returns the response to a method that a path does not support.
-fn method_not_allowed(methods: &str) -> Response<Body> {
-    let message = format!("this path only supports {methods}");
-    let mut response = HttpError::new(HttpErrorCode::MethodNotAllowed, message).into_response();
-    if let Ok(methods) = HeaderValue::from_str(methods) {
-        response.headers_mut().insert(ALLOW, methods);
-    }
-    response
 }
 
 /// The bytes of a response, with the memory reserved for them.

@@ -8,18 +8,18 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, WARNING};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use super::events;
 use crate::app::error::AppError;
 use crate::http::error::HttpError;
 use crate::resolve::Rendered;
 use guillemet_api::render::TARGET;
+use guillemet_http::event_stream::EventStream;
 use guillemet_plan::plan::Plan;
 
 /// How many bytes of JSON are expected where nothing more is known.
 const EXPECTED: usize = 512;
 
 /// The body of a response: bytes that are complete in memory, or a stream of events.
-pub type Body = Either<Full<Bytes>, events::Stream>;
+pub type Body = Either<Full<Bytes>, EventStream>;
 
 /// A result that can be sent as a response.
 pub trait IntoResponse {
@@ -104,7 +104,7 @@ impl<A: IntoResponse, B: IntoResponse> IntoResponse for Either<A, B> {
     }
 }
 
-impl IntoResponse for Response<events::Stream> {
+impl IntoResponse for Response<EventStream> {
     fn into_response(self) -> Response<Body> {
         self.map(Either::Right)
     }

@@ -7,6 +7,7 @@ use super::context::RequestContext;
 use super::endpoints::{account, daemon, plugins, secrets, templates};
 use super::response::{Body, IntoResponse};
 use crate::http::error::HttpError;
+use guillemet_http::router::Route;
 
 /// Generates `Endpoint`, `ROUTES` and everything that depends on the endpoint from the table below.
 macro_rules! endpoints {
@@ -20,7 +21,7 @@ macro_rules! endpoints {
         }
 
         /// The method, path and endpoint of every route, in the order of the endpoints.
-        pub const ROUTES: [(&str, &str, Endpoint); [$(Endpoint::$name),+].len()] =
+        pub const ROUTES: [Route<Endpoint>; [$(Endpoint::$name),+].len()] =
             [$(($method, $path, Endpoint::$name)),+];
 
         impl Endpoint {
@@ -109,59 +110,4 @@ endpoints! {
     Health = "GET" "/healthz" => open daemon::health;
     /// Returns the metrics for Prometheus.
     Metrics = "GET" "/metrics" => admin daemon::metrics;
-}
-
-/// The endpoints of one path, each with its method.
-type Methods = Vec<(&'static str, Endpoint)>;
-
-/// Finds the endpoint of a request.
-pub struct Router(matchit::Router<Methods>);
-
-/// The result of looking up a method and a path.
-pub enum RouteMatch<'a> {
-    /// An endpoint, with the parameters of the path (still percent-encoded).
-    Endpoint(Endpoint, matchit::Params<'a, 'a>),
-    /// The path exists, but only for these methods, separated by commas.
-    OtherMethods(String),
-    /// No route has this path.
-    Nothing,
-}
-
-impl Router {
-    /// Makes the router for [`ROUTES`].
-    pub fn new() -> Self {
-        let mut by_path: Vec<(&'static str, Methods)> = Vec::new();
-        for (method, path, endpoint) in ROUTES {
-            match by_path.iter_mut().find(|(known, _)| *known == path) {
-                Some((_, methods)) => methods.push((method, endpoint)),
-                None => by_path.push((path, vec![(method, endpoint)])),
-            }
-        }
-        let mut router = matchit::Router::new();
-        for (path, methods) in by_path {
-            let inserted = router.insert(path, methods);
-            debug_assert!(inserted.is_ok(), "the paths of ROUTES do not conflict");
-        }
-        Self(router)
-    }
-
-    /// Returns what this method and path lead to.
-    pub fn find<'a>(&'a self, method: &str, path: &'a str) -> RouteMatch<'a> {
-        let Ok(matched) = self.0.at(path) else {
-            return RouteMatch::Nothing;
-        };
-        match matched.value.iter().find(|(known, _)| *known == method) {
-            Some((_, endpoint)) => RouteMatch::Endpoint(*endpoint, matched.params),
-            None => {
-                let methods: Vec<&str> = matched.value.iter().map(|(method, _)| *method).collect();
-                RouteMatch::OtherMethods(methods.join(", "))
-            }
-        }
-    }
-}
-
-impl Default for Router {
-    fn default() -> Self {
-        Self::new()
-    }
 }

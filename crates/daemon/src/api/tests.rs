@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::routes::{ROUTES, RouteMatch, Router};
+use super::routes::ROUTES;
 use crate::http::error::HttpErrorCode;
+use guillemet_http::error::ErrorTable as _;
+use guillemet_http::router::{RouteMatch, Router};
 
 fn openapi() -> serde_json::Value {
     serde_saphyr::from_str(include_str!("../../../../openapi.yaml")).unwrap()
@@ -36,7 +38,7 @@ fn openapi_lists_exactly_the_codes() {
 
 #[test]
 fn every_route_is_found() {
-    let router = Router::new();
+    let router = Router::new(&ROUTES);
     for (method, path, endpoint) in ROUTES {
         let path = path.replace("{name}", "a%20b").replace("{feature}", "f");
         assert!(matches!(router.find(method, &path), RouteMatch::Endpoint(found, _) if found == endpoint), "{path}");

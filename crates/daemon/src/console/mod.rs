@@ -31,7 +31,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -43,6 +43,7 @@ use crate::http::admission::{Admission, Slot, SlotHolder};
 use crate::http::connection::Timed;
 use guillemet_api::console::ConsoleLink;
 use guillemet_base::time::now;
+use guillemet_http::shutdown::{Shutdown, accept_failed};
 use guillemet_vault::audit::AuditChange;
 use guillemet_vault::usage::{Caller, ChangeKind};
 
@@ -117,10 +118,10 @@ impl Site {
 }
 
 /// Opens the console whenever a link is requested, until told to stop.
-pub async fn run(app: Arc<App>, mut wanted: mpsc::Receiver<LinkRequest>, mut stop: watch::Receiver<bool>) {
+pub async fn run(app: Arc<App>, mut wanted: mpsc::Receiver<LinkRequest>, mut stop: Shutdown) {
     loop {
         let first = tokio::select! {
-            () = stopped(&mut stop) => return,
+            () = stop.requested() => return,
             first = wanted.recv() => first,
         };
         let Some(first) = first else { return };
@@ -147,19 +148,14 @@ pub async fn run(app: Arc<App>, mut wanted: mpsc::Receiver<LinkRequest>, mut sto
 }
 
 /// Serves until no link and no session is left, or until told to stop.
-async fn serve(
-    site: &Arc<Site>,
-    listeners: Listeners,
-    wanted: &mut mpsc::Receiver<LinkRequest>,
-    stop: &mut watch::Receiver<bool>,
-) {
+async fn serve(site: &Arc<Site>, listeners: Listeners, wanted: &mut mpsc::Receiver<LinkRequest>, stop: &mut Shutdown) {
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let admission = Admission::new(CONNECTIONS, site.own_uid);
     let mut door = Door { site, admission: &admission, connections: JoinSet::new(), count: 0 };
     loop {
         tokio::select! {
-            () = stopped(stop) => break,
+            () = stop.requested() => break,
             link = wanted.recv() => match link {
                 Some(link) => site.give_link(link),
                 None => break,
@@ -173,11 +169,7 @@ async fn serve(
             },
             accepted = listeners.accept() => match accepted {
                 Ok((stream, owner)) => door.receive(stream, owner, stop.clone()),
-                Err(error) => {
-                    // Most likely out of descriptors: give connections time to end rather than spin.
-                    tracing::warn!(%error, "a connection to the console could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+                Err(error) => accept_failed(&error).await,
             },
             Some(_) = door.connections.join_next() => {}
         }
@@ -200,7 +192,7 @@ struct Door<'a> {
 
 impl Door<'_> {
     /// Serves a connection of this user, or ends it.
-    fn receive(&mut self, stream: TcpStream, owner: io::Result<u32>, stop: watch::Receiver<bool>) {
+    fn receive(&mut self, stream: TcpStream, owner: io::Result<u32>, stop: Shutdown) {
         let uid = match owner {
             Ok(uid) if self.site.may_connect(uid) => uid,
             // Anyone can open any number of connections, so this is not for a log that people read.
@@ -215,13 +207,7 @@ impl Door<'_> {
     }
 }
 
-/// Returns when the daemon stops.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, and the daemon with it.
-    let _ = stop.wait_for(|stop| *stop).await;
-}
-
-async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: Slot<()>, mut stop: watch::Receiver<bool>) {
+async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: Slot<()>, mut stop: Shutdown) {
     if !slot.is_free(ANSWER_TIME).await {
         return;
     }
@@ -251,7 +237,7 @@ async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: Slot<()>, mut
             }
             tokio::time::timeout(LAST_REQUEST_TIME, connection).await.unwrap_or(Ok(()))
         }
-        _ = tokio::time::timeout(CONNECTION_TIME, stopped(&mut stop)) => {
+        _ = tokio::time::timeout(CONNECTION_TIME, stop.requested()) => {
             connection.as_mut().graceful_shutdown();
             tokio::time::timeout(LAST_REQUEST_TIME, connection).await.unwrap_or(Ok(()))
         }

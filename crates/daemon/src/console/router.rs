@@ -22,9 +22,10 @@ use super::{Site, audit, plugins, secrets, session, templates};
 use crate::app;
 use crate::app::error::{AppError, ErrorCode};
 use crate::http::error::{HttpError, HttpErrorCode};
-use crate::http::request;
+use crate::http::request::{self, RequestUrl};
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_base::time::now;
+use guillemet_http::router::Params;
 use guillemet_vault::audit::AuditChange;
 use guillemet_vault::usage::ChangeKind;
 
@@ -140,13 +141,13 @@ async fn unsealed(site: &Arc<Site>, parts: &Parts, body: Incoming) -> Response<F
     let active = route != Some(Route::Live);
     let seen = cookie(&parts.headers).and_then(|cookie| site.sessions().find(cookie, active, Instant::now()));
     let Some(session) = seen else { return stranger(site, parts, route) };
+    let url = |params| RequestUrl::new(params, parts.uri.query());
     let Some(found) = found else {
-        let nothing = matchit::Params::default();
-        let visit = Visit { site, session, parts, params: nothing };
+        let visit = Visit { site, session, parts, url: url(Params::default()) };
         return visit.error(&AppError::NotFound("there is no such page".into()).into());
     };
     let (route, fields) = *found.value;
-    let visit = Visit { site, session, parts, params: found.params };
+    let visit = Visit { site, session, parts, url: url(found.params) };
     let methods = route.methods(fields);
     if !methods.split(", ").any(|known| parts.method == *known) {
         let error = HttpError::new(HttpErrorCode::MethodNotAllowed, format!("this page only supports {methods}"));

@@ -97,7 +97,7 @@ impl Row {
 
 /// Shows the table of secrets.
 pub async fn table(visit: &Visit<'_>) -> PageResult {
-    let listing = InventoryQuery::read(visit.parts.uri.query())?;
+    let listing = InventoryQuery::read(visit.url.raw_query())?;
     let (count, rows) = actions::list_whole(&visit.site.app, &listing).await?;
     let (before, behind) = listing.neighbours(count);
     let last = listing.first() + rows.len() - usize::from(!rows.is_empty());
@@ -123,7 +123,7 @@ pub async fn live(visit: &Visit<'_>) -> PageResult {
         last_used_on: Option<String>,
         last_used: Option<String>,
     }
-    let listing = InventoryQuery::read(visit.parts.uri.query())?;
+    let listing = InventoryQuery::read(visit.url.raw_query())?;
     let (count, rows) = actions::list(&visit.site.app, &listing, Instant::now()).await?;
     let names = rows.into_iter().map(|row| {
         let last_used = row.last_used_at.as_deref().and_then(seconds).map(|at| ago(at, now() / 1000));
@@ -185,7 +185,7 @@ fn wrongs(error: Option<&HttpError>, fields: &[&str]) -> Value {
 
 /// Shows the form of a new secret. The query may give the name, as it does for a missing secret.
 pub fn new(visit: &Visit<'_>) -> PageResult {
-    let [name] = visit.query(["name"])?;
+    let [name] = visit.url.query(["name"])?;
     Ok(form(visit, None, &Entered { name: name.unwrap_or_default(), enabled: true, etag: String::new() }, None))
 }
 
@@ -215,7 +215,7 @@ pub async fn create(visit: &Visit<'_>, mut sent: Form) -> PageResult {
 
 /// Returns the stored secret that the path names. A missing one is an error, because it has to be created first.
 async fn kept(visit: &Visit<'_>) -> Result<SecretDetail, HttpError> {
-    let detail = service::show(&visit.site.app, visit.secret_name()?).await?;
+    let detail = service::show(&visit.site.app, visit.url.secret_name()?).await?;
     if detail.secret.id.is_some() {
         return Ok(detail);
     }
@@ -242,7 +242,7 @@ pub async fn save(visit: &Visit<'_>, mut sent: Form) -> PageResult {
     let detail = kept(visit).await?;
     let (name, value, etag) = (sent.take("name"), sent.value("value"), sent.take("etag"));
     let (enabled, rewrite) = (sent.is_ticked("enabled"), sent.is_ticked("rewrite"));
-    let old: SecretName = visit.secret_name()?;
+    let old: SecretName = visit.url.secret_name()?;
     let saved = match name.trim().parse::<SecretName>() {
         Err(invalid) => Err(AppError::Invalid(vec![("name".into(), invalid.to_string())])),
         Ok(new) => {
@@ -297,7 +297,7 @@ pub async fn rotate(visit: &Visit<'_>) -> PageResult {
 
 /// Shows the templates that are affected if the value of a former version is served again.
 pub async fn roll_back(visit: &Visit<'_>) -> PageResult {
-    let [version] = visit.query(["version"])?;
+    let [version] = visit.url.query(["version"])?;
     let detail = kept(visit).await?;
     let etag = detail.etag.clone().unwrap_or_default();
     let version = version.and_then(|version| version.parse().ok());
@@ -327,7 +327,7 @@ pub async fn restore(visit: &Visit<'_>, mut sent: Form) -> PageResult {
     let (version, etag) = (sent.take("version"), sent.take("etag"));
     let version: u32 =
         version.parse().map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "`version` must be a number"))?;
-    let name = visit.secret_name()?;
+    let name = visit.url.secret_name()?;
     match service::roll_back(&visit.site.app, &visit.session.actor, name, version, expected(&etag)).await {
         Ok(ChangedSecret { secret, .. }) => {
             let now = secret.version.unwrap_or_default();
@@ -352,7 +352,7 @@ pub async fn replace(visit: &Visit<'_>, mut sent: Form) -> PageResult {
     let replaced = if value.is_empty() {
         Err(AppError::Invalid(vec![("value".into(), "a value cannot be empty".into())]))
     } else {
-        let name = visit.secret_name()?;
+        let name = visit.url.secret_name()?;
         let change = SecretChange { value: Some(value), ..SecretChange::default() };
         service::update(&visit.site.app, &visit.session.actor, name, change, expected(&etag)).await
     };
@@ -408,7 +408,7 @@ pub async fn remove(visit: &Visit<'_>, mut sent: Form) -> PageResult {
         return Ok(deletion(visit, SecretDetail { etag: Some(etag.to_string()), ..detail }, Deletion::UsedMeanwhile));
     }
     let expected = expected(&etag);
-    match service::delete(&visit.site.app, &visit.session.actor, visit.secret_name()?, expected).await {
+    match service::delete(&visit.site.app, &visit.session.actor, visit.url.secret_name()?, expected).await {
         Ok(()) => Ok(visit.go(SECRETS, format!("{} was deleted.", detail.secret.name))),
         Err(error) => Ok(deletion(visit, detail, Deletion::Refused(&error.into()))),
     }
@@ -417,7 +417,7 @@ pub async fn remove(visit: &Visit<'_>, mut sent: Form) -> PageResult {
 /// Enables or disables the secret, and returns to the same rows.
 pub async fn set_enabled(visit: &Visit<'_>, mut sent: Form, enabled: bool) -> PageResult {
     let back = InventoryQuery::read(Some(&sent.take("back")))?.to_query();
-    let name = visit.secret_name()?;
+    let name = visit.url.secret_name()?;
     let change = SecretChange { enabled: Some(enabled), ..SecretChange::default() };
     let ChangedSecret { secret, .. } =
         service::update(&visit.site.app, &visit.session.actor, name, change, None).await?;

@@ -18,7 +18,7 @@ const LINE_MAX: usize = 200;
 
 /// Lists every template with its status.
 pub async fn list(visit: &Visit<'_>) -> PageResult {
-    visit.query([])?;
+    visit.url.query([])?;
     let app = &visit.site.app;
     let strays = templates::list_strays(app).await?;
     let shown = context! { templates => data(templates::templates(app).await), strays => data(strays) };
@@ -28,8 +28,8 @@ pub async fn list(visit: &Visit<'_>) -> PageResult {
 /// Shows one template: what is wrong with it, and its document for a target with «name» in place of each value.
 pub async fn show(visit: &Visit<'_>) -> PageResult {
     let app = &visit.site.app;
-    let [target] = visit.query(["target"])?;
-    let id = [&*visit.param("feature")?, "/", &*visit.param("name")?].concat();
+    let [target] = visit.url.query(["target"])?;
+    let id = visit.url.template_id()?;
     let (_, prepared) = serving::current(app, &id, Instant::now() + serving::PLAN_TIME).await?;
     let view = templates::template(app, &prepared).await;
     let template = Arc::clone(&prepared.template);

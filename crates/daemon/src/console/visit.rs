@@ -13,8 +13,7 @@ use minijinja::value::Value;
 use super::session::SessionView;
 use super::{Site, pages};
 use crate::http::error::HttpError;
-use crate::http::request;
-use guillemet_base::names::SecretName;
+use crate::http::request::RequestUrl;
 
 /// The path that a login leads to.
 pub const SECRETS: &str = "/settings/developers/secrets";
@@ -28,37 +27,13 @@ pub struct Visit<'a> {
     pub site: &'a Arc<Site>,
     /// The session of the request.
     pub session: SessionView,
-    /// Method, path, query and headers.
+    /// Method, URL and headers, as they were sent.
     pub parts: &'a Parts,
-    /// The parameters of the path, still percent-encoded.
-    pub params: matchit::Params<'a, 'a>,
+    /// The path and the query.
+    pub url: RequestUrl<'a>,
 }
 
 impl Visit<'_> {
-    /// Returns a parameter of the path, percent-decoded.
-    ///
-    /// # Errors
-    /// Not found, if it is not UTF-8.
-    pub fn param(&self, name: &str) -> Result<String, HttpError> {
-        Ok(request::part(self.params.get(name).unwrap_or_default())?.into_owned())
-    }
-
-    /// Returns the name of the secret in the path.
-    ///
-    /// # Errors
-    /// Not found, if no secret can have that name.
-    pub fn secret_name(&self) -> Result<SecretName, HttpError> {
-        request::name(self.params.get("name").unwrap_or_default())
-    }
-
-    /// Reads the parameters of the query, each of `known` at most once.
-    ///
-    /// # Errors
-    /// A validation error that lists every parameter that is unknown, given twice or not UTF-8.
-    pub fn query<const N: usize>(&self, known: [&str; N]) -> Result<[Option<String>; N], HttpError> {
-        request::query(self.parts.uri.query(), known)
-    }
-
     /// Renders a page of this session.
     pub fn page(
         &self,

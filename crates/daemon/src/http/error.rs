@@ -4,15 +4,12 @@
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
 use crate::app::error::{AppError, ErrorCode};
 use crate::resolve::budget::Exhausted;
 use guillemet_api::error::{ErrorBody, ErrorEntry};
-
-/// The body of an error that cannot be written, which no error is.
-const UNWRITABLE: &[u8] = br#"{"code":"internal_error","message":"the daemon failed inside; its log says where"}"#;
+use guillemet_http::error::{self, ErrorHeader, ErrorTable};
 
 /// What went wrong, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +31,8 @@ const fn app(code: ErrorCode, status: u16) -> (HttpErrorCode, &'static str, u16)
     (HttpErrorCode::App(code), code.name(), status)
 }
 
-impl HttpErrorCode {
-    /// All codes, each with its name and HTTP status.
-    pub const ALL: [(Self, &'static str, u16); 13] = [
+impl ErrorTable for HttpErrorCode {
+    const ALL: &'static [(Self, &'static str, u16)] = &[
         (Self::BadRequest, "bad_request", 400),
         (Self::TooLarge, "bad_request", 413),
         (Self::MethodNotAllowed, "bad_request", 405),
@@ -51,12 +47,6 @@ impl HttpErrorCode {
         app(ErrorCode::Unavailable, 503),
         app(ErrorCode::Internal, 500),
     ];
-
-    fn row(self) -> (&'static str, StatusCode) {
-        let row = Self::ALL.iter().find(|(code, ..)| *code == self);
-        let (_, name, status) = row.copied().unwrap_or(app(ErrorCode::Internal, 500));
-        (name, StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
-    }
 }
 
 /// An error as a response: of a service, or of the request itself.
@@ -66,15 +56,20 @@ pub struct HttpError {
     body: ErrorBody,
     /// Whether it is a refusal that has been recorded in the audit trail.
     is_recorded: bool,
-    /// The value of `Retry-After`, in seconds.
-    retry_after: Option<u32>,
+    header: Option<ErrorHeader>,
 }
 
 impl HttpError {
     /// Makes an error with only a message, which should end with what to do.
     pub fn new(code: HttpErrorCode, message: impl Into<String>) -> Self {
-        let body = ErrorBody { code: code.row().0.into(), message: message.into(), detail: None, errors: Vec::new() };
-        Self { code, body, is_recorded: false, retry_after: None }
+        let body = ErrorBody { code: code.name().into(), message: message.into(), detail: None, errors: Vec::new() };
+        Self { code, body, is_recorded: false, header: None }
+    }
+
+    /// Makes the error for a method that is not among those that a path supports, which are separated by commas.
+    pub fn method_not_allowed(methods: String) -> Self {
+        let error = Self::new(HttpErrorCode::MethodNotAllowed, format!("this path only supports {methods}"));
+        Self { header: Some(ErrorHeader::Allow(methods)), ..error }
     }
 
     /// Returns whether it is a refusal that has not been recorded in the audit trail yet.
@@ -84,7 +79,7 @@ impl HttpError {
 
     /// Returns the HTTP status of the response.
     pub fn status(&self) -> StatusCode {
-        self.code.row().1
+        self.code.status()
     }
 
     /// Returns what is wrong and what to do.
@@ -104,20 +99,12 @@ impl HttpError {
 
     /// Returns the error as a response of the API.
     pub fn response(&self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(self.body().into()));
-        *response.status_mut() = self.status();
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(RETRY_AFTER, seconds.into());
-        }
-        response
+        error::response(self.status(), &self.body, self.header.as_ref())
     }
 
     /// Returns the body of that response: JSON and a newline.
     pub fn body(&self) -> Vec<u8> {
-        let mut bytes = serde_json::to_vec(&self.body).unwrap_or_else(|_| UNWRITABLE.into());
-        bytes.push(b'\n');
-        bytes
+        error::bytes(&self.body)
     }
 }
 
@@ -127,7 +114,7 @@ impl From<AppError> for HttpError {
         refusal.body.detail = error.detail();
         refusal.body.errors = error.entries();
         refusal.is_recorded = matches!(error, AppError::Forbidden { is_recorded: true, .. });
-        refusal.retry_after = error.retry_after();
+        refusal.header = error.retry_after().map(|seconds| ErrorHeader::RetryAfter(seconds.into()));
         refusal
     }
 }

@@ -13,49 +13,82 @@ use super::error::{HttpError, HttpErrorCode};
 use crate::app::error::AppError;
 use crate::resolve::budget::{Budget, Reservation};
 use guillemet_base::names::SecretName;
+use guillemet_http::query::parameters;
+use guillemet_http::router::Params;
 
 /// The largest body, in bytes.
 pub const BODY_MAX: usize = 1 << 20;
 
-/// Returns a part of the path, percent-decoded.
-///
-/// # Errors
-/// Not found, because nothing has a name that is not UTF-8.
-pub fn part(raw: &str) -> Result<Cow<'_, str>, HttpError> {
-    percent_decode_str(raw).decode_utf8().map_err(|_| AppError::NotFound("the path is not UTF-8".into()).into())
+/// The URL of a request that a route has taken.
+pub struct RequestUrl<'a> {
+    params: Params<'a, 'a>,
+    query: Option<&'a str>,
 }
 
-/// Returns the name of a secret in the path.
-///
-/// # Errors
-/// Not found, if no secret can have that name.
-pub fn name(raw: &str) -> Result<SecretName, HttpError> {
-    let text = part(raw)?;
-    text.parse().map_err(|invalid| AppError::NotFound(format!("there is no such secret: {invalid}")).into())
+impl<'a> RequestUrl<'a> {
+    /// Takes the parameters of the path, still percent-encoded, and the query.
+    pub fn new(params: Params<'a, 'a>, query: Option<&'a str>) -> Self {
+        Self { params, query }
+    }
+
+    /// Returns a parameter of the path, percent-decoded; empty if the route has none of this name.
+    ///
+    /// # Errors
+    /// Not found, because nothing has a name that is not UTF-8.
+    pub fn param(&self, name: &str) -> Result<String, HttpError> {
+        let decoded = percent_decode_str(self.raw_param(name).unwrap_or_default()).decode_utf8();
+        decoded.map(Cow::into_owned).map_err(|_| AppError::NotFound("the path is not UTF-8".into()).into())
+    }
+
+    /// Returns a parameter of the path, percent-decoded as far as it is UTF-8; `None` if the route has none of this
+    /// name.
+    pub fn lossy_param(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.raw_param(name).map(|raw| percent_decode_str(raw).decode_utf8().unwrap_or(raw.into()))
+    }
+
+    fn raw_param(&self, name: &str) -> Option<&'a str> {
+        self.params.get(name)
+    }
+
+    /// Returns the name of the secret in the path.
+    ///
+    /// # Errors
+    /// Not found, if no secret can have that name.
+    pub fn secret_name(&self) -> Result<SecretName, HttpError> {
+        let not_found = |invalid| AppError::NotFound(format!("there is no such secret: {invalid}"));
+        Ok(self.param("name")?.parse().map_err(not_found)?)
+    }
+
+    /// Returns the id of the template in the path, `feature/name`.
+    ///
+    /// # Errors
+    /// Not found, if it is not UTF-8.
+    pub fn template_id(&self) -> Result<String, HttpError> {
+        Ok([&*self.param("feature")?, "/", &*self.param("name")?].concat())
+    }
+
+    /// Reads the query: each parameter of `names` at most once, and no others.
+    ///
+    /// # Errors
+    /// A validation error that lists every parameter that is wrong.
+    pub fn query<const N: usize>(&self, names: [&str; N]) -> Result<[Option<String>; N], HttpError> {
+        query(self.query, names)
+    }
+
+    /// Returns the query as it was sent, still percent-encoded.
+    pub fn raw_query(&self) -> Option<&'a str> {
+        self.query
+    }
 }
 
-/// Reads the query of a URL: each parameter of `known` at most once, and no others.
+/// Reads the query of a URL: each parameter of `names` at most once, and no others.
 ///
 /// # Errors
 /// A validation error that lists every parameter that is wrong.
-pub fn query<const N: usize>(raw: Option<&str>, known: [&str; N]) -> Result<[Option<String>; N], HttpError> {
-    let mut found = [const { None }; N];
+pub fn query<const N: usize>(raw: Option<&str>, names: [&str; N]) -> Result<[Option<String>; N], HttpError> {
     let mut errors = Vec::new();
-    for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let decode =
-            |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8().map(|text| text.into_owned());
-        let (Ok(key), Ok(value)) = (decode(key), decode(value)) else {
-            errors.push((String::new(), "a parameter is not UTF-8".to_owned()));
-            continue;
-        };
-        match known.iter().position(|name| *name == key) {
-            None => errors.push((key, format!("unknown parameter; use one of: {}", known.join(", ")))),
-            Some(index) if found[index].is_some() => errors.push((key, "is given twice".to_owned())),
-            Some(index) => found[index] = Some(value),
-        }
-    }
-    if errors.is_empty() { Ok(found) } else { Err(AppError::Invalid(errors).into()) }
+    let values = parameters(raw, names, &mut errors);
+    if errors.is_empty() { Ok(values) } else { Err(AppError::Invalid(errors).into()) }
 }
 
 /// The limits that apply while a request body is read.

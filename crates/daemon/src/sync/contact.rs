@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use zeroize::Zeroizing;
 
@@ -14,6 +13,7 @@ use crate::inventory::{AccountState, Inventory};
 use guillemet_account::client::{Client, HeadEvents};
 use guillemet_account::engine::Proposal;
 use guillemet_base::random::random;
+use guillemet_http::shutdown::Shutdown;
 use guillemet_vault::audit::Actor;
 use guillemet_wire::ServerEvent;
 
@@ -28,14 +28,14 @@ const TICK: Duration = Duration::from_secs(15);
 /// How long a silent event stream is trusted. The server normally sends something every few seconds.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Keeps the daemon in contact with its account's server until `stop` becomes true.
-pub async fn run(sync: Arc<SyncState>, stop: watch::Receiver<bool>) {
+/// Keeps the daemon in contact with its account's server until the daemon stops.
+pub async fn run(sync: Arc<SyncState>, stop: Shutdown) {
     let contact = || {
         let (sync, mut stop) = (Arc::clone(&sync), stop.clone());
         async move {
             let begun = Instant::now();
             let trouble = tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return None,
+                () = stop.requested() => return None,
                 ended = session(&sync) => ended,
             };
             let was_in_contact = sync.handle.client.swap(None).is_some();
@@ -53,7 +53,7 @@ pub async fn run(sync: Arc<SyncState>, stop: watch::Receiver<bool>) {
         let (sync, mut stop) = (Arc::clone(&sync), stop.clone());
         async move {
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => Woken::Stop,
+                () = stop.requested() => Woken::Stop,
                 () = sync.handle.changed.notified() => Woken::Changed,
                 () = tokio::time::sleep(patience) => Woken::InTime,
             }

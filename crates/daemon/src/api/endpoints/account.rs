@@ -18,13 +18,13 @@ const NAME_MAX: usize = 64;
 
 /// `GET /v1/account`: how it stands with the account.
 pub async fn show(cx: RequestContext<'_>) -> Result<Json<AccountStatus>, HttpError> {
-    cx.query([])?;
+    cx.url.query([])?;
     Ok(Json(account::status(cx.app).await?))
 }
 
 /// `POST /v1/account`: creates an account, or joins this vault to an existing one.
 pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<AccountStatus>, HttpError> {
-    cx.query([])?;
+    cx.url.query([])?;
     let mut fields = cx.administrators_fields().await?;
     let (text, name) = (fields.text("code"), fields.text("name"));
     if name.as_ref().is_some_and(|name| name.trim().is_empty() || name.len() > NAME_MAX) {
@@ -50,28 +50,28 @@ pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<AccountStatus>,
 
 /// `POST /v1/account/invitations`: creates an invitation for another device.
 pub async fn invite(cx: RequestContext<'_>) -> Result<Created<Invitation>, HttpError> {
-    cx.query([])?;
+    cx.url.query([])?;
     let (code, expires_in) = account::invite(cx.app, &cx.actor()).await?;
     Ok(Created(Invitation { code: code.to_string(), expires_in }))
 }
 
 /// `GET /v1/account/devices`: lists the devices of the account.
 pub async fn list_devices(cx: RequestContext<'_>) -> Result<Json<Listing<DeviceView>>, HttpError> {
-    cx.query([])?;
+    cx.url.query([])?;
     let items = account::devices(cx.app).await?;
     Ok(Json(Listing { count: items.len(), items }))
 }
 
 /// `DELETE /v1/account/devices/{device}`: revokes a device.
 pub async fn revoke_device(cx: RequestContext<'_>) -> Result<Json<RevokedDevice>, HttpError> {
-    cx.query([])?;
-    let (device, secrets) = account::revoke(cx.app, &cx.actor(), &cx.param("device")?).await?;
+    cx.url.query([])?;
+    let (device, secrets) = account::revoke(cx.app, &cx.actor(), &cx.url.param("device")?).await?;
     Ok(Json(RevokedDevice { device: device.to_string(), secrets }))
 }
 
 /// `POST /v1/account/recovery`: creates a recovery code.
 pub async fn create_recovery_code(cx: RequestContext<'_>) -> Result<Created<RecoveryCode>, HttpError> {
-    cx.query([])?;
+    cx.url.query([])?;
     let printed = account::recovery(cx.app, &cx.actor()).await?;
     let (code, made_at) = (printed.code.to_string(), rfc3339(printed.made_at));
     Ok(Created(RecoveryCode { code, seq: printed.seq, words: printed.words, made_at }))
@@ -79,7 +79,7 @@ pub async fn create_recovery_code(cx: RequestContext<'_>) -> Result<Created<Reco
 
 /// `POST /v1/account/repair`: repairs the account after its server was set back.
 pub async fn repair(mut cx: RequestContext<'_>) -> Result<Json<RepairPlan>, HttpError> {
-    cx.query([])?;
+    cx.url.query([])?;
     let mut fields = cx.administrators_fields().await?;
     let confirmed = fields.optional_text("confirm");
     fields.finish()?;
@@ -88,6 +88,6 @@ pub async fn repair(mut cx: RequestContext<'_>) -> Result<Json<RepairPlan>, Http
 
 /// `DELETE /v1/account`: removes this device from the account.
 pub async fn leave(cx: RequestContext<'_>) -> Result<Json<LeftAccount>, HttpError> {
-    cx.query([])?;
+    cx.url.query([])?;
     Ok(Json(LeftAccount { told: account::leave(cx.app, &cx.actor()).await? }))
 }

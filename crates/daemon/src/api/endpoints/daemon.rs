@@ -15,10 +15,12 @@ use guillemet_api::console::ConsoleLink;
 use guillemet_api::health::Health;
 use guillemet_api::status::DaemonStatus;
 use guillemet_api::usage::EventView;
+use guillemet_http::event_stream::EventStream;
+use guillemet_http::metrics::MEDIA_TYPE;
 
 /// `GET /v1/events`: what changes from now on.
-pub async fn events(cx: RequestContext<'_>) -> Result<Response<events::Stream>, HttpError> {
-    cx.query([])?;
+pub async fn events(cx: RequestContext<'_>) -> Result<Response<EventStream>, HttpError> {
+    cx.url.query([])?;
     if !cx.slot.stream() {
         let message = "this user has reached its limit of event streams; close one, or raise limits.connections";
         return Err(HttpError::new(HttpErrorCode::RateLimited, message));
@@ -31,25 +33,25 @@ pub async fn events(cx: RequestContext<'_>) -> Result<Response<events::Stream>, 
 
 /// `GET /v1/usage`: lists events of the audit trail.
 pub async fn usage(cx: RequestContext<'_>) -> Result<Json<Listing<EventView>>, HttpError> {
-    let (page, filter) = request::events(cx.raw_query())?;
+    let (page, filter) = request::events(cx.url.raw_query())?;
     Ok(Json(crate::app::usage::list(cx.app, page, filter).await?))
 }
 
 /// `POST /v1/console`: returns a link to the console.
 pub async fn console(cx: RequestContext<'_>) -> Result<Json<ConsoleLink>, HttpError> {
-    cx.query([])?;
+    cx.url.query([])?;
     Ok(Json(console_link(cx.app, cx.principal.caller).await?))
 }
 
 /// `POST /v1/reload`: reads the configuration again, and responds once it is in force.
 pub async fn reload(cx: RequestContext<'_>) -> Result<Json<Reloaded>, HttpError> {
-    cx.query([])?;
+    cx.url.query([])?;
     Ok(Json(configuration::reload_for(cx.app, cx.principal.caller).await?))
 }
 
 /// `GET /v1/status`: returns the state of the daemon.
 pub async fn status(cx: RequestContext<'_>) -> Result<Json<DaemonStatus>, HttpError> {
-    cx.query([])?;
+    cx.url.query([])?;
     Ok(Json(crate::app::status::status(cx.app).await?))
 }
 
@@ -60,8 +62,8 @@ pub async fn health(cx: RequestContext<'_>) -> Result<Json<Health>, HttpError> {
 
 /// `GET /metrics`: returns the metrics for Prometheus.
 pub async fn metrics(cx: RequestContext<'_>) -> Result<Raw, HttpError> {
-    cx.query([])?;
+    cx.url.query([])?;
     let (app, counts) = (Arc::clone(cx.app), Arc::clone(cx.counts));
     let text = blocking(cx.app, move |inventory| Ok(metrics::text(&app, inventory, &counts)?)).await?;
-    Ok(Raw(text.into(), metrics::MEDIA_TYPE))
+    Ok(Raw(text.into(), MEDIA_TYPE))
 }

@@ -15,13 +15,13 @@ use guillemet_api::plugins::PluginView;
 
 /// `GET /v1/plugins`: lists the plugins.
 pub async fn list(cx: RequestContext<'_>) -> Result<Json<Listing<PluginView>>, HttpError> {
-    let page = request::page(cx.raw_query())?;
+    let page = request::page(cx.url.raw_query())?;
     Ok(Json(page.of(plugins::list(cx.app).await)))
 }
 
 /// `POST /v1/plugins`: inspects a plugin, or adds it once a person has confirmed what was inspected.
 pub async fn add(mut cx: RequestContext<'_>) -> Result<Either<Json<PluginView>, Created<PluginView>>, HttpError> {
-    cx.query([])?;
+    cx.url.query([])?;
     let mut fields = cx.administrators_fields().await?;
     let file = fields.text("file");
     let confirm = fields.flag("confirm").unwrap_or(false);
@@ -42,7 +42,7 @@ pub async fn add(mut cx: RequestContext<'_>) -> Result<Either<Json<PluginView>, 
 
 /// `DELETE /v1/plugins/{feature}`: removes an added plugin.
 pub async fn remove(cx: RequestContext<'_>) -> Result<NoContent, HttpError> {
-    cx.query([])?;
-    plugins::remove(cx.app, &cx.actor(), &cx.param("feature")?).await?;
+    cx.url.query([])?;
+    plugins::remove(cx.app, &cx.actor(), &cx.url.param("feature")?).await?;
     Ok(NoContent)
 }

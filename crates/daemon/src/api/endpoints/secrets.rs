@@ -17,7 +17,7 @@ const ROW: usize = 384;
 
 /// `GET /v1/secrets`: lists the inventory.
 pub async fn list(cx: RequestContext<'_>) -> Result<LongJson<Listing<SecretView>>, HttpError> {
-    let (filter, since) = (request::inventory(cx.raw_query())?, Instant::now());
+    let (filter, since) = (request::inventory(cx.url.raw_query())?, Instant::now());
     let (count, items) = secrets::list(cx.app, filter, since).await?;
     let expected = 64 + ROW * items.len();
     Ok(LongJson(Listing { count, items }, expected))
@@ -25,7 +25,7 @@ pub async fn list(cx: RequestContext<'_>) -> Result<LongJson<Listing<SecretView>
 
 /// `POST /v1/secrets`: creates a secret.
 pub async fn create(mut cx: RequestContext<'_>) -> Result<Tagged<Created<ChangedSecret>>, HttpError> {
-    cx.query([])?;
+    cx.url.query([])?;
     let mut fields = cx.administrators_fields().await?;
     let (name, value) = (fields.name("name"), fields.value("value"));
     let enabled = fields.flag("enabled").unwrap_or(true);
@@ -40,16 +40,16 @@ pub async fn create(mut cx: RequestContext<'_>) -> Result<Tagged<Created<Changed
 
 /// `GET /v1/secrets/{name}`: returns one secret with everything known about it.
 pub async fn show(cx: RequestContext<'_>) -> Result<Tagged<Json<SecretDetail>>, HttpError> {
-    cx.query([])?;
-    let shown = secrets::show(cx.app, cx.secret_name()?).await?;
+    cx.url.query([])?;
+    let shown = secrets::show(cx.app, cx.url.secret_name()?).await?;
     let etag = shown.etag.clone();
     Ok(Tagged(Json(shown), etag))
 }
 
 /// `PATCH /v1/secrets/{name}`: renames a secret, gives it another value, enables or disables it.
 pub async fn update(mut cx: RequestContext<'_>) -> Result<Tagged<Json<ChangedSecret>>, HttpError> {
-    cx.query([])?;
-    let (name, expected) = (cx.secret_name()?, cx.if_match()?);
+    cx.url.query([])?;
+    let (name, expected) = (cx.url.secret_name()?, cx.if_match()?);
     let mut fields = cx.administrators_fields().await?;
     let change = SecretChange {
         name: fields.optional_name("name"),
@@ -63,8 +63,8 @@ pub async fn update(mut cx: RequestContext<'_>) -> Result<Tagged<Json<ChangedSec
 
 /// `POST /v1/secrets/{name}/rollback`: restores the value of a former version.
 pub async fn roll_back(mut cx: RequestContext<'_>) -> Result<Tagged<Json<ChangedSecret>>, HttpError> {
-    cx.query([])?;
-    let (name, expected) = (cx.secret_name()?, cx.if_match()?);
+    cx.url.query([])?;
+    let (name, expected) = (cx.url.secret_name()?, cx.if_match()?);
     let mut fields = cx.administrators_fields().await?;
     let version = fields.number("version");
     fields.finish()?;
@@ -74,15 +74,15 @@ pub async fn roll_back(mut cx: RequestContext<'_>) -> Result<Tagged<Json<Changed
 
 /// `DELETE /v1/secrets/{name}`: deletes a secret that nothing references.
 pub async fn delete(cx: RequestContext<'_>) -> Result<NoContent, HttpError> {
-    cx.query([])?;
-    let (name, expected) = (cx.secret_name()?, cx.if_match()?);
+    cx.url.query([])?;
+    let (name, expected) = (cx.url.secret_name()?, cx.if_match()?);
     secrets::delete(cx.app, &cx.actor(), name, expected).await?;
     Ok(NoContent)
 }
 
 /// `POST /v1/resolve`: returns values by name.
 pub async fn resolve(mut cx: RequestContext<'_>) -> Result<Raw, HttpError> {
-    cx.query([])?;
+    cx.url.query([])?;
     let mut fields = cx.fields().await?;
     let (names, reveal) = (fields.names("secrets"), fields.flag("reveal").unwrap_or(false));
     fields.finish()?;

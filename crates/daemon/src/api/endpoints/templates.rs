@@ -18,29 +18,29 @@ use guillemet_template::catalog::TEMPLATE_MAX;
 
 /// `GET /v1/templates`: lists the templates, and the files in their folder that are not templates.
 pub async fn list(cx: RequestContext<'_>) -> Result<Json<TemplateListing>, HttpError> {
-    let page = request::page(cx.raw_query())?;
+    let page = request::page(cx.url.raw_query())?;
     let strays = templates::list_strays(cx.app).await?;
     Ok(Json(TemplateListing { page: page.of(templates::templates(cx.app).await), strays }))
 }
 
 /// `GET /v1/templates/{feature}/{name}`: returns one template.
 pub async fn show(cx: RequestContext<'_>) -> Result<Json<TemplateView>, HttpError> {
-    cx.query([])?;
-    let (_, prepared) = serving::current(cx.app, &cx.template_id()?, Instant::now() + PLAN_TIME).await?;
+    cx.url.query([])?;
+    let (_, prepared) = serving::current(cx.app, &cx.url.template_id()?, Instant::now() + PLAN_TIME).await?;
     Ok(Json(templates::template(cx.app, &prepared).await))
 }
 
 /// `GET /v1/templates/{feature}/{name}/explain`: returns the document with names in place of the values.
 pub async fn explain(cx: RequestContext<'_>) -> Result<Json<Explanation>, HttpError> {
-    let [target] = cx.query(["target"])?;
-    let (_, prepared, plan) = serving::planned(cx.app, &cx.template_id()?, target.as_deref()).await?;
+    let [target] = cx.url.query(["target"])?;
+    let (_, prepared, plan) = serving::planned(cx.app, &cx.url.template_id()?, target.as_deref()).await?;
     Ok(Json(templates::explain(&prepared, &plan, target.as_deref())))
 }
 
 /// `GET /v1/render/{feature}/{name}`: renders a stored template.
 pub async fn render(cx: RequestContext<'_>) -> Result<Document, HttpError> {
-    let [target] = cx.query(["target"])?;
-    let id = cx.template_id()?;
+    let [target] = cx.url.query(["target"])?;
+    let id = cx.url.template_id()?;
     let options = RenderOptions {
         target: target.as_deref(),
         expected_target: cx.head.headers.get(&SAME_TARGET).map(|name| name.as_bytes()),
@@ -52,7 +52,7 @@ pub async fn render(cx: RequestContext<'_>) -> Result<Document, HttpError> {
 
 /// `POST /v1/render`: renders a template that comes with the request.
 pub async fn render_inline(mut cx: RequestContext<'_>) -> Result<Document, HttpError> {
-    cx.query([])?;
+    cx.url.query([])?;
     let mut fields = cx.fields().await?;
     let template = read_inline(&mut fields);
     // Kept while the template waits for its turn, because its text stays in memory for that time.
