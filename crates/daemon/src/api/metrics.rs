@@ -31,7 +31,7 @@ const STATUSES: [u16; 15] = [200, 201, 204, 304, 400, 403, 404, 405, 409, 413, 4
 /// The numbers of responses by route and status, of open connections and of socket rebinds. The last row of responses
 /// is for requests that no route took.
 pub struct RequestCounters {
-    answers: [[AtomicU64; STATUSES.len()]; ROUTES.len() + 1],
+    responses: [[AtomicU64; STATUSES.len()]; ROUTES.len() + 1],
     connections: AtomicU64,
     socket_rebinds: AtomicU64,
 }
@@ -39,7 +39,7 @@ pub struct RequestCounters {
 impl Default for RequestCounters {
     fn default() -> Self {
         Self {
-            answers: [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; ROUTES.len() + 1],
+            responses: [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; ROUTES.len() + 1],
             connections: AtomicU64::new(0),
             socket_rebinds: AtomicU64::new(0),
         }
@@ -59,8 +59,8 @@ impl RequestCounters {
     /// Counts a response by its route and status.
     pub fn answered(&self, endpoint: Option<Endpoint>, status: StatusCode) {
         let row = endpoint.map_or(ROUTES.len(), |endpoint| endpoint as usize);
-        let column = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
-        self.answers[row][column].fetch_add(1, Ordering::Relaxed);
+        let column = STATUSES.iter().position(|code| *code == status.as_u16()).unwrap_or(STATUSES.len() - 1);
+        self.responses[row][column].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts that the socket was bound again.
@@ -105,7 +105,7 @@ impl Metrics {
         label: &'static str,
         values: [(&str, f64); N],
     ) {
-        let samples = values.map(|(of, value)| (vec![(label, of.to_owned())], value));
+        let samples = values.map(|(name, value)| (vec![(label, name.to_owned())], value));
         self.add(name, help, MetricType::Gauge, samples.into());
     }
 }
@@ -137,68 +137,68 @@ fn put(encoder: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Re
 ///
 /// # Errors
 /// If usage cannot be folded or read.
-pub fn text(app: &App, inventory: &Inventory, answered: &RequestCounters) -> Result<String, RecorderError> {
+pub fn text(app: &App, inventory: &Inventory, counters: &RequestCounters) -> Result<String, RecorderError> {
     let recorder = &app.resolver.recorder;
     // Read before `sums` folds the journal.
     let (used, size) = recorder.journal_fill();
     let sums = recorder.sums()?;
     let state = app.resolver.current.load();
-    let mut all = Metrics::default();
+    let mut metrics = Metrics::default();
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-    all.add("build", "The running version.", MetricType::Info, vec![(version, 1.0)]);
-    all.gauge("start_time_seconds", "When the daemon started, since the epoch.", app.started_at as f64 / 1000.0);
+    metrics.add("build", "The running version.", MetricType::Info, vec![(version, 1.0)]);
+    metrics.gauge("start_time_seconds", "When the daemon started, since the epoch.", app.started_at as f64 / 1000.0);
     let valid = f64::from(app.configuration.is_valid());
-    all.gauge("config_valid", "Whether the configuration file is in effect.", valid);
+    metrics.gauge("config_valid", "Whether the configuration file is in effect.", valid);
     let loaded = app.configuration.loaded().at as f64 / 1000.0;
-    all.gauge("config_loaded_seconds", "When the configuration in effect was loaded, since the epoch.", loaded);
-    all.add("requests", "Requests answered since the start.", MetricType::Counter, requests(answered));
+    metrics.gauge("config_loaded_seconds", "When the configuration in effect was loaded, since the epoch.", loaded);
+    metrics.add("requests", "Requests answered since the start.", MetricType::Counter, requests(counters));
     if let Some((connected, pending)) = sync::gauges(&app.sync.handle, inventory) {
-        all.gauge(
+        metrics.gauge(
             "account_connected",
             "Whether the daemon is connected to the account's server.",
             f64::from(connected),
         );
-        all.gauge("account_pending_changes", "Changes that have not reached the account yet.", pending as f64);
+        metrics.gauge("account_pending_changes", "Changes that have not reached the account yet.", pending as f64);
         let age = app.sync.handle.head_age().unwrap_or(0) as f64 / 1000.0;
-        all.gauge("account_head_age_seconds", "How old the newest head of the account is.", age);
+        metrics.gauge("account_head_age_seconds", "How old the newest head of the account is.", age);
     }
     let resolutions = vec![(Labels::new(), sums.resolutions as f64)];
-    all.add("resolutions", "Values delivered from the vault, in total.", MetricType::Counter, resolutions);
+    metrics.add("resolutions", "Values delivered from the vault, in total.", MetricType::Counter, resolutions);
     let refusals = sums.refusals.iter().map(|(outcome, count)| {
         let labels = vec![("outcome", outcome.name().to_owned())];
         (labels, *count as f64)
     });
-    all.add("refusals", "Refused uses of secrets, in total.", MetricType::Counter, refusals.collect());
-    all.gauges("secrets", "Secrets, and missing secrets that are only referenced.", "status", secrets(&state));
-    all.gauges("templates", "Templates, by state.", "status", templates(&state));
+    metrics.add("refusals", "Refused uses of secrets, in total.", MetricType::Counter, refusals.collect());
+    metrics.gauges("secrets", "Secrets, and missing secrets that are only referenced.", "status", secrets(&state));
+    metrics.gauges("templates", "Templates, by state.", "status", templates(&state));
     let (scans, reads) = inventory.scans_and_reads();
     let help = "Scans of the template folders since the start.";
-    all.add("template_scans", help, MetricType::Counter, vec![(Labels::new(), scans as f64)]);
+    metrics.add("template_scans", help, MetricType::Counter, vec![(Labels::new(), scans as f64)]);
     let help = "Template files read since the start, in scans and for requests.";
-    all.add("template_reads", help, MetricType::Counter, vec![(Labels::new(), reads as f64)]);
-    all.gauge("plugins", "Plugins.", app.registry.count() as f64);
-    all.gauge("planners", "Child processes that run plugins.", app.registry.running() as f64);
-    let connections = answered.connections.load(Ordering::Relaxed);
-    all.gauge("connections", "Open connections.", connections as f64);
-    let rebinds = vec![(Labels::new(), answered.socket_rebinds.load(Ordering::Relaxed) as f64)];
+    metrics.add("template_reads", help, MetricType::Counter, vec![(Labels::new(), reads as f64)]);
+    metrics.gauge("plugins", "Plugins.", app.registry.count() as f64);
+    metrics.gauge("planners", "Child processes that run plugins.", app.registry.running() as f64);
+    let connections = counters.connections.load(Ordering::Relaxed);
+    metrics.gauge("connections", "Open connections.", connections as f64);
+    let rebinds = vec![(Labels::new(), counters.socket_rebinds.load(Ordering::Relaxed) as f64)];
     let help = "How often the socket was removed and recreated since the start.";
-    all.add("socket_rebinds", help, MetricType::Counter, rebinds);
+    metrics.add("socket_rebinds", help, MetricType::Counter, rebinds);
     let journal = [("used", used as f64), ("size", size as f64)];
-    all.gauges(
+    metrics.gauges(
         "journal_bytes",
         "The usage journal: records not yet folded into the vault, and its capacity.",
         "state",
         journal,
     );
     let dropped = vec![(Labels::new(), logging::dropped_lines() as f64)];
-    all.add("log_lines_dropped", "Log lines that could not be written.", MetricType::Counter, dropped);
-    let events = Class::ALL.map(|(class, _, kind)| (kind, sums.kept[class as usize] as f64));
-    all.gauges("audit_events", "Events in the audit trail.", "kind", events);
+    metrics.add("log_lines_dropped", "Log lines that could not be written.", MetricType::Counter, dropped);
+    let events = Class::ALL.map(|(class, _, kind)| (kind, sums.stored[class as usize] as f64));
+    metrics.gauges("audit_events", "Events in the audit trail.", "kind", events);
     if app.config.load().metrics.secret_names {
-        by_secret(&mut all, inventory, &state)?;
+        by_secret(&mut metrics, inventory, &state)?;
     }
     let mut registry = Registry::with_prefix("guillemet");
-    registry.register_collector(Box::new(all));
+    registry.register_collector(Box::new(metrics));
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
@@ -208,7 +208,7 @@ pub fn text(app: &App, inventory: &Inventory, answered: &RequestCounters) -> Res
 fn requests(counts: &RequestCounters) -> Vec<(Labels, f64)> {
     let mut samples = Vec::new();
     let routes = ROUTES.iter().map(|(method, path, _)| (*method, *path)).chain([("none", "none")]);
-    for ((method, path), row) in routes.zip(&counts.answers) {
+    for ((method, path), row) in routes.zip(&counts.responses) {
         for (status, count) in STATUSES.iter().zip(row) {
             let count = count.load(Ordering::Relaxed);
             if count > 0 {
@@ -248,7 +248,7 @@ fn templates(state: &State) -> [(&'static str, f64); 3] {
     [("ok", ok), ("broken", broken), ("pending", pending)]
 }
 
-fn by_secret(all: &mut Metrics, inventory: &Inventory, state: &State) -> Result<(), RecorderError> {
+fn by_secret(metrics: &mut Metrics, inventory: &Inventory, state: &State) -> Result<(), RecorderError> {
     let uses = inventory.uses()?;
     let (mut counts, mut used) = (Vec::new(), Vec::new());
     let mut secrets: Vec<_> = state.secrets.values().collect();
@@ -261,14 +261,14 @@ fn by_secret(all: &mut Metrics, inventory: &Inventory, state: &State) -> Result<
             used.push((labels(), last as f64 / 1000.0));
         }
     }
-    all.add(
+    metrics.add(
         "secret_resolutions",
         "How often this device delivered the value of a secret.",
         MetricType::Counter,
         counts,
     );
     let help = "When a secret was last used on any device in the account, since the epoch.";
-    all.add("secret_last_used_seconds", help, MetricType::Gauge, used);
+    metrics.add("secret_last_used_seconds", help, MetricType::Gauge, used);
     Ok(())
 }
 
@@ -292,7 +292,7 @@ mod tests {
         let label = |index: usize, name: &str| {
             let (labels, count): &(Labels, f64) = &samples[index];
             assert_eq!(*count, 1.0);
-            labels.iter().find(|(known, _)| *known == name).unwrap().1.clone()
+            labels.iter().find(|(other, _)| *other == name).unwrap().1.clone()
         };
         assert_eq!((label(0, "endpoint"), label(0, "status")), ("/metrics".into(), "200".into()));
         assert_eq!((label(1, "endpoint"), label(1, "status")), ("none".into(), "404".into()));
