@@ -25,7 +25,7 @@ const STATUSES: [u16; 15] = [200, 201, 204, 400, 401, 403, 404, 405, 409, 412, 4
 /// Counts answers by route and status, connections and pushes. The last row of answers is for requests without a route.
 #[derive(Debug)]
 pub struct ServerCounters {
-    answers: [[AtomicU64; STATUSES.len()]; ROUTES.len() + 1],
+    responses: [[AtomicU64; STATUSES.len()]; ROUTES.len() + 1],
     connections: AtomicU64,
     heads: AtomicU64,
 }
@@ -33,7 +33,7 @@ pub struct ServerCounters {
 impl Default for ServerCounters {
     fn default() -> Self {
         Self {
-            answers: [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; ROUTES.len() + 1],
+            responses: [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; ROUTES.len() + 1],
             connections: AtomicU64::new(0),
             heads: AtomicU64::new(0),
         }
@@ -54,8 +54,8 @@ impl ServerCounters {
     /// Counts an answer; `endpoint` is `None` if the request has no route.
     pub fn answered(&self, endpoint: Option<Endpoint>, status: StatusCode) {
         let row = endpoint.map_or(ROUTES.len(), |endpoint| endpoint as usize);
-        let column = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
-        self.answers[row][column].fetch_add(1, Ordering::Relaxed);
+        let column = STATUSES.iter().position(|code| *code == status.as_u16()).unwrap_or(STATUSES.len() - 1);
+        self.responses[row][column].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a push that was accepted.
@@ -109,12 +109,12 @@ fn put(encoder: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Re
 pub async fn text(app: &ServerState) -> Result<String, StorageError> {
     let totals = app.storage.totals().await?;
     let counts = &app.counts;
-    let one = |value: u64| vec![(Labels::new(), value as f64)];
-    let loaded = |count: &AtomicU64| one(count.load(Ordering::Relaxed));
+    let single = |value: u64| vec![(Labels::new(), value as f64)];
+    let loaded = |count: &AtomicU64| single(count.load(Ordering::Relaxed));
     let version = vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)];
     let started = vec![(Labels::new(), app.started_at as f64 / 1000.0)];
     let gauge = MetricType::Gauge;
-    let all = Metrics(vec![
+    let metrics = Metrics(vec![
         Metric("build", "The running version.", MetricType::Info, version),
         Metric("start_time_seconds", "When the server started, since the epoch.", gauge, started),
         Metric("requests", "Requests answered since the start.", MetricType::Counter, requests(counts)),
@@ -123,16 +123,16 @@ pub async fn text(app: &ServerState) -> Result<String, StorageError> {
             "log_lines_dropped",
             "Log lines that could not be written.",
             MetricType::Counter,
-            one(logging::dropped_lines()),
+            single(logging::dropped_lines()),
         ),
         Metric("connections", "Open connections.", gauge, loaded(&counts.connections)),
-        Metric("streams", "Devices that receive events.", gauge, one(app.turns.streams() as u64)),
-        Metric("accounts", "Accounts in the database.", gauge, one(totals.accounts)),
-        Metric("objects", "Objects in all accounts.", gauge, one(totals.objects)),
-        Metric("stored_bytes", "Bytes in all boxes.", gauge, one(totals.bytes)),
+        Metric("streams", "Devices that receive events.", gauge, single(app.rate_limiter.streams() as u64)),
+        Metric("accounts", "Accounts in the database.", gauge, single(totals.accounts)),
+        Metric("objects", "Objects in all accounts.", gauge, single(totals.objects)),
+        Metric("stored_bytes", "Bytes in all boxes.", gauge, single(totals.bytes)),
     ]);
     let mut registry = Registry::with_prefix("guillemet_account");
-    registry.register_collector(Box::new(all));
+    registry.register_collector(Box::new(metrics));
     let mut text = String::new();
     // Writing to a `String` cannot fail.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
@@ -142,7 +142,7 @@ pub async fn text(app: &ServerState) -> Result<String, StorageError> {
 fn requests(counts: &ServerCounters) -> Vec<(Labels, f64)> {
     let mut samples = Vec::new();
     let routes = ROUTES.iter().map(|(method, path, _)| (*method, *path)).chain([("none", "none")]);
-    for ((method, path), row) in routes.zip(&counts.answers) {
+    for ((method, path), row) in routes.zip(&counts.responses) {
         for (status, count) in STATUSES.iter().zip(row) {
             let count = count.load(Ordering::Relaxed);
             if count > 0 {

@@ -85,7 +85,7 @@ impl Default for ServerRouter {
     fn default() -> Self {
         let mut by_path: Vec<(&'static str, Methods)> = Vec::new();
         for (method, path, endpoint) in ROUTES {
-            match by_path.iter_mut().find(|(known, _)| *known == path) {
+            match by_path.iter_mut().find(|(existing, _)| *existing == path) {
                 Some((_, methods)) => methods.push((method, endpoint)),
                 None => by_path.push((path, vec![(method, endpoint)])),
             }
@@ -105,7 +105,7 @@ impl ServerRouter {
         let Ok(matched) = self.0.at(path) else {
             return ServerRoute::Nothing;
         };
-        match matched.value.iter().find(|(known, _)| *known == method) {
+        match matched.value.iter().find(|(allowed, _)| *allowed == method) {
             Some((_, endpoint)) => ServerRoute::Endpoint(*endpoint, matched.params),
             None => {
                 let methods: Vec<&str> = matched.value.iter().map(|(method, _)| *method).collect();
