@@ -40,12 +40,12 @@ impl RequestContext<'_> {
         Actor::caller(self.principal.caller)
     }
 
-    /// Reads the parameters of the query, each of `known` at most once.
+    /// Reads the parameters of the query, each of `allowed` at most once.
     ///
     /// # Errors
     /// A validation error that lists every parameter that is unknown, given twice or not UTF-8.
-    pub fn query<const N: usize>(&self, known: [&str; N]) -> Result<[Option<String>; N], HttpError> {
-        query(self.raw_query(), known)
+    pub fn query<const N: usize>(&self, allowed: [&str; N]) -> Result<[Option<String>; N], HttpError> {
+        query(self.raw_query(), allowed)
     }
 
     /// Returns the query as it was sent, still percent-encoded.

@@ -132,7 +132,7 @@ impl Router {
     pub fn new() -> Self {
         let mut by_path: Vec<(&'static str, Methods)> = Vec::new();
         for (method, path, endpoint) in ROUTES {
-            match by_path.iter_mut().find(|(known, _)| *known == path) {
+            match by_path.iter_mut().find(|(existing, _)| *existing == path) {
                 Some((_, methods)) => methods.push((method, endpoint)),
                 None => by_path.push((path, vec![(method, endpoint)])),
             }
@@ -150,7 +150,7 @@ impl Router {
         let Ok(matched) = self.0.at(path) else {
             return RouteMatch::Nothing;
         };
-        match matched.value.iter().find(|(known, _)| *known == method) {
+        match matched.value.iter().find(|(allowed, _)| *allowed == method) {
             Some((_, endpoint)) => RouteMatch::Endpoint(*endpoint, matched.params),
             None => {
                 let methods: Vec<&str> = matched.value.iter().map(|(method, _)| *method).collect();

@@ -51,12 +51,12 @@ impl Visit<'_> {
         request::name(self.params.get("name").unwrap_or_default())
     }
 
-    /// Reads the parameters of the query, each of `known` at most once.
+    /// Reads the parameters of the query, each of `allowed` at most once.
     ///
     /// # Errors
     /// A validation error that lists every parameter that is unknown, given twice or not UTF-8.
-    pub fn query<const N: usize>(&self, known: [&str; N]) -> Result<[Option<String>; N], HttpError> {
-        request::query(self.parts.uri.query(), known)
+    pub fn query<const N: usize>(&self, allowed: [&str; N]) -> Result<[Option<String>; N], HttpError> {
+        request::query(self.parts.uri.query(), allowed)
     }
 
     /// Renders a page of this session.

@@ -34,12 +34,12 @@ pub fn name(raw: &str) -> Result<SecretName, HttpError> {
     text.parse().map_err(|invalid| AppError::NotFound(format!("there is no such secret: {invalid}")).into())
 }
 
-/// Reads the query of a URL: each parameter of `known` at most once, and no others.
+/// Reads the query of a URL: each parameter of `allowed` at most once, and no others.
 ///
 /// # Errors
 /// A validation error that lists every parameter that is wrong.
-pub fn query<const N: usize>(raw: Option<&str>, known: [&str; N]) -> Result<[Option<String>; N], HttpError> {
-    let mut found = [const { None }; N];
+pub fn query<const N: usize>(raw: Option<&str>, allowed: [&str; N]) -> Result<[Option<String>; N], HttpError> {
+    let mut values = [const { None }; N];
     let mut errors = Vec::new();
     for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -49,13 +49,13 @@ pub fn query<const N: usize>(raw: Option<&str>, known: [&str; N]) -> Result<[Opt
             errors.push((String::new(), "a parameter is not UTF-8".to_owned()));
             continue;
         };
-        match known.iter().position(|name| *name == key) {
-            None => errors.push((key, format!("unknown parameter; use one of: {}", known.join(", ")))),
-            Some(index) if found[index].is_some() => errors.push((key, "is given twice".to_owned())),
-            Some(index) => found[index] = Some(value),
+        match allowed.iter().position(|name| *name == key) {
+            None => errors.push((key, format!("unknown parameter; use one of: {}", allowed.join(", ")))),
+            Some(index) if values[index].is_some() => errors.push((key, "is given twice".to_owned())),
+            Some(index) => values[index] = Some(value),
         }
     }
-    if errors.is_empty() { Ok(found) } else { Err(AppError::Invalid(errors).into()) }
+    if errors.is_empty() { Ok(values) } else { Err(AppError::Invalid(errors).into()) }
 }
 
 /// The limits that apply while a request body is read.
