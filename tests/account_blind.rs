@@ -200,7 +200,7 @@ fn blind(place: Place) {
             assert!(sent.iter().any(|(head, bytes)| head.starts_with(request) && bytes.len() > 200), "{request}");
         }
     }
-    let account = first.place.account();
+    let account = first.address.account();
     let text = account.to_string();
     let (mut bytes, mut is_there) = (0, false);
     for (label, held) in kept(&team.place) {

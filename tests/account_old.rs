@@ -34,7 +34,7 @@ fn is_cleared(server: &Server, paper: &str) {
     let client = server.client(Some(&paper.api_key));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     until("heads are cleared out", || {
-        let asked = runtime.block_on(client.changes(paper.place.account(), &PullCursor::default(), 1));
+        let asked = runtime.block_on(client.changes(paper.address.account(), &PullCursor::default(), 1));
         matches!(asked, Err(ClientError::ContinuityLost)).then_some(())
     });
 }

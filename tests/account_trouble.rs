@@ -277,7 +277,7 @@ fn what_a_stolen_key_has_pushed_is_undone() {
     let code = a.post("/v1/account/recovery", &json!({})).json()["code"].as_str().unwrap().to_owned();
     in_sync(&[&a, &b]);
     let Ok(AccountCode::Recovery(stolen)) = AccountCode::parse(&code) else { panic!("{code}") };
-    let (account, client) = (stolen.place.account(), team.servers()[0].client(Some(&stolen.api_key)));
+    let (account, client) = (stolen.address.account(), team.servers()[0].client(Some(&stolen.api_key)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let at = runtime.block_on(async {
         let at = client.changes(account, &PullCursor::default(), 1000).await.unwrap().newest.unwrap();

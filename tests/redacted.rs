@@ -146,16 +146,16 @@ fn nothing_of_an_account_prints_a_key() {
         let (head, inviter_key) = (Newest { seq: 1, hash: Default::default() }, PublicKey(device().public()));
         let secret: [u8; 16] = plain[..16].try_into().unwrap();
         (
-            Creation { place: place(), api_key: api_key() },
+            Creation { address: place(), api_key: api_key() },
             InvitationCode {
-                place: place(),
+                address: place(),
                 inviter: DeviceId([2; 16]),
                 inviter_key,
                 secret: secret.into(),
                 token: plain.into(),
             },
             Recovery {
-                place: place(),
+                address: place(),
                 device: DeviceId([2; 16]),
                 device_secret: device(),
                 api_key: api_key(),
@@ -206,7 +206,7 @@ fn a_resolver_and_errors_about_keys_print_no_value() {
             current: CurrentSnapshot::new(state),
             recorder,
             budget: Budget::new(1 << 20),
-            told: Default::default(),
+            logged_callers: Default::default(),
         }),
         CANARY.as_bytes(),
     );

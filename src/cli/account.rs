@@ -100,8 +100,8 @@ enum SameNames {
 }
 
 impl From<SameNames> for SameName {
-    fn from(which: SameNames) -> Self {
-        match which {
+    fn from(choice: SameNames) -> Self {
+        match choice {
             SameNames::Both => Self::Both,
             SameNames::Account => Self::Account,
             SameNames::Mine => Self::Mine,
@@ -188,12 +188,12 @@ fn host_name() -> String {
     if name.is_empty() { "unnamed".into() } else { name.chars().take(60).collect() }
 }
 
-fn joined(device: &Device, answer: &Answer) -> Done {
+fn joined(device: &Device, response: &Answer) -> Done {
     if device.json {
-        output::json(&answer.json());
+        output::json(&response.json());
         return Ok(());
     }
-    let status: AccountStatus = answer.read()?;
+    let status: AccountStatus = response.read()?;
     let account = status.account.ok_or_else(not_joined)?;
     output::line(&format!(
         "this vault is now in account {} as `{}`, with {} and {}",
@@ -210,8 +210,8 @@ fn not_joined() -> Failure {
     Failure::new("this vault is not in an account")
 }
 
-fn several(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+fn several(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// Returns the body of a request that makes this vault part of an account.
@@ -222,27 +222,27 @@ fn join_body<'a>(code: &'a str, name: &'a str, server: Option<&'a str>) -> JoinA
 impl Create {
     fn run(self, home: &Home) -> Done {
         let text = prompt::code("Account creation code")?;
-        let found = AccountCode::parse(&text)?.kind();
-        if found != CodeKind::Creation {
-            return Err(Failure::new(format!("this is {found}; use it with `guillemet account join`")));
+        let kind = AccountCode::parse(&text)?.kind();
+        if kind != CodeKind::Creation {
+            return Err(Failure::new(format!("this is {kind}; use it with `guillemet account join`")));
         }
         let name = self.device.name.clone().unwrap_or_else(host_name);
         let body = join_body(&text, &name, Some(&self.url));
-        let answer = client::send(home, Method::POST, "/v1/account", None, &body)?;
-        joined(&self.device, &client::good(home, answer)?)
+        let response = client::send(home, Method::POST, "/v1/account", None, &body)?;
+        joined(&self.device, &client::good(home, response)?)
     }
 }
 
 impl Invite {
     fn run(self, home: &Home) -> Done {
-        let answer = client::fetch(home, Method::POST, "/v1/account/invitations")?;
+        let response = client::fetch(home, Method::POST, "/v1/account/invitations")?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&response.json());
             return Ok(());
         }
-        let made: Invitation = answer.read()?;
-        output::line(&made.code);
-        let minutes = made.expires_in / 60;
+        let invitation: Invitation = response.read()?;
+        output::line(&invitation.code);
+        let minutes = invitation.expires_in / 60;
         output::note(&format!(
             "valid for one machine and {minutes} minutes, while this daemon runs. On that machine, run `guillemet \
              account join` and enter it"
@@ -268,13 +268,13 @@ impl Join {
         let mut body = join_body(&text, &name, self.server.as_deref());
         body.all_same_names = self.same_names.map(Into::into);
         output::note("waiting for the account…");
-        let mut answer = client::send(home, Method::POST, "/v1/account", None, &body)?;
-        let names = answer.error().map_or_else(Vec::new, same_names);
-        if answer.status == 409 && !names.is_empty() && std::io::stdin().is_terminal() {
+        let mut response = client::send(home, Method::POST, "/v1/account", None, &body)?;
+        let names = response.error().map_or_else(Vec::new, same_names);
+        if response.status == 409 && !names.is_empty() && std::io::stdin().is_terminal() {
             body.same_names = ask_of_each(&names)?;
-            answer = client::send(home, Method::POST, "/v1/account", None, &body)?;
+            response = client::send(home, Method::POST, "/v1/account", None, &body)?;
         }
-        joined(&self.device, &client::good(home, answer)?)
+        joined(&self.device, &client::good(home, response)?)
     }
 
     /// Asks a person whether a recovery code is for the right account, because the state it knows can be old.
@@ -299,33 +299,33 @@ fn same_names(error: ErrorBody) -> Vec<String> {
 /// Asks for each name what happens to it.
 fn ask_of_each(names: &[String]) -> Result<BTreeMap<String, SameName>, Failure> {
     output::note(&format!("{} in this vault and in the account:", several(names.len(), "name")));
-    let mut decided = BTreeMap::new();
+    let mut choices = BTreeMap::new();
     for name in names {
         loop {
             let question = format!(
                 "  {name} keep [b]oth (this one as {name}-2), the [a]ccount's, or [m]ine as its newest value? "
             );
-            let which = match prompt::answer(&question)?.trim() {
+            let choice = match prompt::answer(&question)?.trim() {
                 "b" | "both" => SameName::Both,
                 "a" | "account" => SameName::Account,
                 "m" | "mine" => SameName::Mine,
                 _ => continue,
             };
-            decided.insert(name.clone(), which);
+            choices.insert(name.clone(), choice);
             break;
         }
     }
-    Ok(decided)
+    Ok(choices)
 }
 
 impl Devices {
     fn run(self, home: &Home) -> Done {
-        let answer = client::fetch(home, Method::GET, "/v1/account/devices")?;
+        let response = client::fetch(home, Method::GET, "/v1/account/devices")?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&response.json());
             return Ok(());
         }
-        let devices: Listing<DeviceView> = answer.read()?;
+        let devices: Listing<DeviceView> = response.read()?;
         let now = now() / 1000;
         let row = |device: DeviceView| {
             let kind = match (device.this, device.recovery) {
@@ -351,9 +351,9 @@ impl Devices {
 impl Revoke {
     fn run(self, home: &Home) -> Done {
         let devices: Listing<DeviceView> = client::get(home, "/v1/account/devices")?;
-        let is_meant = |device: &&DeviceView| [&device.id, &device.name].contains(&&self.device);
-        let found: Vec<&DeviceView> = devices.items.iter().filter(is_meant).collect();
-        let device = match found.as_slice() {
+        let is_match = |device: &&DeviceView| [&device.id, &device.name].contains(&&self.device);
+        let matching: Vec<&DeviceView> = devices.items.iter().filter(is_match).collect();
+        let device = match matching.as_slice() {
             [device] => *device,
             [] => {
                 return Err(Failure::new(format!(
@@ -365,12 +365,12 @@ impl Revoke {
         };
         let (id, name) = (&device.id, &device.name);
         prompt::confirm(&format!("Revoke `{name}` ({id}) and re-key the account?"), self.yes)?;
-        let answer = client::fetch(home, Method::DELETE, &format!("/v1/account/devices/{}", part(id)))?;
+        let response = client::fetch(home, Method::DELETE, &format!("/v1/account/devices/{}", part(id)))?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&response.json());
             return Ok(());
         }
-        let RevokedDevice { secrets, .. } = answer.read()?;
+        let RevokedDevice { secrets, .. } = response.read()?;
         output::line(&format!("revoked {name}"));
         if devices.items.iter().any(|other| other.recovery && other.id != *id) {
             output::note(
@@ -391,14 +391,14 @@ impl Revoke {
 
 impl RecoveryCode {
     fn run(self, home: &Home) -> Done {
-        let answer = client::fetch(home, Method::POST, "/v1/account/recovery")?;
+        let response = client::fetch(home, Method::POST, "/v1/account/recovery")?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&response.json());
             return Ok(());
         }
-        let made: account::RecoveryCode = answer.read()?;
-        output::line(&made.code);
-        output::note(&format!("created at {}, head {}: {}", made.made_at, made.seq, made.words));
+        let recovery: account::RecoveryCode = response.read()?;
+        output::line(&recovery.code);
+        output::note(&format!("created at {}, head {}: {}", recovery.made_at, recovery.seq, recovery.words));
         output::note(
             "keep it on paper, with the date and words: anyone who has it can read the whole account. To use it, run \
              `guillemet account join` on a machine without secrets; to invalidate it, run `guillemet account revoke`",
@@ -410,19 +410,19 @@ impl RecoveryCode {
 impl Repair {
     fn run(self, home: &Home) -> Done {
         let ask = |confirm: Option<&str>| {
-            let answer = client::send(home, Method::POST, "/v1/account/repair", None, &RepairAccount { confirm })?;
-            client::good(home, answer)
+            let response = client::send(home, Method::POST, "/v1/account/repair", None, &RepairAccount { confirm })?;
+            client::good(home, response)
         };
-        let answer = ask(None)?;
-        let plan: RepairPlan = answer.read()?;
-        let what = match plan.action {
+        let response = ask(None)?;
+        let plan: RepairPlan = response.read()?;
+        let action = match plan.action {
             RepairAction::Publish => "this device has a newer state than the server: it will publish its state again",
             RepairAction::Adopt => {
                 "the server has a different state: this device will adopt it, and keep what exists only here"
             }
             RepairAction::None => {
                 if self.json {
-                    output::json(&answer.json());
+                    output::json(&response.json());
                 } else {
                     output::line("there is nothing to repair");
                 }
@@ -432,7 +432,7 @@ impl Repair {
         output::note(&format!("here    head {}: {}", plan.seq, plan.words));
         output::note(&format!("server  head {}: {}", plan.server_seq, plan.server_words));
         output::note(&format!(
-            "{what}. First compare the words with `guillemet account status` on your other machines"
+            "{action}. First compare the words with `guillemet account status` on your other machines"
         ));
         prompt::confirm("Continue?", self.yes)?;
         let done = ask(Some(&plan.server_words))?;
@@ -447,12 +447,12 @@ impl Repair {
 
 impl Status {
     fn run(self, home: &Home) -> Done {
-        let answer = client::fetch(home, Method::GET, "/v1/account")?;
+        let response = client::fetch(home, Method::GET, "/v1/account")?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&response.json());
             return Ok(());
         }
-        let status: AccountStatus = answer.read()?;
+        let status: AccountStatus = response.read()?;
         let Some(account) = status.account else {
             output::line("this vault is not in an account");
             return Ok(());

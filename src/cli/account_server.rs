@@ -51,7 +51,7 @@ pub struct Place {
 #[derive(Args)]
 pub struct Serve {
     #[command(flatten)]
-    place: Place,
+    location: Place,
     /// The address to listen on. With port 0, the system chooses a port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7443")]
     listen: SocketAddr,
@@ -121,7 +121,7 @@ pub enum Admin {
 #[derive(Args)]
 pub struct CreateAccount {
     #[command(flatten)]
-    place: Place,
+    location: Place,
     /// The address devices use for the server.
     #[arg(long, value_name = "https://HOST[:PORT]")]
     url: Uri,
@@ -137,7 +137,7 @@ pub struct CreateAccount {
 #[derive(Args)]
 pub struct List {
     #[command(flatten)]
-    place: Place,
+    location: Place,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -148,7 +148,7 @@ pub struct DeleteAccount {
     /// The id of the account.
     account: AccountId,
     #[command(flatten)]
-    place: Place,
+    location: Place,
     /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
@@ -161,7 +161,7 @@ pub struct RestoreHead {
     /// The number of the head.
     seq: u64,
     #[command(flatten)]
-    place: Place,
+    location: Place,
     /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
@@ -170,7 +170,7 @@ pub struct RestoreHead {
 #[derive(Args)]
 pub struct Copy {
     #[command(flatten)]
-    place: Place,
+    location: Place,
 }
 
 impl Place {
@@ -206,10 +206,10 @@ impl Serve {
     }
 
     async fn serve(self, home: &Home) -> Done {
-        let folder = self.place.folder(home)?;
-        let storage = self.place.open(home).await?;
+        let folder = self.location.folder(home)?;
+        let storage = self.location.open(home).await?;
         // The lock protects what is in the folder: the database, and the certificate that the server makes there.
-        let _lock = match (self.place.database(), &self.cert) {
+        let _lock = match (self.location.database(), &self.cert) {
             (Some(_), Some(_)) => None,
             _ => Some(lock(&folder)?),
         };
@@ -304,19 +304,19 @@ impl CreateAccount {
         let pin = match self.pin.as_deref() {
             Some("none") => None,
             Some(text) => {
-                let wrong = |_| {
+                let invalid = |_| {
                     Failure::new("--pin must be the pin that `account serve` prints: sha256: and 64 hexadecimal digits")
                 };
-                Some(text.strip_prefix("sha256:").unwrap_or(text).parse().map_err(wrong)?)
+                Some(text.strip_prefix("sha256:").unwrap_or(text).parse().map_err(invalid)?)
             }
-            None => own_pin(&self.place.folder(home)?)?,
+            None => own_pin(&self.location.folder(home)?)?,
         };
         let (id, api_key) = (AccountId(random()), ApiKey::random());
         let url = self.url.to_string();
-        let place = CodePlace::new(id, url.trim_end_matches('/'), pin.map(|pin: Hash| pin.0))?;
+        let address = CodePlace::new(id, url.trim_end_matches('/'), pin.map(|pin: Hash| pin.0))?;
         let account = NewAccount { id, key_id: api_key.id().to_owned(), key_hash: api_key.hash(), at: now() };
-        self.place.open(home).await?.create_account(account).await?;
-        let code = AccountCode::Creation(Creation { place, api_key }).text();
+        self.location.open(home).await?.create_account(account).await?;
+        let code = AccountCode::Creation(Creation { address, api_key }).text();
         output::note(&format!(
             "created account {id}; its code works for one `guillemet account create` and is shown only once"
         ));
@@ -331,7 +331,7 @@ impl CreateAccount {
 
 impl List {
     async fn run(self, home: &Home) -> Done {
-        let accounts = self.place.open(home).await?.accounts().await?;
+        let accounts = self.location.open(home).await?.accounts().await?;
         if self.json {
             let items: Vec<_> = accounts.iter().map(as_json).collect();
             output::json(&json!({"count": items.len(), "items": items}));
@@ -372,7 +372,7 @@ fn as_json(row: &AccountRow) -> serde_json::Value {
 
 impl DeleteAccount {
     async fn run(self, home: &Home) -> Done {
-        let storage = self.place.open(home).await?;
+        let storage = self.location.open(home).await?;
         let account = self.account;
         let row = storage.accounts().await?.into_iter().find(|row| row.id == account).ok_or(StorageError::NoAccount)?;
         output::note(&format!("account {account} has {} objects and {} devices", row.objects, row.devices));
@@ -385,7 +385,7 @@ impl DeleteAccount {
 
 impl RestoreHead {
     async fn run(self, home: &Home) -> Done {
-        let storage = self.place.open(home).await?;
+        let storage = self.location.open(home).await?;
         let (account, seq) = (self.account, self.seq);
         let row = storage.accounts().await?.into_iter().find(|row| row.id == account).ok_or(StorageError::NoAccount)?;
         let newest = row.newest.map_or(0, |newest| newest.seq);
@@ -403,9 +403,9 @@ impl RestoreHead {
 
 impl Copy {
     async fn run(self, home: &Home) -> Done {
-        let none = || Failure::new("pass --database (or set $GUILLEMET_DATABASE) to say where to copy the accounts");
-        let to = Postgres::open(&self.place.database().ok_or_else(none)?).await?;
-        let folder = self.place.folder(home)?;
+        let missing = || Failure::new("pass --database (or set $GUILLEMET_DATABASE) to say where to copy the accounts");
+        let to = Postgres::open(&self.location.database().ok_or_else(missing)?).await?;
+        let folder = self.location.folder(home)?;
         // The lock keeps a server from changing the accounts during the copy.
         let _lock = lock(&folder)?;
         let accounts = transfer::copy(&folder, &to).await?;

@@ -66,8 +66,8 @@ pub fn delete(home: &Home, path: &str, etag: Option<&str>) -> Result<Answer, Fai
 ///
 /// # Errors
 /// With everything the API says is wrong.
-pub fn good(home: &Home, answer: Answer) -> Result<Answer, Failure> {
-    answer.good().map_err(failed(home))
+pub fn good(home: &Home, response: Answer) -> Result<Answer, Failure> {
+    response.good().map_err(failed(home))
 }
 
 /// Sends a request and returns the answer, to be printed as it is or to be read.
@@ -179,12 +179,12 @@ pub fn problem_text(templates: Option<&Path>, template: &str, kind: &str, proble
 /// Formats one entry of an error on a line of its own: its place, the message, the source line and the help. The source
 /// line is read from the folder `templates`; with `None` it is left out.
 pub fn entry_text(templates: Option<&Path>, entry: &ErrorEntry) -> String {
-    let mut place = entry.template.as_ref().or(entry.file.as_ref()).cloned().unwrap_or_default();
+    let mut location = entry.template.as_ref().or(entry.file.as_ref()).cloned().unwrap_or_default();
     for number in [entry.line, entry.column].into_iter().flatten() {
-        place.push_str(&format!(":{number}"));
+        location.push_str(&format!(":{number}"));
     }
     let field = entry.field.as_deref().unwrap_or_default();
-    let head: Vec<&str> = [place.as_str(), field].into_iter().filter(|text| !text.is_empty()).collect();
+    let head: Vec<&str> = [location.as_str(), field].into_iter().filter(|text| !text.is_empty()).collect();
     let mut text = format!("\n  {}", head.join(" "));
     if !head.is_empty() {
         text.push_str(": ");

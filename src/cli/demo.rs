@@ -52,9 +52,9 @@ pub struct Demo {
     mcp: Option<PathBuf>,
 }
 
-/// Returns a failure with the text `what` unless a check of the demo holds.
-fn must(good: bool, what: &str) -> Done {
-    if good { Ok(()) } else { Err(Failure::new(format!("the demo failed: {what}"))) }
+/// Returns a failure with the text `message` unless a check of the demo holds.
+fn must(condition: bool, message: &str) -> Done {
+    if condition { Ok(()) } else { Err(Failure::new(format!("the demo failed: {message}"))) }
 }
 
 fn step(number: usize, text: &str) {
@@ -93,9 +93,9 @@ impl Demo {
         match &mcp {
             Some(mcp) => {
                 let config = render(&home, "mcp-server/calendar", "mcp-json")?;
-                let answer = mcp.call(&config)?;
-                must(answer.contains("check_availability"), "the MCP server did not accept the credentials")?;
-                output::line(&format!("   the server answered: {answer}"));
+                let response = mcp.call(&config)?;
+                must(response.contains("check_availability"), "the MCP server did not accept the credentials")?;
+                output::line(&format!("   the server answered: {response}"));
             }
             None => output::line("   skipped: pass --mcp PROGRAM (build it with `cargo build --example mcp`)"),
         }
@@ -154,13 +154,13 @@ impl Demo {
             let explain = format!("/v1/templates/{}/explain?target={}", client::template_path(template)?, part(target));
             let explained: Explanation = client::get(home, &explain)?;
             output::line(&format!("\n   {template} for {target}, {} bytes:", config.len()));
-            let shown = if self.reveal { text } else { explained.document };
-            for line in shown.lines() {
+            let document = if self.reveal { text } else { explained.document };
+            for line in document.lines() {
                 output::line(&format!("   | {line}"));
             }
             for secret in explained.secrets {
-                let known = values.iter().any(|(name, _)| secret.name == *name);
-                must(known, "a template references a secret that the demo did not create")?;
+                let is_known = values.iter().any(|(name, _)| secret.name == *name);
+                must(is_known, "a template references a secret that the demo did not create")?;
             }
         }
         let config: Value = serde_json::from_slice(&render(home, "sip-trunk/carrier", "livekit")?)?;
@@ -176,16 +176,16 @@ impl Demo {
         };
         enable(false)?;
         let path = "/v1/render/custom-action/crm-lookup";
-        let refused = client::call(home, Method::GET, path)?;
-        must(refused.status == 409, "a disabled secret was delivered")?;
-        show_refusal(home, &refused.read()?);
+        let response = client::call(home, Method::GET, path)?;
+        must(response.status == 409, "a disabled secret was delivered")?;
+        show_refusal(home, &response.read()?);
         enable(true)?;
 
         step(6, "A secret that a template references is not deleted");
-        let refused = client::call(home, Method::DELETE, "/v1/secrets/calendar-token-production")?;
-        let body: ErrorBody = refused.read()?;
+        let response = client::call(home, Method::DELETE, "/v1/secrets/calendar-token-production")?;
+        let body: ErrorBody = response.read()?;
         must(
-            refused.status == 409 && first(&body).template.as_deref() == Some("mcp-server/calendar"),
+            response.status == 409 && first(&body).template.as_deref() == Some("mcp-server/calendar"),
             "a referenced secret was deleted",
         )?;
         show_refusal(home, &body);
@@ -233,7 +233,7 @@ fn values() -> Vec<(&'static str, String)> {
 const PASSWORD: &str = "telnyx-password-production";
 
 fn value<'a>(values: &'a [(&str, String)], name: &str) -> &'a str {
-    values.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value.as_str())
+    values.iter().find(|(other, _)| *other == name).map_or("", |(_, value)| value.as_str())
 }
 
 /// Returns what the MCP server requires in every request.

@@ -87,9 +87,9 @@ fn not_listening(home: &Home, socket: &Path) -> Failure {
 fn denied(socket: &Path) -> Failure {
     let folders: Vec<&Path> = socket.ancestors().skip(1).collect();
     let closed = folders.into_iter().rev().find(|folder| access(*folder, Access::EXEC_OK).is_err());
-    let place = closed.unwrap_or(socket);
-    let mut text = format!("you cannot connect to {}: you have no access to {}", socket.display(), place.display());
-    if let Ok(metadata) = place.metadata() {
+    let path = closed.unwrap_or(socket);
+    let mut text = format!("you cannot connect to {}: you have no access to {}", socket.display(), path.display());
+    if let Ok(metadata) = path.metadata() {
         let user = uzers::get_user_by_uid(metadata.uid())
             .map_or_else(|| metadata.uid().to_string(), |user| user.name().to_string_lossy().into_owned());
         let group = uzers::get_group_by_gid(metadata.gid())

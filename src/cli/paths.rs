@@ -50,15 +50,15 @@ impl Paths {
             output::bytes(&[path.as_os_str().as_bytes(), b"\n"].concat());
             return Ok(());
         }
-        let all = Name::value_variants().iter().filter_map(|name| {
-            let shown = name.to_possible_value()?;
-            Some((shown.get_name().to_owned(), name.path(home).to_string_lossy().into_owned()))
+        let paths = Name::value_variants().iter().filter_map(|name| {
+            let value = name.to_possible_value()?;
+            Some((value.get_name().to_owned(), name.path(home).to_string_lossy().into_owned()))
         });
         if self.json {
-            let all = all.map(|(name, path)| (name, path.into()));
-            output::json(&serde_json::Value::Object(all.collect()));
+            let paths = paths.map(|(name, path)| (name, path.into()));
+            output::json(&serde_json::Value::Object(paths.collect()));
         } else {
-            output::table(&["Name", "Path"], all.map(|(name, path)| vec![name, path]).collect());
+            output::table(&["Name", "Path"], paths.map(|(name, path)| vec![name, path]).collect());
         }
         Ok(())
     }

@@ -98,12 +98,12 @@ pub fn new_value(name: &str, from: &ValueFrom) -> Result<Option<Zeroizing<String
 }
 
 fn value_of(
-    what: &dyn std::fmt::Display,
+    subject: &dyn std::fmt::Display,
     from: BorrowedFd<'_>,
     reading: SecretRule,
 ) -> Result<Zeroizing<String>, Failure> {
-    let file = read_file(from).map_err(|error| unreadable(what, error))?;
-    let value = secret_in(&file, reading).map_err(|error| unreadable(what, error))?;
+    let file = read_file(from).map_err(|error| unreadable(subject, error))?;
+    let value = secret_in(&file, reading).map_err(|error| unreadable(subject, error))?;
     match std::str::from_utf8(value) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
         Err(_) => Err(Failure::new("the value is not UTF-8; encode it first, for example with base64")),
@@ -121,9 +121,9 @@ fn value_typed(question: &str, from: &ValueFrom) -> Result<Zeroizing<String>, Fa
 ///
 /// # Errors
 /// When no code comes.
-pub fn code(what: &str) -> Result<Zeroizing<String>, Failure> {
+pub fn code(label: &str) -> Result<Zeroizing<String>, Failure> {
     if terminal::is_there() {
-        return typed(&format!("{what}: "), Answer::Line, false, "Pipe the code in");
+        return typed(&format!("{label}: "), Answer::Line, false, "Pipe the code in");
     }
     let file = read_file(io::stdin().as_fd()).map_err(|error| unreadable(&"standard input", error))?;
     let code = secret_in(&file, SecretRule::Text).map_err(|error| unreadable(&"standard input", error))?;
@@ -148,24 +148,24 @@ pub struct AskedPassphrase {
 ///
 /// # Errors
 /// When there is neither, or it is typed differently the second time.
-pub fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<Passphrase, Failure> {
-    let AskedPassphrase { question, flag, twice } = *asked;
+pub fn passphrase(prompt: &AskedPassphrase, fd: Option<i32>) -> Result<Passphrase, Failure> {
+    let AskedPassphrase { question, flag, twice } = *prompt;
     if let Some(fd) = fd {
-        let what = format!("the passphrase from descriptor {fd}");
-        let of = |from: BorrowedFd<'_>| {
+        let subject = format!("the passphrase from descriptor {fd}");
+        let read_from = |from: BorrowedFd<'_>| {
             // On a terminal the passphrase would be echoed as it is typed, and the read would wait for end-of-file.
             if rustix::termios::isatty(from) {
                 return Err(Failure::new(format!(
                     "descriptor {fd} is a terminal; remove {flag} to enter the passphrase at a prompt"
                 )));
             }
-            read_file(from).map_err(|error| unreadable(&what, error))
+            read_file(from).map_err(|error| unreadable(&subject, error))
         };
         let file = match fd {
-            0 => of(io::stdin().as_fd()),
+            0 => read_from(io::stdin().as_fd()),
             fd => match guillemet_base::sys::process::inherited(fd) {
-                Ok(fd) => of(fd.as_fd()),
-                Err(error) => Err(unreadable(&what, error.into())),
+                Ok(fd) => read_from(fd.as_fd()),
+                Err(error) => Err(unreadable(&subject, error.into())),
             },
         }?;
         let text = std::str::from_utf8(&file).map_err(|_| Failure::new("the passphrase is not UTF-8"))?;
@@ -178,36 +178,36 @@ pub fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<Passphrase
     Ok(text.as_str().to_owned().into())
 }
 
-/// Asks for a secret without echo. With `twice` set, asks for it again unless no input. `instead` names
+/// Asks for a secret without echo. With `twice` set, asks for it again unless no input. `alternative` names
 /// another way to pass the secret, for messages.
-fn typed(question: &str, answer: Answer, twice: bool, instead: &str) -> Result<Zeroizing<String>, Failure> {
+fn typed(question: &str, kind: Answer, twice: bool, alternative: &str) -> Result<Zeroizing<String>, Failure> {
     let question = output::sanitize_multiline(question);
-    let both = |session: &mut Session<'_>| -> Result<_, Stop> {
-        let first = session.ask(&question, answer, SECRET_MAX)?;
-        if twice && !first.is_empty() && *first != *session.ask("Repeat: ", answer, SECRET_MAX)? {
+    let ask = |session: &mut Session<'_>| -> Result<_, Stop> {
+        let first = session.ask(&question, kind, SECRET_MAX)?;
+        if twice && !first.is_empty() && *first != *session.ask("Repeat: ", kind, SECRET_MAX)? {
             return Ok(None);
         }
         Ok(Some(first))
     };
-    let typed = terminal::talk(both).map_err(|refusal| refused(refusal, instead))?;
+    let typed = terminal::talk(ask).map_err(|refusal| refused(refusal, alternative))?;
     typed.ok_or_else(|| Failure::new("the entries do not match; nothing was changed"))
 }
 
-fn refused(refusal: Refusal, instead: &str) -> Failure {
+fn refused(refusal: Refusal, alternative: &str) -> Failure {
     match refusal {
-        Refusal::Lines | Refusal::Control if !instead.is_empty() => {
-            Failure::new(format!("{refusal}; nothing was changed. {instead}"))
+        Refusal::Lines | Refusal::Control if !alternative.is_empty() => {
+            Failure::new(format!("{refusal}; nothing was changed. {alternative}"))
         }
-        Refusal::NotUtf8 if !instead.is_empty() => {
-            Failure::new(format!("{refusal}; nothing was changed. Encode it, for example with base64. {instead}"))
+        Refusal::NotUtf8 if !alternative.is_empty() => {
+            Failure::new(format!("{refusal}; nothing was changed. Encode it, for example with base64. {alternative}"))
         }
         refusal => Failure::new(format!("{refusal}; nothing was changed")),
     }
 }
 
-fn unreadable(what: &dyn std::fmt::Display, error: NotASecret) -> Failure {
+fn unreadable(subject: &dyn std::fmt::Display, error: NotASecret) -> Failure {
     match error {
-        NotASecret::Io(error) => Failure::new(format!("{what} cannot be read: {error}")),
-        error => Failure::new(format!("{what} has {error}; nothing was changed")),
+        NotASecret::Io(error) => Failure::new(format!("{subject} cannot be read: {error}")),
+        error => Failure::new(format!("{subject} has {error}; nothing was changed")),
     }
 }

@@ -17,12 +17,12 @@ pub struct Reload {
 
 impl Reload {
     pub fn run(self, home: &Home) -> Done {
-        let answer = client::fetch(home, Method::POST, "/v1/reload")?;
+        let response = client::fetch(home, Method::POST, "/v1/reload")?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&response.json());
             return Ok(());
         }
-        let reloaded: Reloaded = answer.read()?;
+        let reloaded: Reloaded = response.read()?;
         match reloaded.changed.join(", ") {
             changed if changed.is_empty() => output::note("reloaded; nothing changed"),
             changed => output::note(&format!("reloaded; changed: {changed}")),

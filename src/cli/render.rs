@@ -41,24 +41,24 @@ fn mode(text: &str) -> Result<u32, String> {
 impl Render {
     pub fn run(self, home: &Home) -> Done {
         let source = Source { template: template_path(&self.id)?, target: self.target.as_deref().map(part) };
-        let wanted = source.to_string();
+        let requested = source.to_string();
         let out = self.out.as_deref().map(|path| Out::open(path, self.mode, self.force, source)).transpose()?;
         let copy = out.as_ref().and_then(Out::other_target);
-        let answer = client::render(home, &wanted, copy)?;
+        let response = client::render(home, &requested, copy)?;
         if let Some(out) = out.as_ref().filter(|out| out.other_target().is_some())
-            && answer.status == 409
-            && answer.error().is_some_and(|error| error.code == "conflict")
+            && response.status == 409
+            && response.error().is_some_and(|error| error.code == "conflict")
         {
             return Err(out.of_other_target());
         }
-        let answer = client::good(home, answer)?;
-        if let Some(warning) = &answer.warning {
+        let response = client::good(home, response)?;
+        if let Some(warning) = &response.warning {
             output::note(&format!("warning: {warning}"));
         }
         match out {
-            Some(out) => out.write(&answer.body, answer.target),
+            Some(out) => out.write(&response.body, response.target),
             None => {
-                output::document(&answer.body, self.raw);
+                output::document(&response.body, self.raw);
                 Ok(())
             }
         }

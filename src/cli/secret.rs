@@ -200,12 +200,12 @@ fn last_used(secret: &SecretView, now: u64) -> String {
 
 impl Named {
     fn run(self, home: &Home) -> Done {
-        let answer = client::fetch(home, Method::GET, &path(&self.name))?;
+        let response = client::fetch(home, Method::GET, &path(&self.name))?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&response.json());
             return Ok(());
         }
-        let detail: SecretDetail = answer.read()?;
+        let detail: SecretDetail = response.read()?;
         let secret = &detail.secret;
         for (title, text) in [
             ("Name", secret.name.clone()),
@@ -252,20 +252,20 @@ fn show_versions_and_usage(secret: &SecretDetail) {
         vec![caller.count.to_string(), caller.uid.to_string(), caller.exe.clone(), caller.last_used_at.clone()]
     });
     rows("Uses on other devices", &usage.by_device, |device| {
-        let (last_used, told) = (optional(&device.last_used_at), optional(&device.told_at));
-        vec![output::or_dash(device.count), device.device.clone(), last_used, told]
+        let (last_used, reported) = (optional(&device.last_used_at), optional(&device.told_at));
+        vec![output::or_dash(device.count), device.device.clone(), last_used, reported]
     });
     rows("Uses by day", &usage.by_day, |day| vec![day.day.clone(), day.count.to_string()]);
-    rows("Refusals", &usage.refusals, |refused| {
+    rows("Refusals", &usage.refusals, |refusal| {
         vec![
-            refused.count.to_string(),
-            refused.outcome.to_string(),
-            template(&refused.template),
-            optional(&refused.field),
-            optional(&refused.target),
-            refused.uid.to_string(),
-            refused.exe.clone(),
-            refused.last_at.clone(),
+            refusal.count.to_string(),
+            refusal.outcome.to_string(),
+            template(&refusal.template),
+            optional(&refusal.field),
+            optional(&refusal.target),
+            refusal.uid.to_string(),
+            refusal.exe.clone(),
+            refusal.last_at.clone(),
         ]
     });
 }
@@ -283,10 +283,10 @@ fn rows<T>(title: &str, items: &[T], cells: impl Fn(&T) -> Vec<String>) {
 
 impl Delete {
     fn run(self, home: &Home) -> Done {
-        let known = change::show(home, &self.name)?;
-        let name = known.name();
-        known.tell_last_use();
-        let mut last_use = known.last_use().map(str::to_owned);
+        let existing = change::show(home, &self.name)?;
+        let name = existing.name();
+        existing.tell_last_use();
+        let mut last_use = existing.last_use().map(str::to_owned);
         prompt::confirm(&format!("Delete {name} and all its versions?"), self.yes)?;
         // A use that happened while the question was open is reported and asked about, because the person who said yes
         // did not know of it.
@@ -301,12 +301,12 @@ impl Delete {
             prompt::confirm(&format!("Delete {name} anyway?"), false)?;
         }
         loop {
-            let answer = client::delete(home, &path(name), known.etag())?;
-            match answer.error().as_ref().and_then(wait_for) {
+            let response = client::delete(home, &path(name), existing.etag())?;
+            match response.error().as_ref().and_then(wait_for) {
                 // The deletion is blocked only by files that disappeared just now and may come back.
-                Some(wait) if answer.status == 409 => std::thread::sleep(wait),
+                Some(wait) if response.status == 409 => std::thread::sleep(wait),
                 _ => {
-                    client::good(home, answer)?;
+                    client::good(home, response)?;
                     output::note(&format!("deleted {name}"));
                     return Ok(());
                 }

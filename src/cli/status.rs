@@ -16,15 +16,15 @@ pub struct Status {
 
 impl Status {
     pub fn run(self, home: &Home) -> Done {
-        let answer = client::fetch(home, Method::GET, "/v1/status")?;
+        let response = client::fetch(home, Method::GET, "/v1/status")?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&response.json());
             return Ok(());
         }
-        let status: DaemonStatus = answer.read()?;
+        let status: DaemonStatus = response.read()?;
         let (secrets, templates, vault) = (status.secrets, status.templates, &status.vault);
         let configuration = &status.configuration;
-        let in_force = if configuration.valid {
+        let loaded = if configuration.valid {
             format!("loaded {}", configuration.loaded_at)
         } else {
             format!(
@@ -36,7 +36,7 @@ impl Status {
                 configuration.loaded_at
             )
         };
-        for (name, shown) in [
+        for (name, value) in [
             ("version", status.version.to_string()),
             ("pid", status.pid.to_string()),
             ("started at", status.started_at.clone()),
@@ -48,9 +48,9 @@ impl Status {
             ("templates", format!("{} ok, {} broken, {} strays", templates.ok, templates.broken, templates.strays)),
             ("plugins", status.plugins.to_string()),
             ("vault", format!("format {}, unlocked by {}", vault.format, vault.unlock)),
-            ("configuration", in_force),
+            ("configuration", loaded),
         ] {
-            output::line(&format!("{name:<13} {shown}"));
+            output::line(&format!("{name:<13} {value}"));
         }
         if !status.warnings.is_empty() {
             output::line(&format!("{:<13} {}", "warnings", status.warnings.join("; ")));

@@ -75,17 +75,17 @@ impl Template {
 fn other_configuration(home: &Home) -> Option<String> {
     // A daemon that `GUILLEMET_SOCKET` names may serve another home.
     client::is_of_home(home).ok().filter(|is_own| *is_own)?;
-    let DaemonStatus { configuration: in_force, .. } = client::get(home, "/v1/status").ok()?;
+    let DaemonStatus { configuration: active, .. } = client::get(home, "/v1/status").ok()?;
     let (_, text) = config::load(home).ok()?;
-    if in_force.digest == text.digest().to_string() {
+    if active.digest == text.digest().to_string() {
         return None;
     }
-    let why = in_force.problems.first().map_or_else(String::new, |problem| format!(": {}", problem.message));
+    let reason = active.problems.first().map_or_else(String::new, |problem| format!(": {}", problem.message));
     Some(format!(
-        "warning: checked with {}, but the daemon uses the configuration it loaded at {}{why}. Run `{}` to see what is \
-         wrong",
+        "warning: checked with {}, but the daemon uses the configuration it loaded at {}{reason}. Run `{}` to see what \
+         is wrong",
         home.config_file().display(),
-        in_force.loaded_at,
+        active.loaded_at,
         home.command("reload")
     ))
 }
@@ -171,13 +171,13 @@ impl Check {
             }
             note_strays(&strays);
         }
-        let mut wrong = unreadable;
+        let mut failures = unreadable;
         match broken {
             0 => {}
-            1 => wrong.push("1 template has errors".into()),
-            broken => wrong.push(format!("{broken} templates have errors")),
+            1 => failures.push("1 template has errors".into()),
+            broken => failures.push(format!("{broken} templates have errors")),
         }
-        if wrong.is_empty() { Ok(()) } else { Err(Failure::new(wrong.join("\n"))) }
+        if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("\n"))) }
     }
 }
 
@@ -185,12 +185,12 @@ impl Explain {
     fn run(self, home: &Home) -> Done {
         let target = self.target.map_or_else(String::new, |target| format!("?target={}", part(&target)));
         let path = format!("/v1/templates/{}/explain{target}", template_path(&self.id)?);
-        let answer = client::fetch(home, Method::GET, &path)?;
+        let response = client::fetch(home, Method::GET, &path)?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&response.json());
             return Ok(());
         }
-        let explained: Explanation = answer.read()?;
+        let explained: Explanation = response.read()?;
         output::line(explained.document.trim_end_matches('\n'));
         output::line("");
         let row = |secret: &ExplainedUse| {

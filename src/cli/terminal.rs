@@ -104,9 +104,9 @@ pub fn talk<T>(talk: impl FnMut(&mut Session<'_>) -> Result<T, Stop>) -> Result<
     let (stdin, stderr) = (io::stdin(), io::stderr());
     let input = stdin.as_fd();
     // A shell opens its terminal for reading and writing.
-    let both = fcntl_getfl(input).is_ok_and(|flags| flags & OFlags::ACCMODE == OFlags::RDWR);
+    let is_read_write = fcntl_getfl(input).is_ok_and(|flags| flags & OFlags::ACCMODE == OFlags::RDWR);
     let marks = std::env::var_os("TERM").is_some_and(|term| term != "dumb" && !term.is_empty());
-    talk_on(input, if both { input } else { stderr.as_fd() }, marks, talk)
+    talk_on(input, if is_read_write { input } else { stderr.as_fd() }, marks, talk)
 }
 
 fn talk_on<T>(
@@ -116,7 +116,7 @@ fn talk_on<T>(
     mut talk: impl FnMut(&mut Session<'_>) -> Result<T, Stop>,
 ) -> Result<T, Refusal> {
     loop {
-        let ended = Session::begin(input, output, marks).and_then(|mut session| {
+        let outcome = Session::begin(input, output, marks).and_then(|mut session| {
             let result = talk(&mut session);
             if result.is_err() {
                 let _ = session.say(b"\n");
@@ -124,8 +124,8 @@ fn talk_on<T>(
             }
             result
         });
-        match ended {
-            Ok(answer) => return Ok(answer),
+        match outcome {
+            Ok(value) => return Ok(value),
             Err(Stop::Refused(refusal)) => return Err(refusal),
             // The signal took effect when the session was dropped.
             Err(Stop::Signal) => {}
@@ -174,18 +174,18 @@ impl<'fd> Session<'fd> {
         Ok(session)
     }
 
-    /// Asks one question and returns its answer, of at most `most` bytes.
+    /// Asks one question and returns its answer, of at most `max` bytes.
     ///
     /// Removes one line break at the end of a paste, as from a file. Any other line break becomes `\n`, whatever the
     /// terminal sends.
     ///
     /// # Errors
     /// [`Stop`].
-    pub fn ask(&mut self, question: &str, answer: Answer, most: usize) -> Result<Zeroizing<String>, Stop> {
+    pub fn ask(&mut self, question: &str, kind: Answer, max: usize) -> Result<Zeroizing<String>, Stop> {
         self.say(question.as_bytes())?;
         // One byte more for the line break that is removed. The buffer never grows, because moving it would leave a
         // copy.
-        let mut typed = Typed { bytes: Zeroizing::new(Vec::with_capacity(most + 1)), most };
+        let mut typed = Typed { bytes: Zeroizing::new(Vec::with_capacity(max + 1)), max };
         loop {
             let Some(byte) = self.byte(None)? else { continue };
             if let Some(signal) = self.signal_of(byte) {
@@ -197,18 +197,18 @@ impl<'fd> Session<'fd> {
             }
             match byte {
                 b'\r' | b'\n' => break,
-                ESCAPE if answer == Answer::Shown => return Err(Stop::Refused(Refusal::Control)),
+                ESCAPE if kind == Answer::Shown => return Err(Stop::Refused(Refusal::Control)),
                 ESCAPE => self.paste(&mut typed)?,
-                0x08 | 0x7f => self.erase(typed.erase(), answer)?,
-                _ if self.is(SpecialCodeIndex::VERASE, byte) => self.erase(typed.erase(), answer)?,
-                _ if self.is(SpecialCodeIndex::VKILL, byte) => self.erase(typed.erase_all(), answer)?,
-                _ if self.is(SpecialCodeIndex::VWERASE, byte) => self.erase(typed.erase_word(), answer)?,
+                0x08 | 0x7f => self.erase(typed.erase(), kind)?,
+                _ if self.is(SpecialCodeIndex::VERASE, byte) => self.erase(typed.erase(), kind)?,
+                _ if self.is(SpecialCodeIndex::VKILL, byte) => self.erase(typed.erase_all(), kind)?,
+                _ if self.is(SpecialCodeIndex::VWERASE, byte) => self.erase(typed.erase_word(), kind)?,
                 _ if self.is(SpecialCodeIndex::VEOF, byte) && typed.bytes.is_empty() => {
                     return Err(Stop::Refused(Refusal::Nothing));
                 }
                 _ => {
                     typed.push(byte)?;
-                    if answer == Answer::Shown {
+                    if kind == Answer::Shown {
                         // One column per character. Non-ASCII characters are shown as `?`, which is enough to see what
                         // one types.
                         match byte {
@@ -227,7 +227,7 @@ impl<'fd> Session<'fd> {
             return Err(Stop::Refused(Refusal::Lines));
         }
         self.say(b"\n")?;
-        typed.text(answer)
+        typed.text(kind)
     }
 
     /// Reports whether the terminal's owner has assigned this meaning to a byte.
@@ -273,15 +273,15 @@ impl<'fd> Session<'fd> {
         Ok(())
     }
 
-    fn erase(&self, characters: usize, answer: Answer) -> Result<(), Stop> {
-        (0..characters).filter(|_| answer == Answer::Shown).try_for_each(|_| self.say(b"\x08 \x08"))
+    fn erase(&self, characters: usize, kind: Answer) -> Result<(), Stop> {
+        (0..characters).filter(|_| kind == Answer::Shown).try_for_each(|_| self.say(b"\x08 \x08"))
     }
 
-    /// Returns the next byte, or `None` if none arrives within `patience`. With `None` for `patience`, waits without a
+    /// Returns the next byte, or `None` if none arrives within `timeout`. With `None` for `timeout`, waits without a
     /// limit.
-    fn byte(&mut self, patience: Option<Duration>) -> Result<Option<u8>, Stop> {
+    fn byte(&mut self, timeout: Option<Duration>) -> Result<Option<u8>, Stop> {
         while self.at == self.chunk.len() {
-            if !self.comes(patience)? {
+            if !self.comes(timeout)? {
                 return Ok(None);
             }
             self.read()?;
@@ -291,15 +291,15 @@ impl<'fd> Session<'fd> {
         Ok(Some(byte))
     }
 
-    /// Waits for input and returns whether some has arrived within `patience`.
-    fn comes(&self, patience: Option<Duration>) -> Result<bool, Stop> {
-        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+    /// Waits for input and returns whether some has arrived within `timeout`.
+    fn comes(&self, timeout: Option<Duration>) -> Result<bool, Stop> {
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         loop {
-            let mut both =
+            let mut fds =
                 [PollFd::new(&self.signals, PollFlags::IN), PollFd::from_borrowed_fd(self.input, PollFlags::IN)];
-            match poll(&mut both, patience.as_ref()) {
-                Ok(_) if !both[0].revents().is_empty() => return Err(Stop::Signal),
-                Ok(_) => return Ok(!both[1].revents().is_empty()),
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(_) if !fds[0].revents().is_empty() => return Err(Stop::Signal),
+                Ok(_) => return Ok(!fds[1].revents().is_empty()),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -329,11 +329,11 @@ impl<'fd> Session<'fd> {
             let _ = tcflush(self.input, QueueSelector::IFlush);
             let mut input = [PollFd::from_borrowed_fd(self.input, PollFlags::IN)];
             // A signal that arrives meanwhile waits for the end of this.
-            let comes = match poll(&mut input, grace.as_ref()) {
+            let has_input = match poll(&mut input, grace.as_ref()) {
                 Ok(ready) => ready > 0,
                 Err(error) => error == Errno::INTR,
             };
-            if !comes || input[0].revents().contains(PollFlags::HUP) || Instant::now() > until {
+            if !has_input || input[0].revents().contains(PollFlags::HUP) || Instant::now() > until {
                 break;
             }
         }
@@ -375,9 +375,9 @@ impl Drop for Session<'_> {
 
 /// The text typed so far.
 struct Typed {
-    /// Has room for `most` bytes and one more.
+    /// Has room for `max` bytes and one more.
     bytes: Zeroizing<Vec<u8>>,
-    most: usize,
+    max: usize,
 }
 
 impl Typed {
@@ -393,8 +393,8 @@ impl Typed {
     }
 
     fn put(&mut self, byte: u8) -> Result<(), Stop> {
-        if self.bytes.len() > self.most {
-            return Err(Stop::Refused(Refusal::TooLong(self.most)));
+        if self.bytes.len() > self.max {
+            return Err(Stop::Refused(Refusal::TooLong(self.max)));
         }
         self.bytes.push(byte);
         Ok(())
@@ -420,21 +420,21 @@ impl Typed {
         self.erase_while(is_blank) + self.erase_while(|byte| !is_blank(byte))
     }
 
-    fn erase_while(&mut self, fits: impl Fn(u8) -> bool) -> usize {
+    fn erase_while(&mut self, matches: impl Fn(u8) -> bool) -> usize {
         let mut erased = 0;
-        while self.bytes.last().is_some_and(|last| fits(*last)) {
+        while self.bytes.last().is_some_and(|last| matches(*last)) {
             erased += self.erase();
         }
         erased
     }
 
     /// Converts the bytes to the text of the answer, and checks that the text is acceptable.
-    fn text(mut self, answer: Answer) -> Result<Zeroizing<String>, Stop> {
+    fn text(mut self, kind: Answer) -> Result<Zeroizing<String>, Stop> {
         if self.bytes.last() == Some(&b'\n') {
             self.bytes.pop();
         }
-        if self.bytes.len() > self.most {
-            return Err(Stop::Refused(Refusal::TooLong(self.most)));
+        if self.bytes.len() > self.max {
+            return Err(Stop::Refused(Refusal::TooLong(self.max)));
         }
         let text = match String::from_utf8(std::mem::take(&mut *self.bytes)) {
             Ok(text) => Zeroizing::new(text),
@@ -443,7 +443,7 @@ impl Typed {
                 return Err(Stop::Refused(Refusal::NotUtf8));
             }
         };
-        if answer != Answer::Lines && text.contains('\n') {
+        if kind != Answer::Lines && text.contains('\n') {
             return Err(Stop::Refused(Refusal::Lines));
         }
         // These are the C1 control characters, which have two bytes in UTF-8.

@@ -25,12 +25,12 @@ fn modes(terminal: &File) -> (LocalModes, InputModes) {
 }
 
 /// Returns the answer, or the refusal's text, for keys that are pressed once the question is shown.
-fn pressed(keys: &[u8], answer: Answer, most: usize) -> Result<String, String> {
+fn pressed(keys: &[u8], kind: Answer, max: usize) -> Result<String, String> {
     let (mut person, program) = terminal();
     let before = modes(&program);
     let answered = talk_on(program.as_fd(), program.as_fd(), false, |session| {
         person.write_all(keys)?;
-        session.ask("? ", answer, most).map(|text| text.to_string())
+        session.ask("? ", kind, max).map(|text| text.to_string())
     });
     assert_eq!(modes(&program), before);
     answered.map_err(|refusal| refusal.to_string())
@@ -51,8 +51,8 @@ fn keys_edit_a_line() {
         ("a\tb\n", "a\tb"),
         ("\n", ""),
     ] {
-        for answer in [Answer::Line, Answer::Lines, Answer::Shown] {
-            assert_eq!(pressed(keys.as_bytes(), answer, 20).as_deref(), Ok(expected), "{keys:?} for {answer:?}");
+        for kind in [Answer::Line, Answer::Lines, Answer::Shown] {
+            assert_eq!(pressed(keys.as_bytes(), kind, 20).as_deref(), Ok(expected), "{keys:?} for {kind:?}");
         }
     }
 }

@@ -43,21 +43,21 @@ pub fn first(home: &Home, method: Method, passphrase_fd: Option<i32>) -> Result<
 /// # Errors
 /// As [`first`].
 pub fn next(home: &Home, method: Method, passphrase_fd: Option<i32>) -> Result<NewUnlock, Failure> {
-    let asked = AskedPassphrase { question: "New passphrase: ", flag: "--new-passphrase-fd", twice: true };
-    new(home, method, &asked, passphrase_fd)
+    let prompt = AskedPassphrase { question: "New passphrase: ", flag: "--new-passphrase-fd", twice: true };
+    new(home, method, &prompt, passphrase_fd)
 }
 
-fn new(home: &Home, method: Method, asked: &AskedPassphrase, fd: Option<i32>) -> Result<NewUnlock, Failure> {
+fn new(home: &Home, method: Method, prompt: &AskedPassphrase, fd: Option<i32>) -> Result<NewUnlock, Failure> {
     let unlock = match method.row().needs {
         Needs::KeyFile => UnlockWith::KeyFile(home.key_file()),
-        Needs::Passphrase => passphrase(asked, fd)?,
+        Needs::Passphrase => passphrase(prompt, fd)?,
     };
     Ok(unlock.for_new()?)
 }
 
 /// Reads a passphrase and leaves nothing of it on the stack, because the daemon lives long.
-fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<UnlockWith, Failure> {
-    leaving_nothing(|| prompt::passphrase(asked, fd)).map(UnlockWith::Passphrase)
+fn passphrase(prompt: &AskedPassphrase, fd: Option<i32>) -> Result<UnlockWith, Failure> {
+    leaving_nothing(|| prompt::passphrase(prompt, fd)).map(UnlockWith::Passphrase)
 }
 
 /// Returns advice to keep a copy of a new key file.

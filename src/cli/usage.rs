@@ -42,12 +42,12 @@ impl Usage {
                 path.push_str(&format!("&{name}={}", part(value)));
             }
         }
-        let answer = client::fetch(home, Method::GET, &path)?;
+        let response = client::fetch(home, Method::GET, &path)?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&response.json());
             return Ok(());
         }
-        let Listing { count, items } = answer.read()?;
+        let Listing { count, items } = response.read()?;
         let header =
             ["Time", "Outcome", "Subject", "Template", "Field", "Target", "uid", "pid", "Executable", "Details"];
         output::table(&header, items.iter().map(row).collect());
@@ -84,7 +84,7 @@ fn details(event: &EventView) -> String {
     details.extend(event.error.as_ref().map(|error| format!("failed: {error}")));
     match (&event.before, &event.after) {
         (Some(before), Some(after)) => details.push(format!("{before} -> {after}")),
-        (Some(one), None) | (None, Some(one)) => details.push(one.clone()),
+        (Some(value), None) | (None, Some(value)) => details.push(value.clone()),
         (None, None) => {}
     }
     details.extend((event.uses > 1).then(|| format!("{} uses", event.uses)));

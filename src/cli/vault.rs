@@ -61,13 +61,13 @@ impl Rekey {
         let home = &TrustedHome::check(home, self.group_may_write)?;
         is_ours(home)?;
         let _lock = DaemonLock::acquire(home).map_err(|error| in_use(home, error))?;
-        let former = store::Vault::method(home)?;
-        let next = self.unlock.unwrap_or(former);
-        self.check_descriptors(former, next)?;
-        let present = unlock::present(home, former, self.passphrase_fd)?;
+        let previous = store::Vault::method(home)?;
+        let next = self.unlock.unwrap_or(previous);
+        self.check_descriptors(previous, next)?;
+        let present = unlock::present(home, previous, self.passphrase_fd)?;
         let (mut vault, _) = leaving_nothing(|| store::Vault::open(home, present))?;
         let event =
-            AuditChange::new(ChangeKind::VaultRekeyed, &Actor::own(), now()).before(former.name()).after(next.name());
+            AuditChange::new(ChangeKind::VaultRekeyed, &Actor::own(), now()).before(previous.name()).after(next.name());
         let failed = |vault: &mut store::Vault, code: &str| {
             // If nothing can be written, the failure leaves no event either; the reason is printed all the same.
             let _ = vault.record(&[event.clone().failed(code)]);
@@ -79,14 +79,14 @@ impl Rekey {
             unwritten(error)
         })?;
         vault.name_new_key(home, &new)?;
-        tell(home, former, next);
+        tell(home, previous, next);
         Ok(())
     }
 
     /// Refuses descriptors that would not be read, or would be read for both passphrases.
-    fn check_descriptors(&self, former: Method, next: Method) -> Done {
-        let name = former.name();
-        if self.passphrase_fd.is_some() && former.row().needs != Needs::Passphrase {
+    fn check_descriptors(&self, previous: Method, next: Method) -> Done {
+        let name = previous.name();
+        if self.passphrase_fd.is_some() && previous.row().needs != Needs::Passphrase {
             return Err(Failure::new(format!(
                 "--passphrase-fd is for the current passphrase, but this vault is unlocked by a {name}; pass the new \
                  passphrase with --new-passphrase-fd"
@@ -141,8 +141,8 @@ fn unwritten(error: VaultError) -> Failure {
     }
 }
 
-fn tell(home: &Home, former: Method, next: Method) {
-    let old = match former.row().needs {
+fn tell(home: &Home, previous: Method, next: Method) {
+    let old = match previous.row().needs {
         Needs::KeyFile => "key file",
         Needs::Passphrase => "passphrase",
     };
@@ -153,7 +153,7 @@ fn tell(home: &Home, former: Method, next: Method) {
         }
         Needs::Passphrase => output::note("from now on, the new passphrase opens this vault"),
     }
-    if former != next && former.row().needs == Needs::KeyFile {
+    if previous != next && previous.row().needs == Needs::KeyFile {
         let key_file = home.key_file();
         output::note(&format!(
             "{} no longer opens this vault; delete it once no copy of the vault needs it",

@@ -191,8 +191,8 @@ impl Server {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let code = String::from_utf8(made.stdout).unwrap();
         let code = Creation::parse(&code).unwrap();
-        assert_eq!((code.place.url(), code.place.pin()), (&*self.url, Some(&self.pin.0)));
-        (code.place.account(), code.api_key)
+        assert_eq!((code.address.url(), code.address.pin()), (&*self.url, Some(&self.pin.0)));
+        (code.address.account(), code.api_key)
     }
 
     /// Opens a connection of a client that trusts the certificate the server made, for the server's address.

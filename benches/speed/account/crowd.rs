@@ -157,7 +157,7 @@ fn bare_memory(runtime: &tokio::runtime::Runtime, connections: usize) -> u64 {
 /// Creates an account with this many devices. Its boxes contain random bytes, because nothing opens them.
 async fn enrol(server: &AccountServer, devices: usize) -> (AccountId, Vec<ApiKey>) {
     let creation = server.creation();
-    let account = creation.place.account();
+    let account = creation.address.account();
     let keys: Vec<ApiKey> = (0..devices).map(|_| ApiKey::random()).collect();
     let push = Push {
         head: SealedHead { seq: 1, epoch: 1, prev: Hash::default(), sealed: Sealed(random::<1024>().to_vec()) },

@@ -25,15 +25,15 @@ const WAITING: usize = 4;
 /// [`ServerErrorCode::Unavailable`] if the server is stopping, [`ServerErrorCode::RateLimited`] if the caller has as many streams as it can
 /// have.
 pub fn stream(app: &Arc<ServerState>, caller: AuthenticatedDevice) -> Result<Response<EventStream>, ServerError> {
-    let many =
+    let too_many =
         || ServerError::rate_limited("this API key has reached its limit of event streams; close one of them", 15);
-    let counted = app.turns.stream(&caller.key_id).ok_or_else(many)?;
+    let counted = app.rate_limiter.stream(&caller.key_id).ok_or_else(too_many)?;
     let stops = || {
         ServerError::new(ServerErrorCode::Unavailable, "the account server is shutting down; try again when it is back")
     };
     let wakes = app.storage.hub().listen(caller.account).ok_or_else(stops)?;
     let (sender, response) = event_stream(WAITING);
-    let listener = Listener { app: Arc::clone(app), caller, told: 0, _counted: counted };
+    let listener = Listener { app: Arc::clone(app), caller, sent_seq: 0, _counted: counted };
     tokio::spawn(async move {
         if let Err(error) = listener.forward(wakes, &sender).await {
             tracing::warn!(%error, "an event stream was closed; its device will reconnect");
@@ -45,7 +45,7 @@ pub fn stream(app: &Arc<ServerState>, caller: AuthenticatedDevice) -> Result<Res
 struct Listener {
     app: Arc<ServerState>,
     caller: AuthenticatedDevice,
-    told: u64,
+    sent_seq: u64,
     _counted: Streaming,
 }
 
@@ -59,8 +59,8 @@ impl Listener {
             }
             let Ok(wake) = to.next(&mut wakes).await else { return Ok(()) };
             next = match wake {
-                Ok(Wake::Head(seq)) if seq > self.told => {
-                    self.told = seq;
+                Ok(Wake::Head(seq)) if seq > self.sent_seq => {
+                    self.sent_seq = seq;
                     text(ServerEvent::Head { seq })
                 }
                 Ok(Wake::Head(_)) => String::new(),
@@ -86,14 +86,14 @@ impl Listener {
             Err(StorageError::NoAccount) => return Ok(None),
             newest => newest?,
         };
-        self.told = newest.map_or(0, |newest| newest.seq);
-        Ok(Some(text(ServerEvent::Head { seq: self.told })))
+        self.sent_seq = newest.map_or(0, |newest| newest.seq);
+        Ok(Some(text(ServerEvent::Head { seq: self.sent_seq })))
     }
 }
 
 /// Returns an event of the stream, with the JSON of `ServerEvent`. Written by hand, since it cannot fail then.
-fn text(told: ServerEvent) -> String {
-    match told {
+fn text(event: ServerEvent) -> String {
+    match event {
         ServerEvent::Head { seq } => format!("event: head\ndata: {{\"event\":\"head\",\"seq\":{seq}}}\n\n"),
         ServerEvent::Enrolment => "event: enrolment\ndata: {\"event\":\"enrolment\"}\n\n".into(),
         ServerEvent::Usage => "event: usage\ndata: {\"event\":\"usage\"}\n\n".into(),
@@ -106,13 +106,13 @@ mod tests {
 
     #[test]
     fn events_carry_the_json_of_what_is_told() {
-        for (told, name) in [
+        for (event, name) in [
             (ServerEvent::Head { seq: 7 }, "head"),
             (ServerEvent::Enrolment, "enrolment"),
             (ServerEvent::Usage, "usage"),
         ] {
-            let data = serde_json::to_string(&told).unwrap();
-            assert_eq!(text(told), format!("event: {name}\ndata: {data}\n\n"));
+            let data = serde_json::to_string(&event).unwrap();
+            assert_eq!(text(event), format!("event: {name}\ndata: {data}\n\n"));
         }
     }
 }

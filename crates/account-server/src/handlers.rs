@@ -56,12 +56,12 @@ impl AuthenticatedDevice {
 /// Answers a request. `from` is the address of the peer.
 pub async fn answer(
     app: &Arc<ServerState>,
-    found: RouteMatch<'_, Endpoint>,
+    route: RouteMatch<'_, Endpoint>,
     parts: &Parts,
     mut body: Incoming,
     from: IpAddr,
 ) -> Response<AnswerBody> {
-    let result = match found {
+    let result = match route {
         RouteMatch::Nothing => {
             Err(ServerError::new(ServerErrorCode::NotFound, "there is no such path; see openapi-account.yaml"))
         }
@@ -120,10 +120,10 @@ async fn dispatch(
         }
         Endpoint::Events => events::stream(app, caller).map(|response| response.map(Either::Right)),
         Endpoint::Invite => {
-            let invite: InviteRegistration = request::body(&app.turns, body).await?;
+            let invite: InviteRegistration = request::body(&app.rate_limiter, body).await?;
             validate::invite(&invite)?;
-            let lasts = Duration::from_secs(invite.expires_in).as_millis() as u64;
-            storage.invite(account, invite.token_hash, now() + lasts).await?;
+            let lifetime = Duration::from_secs(invite.expires_in).as_millis() as u64;
+            storage.invite(account, invite.token_hash, now() + lifetime).await?;
             json(StatusCode::CREATED, &invite)
         }
         Endpoint::Enrolments => listing(storage.enrolments(account).await?),
@@ -132,16 +132,16 @@ async fn dispatch(
             if storage.turn_away(account, device).await? { Ok(nothing()) } else { Err(not_waiting()) }
         }
         Endpoint::Wrap => {
-            let none = || {
+            let not_admitted = || {
                 ServerError::new(
                     ServerErrorCode::NotFound,
                     "this device has not been admitted to the account yet; wait until it is",
                 )
             };
-            json(StatusCode::OK, &storage.wrap(account, caller.device()?).await?.ok_or_else(none)?)
+            json(StatusCode::OK, &storage.wrap(account, caller.device()?).await?.ok_or_else(not_admitted)?)
         }
         Endpoint::PutUsage => {
-            let usage: UsageUpload = request::body(&app.turns, body).await?;
+            let usage: UsageUpload = request::body(&app.rate_limiter, body).await?;
             validate::usage(&usage)?;
             if Some(usage.device) != caller.device {
                 let message = "a device can only report its own usage".to_owned();
@@ -160,32 +160,33 @@ async fn dispatch(
 /// because many machines may share one address.
 async fn caller(app: &ServerState, parts: &Parts, from: IpAddr) -> Result<AuthenticatedDevice, ServerError> {
     let stranger = LimitKey::Stranger(from);
-    let much = |seconds| ServerError::rate_limited("too many requests; wait for the time in Retry-After", seconds);
+    let rate_limited =
+        |seconds| ServerError::rate_limited("too many requests; wait for the time in Retry-After", seconds);
     let key = request::api_key(&parts.headers);
-    let is_known = key.as_ref().is_some_and(|key| app.turns.knows(&LimitKey::Key(key.id().to_owned())));
+    let is_known = key.as_ref().is_some_and(|key| app.rate_limiter.knows(&LimitKey::Key(key.id().to_owned())));
     if !is_known {
-        app.turns.may(&stranger, Instant::now()).map_err(much)?;
+        app.rate_limiter.may(&stranger, Instant::now()).map_err(rate_limited)?;
     }
     let mut caller = None;
     if let Some(key) = key
-        && let Some(known) = app.storage.key(key.id()).await?
-        && bool::from(known.hash.0.ct_eq(&key.hash().0))
+        && let Some(stored) = app.storage.key(key.id()).await?
+        && bool::from(stored.hash.0.ct_eq(&key.hash().0))
     {
-        let (key_id, key_hash) = (key.id().to_owned(), known.hash);
+        let (key_id, key_hash) = (key.id().to_owned(), stored.hash);
         caller = Some(AuthenticatedDevice {
             key_id,
             key_hash,
-            kind: known.kind,
-            account: known.account,
-            device: known.device,
+            kind: stored.kind,
+            account: stored.account,
+            device: stored.device,
         });
     }
     let Some(caller) = caller else {
-        app.turns.take(stranger, Instant::now()).map_err(much)?;
+        app.rate_limiter.take(stranger, Instant::now()).map_err(rate_limited)?;
         return Err(ServerError::unauthorized());
     };
-    app.turns.take(LimitKey::Key(caller.key_id.clone()), Instant::now()).map_err(much)?;
-    app.turns.take(LimitKey::Account(caller.account), Instant::now()).map_err(much)?;
+    app.rate_limiter.take(LimitKey::Key(caller.key_id.clone()), Instant::now()).map_err(rate_limited)?;
+    app.rate_limiter.take(LimitKey::Account(caller.account), Instant::now()).map_err(rate_limited)?;
     Ok(caller)
 }
 
@@ -199,7 +200,7 @@ async fn push(
     if caller.kind == KeyKind::Creation && expected.is_some() {
         return Err(ServerError::forbidden());
     }
-    let push: Push = request::body(&app.turns, body).await?;
+    let push: Push = request::body(&app.rate_limiter, body).await?;
     validate::push(&push)?;
     let hash = push.head.hash(caller.account);
     let pushing = Pushing { account: caller.account, push, hash, expected, at: now(), bounds: app.limits.bounds };
@@ -215,13 +216,14 @@ async fn enrol(
     body: &mut Incoming,
     from: IpAddr,
 ) -> Result<Response<AnswerBody>, ServerError> {
-    let much = |seconds| ServerError::rate_limited("too many requests; wait for the time in Retry-After", seconds);
-    app.turns.take(LimitKey::Stranger(from), Instant::now()).map_err(much)?;
+    let rate_limited =
+        |seconds| ServerError::rate_limited("too many requests; wait for the time in Retry-After", seconds);
+    app.rate_limiter.take(LimitKey::Stranger(from), Instant::now()).map_err(rate_limited)?;
     request::no_query(parts.uri.query())?;
     // The answer is the same whether there is such an account or not.
     let account = params.get("id").and_then(|raw| raw.parse().ok()).ok_or(StorageError::Token)?;
     let token = request::token(&parts.headers).ok_or(StorageError::Token)?;
-    let enrolment: Enrolment = request::body(&app.turns, body).await?;
+    let enrolment: Enrolment = request::body(&app.rate_limiter, body).await?;
     validate::enrolment(&enrolment)?;
     app.storage.enrol(account, token, enrolment.clone(), now()).await?;
     json(StatusCode::CREATED, &enrolment)

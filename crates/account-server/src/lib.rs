@@ -55,7 +55,7 @@ pub struct ServerState {
     /// The limits for callers.
     pub limits: ServerLimits,
     /// The requests, streams and memory that callers use.
-    pub turns: Arc<RateLimiter>,
+    pub rate_limiter: Arc<RateLimiter>,
     /// The counters for `/metrics`.
     pub counts: ServerCounters,
     /// The time at which the server started.
@@ -65,8 +65,8 @@ pub struct ServerState {
 impl ServerState {
     /// Starts with empty counters in front of a storage.
     pub fn new(storage: Arc<dyn Storage>, limits: ServerLimits) -> Self {
-        let turns = Arc::new(RateLimiter::new(&limits));
-        Self { storage, limits, turns, counts: ServerCounters::default(), started_at: now() }
+        let rate_limiter = Arc::new(RateLimiter::new(&limits));
+        Self { storage, limits, rate_limiter, counts: ServerCounters::default(), started_at: now() }
     }
 }
 
@@ -83,7 +83,7 @@ pub async fn serve(
     let acceptor = TlsAcceptor::from(certificate.config()?);
     let router = Arc::new(Router::new(&ROUTES));
     let connections = app.limits.connections;
-    let places = Arc::new(Semaphore::new(connections));
+    let permits = Arc::new(Semaphore::new(connections));
     tokio::spawn(Arc::clone(&certificate).follow(stop.clone()));
     tokio::spawn(keep_clear(Arc::clone(&app), stop.clone()));
     let mut full = false;
@@ -94,14 +94,15 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
                     if !std::mem::replace(&mut full, true) {
                         tracing::warn!("connections are refused: all {connections} are in use; raise --connections");
                     }
                     continue;
                 };
                 full = false;
-                let connection = Connection { app: Arc::clone(&app), router: Arc::clone(&router), peer, _place: place };
+                let connection =
+                    Connection { app: Arc::clone(&app), router: Arc::clone(&router), peer, _permit: permit };
                 tokio::spawn(connection.run(stream, acceptor.clone(), stop.clone()));
             }
             Err(error) => accept_failed(&error).await,
@@ -110,8 +111,8 @@ pub async fn serve(
     drop(listener);
     app.storage.hub().close();
     // Each connection gives its permit back when it ends.
-    let all = u32::try_from(connections).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(LAST, places.acquire_many(all)).await;
+    let count = u32::try_from(connections).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(LAST, permits.acquire_many(count)).await;
     Ok(())
 }
 
@@ -137,7 +138,7 @@ struct Connection {
     app: Arc<ServerState>,
     router: Arc<Router<Endpoint>>,
     peer: SocketAddr,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
@@ -164,26 +165,26 @@ impl Connection {
             .max_buf_size(64 << 10)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
             () = stop.requested() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::time::timeout(LAST, connection).await.unwrap_or(Ok(()))
             }
         };
-        if let Err(error) = ended {
+        if let Err(error) = result {
             tracing::debug!(%error, "a connection was interrupted");
         }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<hyper::Response<handlers::AnswerBody>, Infallible> {
         let (parts, body) = request.into_parts();
-        let found = self.router.find(parts.method.as_str(), parts.uri.path());
+        let matched = self.router.find(parts.method.as_str(), parts.uri.path());
         // The log gets the endpoint, because a path contains ids.
-        let known = if let RouteMatch::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
-        let response = handlers::answer(&self.app, found, &parts, body, canonical(self.peer.ip())).await;
-        self.app.counts.http.count(known.map(|endpoint| endpoint as usize), response.status());
-        tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");
+        let endpoint = if let RouteMatch::Endpoint(endpoint, _) = &matched { Some(*endpoint) } else { None };
+        let response = handlers::answer(&self.app, matched, &parts, body, canonical(self.peer.ip())).await;
+        self.app.counts.http.count(endpoint.map(|endpoint| endpoint as usize), response.status());
+        tracing::debug!(?endpoint, status = response.status().as_u16(), "answered");
         Ok(response)
     }
 }

@@ -114,13 +114,13 @@ impl RateLimiter {
     ///
     /// # Errors
     /// The seconds to wait, if the caller has reached its limit.
-    pub fn take(&self, who: LimitKey, now: Instant) -> Result<(), u64> {
-        let rate = self.rate(&who);
+    pub fn take(&self, key: LimitKey, now: Instant) -> Result<(), u64> {
+        let rate = self.rate(&key);
         let mut buckets = locked(&self.buckets);
-        if buckets.len() >= BUCKETS && !buckets.contains_key(&who) {
-            buckets.retain(|who, bucket| bucket.filled(self.rate(who), now) < self.rate(who) * BURST);
+        if buckets.len() >= BUCKETS && !buckets.contains_key(&key) {
+            buckets.retain(|key, bucket| bucket.filled(self.rate(key), now) < self.rate(key) * BURST);
         }
-        let bucket = buckets.entry(who).or_insert(Bucket { tokens: rate * BURST, at: now });
+        let bucket = buckets.entry(key).or_insert(Bucket { tokens: rate * BURST, at: now });
         bucket.tokens = bucket.filled(rate, now);
         bucket.at = now;
         if bucket.tokens < 1.0 {
@@ -132,22 +132,22 @@ impl RateLimiter {
 
     /// Returns whether this caller has made requests recently. Only valid keys are counted, so a known key was valid
     /// then.
-    pub fn knows(&self, who: &LimitKey) -> bool {
-        locked(&self.buckets).contains_key(who)
+    pub fn knows(&self, key: &LimitKey) -> bool {
+        locked(&self.buckets).contains_key(key)
     }
 
     /// Checks whether a caller can make a request, without counting one.
     ///
     /// # Errors
     /// The seconds to wait, as for [`Self::take`].
-    pub fn may(&self, who: &LimitKey, now: Instant) -> Result<(), u64> {
-        let rate = self.rate(who);
-        let left = locked(&self.buckets).get(who).map_or(1.0, |bucket| bucket.filled(rate, now));
-        if left < 1.0 { Err(((1.0 - left) / rate).ceil() as u64) } else { Ok(()) }
+    pub fn may(&self, key: &LimitKey, now: Instant) -> Result<(), u64> {
+        let rate = self.rate(key);
+        let tokens = locked(&self.buckets).get(key).map_or(1.0, |bucket| bucket.filled(rate, now));
+        if tokens < 1.0 { Err(((1.0 - tokens) / rate).ceil() as u64) } else { Ok(()) }
     }
 
-    fn rate(&self, who: &LimitKey) -> f64 {
-        match who {
+    fn rate(&self, key: &LimitKey) -> f64 {
+        match key {
             LimitKey::Key(_) => self.requests,
             LimitKey::Account(_) => self.requests * ACCOUNT,
             LimitKey::Stranger(_) => self.requests * STRANGER,
@@ -194,59 +194,59 @@ mod tests {
 
     #[test]
     fn a_key_gets_its_share_and_no_more() {
-        let turns = RateLimiter::new(&ServerLimits { requests: 2, ..ServerLimits::default() });
+        let limiter = RateLimiter::new(&ServerLimits { requests: 2, ..ServerLimits::default() });
         let (key, now) = (LimitKey::Key("abcdefgh".into()), Instant::now());
         for _ in 0..8 {
-            turns.take(key.clone(), now).unwrap();
+            limiter.take(key.clone(), now).unwrap();
         }
-        assert_eq!(turns.take(key.clone(), now), Err(1));
-        assert_eq!(turns.may(&key, now), Err(1));
-        turns.take(LimitKey::Key("other234".into()), now).unwrap();
-        turns.take(key.clone(), now + Duration::from_millis(500)).unwrap();
-        assert!(turns.take(key, now + Duration::from_millis(500)).is_err());
+        assert_eq!(limiter.take(key.clone(), now), Err(1));
+        assert_eq!(limiter.may(&key, now), Err(1));
+        limiter.take(LimitKey::Key("other234".into()), now).unwrap();
+        limiter.take(key.clone(), now + Duration::from_millis(500)).unwrap();
+        assert!(limiter.take(key, now + Duration::from_millis(500)).is_err());
     }
 
     /// A stranger gets two fifths of a key's rate, at each address.
     #[test]
     fn a_stranger_gets_less_and_takes_nothing_from_others() {
-        let turns = RateLimiter::new(&ServerLimits { requests: 5, ..ServerLimits::default() });
+        let limiter = RateLimiter::new(&ServerLimits { requests: 5, ..ServerLimits::default() });
         let now = Instant::now();
         let stranger = |last: u8| LimitKey::Stranger(IpAddr::from([192, 0, 2, last]));
         for _ in 0..8 {
-            turns.take(stranger(1), now).unwrap();
+            limiter.take(stranger(1), now).unwrap();
         }
-        assert_eq!((turns.may(&stranger(1), now), turns.take(stranger(1), now)), (Err(1), Err(1)));
-        turns.take(stranger(2), now).unwrap();
+        assert_eq!((limiter.may(&stranger(1), now), limiter.take(stranger(1), now)), (Err(1), Err(1)));
+        limiter.take(stranger(2), now).unwrap();
         for _ in 0..20 {
-            turns.take(LimitKey::Key("abcdefgh".into()), now).unwrap();
+            limiter.take(LimitKey::Key("abcdefgh".into()), now).unwrap();
         }
-        assert!(turns.take(LimitKey::Key("abcdefgh".into()), now).is_err());
-        assert!(turns.knows(&LimitKey::Key("abcdefgh".into())) && !turns.knows(&LimitKey::Key("hgfedcba".into())));
+        assert!(limiter.take(LimitKey::Key("abcdefgh".into()), now).is_err());
+        assert!(limiter.knows(&LimitKey::Key("abcdefgh".into())) && !limiter.knows(&LimitKey::Key("hgfedcba".into())));
         let later = now + Duration::from_millis(500);
-        turns.take(stranger(1), later).unwrap();
-        assert!(turns.take(stranger(1), later).is_err());
+        limiter.take(stranger(1), later).unwrap();
+        assert!(limiter.take(stranger(1), later).is_err());
     }
 
     #[test]
     fn full_buckets_are_let_go() {
-        let turns = RateLimiter::new(&ServerLimits::default());
+        let limiter = RateLimiter::new(&ServerLimits::default());
         let now = Instant::now();
         for number in 0..BUCKETS * 2 {
             let later = now + Duration::from_millis(number as u64);
-            turns.take(LimitKey::Key(number.to_string()), later).unwrap();
+            limiter.take(LimitKey::Key(number.to_string()), later).unwrap();
         }
-        assert!(locked(&turns.buckets).len() <= BUCKETS);
+        assert!(locked(&limiter.buckets).len() <= BUCKETS);
     }
 
     #[test]
     fn streams_are_counted() {
-        let turns = Arc::new(RateLimiter::new(&ServerLimits { streams: 2, ..ServerLimits::default() }));
-        let (first, second) = (turns.stream("a"), turns.stream("a"));
-        assert!(first.is_some() && second.is_some() && turns.stream("a").is_none() && turns.stream("b").is_some());
+        let limiter = Arc::new(RateLimiter::new(&ServerLimits { streams: 2, ..ServerLimits::default() }));
+        let (first, second) = (limiter.stream("a"), limiter.stream("a"));
+        assert!(first.is_some() && second.is_some() && limiter.stream("a").is_none() && limiter.stream("b").is_some());
         drop(first);
-        assert!(turns.stream("a").is_some());
-        assert_eq!(turns.streams(), 1);
+        assert!(limiter.stream("a").is_some());
+        assert_eq!(limiter.streams(), 1);
         drop(second);
-        assert_eq!(turns.streams(), 0);
+        assert_eq!(limiter.streams(), 0);
     }
 }

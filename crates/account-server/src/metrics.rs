@@ -43,7 +43,7 @@ pub async fn text(app: &ServerState) -> Result<String, StorageError> {
     app.counts.http.add_to(&mut all, &ROUTES);
     all.counter("heads", "Pushes accepted since the start.", app.counts.pushes.load(Ordering::Relaxed));
     all.counter("log_lines_dropped", "Log lines that could not be written.", logging::dropped_lines());
-    all.gauge("streams", "Devices that receive events.", app.turns.streams() as f64);
+    all.gauge("streams", "Devices that receive events.", app.rate_limiter.streams() as f64);
     all.gauge("accounts", "Accounts in the database.", totals.accounts as f64);
     all.gauge("objects", "Objects in all accounts.", totals.objects as f64);
     all.gauge("stored_bytes", "Bytes in all boxes.", totals.bytes as f64);

@@ -57,7 +57,7 @@ pub fn id<T: FromStr>(raw: Option<&str>) -> Result<T, ServerError> {
 /// # Errors
 /// [`ServerErrorCode::BadRequest`] if there is neither header, or both.
 pub fn expected(headers: &HeaderMap) -> Result<Option<Hash>, ServerError> {
-    let wrong = || {
+    let malformed = || {
         let message =
             "a push needs `If-Match: \"HASH\"` with the hash of the newest head, or `If-None-Match: *` for the first";
         ServerError::new(ServerErrorCode::BadRequest, message)
@@ -66,16 +66,16 @@ pub fn expected(headers: &HeaderMap) -> Result<Option<Hash>, ServerError> {
         (None, Some("*")) if !headers.contains_key(IF_MATCH) => Ok(None),
         (Some(tag), None) if !headers.contains_key(IF_NONE_MATCH) => {
             let hash = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).and_then(|tag| tag.parse().ok());
-            hash.map(Some).ok_or_else(wrong)
+            hash.map(Some).ok_or_else(malformed)
         }
-        _ => Err(wrong()),
+        _ => Err(malformed()),
     }
 }
 
 /// Parses the parameters of a pull: its position, and how many records it asks for.
 ///
 /// # Errors
-/// [`ServerErrorCode::Validation`] with every parameter that is wrong.
+/// [`ServerErrorCode::Validation`] with every parameter that is malformed.
 pub fn cursor(raw: Option<&str>) -> Result<(PullCursor, usize), ServerError> {
     let mut errors = Vec::new();
     let names = ["heads_after", "records_after", "after_id", "limit"];
@@ -117,15 +117,15 @@ pub fn no_query(raw: Option<&str>) -> Result<(), ServerError> {
 /// # Errors
 /// [`ServerErrorCode::TooLarge`], [`ServerErrorCode::BadRequest`] if it is too slow, incomplete or not JSON, [`ServerErrorCode::Validation`] if it is
 /// JSON of another form.
-pub async fn body<T: DeserializeOwned>(turns: &RateLimiter, body: &mut Incoming) -> Result<T, ServerError> {
+pub async fn body<T: DeserializeOwned>(limiter: &RateLimiter, body: &mut Incoming) -> Result<T, ServerError> {
     let announced = usize::try_from(body.size_hint().upper().unwrap_or(BODY_MAX as u64)).unwrap_or(usize::MAX);
-    let late =
+    let timed_out =
         || ServerError::new(ServerErrorCode::BadRequest, "the body did not arrive in time; send the request again");
     let read = async {
-        let memory = turns.body(announced).await;
+        let memory = limiter.body(announced).await;
         read(body, announced).await.map(|bytes| (bytes, memory))
     };
-    let (bytes, _memory) = tokio::time::timeout(BODY_TIME, read).await.map_err(|_| late())??;
+    let (bytes, _memory) = tokio::time::timeout(BODY_TIME, read).await.map_err(|_| timed_out())??;
     serde_json::from_slice(&bytes).map_err(|error| {
         let mut text = error.to_string();
         text.truncate(text.floor_char_boundary(TOLD_MAX));
@@ -146,7 +146,7 @@ fn too_large() -> ServerError {
 
 /// Reads and discards the rest of a body, within limits: a client that is still sending does not read the answer.
 pub async fn let_go(body: &mut Incoming) {
-    let heard = async {
+    let drained = async {
         let mut len = 0;
         while len <= HEARD_MAX
             && let Some(Ok(frame)) = body.frame().await
@@ -154,7 +154,7 @@ pub async fn let_go(body: &mut Incoming) {
             len += frame.data_ref().map_or(0, |data| data.len());
         }
     };
-    let _ = tokio::time::timeout(HEARD_TIME, heard).await;
+    let _ = tokio::time::timeout(HEARD_TIME, drained).await;
 }
 
 /// Reads a body. Keeps reading for a while if the body is too large, so that the client gets the answer.
@@ -192,13 +192,13 @@ mod tests {
         let hash = format!("\"{}\"", Hash([7; 32]));
         assert_eq!(expected(&headers(&[("if-match", &hash)])).unwrap(), Some(Hash([7; 32])));
         assert_eq!(expected(&headers(&[("if-none-match", "*")])).unwrap(), None);
-        for wrong in [
+        for invalid in [
             vec![],
             vec![("if-match", "*")],
             vec![("if-match", &*hash), ("if-none-match", "*")],
             vec![("if-none-match", &hash)],
         ] {
-            assert!(expected(&headers(&wrong)).is_err(), "{wrong:?}");
+            assert!(expected(&headers(&invalid)).is_err(), "{invalid:?}");
         }
     }
 

@@ -95,9 +95,9 @@ struct Attempt {
 struct Failure {
     message: String,
     /// The number of checks to wait before the next attempt; it doubles with each attempt.
-    patience: u32,
+    delay: u32,
     /// The number of checks since the last attempt.
-    looks: u32,
+    checks: u32,
 }
 
 /// The fingerprints of certificate and key; `None` for a file that does not exist.
@@ -125,14 +125,14 @@ impl Certificate {
     pub fn own(folder: &Path, names: Vec<String>) -> Result<Self, TlsError> {
         let [certificate, key] = own_files(folder);
         if !certificate.exists() {
-            let made = rcgen::generate_simple_self_signed(names)?;
+            let generated = rcgen::generate_simple_self_signed(names)?;
             let write = |path: &Path, text: String| {
                 let failed = |source| TlsError::File { path: path.to_owned(), source };
                 files::replace(path, text.as_bytes()).map_err(failed)
             };
             // The certificate is written last, so if it exists, its key does too.
-            write(&key, made.signing_key.serialize_pem())?;
-            write(&certificate, made.cert.pem())?;
+            write(&key, generated.signing_key.serialize_pem())?;
+            write(&certificate, generated.cert.pem())?;
         }
         Self::read(&certificate, &key)
     }
@@ -147,16 +147,16 @@ impl Certificate {
     /// together, logs it once, tries again later, and keeps the former certificate: files are often replaced one after
     /// the other, and made readable for the server's user last.
     pub async fn follow(self: Arc<Self>, mut stop: Shutdown) {
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut interval = tokio::time::interval(LOOK);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.requested() => return,
-                _ = look.tick() => {}
+                _ = interval.tick() => {}
             }
             // The files may be on a disk that does not answer.
-            let following = Arc::clone(&self);
-            let _ = tokio::task::spawn_blocking(move || following.read_again()).await;
+            let certificate = Arc::clone(&self);
+            let _ = tokio::task::spawn_blocking(move || certificate.read_again()).await;
         }
     }
 
@@ -165,15 +165,15 @@ impl Certificate {
         // Taken before the files are read, so a change in between shows at the next check.
         let files = fingerprints(&self.certificate, &self.key);
         let has_changed = files != attempt.files;
-        let former = match &mut attempt.failure {
+        let previous_delay = match &mut attempt.failure {
             _ if has_changed => None,
             None => return,
             Some(failure) => {
-                failure.looks += 1;
-                if failure.looks < failure.patience {
+                failure.checks += 1;
+                if failure.checks < failure.delay {
                     return;
                 }
-                Some(failure.patience)
+                Some(failure.delay)
             }
         };
         attempt.files = files;
@@ -185,11 +185,11 @@ impl Certificate {
             }
             Err(error) => {
                 let message = error.to_string();
-                if attempt.failure.as_ref().is_none_or(|known| known.message != message) {
+                if attempt.failure.as_ref().is_none_or(|previous| previous.message != message) {
                     tracing::warn!(%error, "the previous certificate stays in use; Guillemet tries the files again");
                 }
-                let patience = former.map_or(1, |patience| (patience * 2).min(PATIENCE_MAX));
-                attempt.failure = Some(Failure { message, patience, looks: 0 });
+                let delay = previous_delay.map_or(1, |delay| (delay * 2).min(PATIENCE_MAX));
+                attempt.failure = Some(Failure { message, delay, checks: 0 });
             }
         }
     }
@@ -235,10 +235,10 @@ fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
 }
 
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let none = || TlsError::Pem { path: path.to_owned(), what: "certificate" };
+    let missing = || TlsError::Pem { path: path.to_owned(), what: "certificate" };
     let read = read(path)?;
-    let chain = CertificateDer::pem_slice_iter(&read).collect::<Result<Vec<_>, _>>().map_err(|_| none())?;
-    if chain.is_empty() { Err(none()) } else { Ok(chain) }
+    let chain = CertificateDer::pem_slice_iter(&read).collect::<Result<Vec<_>, _>>().map_err(|_| missing())?;
+    if chain.is_empty() { Err(missing()) } else { Ok(chain) }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {

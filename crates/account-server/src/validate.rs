@@ -30,22 +30,22 @@ impl Wrong {
         }
     }
 
-    fn sealed(&mut self, field: String, sealed: &Sealed, most: usize) {
-        if sealed.0.is_empty() || sealed.0.len() > most {
-            self.add(field, format!("must be a box of 1 to {most} bytes"));
+    fn sealed(&mut self, field: String, sealed: &Sealed, max: usize) {
+        if sealed.0.is_empty() || sealed.0.len() > max {
+            self.add(field, format!("must be a box of 1 to {max} bytes"));
         }
     }
 
-    fn count(&mut self, field: &str, count: usize, most: usize) {
-        if count > most {
-            self.add(field, format!("can have at most {most} entries"));
+    fn count(&mut self, field: &str, count: usize, max: usize) {
+        if count > max {
+            self.add(field, format!("can have at most {max} entries"));
         }
     }
 
     fn once<T: std::hash::Hash + Eq>(&mut self, field: impl Fn(usize) -> String, items: impl Iterator<Item = T>) {
-        let mut known = HashSet::new();
+        let mut seen = HashSet::new();
         for (index, item) in items.enumerate() {
-            if !known.insert(item) {
+            if !seen.insert(item) {
                 self.add(field(index), "listed twice");
             }
         }
@@ -61,49 +61,49 @@ impl Wrong {
 /// # Errors
 /// [`ServerError`] with every field that is wrong.
 pub fn push(push: &Push) -> Result<(), ServerError> {
-    let mut wrong = Wrong::default();
+    let mut errors = Wrong::default();
     let epoch = push.head.epoch;
-    wrong.number("head.seq".into(), push.head.seq, 1);
-    wrong.number("head.epoch".into(), epoch, 1);
-    wrong.sealed("head.box".into(), &push.head.sealed, BOX_MAX);
-    wrong.count("records", push.records.len(), RECORDS_MAX);
-    wrong.once(|index| format!("records.{index}.id"), push.records.iter().map(|record| record.id));
+    errors.number("head.seq".into(), push.head.seq, 1);
+    errors.number("head.epoch".into(), epoch, 1);
+    errors.sealed("head.box".into(), &push.head.sealed, BOX_MAX);
+    errors.count("records", push.records.len(), RECORDS_MAX);
+    errors.once(|index| format!("records.{index}.id"), push.records.iter().map(|record| record.id));
     for (index, record) in push.records.iter().enumerate() {
-        wrong.number(format!("records.{index}.revision"), record.revision, 0);
-        wrong.number(format!("records.{index}.epoch"), record.epoch, 1);
+        errors.number(format!("records.{index}.revision"), record.revision, 0);
+        errors.number(format!("records.{index}.epoch"), record.epoch, 1);
         if let Some(sealed) = &record.sealed {
-            wrong.sealed(format!("records.{index}.box"), sealed, BOX_MAX);
+            errors.sealed(format!("records.{index}.box"), sealed, BOX_MAX);
         }
     }
-    wrong.count("wraps", push.wraps.len(), DEVICES_MAX);
-    wrong.once(|index| format!("wraps.{index}.device"), push.wraps.iter().map(|wrap| wrap.device));
+    errors.count("wraps", push.wraps.len(), DEVICES_MAX);
+    errors.once(|index| format!("wraps.{index}.device"), push.wraps.iter().map(|wrap| wrap.device));
     for (index, wrap) in push.wraps.iter().enumerate() {
-        wrong.sealed(format!("wraps.{index}.box"), &wrap.sealed, SMALL_MAX);
+        errors.sealed(format!("wraps.{index}.box"), &wrap.sealed, SMALL_MAX);
         if wrap.epoch != epoch {
-            wrong.add(format!("wraps.{index}.epoch"), "must be the epoch of the head");
+            errors.add(format!("wraps.{index}.epoch"), "must be the epoch of the head");
         }
     }
     if let Some(link) = &push.link {
-        wrong.sealed("link.box".into(), &link.sealed, SMALL_MAX);
+        errors.sealed("link.box".into(), &link.sealed, SMALL_MAX);
         if link.epoch != epoch {
-            wrong.add("link.epoch", "must be the epoch of the head");
+            errors.add("link.epoch", "must be the epoch of the head");
         }
     }
-    wrong.count("keys", push.keys.len(), DEVICES_MAX);
-    wrong.once(|index| format!("keys.{index}.key_id"), push.keys.iter().map(|key| &key.key_id));
+    errors.count("keys", push.keys.len(), DEVICES_MAX);
+    errors.once(|index| format!("keys.{index}.key_id"), push.keys.iter().map(|key| &key.key_id));
     for (index, key) in push.keys.iter().enumerate() {
-        key_id(&mut wrong, format!("keys.{index}.key_id"), &key.key_id);
+        key_id(&mut errors, format!("keys.{index}.key_id"), &key.key_id);
     }
-    wrong.count("admitted", push.admitted.len(), DEVICES_MAX);
-    wrong.once(|index| format!("admitted.{index}"), push.admitted.iter());
-    wrong.count("revoked", push.revoked.len(), DEVICES_MAX);
-    wrong.once(|index| format!("revoked.{index}"), push.revoked.iter());
-    wrong.done()
+    errors.count("admitted", push.admitted.len(), DEVICES_MAX);
+    errors.once(|index| format!("admitted.{index}"), push.admitted.iter());
+    errors.count("revoked", push.revoked.len(), DEVICES_MAX);
+    errors.once(|index| format!("revoked.{index}"), push.revoked.iter());
+    errors.done()
 }
 
-fn key_id(wrong: &mut Wrong, field: String, id: &str) {
+fn key_id(errors: &mut Wrong, field: String, id: &str) {
     if !is_id(id) {
-        wrong.add(field, "must be eight lower-case letters or digits");
+        errors.add(field, "must be eight lower-case letters or digits");
     }
 }
 
@@ -112,11 +112,11 @@ fn key_id(wrong: &mut Wrong, field: String, id: &str) {
 /// # Errors
 /// [`ServerError`] with every field that is wrong.
 pub fn invite(invite: &InviteRegistration) -> Result<(), ServerError> {
-    let mut wrong = Wrong::default();
+    let mut errors = Wrong::default();
     if !(1..=INVITE_SECONDS).contains(&invite.expires_in) {
-        wrong.add("expires_in", format!("must be 1 to {INVITE_SECONDS} seconds"));
+        errors.add("expires_in", format!("must be 1 to {INVITE_SECONDS} seconds"));
     }
-    wrong.done()
+    errors.done()
 }
 
 /// Checks the request of a device that asks to join.
@@ -124,10 +124,10 @@ pub fn invite(invite: &InviteRegistration) -> Result<(), ServerError> {
 /// # Errors
 /// [`ServerError`] with every field that is wrong.
 pub fn enrolment(enrolment: &Enrolment) -> Result<(), ServerError> {
-    let mut wrong = Wrong::default();
-    key_id(&mut wrong, "key.key_id".into(), &enrolment.key.key_id);
-    wrong.sealed("name".into(), &enrolment.name, SMALL_MAX);
-    wrong.done()
+    let mut errors = Wrong::default();
+    key_id(&mut errors, "key.key_id".into(), &enrolment.key.key_id);
+    errors.sealed("name".into(), &enrolment.name, SMALL_MAX);
+    errors.done()
 }
 
 /// Checks a usage document.
@@ -135,11 +135,11 @@ pub fn enrolment(enrolment: &Enrolment) -> Result<(), ServerError> {
 /// # Errors
 /// [`ServerError`] with every field that is wrong.
 pub fn usage(usage: &UsageUpload) -> Result<(), ServerError> {
-    let mut wrong = Wrong::default();
-    wrong.number("counter".into(), usage.counter, 1);
-    wrong.number("epoch".into(), usage.epoch, 1);
-    wrong.sealed("box".into(), &usage.sealed, BOX_MAX);
-    wrong.done()
+    let mut errors = Wrong::default();
+    errors.number("counter".into(), usage.counter, 1);
+    errors.number("epoch".into(), usage.epoch, 1);
+    errors.sealed("box".into(), &usage.sealed, BOX_MAX);
+    errors.done()
 }
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
         let sealed = Sealed(vec![1]);
         let record = SealedRecord { id: ObjectId([1; 16]), revision: u64::MAX, epoch: 1, sealed: Some(Sealed(vec![])) };
         let device = DeviceId([2; 16]);
-        let wrong = Push {
+        let invalid = Push {
             head: SealedHead { seq: 0, epoch: 2, prev: Hash::default(), sealed: sealed.clone() },
             records: vec![record.clone(), record],
             wraps: vec![Wrap { device, epoch: 1, sender: device, sealed: Sealed(vec![0; SMALL_MAX + 1]) }],
@@ -161,7 +161,7 @@ mod tests {
             admitted: vec![device, device],
             revoked: Vec::new(),
         };
-        let Err(error) = push(&wrong) else { panic!("it was taken") };
+        let Err(error) = push(&invalid) else { panic!("it was taken") };
         let text = format!("{error:?}");
         for field in [
             "head.seq",

@@ -162,12 +162,12 @@ impl Client {
     /// [`ClientError::Conflict`] with the newest head if that is not `expected`. After [`ClientError::Unreachable`] it
     /// is unknown whether the server accepted the push: the next pull shows it.
     pub async fn push(&self, account: AccountId, push: &Push, expected: Option<Hash>) -> Result<Newest, ClientError> {
-        let mut asking = self.with_body(Method::POST, format!("/v1/accounts/{account}/heads"), push)?;
-        asking.headers.push(match expected {
+        let mut call = self.with_body(Method::POST, format!("/v1/accounts/{account}/heads"), push)?;
+        call.headers.push(match expected {
             Some(hash) => (IF_MATCH, value(&format!("\"{hash}\""))?),
             None => (IF_NONE_MATCH, HeaderValue::from_static("*")),
         });
-        self.read(asking).await
+        self.read(call).await
     }
 
     /// Returns a page of the changes since `from`, with at most `limit` records.
@@ -195,8 +195,8 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn events(&self, account: AccountId) -> Result<HeadEvents, ClientError> {
-        let asking = self.get(format!("/v1/accounts/{account}/events"));
-        let response = self.bounded(self.send_apart(asking)).await?;
+        let call = self.get(format!("/v1/accounts/{account}/events"));
+        let response = self.bounded(self.send_apart(call)).await?;
         if response.status() == StatusCode::OK {
             Ok(HeadEvents::new(response.into_body()))
         } else {
@@ -217,11 +217,11 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] with status 403 if the token is unknown, was used by another device, or is too old.
     pub async fn enrol(&self, account: AccountId, token: &[u8; 32], enrolment: &Enrolment) -> Result<(), ClientError> {
-        let asking = self.with_body(Method::POST, format!("/v1/accounts/{account}/enrolments"), enrolment)?;
+        let call = self.with_body(Method::POST, format!("/v1/accounts/{account}/enrolments"), enrolment)?;
         let mut token = value(&Zeroizing::new(HEXLOWER.encode(token)))?;
         token.set_sensitive(true);
-        let headers = [asking.headers, vec![(HeaderName::from_static("x-enrolment-token"), token)]].concat();
-        self.done(Asking { headers, key: None, ..asking }).await
+        let headers = [call.headers, vec![(HeaderName::from_static("x-enrolment-token"), token)]].concat();
+        self.done(Asking { headers, key: None, ..call }).await
     }
 
     /// Returns the devices that ask to join.
@@ -239,9 +239,9 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn turn_away(&self, account: AccountId, device: DeviceId) -> Result<bool, ClientError> {
-        let mut asking = self.get(format!("/v1/accounts/{account}/enrolments/{device}"));
-        asking.method = Method::DELETE;
-        found(self.done(asking).await).map(|found| found.is_some())
+        let mut call = self.get(format!("/v1/accounts/{account}/enrolments/{device}"));
+        call.method = Method::DELETE;
+        found(self.done(call).await).map(|found| found.is_some())
     }
 
     /// Returns the newest key of an epoch that is wrapped for this device; `None` until the device is admitted.
@@ -280,28 +280,28 @@ impl Client {
     }
 
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
-        let late = || ClientError::Unreachable(format!("no response within {:?}", self.time));
-        tokio::time::timeout(self.time, work).await.map_err(|_| late())?
+        let timed_out = || ClientError::Unreachable(format!("no response within {:?}", self.time));
+        tokio::time::timeout(self.time, work).await.map_err(|_| timed_out())?
     }
 
     /// Sends a request and decodes the answer.
-    async fn read<T: DeserializeOwned>(&self, asking: Asking<'_>) -> Result<T, ClientError> {
-        let bytes = self.bounded(self.ask(asking)).await?;
+    async fn read<T: DeserializeOwned>(&self, call: Asking<'_>) -> Result<T, ClientError> {
+        let bytes = self.bounded(self.ask(call)).await?;
         serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))
     }
 
     /// Sends a request whose answer has no content.
-    async fn done(&self, asking: Asking<'_>) -> Result<(), ClientError> {
-        self.bounded(self.ask(asking)).await.map(drop)
+    async fn done(&self, call: Asking<'_>) -> Result<(), ClientError> {
+        self.bounded(self.ask(call)).await.map(drop)
     }
 
-    async fn ask(&self, asking: Asking<'_>) -> Result<Bytes, ClientError> {
-        problem(self.send(asking).await?).await
+    async fn ask(&self, call: Asking<'_>) -> Result<Bytes, ClientError> {
+        problem(self.send(call).await?).await
     }
 
     /// Sends a request on an idle connection, or on a new one.
-    async fn send(&self, asking: Asking<'_>) -> Result<Response<Incoming>, ClientError> {
-        let mut request = self.request(asking)?;
+    async fn send(&self, call: Asking<'_>) -> Result<Response<Incoming>, ClientError> {
+        let mut request = self.request(call)?;
         while let Some(mut connection) = self.take_idle() {
             match connection.try_send_request(request).await {
                 Ok(response) => {
@@ -323,20 +323,20 @@ impl Client {
     }
 
     /// Sends a request on a new connection, which is not reused.
-    async fn send_apart(&self, asking: Asking<'_>) -> Result<Response<Incoming>, ClientError> {
-        let request = self.request(asking)?;
+    async fn send_apart(&self, call: Asking<'_>) -> Result<Response<Incoming>, ClientError> {
+        let request = self.request(call)?;
         self.way.connect().await?.send_request(request).await.map_err(|error| unreachable(&error))
     }
 
-    fn request(&self, asking: Asking<'_>) -> Result<Request<Full<Bytes>>, ClientError> {
-        let mut request = Request::builder().method(asking.method).uri(asking.path).header(HOST, self.way.authority());
-        for (name, value) in asking.headers {
+    fn request(&self, call: Asking<'_>) -> Result<Request<Full<Bytes>>, ClientError> {
+        let mut request = Request::builder().method(call.method).uri(call.path).header(HOST, self.way.authority());
+        for (name, value) in call.headers {
             request = request.header(name, value);
         }
-        if let Some(key) = asking.key {
+        if let Some(key) = call.key {
             request = request.header("x-api-key", key);
         }
-        request.body(Full::new(asking.body.into())).map_err(|error| malformed(&error.to_string()))
+        request.body(Full::new(call.body.into())).map_err(|error| malformed(&error.to_string()))
     }
 
     fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
@@ -384,8 +384,8 @@ async fn problem(response: Response<Incoming>) -> Result<Bytes, ClientError> {
         }
         _ => {
             let mut message = problem.message;
-            for ErrorEntry { field, message: wrong } in problem.errors {
-                message.push_str(&format!("; {field}: {wrong}"));
+            for ErrorEntry { field, message: reason } in problem.errors {
+                message.push_str(&format!("; {field}: {reason}"));
             }
             ClientError::Refused { status: status.as_u16(), code: problem.code.into_owned(), message }
         }
@@ -404,8 +404,8 @@ fn value(text: &str) -> Result<HeaderValue, ClientError> {
     HeaderValue::from_str(text).map_err(|_| malformed("a header that is not text"))
 }
 
-fn malformed(why: &str) -> ClientError {
-    ClientError::Malformed(why.to_owned())
+fn malformed(reason: &str) -> ClientError {
+    ClientError::Malformed(reason.to_owned())
 }
 
 fn unreachable(error: &dyn std::error::Error) -> ClientError {

@@ -65,7 +65,7 @@ impl AccountAddress {
 /// A code that creates an account. It can be used for the account's first head only.
 pub struct Creation {
     /// The account to create, and its server.
-    pub place: AccountAddress,
+    pub address: AccountAddress,
     /// The API key for the first push.
     pub api_key: ApiKey,
 }
@@ -73,7 +73,7 @@ pub struct Creation {
 /// A code that invites a device. It can be used once, within [`INVITE_SECONDS`](guillemet_wire::INVITE_SECONDS).
 pub struct InvitationCode {
     /// The account to join, and its server.
-    pub place: AccountAddress,
+    pub address: AccountAddress,
     /// The device that made the invitation.
     pub inviter: DeviceId,
     /// The public key of the inviting device.
@@ -87,7 +87,7 @@ pub struct InvitationCode {
 /// A recovery code: a device on paper.
 pub struct Recovery {
     /// The account to recover, and its server.
-    pub place: AccountAddress,
+    pub address: AccountAddress,
     /// The id of the device that the code is.
     pub device: DeviceId,
     /// The secret key of that device.
@@ -154,10 +154,10 @@ pub enum BadCode {
     )]
     NotACode,
     /// The code is of another kind than expected.
-    #[error("this is {found}; use {wanted}, which starts with {}", .wanted.prefix())]
+    #[error("this is {found}; use {expected}, which starts with {}", .expected.prefix())]
     Another {
         /// The kind that was expected.
-        wanted: CodeKind,
+        expected: CodeKind,
         /// The kind that was found.
         found: CodeKind,
     },
@@ -193,9 +193,9 @@ impl AccountCode {
     /// Returns the account of this code, and its server.
     pub fn place(&self) -> &AccountAddress {
         match self {
-            Self::Creation(code) => &code.place,
-            Self::Invite(code) => &code.place,
-            Self::Recovery(code) => &code.place,
+            Self::Creation(code) => &code.address,
+            Self::Invite(code) => &code.address,
+            Self::Recovery(code) => &code.address,
         }
     }
 
@@ -216,7 +216,7 @@ macro_rules! codes {
             pub fn parse(text: &str) -> Result<Self, BadCode> {
                 match layout::parse(text, Some(CodeKind::$kind))? {
                     AccountCode::$kind(code) => Ok(code),
-                    other => Err(BadCode::Another { wanted: CodeKind::$kind, found: other.kind() }),
+                    other => Err(BadCode::Another { expected: CodeKind::$kind, found: other.kind() }),
                 }
             }
         }

@@ -119,11 +119,11 @@ impl Intent {
         let (id, secret, at) = (IntentId(reader.array()?), SecretId(reader.array()?), reader.number()?);
         let change = match reader.array::<1>()? {
             [1] => {
-                let made = Secret::decode(reader.take_rest(), 1)?;
-                if made.id != secret {
+                let created = Secret::decode(reader.take_rest(), 1)?;
+                if created.id != secret {
                     return Err(Malformed::Damaged);
                 }
-                IntentChange::Create(Arc::new(made))
+                IntentChange::Create(Arc::new(created))
             }
             [2] => IntentChange::Value(Version::decode(&mut reader)?),
             [3] => IntentChange::Rename(reader.name()?),

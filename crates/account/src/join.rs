@@ -66,10 +66,10 @@ fn hello_with(
     name: &str,
     api_key: &ApiKey,
 ) -> Enrolment {
-    let (key, account) = (join_key(&invitation.secret), invitation.place.account());
+    let (key, account) = (join_key(&invitation.secret), invitation.address.account());
     let device_key = api_key.device_key(joiner);
-    let said = said(account, &invitation.inviter_key, &device_key, &public_key);
-    let mac = Hash(key.subkey("account-join-mac").mac(&said));
+    let message = said(account, &invitation.inviter_key, &device_key, &public_key);
+    let mac = Hash(key.subkey("account-join-mac").mac(&message));
     let bound = name_bound(account, joiner);
     let padded = pad(clean(name).as_bytes());
     let name = Sealed(crypto::seal_with(&key.subkey("account-join-name"), nonce, &bound, &padded));
@@ -89,8 +89,8 @@ pub fn verify(
     enrolment: &Enrolment,
 ) -> Result<String, NotInvited> {
     let key = join_key(secret);
-    let said = said(account, inviter_key, &enrolment.key, &enrolment.public_key);
-    if !key.subkey("account-join-mac").verify_mac(&said, &enrolment.mac.0) {
+    let message = said(account, inviter_key, &enrolment.key, &enrolment.public_key);
+    if !key.subkey("account-join-mac").verify_mac(&message, &enrolment.mac.0) {
         return Err(NotInvited::Forged);
     }
     let bound = name_bound(account, enrolment.key.device);

@@ -125,15 +125,15 @@ impl EpochKey {
     /// Seals the key of the epoch before under this epoch's key.
     ///
     /// # Panics
-    /// If `former` is not the epoch before: nobody could open that link, and everything sealed in that epoch would be
+    /// If `previous` is not the epoch before: nobody could open that link, and everything sealed in that epoch would be
     /// lost.
-    pub fn link(&self, account: AccountId, former: &EpochKey) -> EpochLink {
-        self.link_with(&random(), account, former)
+    pub fn link(&self, account: AccountId, previous: &EpochKey) -> EpochLink {
+        self.link_with(&random(), account, previous)
     }
 
-    fn link_with(&self, nonce: &[u8; NONCE_LEN], account: AccountId, former: &EpochKey) -> EpochLink {
-        assert_eq!(former.epoch.checked_add(1), Some(self.epoch), "a link leads to the epoch before");
-        let sealed = self.seal_with(nonce, BoxKind::Link, account, NO_ID, former.epoch, former.key.expose());
+    fn link_with(&self, nonce: &[u8; NONCE_LEN], account: AccountId, previous: &EpochKey) -> EpochLink {
+        assert_eq!(previous.epoch.checked_add(1), Some(self.epoch), "a link leads to the epoch before");
+        let sealed = self.seal_with(nonce, BoxKind::Link, account, NO_ID, previous.epoch, previous.key.expose());
         EpochLink { epoch: self.epoch, sealed }
     }
 
@@ -142,11 +142,11 @@ impl EpochKey {
     /// # Errors
     /// [`Unopened`] if the link is of another epoch or account, or was changed.
     pub fn open_link(&self, account: AccountId, link: &EpochLink) -> Result<EpochKey, Unopened> {
-        let former = self.epoch.checked_sub(1).filter(|former| *former > 0 && link.epoch == self.epoch);
-        let former = former.ok_or(Unopened)?;
-        let bytes = self.open(BoxKind::Link, account, NO_ID, former, &link.sealed)?;
+        let previous = self.epoch.checked_sub(1).filter(|previous| *previous > 0 && link.epoch == self.epoch);
+        let previous = previous.ok_or(Unopened)?;
+        let bytes = self.open(BoxKind::Link, account, NO_ID, previous, &link.sealed)?;
         let mut bytes: [u8; KEY_LEN] = bytes.as_slice().try_into().map_err(|_| Unopened)?;
-        Ok(EpochKey::new(former, Key::from_bytes(&mut bytes)))
+        Ok(EpochKey::new(previous, Key::from_bytes(&mut bytes)))
     }
 
     fn subkey(&self, kind: BoxKind) -> &Key {
@@ -171,11 +171,11 @@ fn bound(kind: BoxKind, account: AccountId, id: [u8; 16], revision: u64, epoch: 
 pub(super) fn pad(plaintext: &[u8]) -> Zeroizing<Vec<u8>> {
     // A box of more than 4 GiB is refused long before this (`wire::BOX_MAX`).
     let len = u32::try_from(plaintext.len()).unwrap_or(u32::MAX);
-    let whole = padded(4 + plaintext.len());
-    let mut out = Zeroizing::new(Vec::with_capacity(whole));
+    let total = padded(4 + plaintext.len());
+    let mut out = Zeroizing::new(Vec::with_capacity(total));
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(plaintext);
-    out.resize(whole, 0);
+    out.resize(total, 0);
     out
 }
 

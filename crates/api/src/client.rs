@@ -239,11 +239,11 @@ impl<'a> Client<'a> {
     /// long as writing it.
     fn rest<T: DeserializeOwned + Send>(
         &self,
-        mut all: Listing<T>,
+        mut listing: Listing<T>,
         path: &str,
         query: &str,
     ) -> Result<Listing<T>, ClientError> {
-        let offsets: Vec<usize> = (PAGE..all.count).step_by(PAGE).collect();
+        let offsets: Vec<usize> = (PAGE..listing.count).step_by(PAGE).collect();
         let share = offsets.len().div_ceil(READERS).max(1);
         let pages = std::thread::scope(|scope| {
             let read = |offsets: &[usize]| -> Result<Vec<Listing<T>>, ClientError> {
@@ -253,9 +253,9 @@ impl<'a> Client<'a> {
             let pages = readers.into_iter().map(|reader| reader.join().map_err(|_| ClientError::Page)?);
             pages.collect::<Result<Vec<_>, _>>()
         })?;
-        all.items.extend(pages.into_iter().flatten().flat_map(|page| page.items));
-        all.count = all.items.len();
-        Ok(all)
+        listing.items.extend(pages.into_iter().flatten().flat_map(|page| page.items));
+        listing.count = listing.items.len();
+        Ok(listing)
     }
 
     /// Reports whether the daemon that requests go to serves this home. A daemon that `GUILLEMET_SOCKET` names may
@@ -308,9 +308,9 @@ impl<'a> Client<'a> {
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
             let mut exchange = std::pin::pin!(exchange(&mut sender));
             tokio::select! {
-                answer = exchange.as_mut() => answer,
-                ended = connection => {
-                    ended?;
+                response = exchange.as_mut() => response,
+                result = connection => {
+                    result?;
                     // The answer may be complete even though the daemon closes the connection after it.
                     exchange.await.map_err(|_| ClientError::Closed)
                 }

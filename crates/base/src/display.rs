@@ -21,12 +21,12 @@ pub fn sanitize_multiline(text: &str) -> String {
 /// Removes control characters and characters that reorder the text, and cuts the text at `max` characters. Line breaks
 /// and tabs become spaces.
 pub fn sanitize(text: &str, max: usize) -> String {
-    let shown = |c: char| match c {
+    let replacement = |c: char| match c {
         '\n' | '\t' => Some(' '),
         c => (!is_unprintable(c)).then_some(c),
     };
     let mut out = String::new();
-    for (count, c) in text.chars().filter_map(shown).enumerate() {
+    for (count, c) in text.chars().filter_map(replacement).enumerate() {
         if count == max {
             out.push('…');
             break;

@@ -89,35 +89,35 @@ pub fn open_regular(path: &Path, links: Links) -> io::Result<(File, fs::Metadata
     Ok((file, metadata))
 }
 
-/// Reads the whole of a file that [`open_regular`] has opened, if it has at most `most` bytes.
+/// Reads the whole of a file that [`open_regular`] has opened, if it has at most `max` bytes.
 ///
 /// # Errors
 /// `FileTooLarge`, also if the file grows meanwhile; otherwise the error of the operating system.
-pub fn read_opened(file: File, metadata: &fs::Metadata, most: u64) -> io::Result<Vec<u8>> {
-    if metadata.len() > most {
+pub fn read_opened(file: File, metadata: &fs::Metadata, max: u64) -> io::Result<Vec<u8>> {
+    if metadata.len() > max {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     // Room for all of it from the start: a buffer that grows leaves copies behind.
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
-    file.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+    file.take(max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
-/// Reads a regular file of at most `most` bytes. Returns its content, and its metadata from before it was read.
+/// Reads a regular file of at most `max` bytes. Returns its content, and its metadata from before it was read.
 ///
 /// # Errors
 /// As [`open_regular`] and [`read_opened`].
-pub fn read_regular(path: &Path, links: Links, most: u64) -> io::Result<(Vec<u8>, fs::Metadata)> {
+pub fn read_regular(path: &Path, links: Links, max: u64) -> io::Result<(Vec<u8>, fs::Metadata)> {
     let (file, metadata) = open_regular(path, links)?;
-    Ok((read_opened(file, &metadata, most)?, metadata))
+    Ok((read_opened(file, &metadata, max)?, metadata))
 }
 
-/// Reads a text: a regular UTF-8 file of at most `most` bytes. Follows links.
+/// Reads a text: a regular UTF-8 file of at most `max` bytes. Follows links.
 ///
 /// # Errors
 /// As [`read_regular`], and `InvalidData` if the content is not UTF-8.
-pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
-    let (bytes, _) = read_regular(path, Links::Follow, most)?;
+pub fn read_text(path: &Path, max: u64) -> io::Result<String> {
+    let (bytes, _) = read_regular(path, Links::Follow, max)?;
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
@@ -133,7 +133,7 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags.bits().cast_signed());
-    let foreign = |what: &str| Err(io::Error::other(format!("it is {what}, not a Guillemet lock file; move it away")));
+    let foreign = |kind: &str| Err(io::Error::other(format!("it is {kind}, not a Guillemet lock file; move it away")));
     let file = match options.open(path) {
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return foreign("a symbolic link"),
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => return foreign("a folder"),

@@ -91,13 +91,13 @@ impl LockFile {
     /// The error of the operating system if the file cannot be opened for reading.
     pub fn holder(path: &Path) -> io::Result<Option<LockHolder>> {
         let (mut file, _) = files::open_regular(path, Links::Refuse)?;
-        let wanted = Flock::from(FlockType::WriteLock);
-        match rustix::process::fcntl_getlk(&file, &wanted)? {
+        let query = Flock::from(FlockType::WriteLock);
+        match rustix::process::fcntl_getlk(&file, &query)? {
             None => Ok(None),
-            Some(held) => {
-                let pid = held.pid.map(Pid::as_raw_pid).and_then(|pid| u32::try_from(pid).ok());
-                let noted = holder(&mut file);
-                Ok(Some(LockHolder { pid: pid.or(noted.pid), ..noted }))
+            Some(lock) => {
+                let pid = lock.pid.map(Pid::as_raw_pid).and_then(|pid| u32::try_from(pid).ok());
+                let recorded = holder(&mut file);
+                Ok(Some(LockHolder { pid: pid.or(recorded.pid), ..recorded }))
             }
         }
     }

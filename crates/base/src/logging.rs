@@ -62,12 +62,12 @@ impl Log {
     /// Writes a line. If lines were dropped before it, writes a line that says so first.
     fn write(&self, out: &mut impl Write, line: &[u8]) {
         let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
-        let untold = gap.lines;
-        let told = untold == 0 || gap.put(out, gap_line(untold).as_bytes());
-        if told {
+        let unreported = gap.lines;
+        let is_reported = unreported == 0 || gap.put(out, gap_line(unreported).as_bytes());
+        if is_reported {
             gap.lines = 0;
         }
-        let written = told && gap.put(out, line);
+        let written = is_reported && gap.put(out, line);
         if !written {
             gap.lines += 1;
             self.dropped.fetch_add(1, Ordering::Relaxed);

@@ -90,13 +90,13 @@ impl TrustedHome {
         for path in folders.into_iter().chain(files) {
             walk.visit(path, Kind::Template);
         }
-        let found = walk.findings;
-        let named: Vec<String> = found.iter().take(NAMED_MAX).map(ToString::to_string).collect();
-        let more = match found.len().saturating_sub(NAMED_MAX) {
+        let findings = walk.findings;
+        let listed: Vec<String> = findings.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+        let more = match findings.len().saturating_sub(NAMED_MAX) {
             0 => String::new(),
             more => format!("; and {more} more"),
         };
-        (!found.is_empty()).then(|| format!("other users can change templates: {}{more}", named.join("; ")))
+        (!findings.is_empty()).then(|| format!("other users can change templates: {}{more}", listed.join("; ")))
     }
 }
 
@@ -129,16 +129,16 @@ pub fn database(path: &Path) -> [PathBuf; 3] {
 /// # Errors
 /// A message for people that says why the listener is not trusted.
 pub fn check_listener(socket: &Path, listener: u32) -> Result<(), String> {
-    let own = rustix::process::geteuid().as_raw();
-    if listener == 0 || listener == own {
+    let own_uid = rustix::process::geteuid().as_raw();
+    if listener == 0 || listener == own_uid {
         return Ok(());
     }
     let folder = socket.parent().unwrap_or(Path::new("/"));
     let owner = fs::metadata(folder).map_err(|error| format!("{}: {error}", folder.display()))?.uid();
-    let who = user_name(listener);
+    let user = user_name(listener);
     if listener != owner {
         return Err(format!(
-            "{who} is listening at {}, but is neither you nor the owner of that folder ({}); nothing was sent. Find \
+            "{user} is listening at {}, but is neither you nor the owner of that folder ({}); nothing was sent. Find \
              out why, or restart your daemon",
             socket.display(),
             user_name(owner)
@@ -148,7 +148,7 @@ pub fn check_listener(socket: &Path, listener: u32) -> Result<(), String> {
     let mut walk = Walk::new(Policy { user: owner, private_group: None, group_may_write: true });
     walk.visit(folder, Kind::Own);
     walk.done()
-        .map_err(|untrusted| format!("{who} is listening at {}; nothing was sent. {untrusted}", socket.display()))
+        .map_err(|untrusted| format!("{user} is listening at {}; nothing was sent. {untrusted}", socket.display()))
 }
 
 /// A file or folder that others can change, with the problem and the command that fixes it.
@@ -222,9 +222,9 @@ fn private_group(uid: u32) -> Option<u32> {
     let user = uzers::get_user_by_uid(uid)?;
     let gid = user.primary_group_id();
     let group = uzers::get_group_by_gid(gid)?;
-    let alone = group.members().iter().all(|member| member == user.name())
+    let is_only_member = group.members().iter().all(|member| member == user.name())
         && sys::users::all().iter().all(|other| other.uid() == uid || other.primary_group_id() != gid);
-    alone.then_some(gid)
+    is_only_member.then_some(gid)
 }
 
 fn user_name(uid: u32) -> String {
@@ -336,9 +336,9 @@ impl Walk {
         };
         match group {
             _ if everyone => self.add(path, "is writable by everyone".into(), fix),
-            Some(who) => {
+            Some(writer) => {
                 let flag = if kind == Kind::Own || kind == Kind::Private { ", or pass --group-may-write" } else { "" };
-                self.add(path, format!("is writable by {who}{flag}"), fix);
+                self.add(path, format!("is writable by {writer}{flag}"), fix);
             }
             None => {}
         }
@@ -422,10 +422,13 @@ mod tests {
             (0o666, true, "chmod o-w"),
             (0o666, false, "chmod go-w"),
         ];
-        for (mode, private, wanted) in cases {
+        for (mode, private, expected) in cases {
             set(&file, mode);
-            let said = said(own(private), &file, Kind::Own).join("\n");
-            assert!(said.is_empty() == wanted.is_empty() && said.contains(wanted), "{mode:o} {private}: {said}");
+            let findings = said(own(private), &file, Kind::Own).join("\n");
+            assert!(
+                findings.is_empty() == expected.is_empty() && findings.contains(expected),
+                "{mode:o} {private}: {findings}"
+            );
         }
         let allowed = Policy { group_may_write: true, ..own(false) };
         set(&file, 0o660);
@@ -442,8 +445,8 @@ mod tests {
         fs::create_dir_all(&home).unwrap();
         for (mode, is_fine) in [(0o755, true), (0o775, true), (0o1777, true), (0o777, false)] {
             set(&above, mode);
-            let said = said(own(false), &home, Kind::Own);
-            assert_eq!(said.is_empty(), is_fine, "{mode:o}: {said:?}");
+            let findings = said(own(false), &home, Kind::Own);
+            assert_eq!(findings.is_empty(), is_fine, "{mode:o}: {findings:?}");
         }
         // The home itself must not be writable by others at all.
         set(&above, 0o755);
@@ -489,8 +492,8 @@ mod tests {
             std::os::unix::fs::chown(&file, Some(61_003), None).unwrap();
         }
         let found = said(USER, &file, Kind::Own);
-        let wanted = format!("run `chown -h 1000 '{}/it'\\''s'`", dir.path().display());
-        assert!(found.len() == 1 && found[0].ends_with(&wanted), "{found:?}");
+        let expected = format!("run `chown -h 1000 '{}/it'\\''s'`", dir.path().display());
+        assert!(found.len() == 1 && found[0].ends_with(&expected), "{found:?}");
         assert!(said(USER, &file, Kind::Template).is_empty());
     }
 }

@@ -51,10 +51,10 @@ pub fn seconds(text: &str) -> Option<u64> {
 pub fn ago(at: u64, now: u64) -> String {
     match now.saturating_sub(at) {
         0..=59 => "just now".into(),
-        past @ 60..=3599 => format!("{} min ago", past / 60),
-        past @ 3600..=86_399 => format!("{} h ago", past / 3600),
-        past @ 86_400..=172_799 => format!("{} day ago", past / 86_400),
-        past => format!("{} days ago", past / 86_400),
+        seconds @ 60..=3599 => format!("{} min ago", seconds / 60),
+        seconds @ 3600..=86_399 => format!("{} h ago", seconds / 3600),
+        seconds @ 86_400..=172_799 => format!("{} day ago", seconds / 86_400),
+        seconds => format!("{} days ago", seconds / 86_400),
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn times_are_told() {
-        let told = [0, 59, 60, 7_200, 86_400, 200_000].map(|past| ago(1_000_000, 1_000_000 + past));
-        assert_eq!(told, ["just now", "just now", "1 min ago", "2 h ago", "1 day ago", "2 days ago"]);
+        let texts = [0, 59, 60, 7_200, 86_400, 200_000].map(|past| ago(1_000_000, 1_000_000 + past));
+        assert_eq!(texts, ["just now", "just now", "1 min ago", "2 h ago", "1 day ago", "2 days ago"]);
     }
 }

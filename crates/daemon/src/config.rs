@@ -325,7 +325,7 @@ fn max_head_age<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Option<D
 /// Reads `[limits]`, with the default for each missing key.
 fn limits<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> CallerLimits {
     let mut entries = reader.table(root, "limits");
-    let mut number = |key, range, otherwise| reader.number(&mut entries, key, range, otherwise);
+    let mut number = |key, range, default| reader.number(&mut entries, key, range, default);
     let limits = CallerLimits {
         connections: as_size(number("connections", 1..=65_536, 256)),
         idle: Duration::from_secs(number("idle_seconds", 1..=86_400, 60)),
@@ -425,8 +425,8 @@ mod tests {
             "[[client]]\nuid = 'a'\nadmin = true\n'canary-value =' = 1",
         ] {
             let error = Config::of(Path::new("guillemet.toml"), &ConfigText::from(text), |_| None).unwrap_err();
-            let said = format!("{error} {error:?}");
-            assert!(!said.contains(CANARY) && said.contains("guillemet.toml:"), "{text}: {said}");
+            let message = format!("{error} {error:?}");
+            assert!(!message.contains(CANARY) && message.contains("guillemet.toml:"), "{text}: {message}");
         }
     }
 }

@@ -287,7 +287,7 @@ impl Inventory {
 
     fn apply_reading(&self, owned: &mut Owned, reading: CatalogReading) {
         let before = owned.catalog.generation();
-        let known = self.resolver.current.load();
+        let previous = self.resolver.current.load();
         let changes = owned.catalog.apply(reading, Instant::now());
         if owned.catalog.generation() != before {
             self.templates_changed(owned);
@@ -295,7 +295,7 @@ impl Inventory {
         if !changes.is_empty() {
             // Nobody waits for this, because a reading is not acknowledged to anyone.
             drop(self.resolver.current.change(|state| update_templates(state, &owned.catalog, &changes)));
-            self.tell_templates(&known, &owned.catalog, &changes);
+            self.tell_templates(&previous, &owned.catalog, &changes);
             self.scans.changed();
             self.changed.notify_one();
         }
@@ -310,7 +310,7 @@ impl Inventory {
     }
 
     /// Sends events for the templates that changed, and for their references if those changed too.
-    fn tell_templates(&self, known: &State, catalog: &Catalog, changes: &CatalogChanges) {
+    fn tell_templates(&self, previous: &State, catalog: &Catalog, changes: &CatalogChanges) {
         for (ids, change) in [
             (&changes.added, Change::Created),
             (&changes.changed, Change::Changed),
@@ -318,7 +318,8 @@ impl Inventory {
         ] {
             for id in ids {
                 self.events.tell(Event::Template { id: id.clone(), change });
-                let before = known.templates.get(id.as_str()).map_or_else(Vec::new, |known| names(&known.template));
+                let before =
+                    previous.templates.get(id.as_str()).map_or_else(Vec::new, |prepared| names(&prepared.template));
                 let after = catalog.get(id).map_or_else(Vec::new, |template| names(template));
                 if before != after {
                     self.events.tell(Event::References { template: id.clone(), secrets: after });
@@ -385,8 +386,8 @@ impl Inventory {
     /// Returns the rows as they are known, whatever the files contain by now.
     fn index(&self, owned: &mut Owned) -> Arc<Index> {
         let others = owned.sync.as_ref().map(SyncedVault::others).unwrap_or_default();
-        let make = || Arc::new(Index::of(&self.resolver.current.load(), &owned.catalog, &others));
-        Arc::clone(owned.index.get_or_insert_with(make))
+        let build = || Arc::new(Index::of(&self.resolver.current.load(), &owned.catalog, &others));
+        Arc::clone(owned.index.get_or_insert_with(build))
     }
 
     /// Returns the rows after a scan, so that they match the files and not only the last event about them.
@@ -404,14 +405,14 @@ impl Inventory {
         let index = if filter.offset == 0 { self.true_index(since) } else { self.index(&mut self.owned()) };
         let uses = self.uses()?;
         let query = filter.query.as_ref().map(|query| query.to_lowercase());
-        let passing = index.rows.iter().filter(|row| {
+        let matching = index.rows.iter().filter(|row| {
             query.as_ref().is_none_or(|query| row.key.contains(query.as_str()))
                 && filter.status.is_none_or(|status| row.status() == status)
         });
         let mut count = 0;
         let mut views = Vec::new();
         let end = filter.limit.map_or(usize::MAX, |limit| filter.offset.saturating_add(limit));
-        for row in passing {
+        for row in matching {
             if (filter.offset..end).contains(&count) {
                 views.push(row.view(&uses));
             }
@@ -510,8 +511,8 @@ pub fn update_templates(state: &mut State, catalog: &Catalog, changes: &CatalogC
 }
 
 /// Adds all secrets of a vault to a state.
-pub fn put_secrets(state: &mut State, all: Vec<Arc<Secret>>) {
-    for secret in all {
+pub fn put_secrets(state: &mut State, secrets: Vec<Arc<Secret>>) {
+    for secret in secrets {
         state.put(None, secret);
     }
 }

@@ -120,8 +120,8 @@ pub enum DaemonError {
     CannotWork(String),
     /// The system does not allow enough descriptors.
     #[error(
-        "limits.connections = {connections} needs {needed} file descriptors, but this process can have {most}; lower \
-         it, or raise LimitNOFILE"
+        "limits.connections = {connections} needs {needed} file descriptors, but this process can have {maximum}; \
+         lower it, or raise LimitNOFILE"
     )]
     Descriptors {
         /// `limits.connections` of the configuration.
@@ -129,20 +129,20 @@ pub enum DaemonError {
         /// The number of descriptors that this needs.
         needed: u64,
         /// The most that this process may have.
-        most: u64,
+        maximum: u64,
     },
     /// A call to the operating system failed.
-    #[error("{what}: {source}")]
+    #[error("{action}: {source}")]
     System {
         /// What could not be done.
-        what: &'static str,
+        action: &'static str,
         /// The error of the system.
         source: io::Error,
     },
 }
 
-fn system(what: &'static str) -> impl Fn(io::Error) -> DaemonError {
-    move |source| DaemonError::System { what, source }
+fn system(action: &'static str) -> impl Fn(io::Error) -> DaemonError {
+    move |source| DaemonError::System { action, source }
 }
 
 fn file(path: &Path) -> impl Fn(io::Error) -> DaemonError + '_ {
@@ -208,8 +208,8 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     }
     warnings.extend(socket.unreachable());
     let cache = Arc::clone(&opened.cache);
-    let (links, links_wanted) = mpsc::channel(1);
-    let (gate, gate_asked) = mpsc::channel(1);
+    let (links, link_requests) = mpsc::channel(1);
+    let (gate, gate_requests) = mpsc::channel(1);
     let start =
         Start { home, home_id, config, config_text: &config_text, unlock: method.name(), warnings, gate, links };
     let app = opened.into_app(start)?;
@@ -219,10 +219,10 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(system("cannot start the async runtime"))?;
-    let ended = runtime.block_on(live(app, socket, links_wanted, gate_asked, cache));
+    let result = runtime.block_on(live(app, socket, link_requests, gate_requests, cache));
     // With a limit, because a thread may be waiting for a file system that does not answer.
     runtime.shutdown_timeout(STOP);
-    ended
+    result
 }
 
 /// Keeps this process and its children from leaking: no core dumps, no inherited descriptors, and files that are
@@ -259,7 +259,7 @@ struct Opened {
     pins: Vec<Pin>,
     cache: Arc<CompiledForms>,
     /// Whether the configuration of this start was recorded.
-    noted: Result<(), VaultError>,
+    config_recorded: Result<(), VaultError>,
 }
 
 impl Opened {
@@ -277,7 +277,7 @@ impl Opened {
         let config::AuditBounds { events, changes } = config.usage;
         let options = usage::Options { events, changes, ..usage::Options::default() };
         vault.keep_changes(changes);
-        let noted = configuration::note_start(&mut vault, config_text);
+        let config_recorded = configuration::note_start(&mut vault, config_text);
         let recorder = Recorder::open_with(&journal, &database, vault.vault_id(), usage_key, options)?;
         let pins: Vec<Pin> = match vault.document(app::plugins::PINS)? {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| {
@@ -292,7 +292,7 @@ impl Opened {
             Err(VaultError::Unwritable(_)) => {}
             finished => finished?,
         }
-        Ok(Self { vault, opened_by, secrets, stored_sync, recorder, pins, cache, noted })
+        Ok(Self { vault, opened_by, secrets, stored_sync, recorder, pins, cache, config_recorded })
     }
 
     /// Records the start, and returns the warnings about it. `confined` are those about the confinement of planners.
@@ -312,7 +312,7 @@ impl Opened {
             // The start has no change to take back, and serving needs only the journal.
             warnings.push(format!("the daemon's start could not be recorded in the audit trail: {error}"));
         }
-        if let Err(error) = &self.noted {
+        if let Err(error) = &self.config_recorded {
             warnings.push(format!("the configuration this daemon started with could not be recorded: {error}"));
         }
         warnings
@@ -328,7 +328,7 @@ impl Opened {
             current: CurrentSnapshot::new(state),
             recorder: self.recorder,
             budget: Budget::new(config.limits.in_flight),
-            told: LoggedCallers::default(),
+            logged_callers: LoggedCallers::default(),
         });
         let events = Arc::new(EventBus::default());
         let stored = (self.vault, self.stored_sync);
@@ -342,16 +342,16 @@ impl Opened {
         let handle = SyncHandle::of(&inventory);
         // From here on nothing calls the inventory directly, because its calls block.
         let inventory = InventoryHandle::new(inventory);
-        let in_force = Arc::new(ArcSwap::new(Arc::clone(&config)));
-        let sync = Arc::new(SyncState { inventory: inventory.clone(), config: Arc::clone(&in_force), handle });
+        let active_config = Arc::new(ArcSwap::new(Arc::clone(&config)));
+        let sync = Arc::new(SyncState { inventory: inventory.clone(), config: Arc::clone(&active_config), handle });
         Ok(Arc::new(App {
             home: home.clone(),
             home_id,
             socket_problem: ArcSwapOption::empty(),
             own_uid,
-            config: in_force,
+            config: active_config,
             rules: ArcSwap::from_pointee(Rules::of_numbers(Arc::clone(&config), own_uid)),
-            look_ups: LookUps::default(),
+            lookups: LookUps::default(),
             configuration: Configuration::new(config, config_text),
             gate,
             inventory,
@@ -374,8 +374,8 @@ impl Opened {
 /// Limits descriptors to as many as the configuration can need, so that a leak shows early.
 fn limit_descriptors(connections: u64) -> Result<(), DaemonError> {
     let (needed, inherited) = (connections + DESCRIPTORS, getrlimit(Resource::Nofile));
-    if let Some(most) = inherited.maximum.filter(|most| *most < needed) {
-        return Err(DaemonError::Descriptors { connections, needed, most });
+    if let Some(maximum) = inherited.maximum.filter(|maximum| *maximum < needed) {
+        return Err(DaemonError::Descriptors { connections, needed, maximum });
     }
     setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: inherited.maximum })
         .map_err(|error| system("cannot set the file descriptor limit")(error.into()))
@@ -392,8 +392,8 @@ fn quiet_panics() {
 async fn live(
     app: Arc<App>,
     mut socket: Socket,
-    links_wanted: mpsc::Receiver<LinkRequest>,
-    gate_asked: mpsc::Receiver<oneshot::Sender<()>>,
+    link_requests: mpsc::Receiver<LinkRequest>,
+    gate_requests: mpsc::Receiver<oneshot::Sender<()>>,
     cache: Arc<CompiledForms>,
 ) -> Result<(), DaemonError> {
     let (trigger, stop) = shutdown();
@@ -416,30 +416,30 @@ async fn live(
     tokio::spawn(follow_plugins(Arc::clone(&app)));
     tokio::spawn(keep_usage(Arc::clone(&app)));
     let account = tokio::spawn(sync::run(Arc::clone(&app.sync), stop.clone()));
-    let console = tokio::spawn(console::run(Arc::clone(&app), links_wanted, stop.clone()));
+    let console = tokio::spawn(console::run(Arc::clone(&app), link_requests, stop.clone()));
     let counts = Arc::new(RequestCounters::default());
-    let serving = tokio::spawn(api::serve(Arc::clone(&app), Arc::clone(&counts), listener, gate_asked, stop.clone()));
-    let keeping = {
+    let api_task = tokio::spawn(api::serve(Arc::clone(&app), Arc::clone(&counts), listener, gate_requests, stop.clone()));
+    let socket_task = {
         let app = Arc::clone(&app);
         tokio::spawn(async move {
             socket.keep(app, counts, replacements, stop).await;
             socket
         })
     };
-    let mut is_told = false;
+    let mut is_signaled = false;
     let works = tokio::select! {
         works = self_check::run(&app, &address, cache) => works,
-        _ = terminate.recv() => { is_told = true; Ok(()) }
-        _ = interrupt.recv() => { is_told = true; Ok(()) }
+        _ = terminate.recv() => { is_signaled = true; Ok(()) }
+        _ = interrupt.recv() => { is_signaled = true; Ok(()) }
     };
-    if works.is_ok() && !is_told {
+    if works.is_ok() && !is_signaled {
         tracing::info!(socket = %app.home.socket().display(), "ready");
         notify_manager(sd_notify::NotifyState::Ready);
     }
-    while works.is_ok() && !is_told {
+    while works.is_ok() && !is_signaled {
         tokio::select! {
-            _ = terminate.recv() => is_told = true,
-            _ = interrupt.recv() => is_told = true,
+            _ = terminate.recv() => is_signaled = true,
+            _ = interrupt.recv() => is_signaled = true,
             _ = reload.recv() => {
                 let app = Arc::clone(&app);
                 // What is wrong with it is logged, and shown until it is corrected.
@@ -452,13 +452,13 @@ async fn live(
         notify_manager(sd_notify::NotifyState::Stopping);
     }
     trigger.stop();
-    let (_, _, _, socket) = tokio::join!(serving, console, account, keeping);
-    let kept = fold_usage(&app).await;
+    let (_, _, _, socket) = tokio::join!(api_task, console, account, socket_task);
+    let result = fold_usage(&app).await;
     if let Ok(socket) = &socket {
         socket.remove();
     }
     works?;
-    kept
+    result
 }
 
 /// Folds the recorded usage, as the last thing that a daemon does.
@@ -513,19 +513,20 @@ async fn plan_all(app: &Arc<App>) {
     let templates: Vec<_> = app.resolver.current.load().templates.values().cloned().collect();
     let config = app.config.load_full();
     for prepared in templates {
-        let found = findings::found(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
-        if !found.problems.is_empty() {
-            tracing::debug!(template = %prepared.template.id, problems = found.problems.len(), "a template has errors");
+        let findings = findings::found(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
+        if !findings.problems.is_empty() {
+            let problems = findings.problems.len();
+            tracing::debug!(template = %prepared.template.id, problems, "a template has errors");
         }
     }
 }
 
 /// Notices when the file of an added plugin changes.
 async fn follow_plugins(app: Arc<App>) {
-    let mut look = tokio::time::interval(POLL);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut interval = tokio::time::interval(POLL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        look.tick().await;
+        interval.tick().await;
         app::plugins::look_again(&app).await;
     }
 }
@@ -534,16 +535,16 @@ async fn follow_plugins(app: Arc<App>) {
 async fn keep_usage(app: Arc<App>) {
     let mut tick = tokio::time::interval(SYNC);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut folded = Instant::now();
+    let mut last_fold = Instant::now();
     loop {
         tick.tick().await;
         let resolver = Arc::clone(&app.resolver);
-        let fold = folded.elapsed() >= FOLD;
+        let fold = last_fold.elapsed() >= FOLD;
         if fold {
-            folded = Instant::now();
+            last_fold = Instant::now();
         }
-        let kept = tokio::task::spawn_blocking(move || resolver.recorder.keep(fold));
-        if let Ok(Err(error)) = kept.await {
+        let result = tokio::task::spawn_blocking(move || resolver.recorder.keep(fold));
+        if let Ok(Err(error)) = result.await {
             tracing::error!(%error, "usage cannot be saved; once the journal is full, no secrets are delivered");
         }
     }

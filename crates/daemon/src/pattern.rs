@@ -32,7 +32,7 @@ impl Pattern {
                     p += 1;
                 }
                 Some(b'?') if crossable(c) => (p, t) = (p + 1, t + 1),
-                Some(known) if *known == c && *known != b'?' => (p, t) = (p + 1, t + 1),
+                Some(expected) if *expected == c && *expected != b'?' => (p, t) = (p + 1, t + 1),
                 _ => match star {
                     Some((at, taken)) if crossable(text[taken]) => {
                         star = Some((at, taken + 1));

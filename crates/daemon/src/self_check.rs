@@ -82,8 +82,8 @@ async fn plan(app: &App, cache: Arc<dyn CompiledCache>) -> Result<(), String> {
         match planned {
             Ok(_) => return Ok(()),
             Err(Unplanned::Plugin(message)) => reason = message,
-            Err(unplanned) => {
-                let problems = findings::problems(unplanned).into_iter().map(|problem| problem.message);
+            Err(error) => {
+                let problems = findings::problems(error).into_iter().map(|problem| problem.message);
                 reason = problems.collect::<Vec<_>>().join(", ");
             }
         }
@@ -101,31 +101,31 @@ pub(super) struct Address {
 
 /// Sends a request over the socket, as the daemon's own user.
 async fn answer(app: &App, address: &Address) -> Result<(), String> {
-    let place = match address.address.as_pathname() {
+    let socket = match address.address.as_pathname() {
         Some(path) => format!("the socket {}", path.display()),
         None => "the socket".to_owned(),
     };
     let stream = match connect(address.address.clone()).await {
         Ok(stream) => stream,
         Err(error) if address.is_activated && is_out_of_reach(&error) => {
-            tracing::warn!(%error, "{place} is not reachable for the daemon, nor for commands of its user");
+            tracing::warn!(%error, "{socket} is not reachable for the daemon, nor for commands of its user");
             return Ok(());
         }
-        Err(error) => return Err(format!("cannot connect to {place}: {error}")),
+        Err(error) => return Err(format!("cannot connect to {socket}: {error}")),
     };
-    let answer = tokio::time::timeout(ANSWER_TIME, ask(stream)).await;
-    let answer = match answer {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(format!("no response at {place}: {error}")),
-        Err(_) => return Err(format!("no response at {place} within {} s", ANSWER_TIME.as_secs())),
+    let response = tokio::time::timeout(ANSWER_TIME, ask(stream)).await;
+    let response = match response {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => return Err(format!("no response at {socket}: {error}")),
+        Err(_) => return Err(format!("no response at {socket} within {} s", ANSWER_TIME.as_secs())),
     };
-    let status = answer.split(' ').nth(1).unwrap_or_default();
+    let status = response.split(' ').nth(1).unwrap_or_default();
     match status {
-        "200" if answer.contains(&app.home_id.to_string()) => Ok(()),
-        "200" => Err(format!("another daemon responds at {place}")),
+        "200" if response.contains(&app.home_id.to_string()) => Ok(()),
+        "200" => Err(format!("another daemon responds at {socket}")),
         // Other callers were faster and have taken all connections.
         "429" => Ok(()),
-        status => Err(format!("the daemon's own user gets status {status} at {place}")),
+        status => Err(format!("the daemon's own user gets status {status} at {socket}")),
     }
 }
 
@@ -150,10 +150,10 @@ async fn connect(address: SocketAddr) -> io::Result<UnixStream> {
 
 async fn ask(mut stream: UnixStream) -> io::Result<String> {
     stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: guillemet\r\nconnection: close\r\n\r\n").await?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_MAX).read_to_end(&mut answer).await?;
-    if !answer.starts_with(b"HTTP/1.1 ") {
+    let mut response = Vec::new();
+    stream.take(ANSWER_MAX).read_to_end(&mut response).await?;
+    if !response.starts_with(b"HTTP/1.1 ") {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    Ok(String::from_utf8_lossy(&response).into_owned())
 }

@@ -96,7 +96,7 @@ impl Socket {
     /// The reason why it cannot listen.
     pub(super) fn listen(&mut self) -> Result<UnixListener, DaemonError> {
         match self {
-            Self::Own(own) => own.bind(),
+            Self::Own(socket) => socket.bind(),
             Self::Activated { listener, .. } => {
                 let cloned = listener.try_clone().and_then(UnixListener::from_std);
                 cloned.map_err(super::system(UNUSABLE))
@@ -110,8 +110,8 @@ impl Socket {
     /// If the path is too long, or the kernel does not report the address.
     pub(super) fn address(&self) -> Result<Address, DaemonError> {
         match self {
-            Self::Own(own) => {
-                let path = own.home.socket();
+            Self::Own(socket) => {
+                let path = socket.home.socket();
                 let address = SocketAddr::from_pathname(&path).map_err(file(&path))?;
                 Ok(Address { address, is_activated: false })
             }
@@ -130,7 +130,7 @@ impl Socket {
         replacements: Replacements,
         mut stop: Shutdown,
     ) {
-        let Self::Own(own) = self else { return };
+        let Self::Own(socket) = self else { return };
         let mut check = tokio::time::interval(CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -138,19 +138,20 @@ impl Socket {
                 () = stop.requested() => return,
                 _ = check.tick() => {}
             }
-            let problem = match tokio::task::block_in_place(|| own.let_group_in().and_then(|()| own.restore())) {
-                Ok(None) => own.without_group(),
+            let problem = match tokio::task::block_in_place(|| socket.let_group_in().and_then(|()| socket.restore())) {
+                Ok(None) => socket.without_group(),
                 Ok(Some(listener)) => {
-                    tracing::warn!(socket = %own.home.socket().display(), "the socket was removed and created again");
+                    let path = socket.home.socket();
+                    tracing::warn!(socket = %path.display(), "the socket was removed and created again");
                     counts.rebound();
                     // An error means that nothing accepts connections any more, because the daemon is stopping.
                     let _ = replacements.send(listener).await;
-                    own.without_group()
+                    socket.without_group()
                 }
                 Err(error) => Some(format!("clients cannot connect, because the socket was removed: {error}")),
             };
-            let told = app.socket_problem.swap(problem.clone().map(Arc::new));
-            if let Some(problem) = problem.filter(|problem| told.as_deref() != Some(problem)) {
+            let previous = app.socket_problem.swap(problem.clone().map(Arc::new));
+            if let Some(problem) = problem.filter(|problem| previous.as_deref() != Some(problem)) {
                 tracing::error!("{problem}. Trying again every {} s", CHECK.as_secs());
             }
         }
@@ -158,15 +159,15 @@ impl Socket {
 
     /// Returns why members of the group that may connect cannot reach the socket; `None` if they can.
     pub(super) fn unreachable(&self) -> Option<String> {
-        let Self::Own(own) = self else { return None };
-        own.group.and_then(|group| unreachable(&own.home, group))
+        let Self::Own(socket) = self else { return None };
+        socket.group.and_then(|group| unreachable(&socket.home, group))
     }
 
     /// Removes the socket, if it is the one that was bound.
     pub(super) fn remove(&self) {
-        let Self::Own(own) = self else { return };
-        if own.is_bound() {
-            let _ = fs::remove_file(own.home.socket());
+        let Self::Own(socket) = self else { return };
+        if socket.is_bound() {
+            let _ = fs::remove_file(socket.home.socket());
         }
     }
 }
@@ -194,8 +195,8 @@ impl OwnSocket {
 
     /// Returns the problem that the configured group does not exist; `None` if it does.
     fn without_group(&self) -> Option<String> {
-        let wanted = self.wanted_group.as_ref().filter(|_| self.group.is_none())?;
-        let group = CallerMatch::Group(wanted.clone());
+        let requested = self.wanted_group.as_ref().filter(|_| self.group.is_none())?;
+        let group = CallerMatch::Group(requested.clone());
         Some(format!("there is no {group} on this machine (api.group), so only the daemon's user can connect"))
     }
 
@@ -205,8 +206,8 @@ impl OwnSocket {
             return Ok(None);
         }
         if FileId::of(self.home.data()).ok() != Some(self.home_id) {
-            let gone = io::Error::other("the home of this daemon is missing, or another folder has its name");
-            return Err(file(self.home.data())(gone));
+            let missing = io::Error::other("the home of this daemon is missing, or another folder has its name");
+            return Err(file(self.home.data())(missing));
         }
         let is_ours_to_set = check_folder(&self.home)?;
         if !self.lock.is_in_place() {
@@ -220,19 +221,19 @@ impl OwnSocket {
 
     fn bind(&mut self) -> Result<UnixListener, DaemonError> {
         let path = self.home.socket();
-        let refused = |problem: String| DaemonError::Socket { path: path.clone(), problem };
+        let unusable = |problem: String| DaemonError::Socket { path: path.clone(), problem };
         match fs::symlink_metadata(&path) {
             // We hold the lock, so no daemon serves this socket.
             Ok(old) if old.file_type().is_socket() => fs::remove_file(&path).map_err(file(&path))?,
-            Ok(_) => return Err(refused("a file that is not a socket has this name; move it away".into())),
+            Ok(_) => return Err(unusable("a file that is not a socket has this name; move it away".into())),
             Err(_) => {}
         }
         let address = SocketAddrUnix::new(&path).map_err(|error| {
-            refused(format!(
+            unusable(format!(
                 "{error}; a socket path can have at most 107 bytes: choose a shorter --home, or set GUILLEMET_SOCKET"
             ))
         })?;
-        let failed = |error: rustix::io::Errno| refused(error.to_string());
+        let failed = |error: rustix::io::Errno| unusable(error.to_string());
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
         // The umask is 077 since the start, so at no moment can another user connect.
@@ -240,7 +241,7 @@ impl OwnSocket {
         self.bound = Some(FileId::of_name(&path).map_err(file(&path))?);
         let ready = open_to(&path, self.group, [0o600, 0o660]).and_then(|()| {
             rustix::net::listen(&socket, BACKLOG).map_err(failed)?;
-            UnixListener::from_std(socket.into()).map_err(|error| refused(error.to_string()))
+            UnixListener::from_std(socket.into()).map_err(|error| unusable(error.to_string()))
         });
         ready.inspect_err(|_| {
             let _ = fs::remove_file(&path);
@@ -297,15 +298,15 @@ fn lock(socket: &Path, home: &Home) -> Result<LockFile, DaemonError> {
 }
 
 /// Gives a folder or socket to its owner only, or to a group too, and checks that the file system did so.
-fn open_to(path: &Path, group: Option<u32>, [own, shared]: [u32; 2]) -> Result<(), DaemonError> {
-    let mode = if group.is_some() { shared } else { own };
+fn open_to(path: &Path, group: Option<u32>, [private, shared]: [u32; 2]) -> Result<(), DaemonError> {
+    let mode = if group.is_some() { shared } else { private };
     if let Some(group) = group {
         chown(path, None, Some(group)).map_err(file(path))?;
     }
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(file(path))?;
-    let made = fs::symlink_metadata(path).map_err(file(path))?;
-    let is_owners = made.uid() == rustix::process::geteuid().as_raw() && made.mode() & 0o777 == mode;
-    if !is_owners || group.is_some_and(|group| made.gid() != group) {
+    let metadata = fs::symlink_metadata(path).map_err(file(path))?;
+    let is_owners = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o777 == mode;
+    if !is_owners || group.is_some_and(|group| metadata.gid() != group) {
         let problem =
             "its file system does not support the permissions for its owner and api.group; choose another --home";
         return Err(DaemonError::Socket { path: path.to_owned(), problem: problem.into() });
@@ -323,11 +324,12 @@ fn number(group: &NameOrNumber) -> Option<u32> {
 
 /// Returns why members of a group cannot reach the socket, if a folder above it is closed to them.
 fn unreachable(home: &Home, group: u32) -> Option<String> {
-    let ours = |dir: &Path| dir == home.data() || dir == home.runtime() && home.owns_runtime();
+    let is_own = |dir: &Path| dir == home.data() || dir == home.runtime() && home.owns_runtime();
     let passable = |dir: &Path| {
         fs::metadata(dir).is_ok_and(|dir| dir.mode() & 0o001 != 0 || dir.gid() == group && dir.mode() & 0o010 != 0)
     };
-    let closed = home.runtime().ancestors().find(|dir| !ours(dir) && !dir.as_os_str().is_empty() && !passable(dir))?;
+    let closed =
+        home.runtime().ancestors().find(|dir| !is_own(dir) && !dir.as_os_str().is_empty() && !passable(dir))?;
     Some(format!(
         "members of api.group cannot reach the socket: they have no access to {}; choose another --home, or give them \
          access",
@@ -343,19 +345,19 @@ fn unreachable(home: &Home, group: u32) -> Option<String> {
 /// [`DaemonError::CannotWork`] if there is no open descriptor under the announced number, if it is not a listening Unix
 /// stream socket, or if there is more than one.
 pub(super) fn activated() -> Result<Option<StdListener>, DaemonError> {
-    let wrong = |problem: String| DaemonError::CannotWork(format!("{UNUSABLE}: {problem}"));
-    let mut fds = sd_notify::listen_fds().map_err(|error| wrong(format!("LISTEN_FDS and LISTEN_PID: {error}")))?;
+    let unusable = |problem: String| DaemonError::CannotWork(format!("{UNUSABLE}: {problem}"));
+    let mut fds = sd_notify::listen_fds().map_err(|error| unusable(format!("LISTEN_FDS and LISTEN_PID: {error}")))?;
     let Some(fd) = fds.next() else { return Ok(None) };
     if let Some(second) = fds.next() {
-        return Err(wrong(format!(
+        return Err(unusable(format!(
             "it passed more than one (descriptors {fd}, {second}); keep only one ListenStream= in the socket unit"
         )));
     }
     let handed =
-        guillemet_base::sys::process::inherited(fd).map_err(|error| wrong(format!("descriptor {fd}: {error}")))?;
-    if let Some(what) = other_than_listener(&handed) {
-        return Err(wrong(format!(
-            "descriptor {fd} is {what}, but must be a listening Unix stream socket: use ListenStream= with a path, \
+        guillemet_base::sys::process::inherited(fd).map_err(|error| unusable(format!("descriptor {fd}: {error}")))?;
+    if let Some(kind) = other_than_listener(&handed) {
+        return Err(unusable(format!(
+            "descriptor {fd} is {kind}, but must be a listening Unix stream socket: use ListenStream= with a path, \
              and Accept=no, in the socket unit"
         )));
     }

@@ -70,13 +70,13 @@ pub fn version_rules(imports: &[Import], exports: &[String]) -> Vec<String> {
     for import in imports.iter().filter(|import| package(&import.name) == Some(PACKAGE)) {
         rules.extend(of_version(&import.name).or_else(|| of_functions(import)));
     }
-    let given: Vec<&String> = exports.iter().filter(|name| name.split('@').next() == Some(PLUGIN)).collect();
-    if given.is_empty() {
+    let exported: Vec<&String> = exports.iter().filter(|name| name.split('@').next() == Some(PLUGIN)).collect();
+    if exported.is_empty() {
         rules.push(format!("it does not export `{PLUGIN}@{}`, so it is not a plugin", version()));
     }
     // One export of a known version is enough.
-    if given.iter().all(|name| of_version(name).is_some()) {
-        for rule in given.iter().filter_map(|name| of_version(name)) {
+    if exported.iter().all(|name| of_version(name).is_some()) {
+        for rule in exported.iter().filter_map(|name| of_version(name)) {
             if !rules.contains(&rule) {
                 rules.push(rule);
             }
@@ -103,14 +103,20 @@ fn numbers(version: &str) -> Option<(u64, u64)> {
 
 /// Returns the rule that the version of one of our interfaces breaks; `None` if it is compatible.
 fn of_version(name: &str) -> Option<String> {
-    let own = numbers(version()).unwrap_or_default();
+    let supported = numbers(version()).unwrap_or_default();
     let made_for = version_of(name).map_or_else(|| PACKAGE.to_owned(), |version| format!("{PACKAGE}@{version}"));
     let what_to_do = match version_of(name).and_then(numbers) {
-        Some((major, _)) if major == own.0 => return None,
-        Some((major, _)) if major > own.0 => format!("update Guillemet, or build it against {PACKAGE}@{}.x", own.0),
-        _ => format!("build it against {PACKAGE}@{}.x", own.0),
+        Some((major, _)) if major == supported.0 => return None,
+        Some((major, _)) if major > supported.0 => {
+            format!("update Guillemet, or build it against {PACKAGE}@{}.x", supported.0)
+        }
+        _ => format!("build it against {PACKAGE}@{}.x", supported.0),
     };
-    Some(format!("it was built for {made_for}, but this Guillemet supports {}.x ({}); {what_to_do}", own.0, version()))
+    Some(format!(
+        "it was built for {made_for}, but this Guillemet supports {}.x ({}); {what_to_do}",
+        supported.0,
+        version()
+    ))
 }
 
 /// Returns the rule broken by using functions of our major version that this program does not have; `None` if it has
@@ -118,7 +124,7 @@ fn of_version(name: &str) -> Option<String> {
 fn of_functions(import: &Import) -> Option<String> {
     let interface = import.name.split('@').next().and_then(|name| name.split_once('/')).map_or("", |(_, name)| name);
     let missing: Vec<String> = if import.name.split('@').next() == Some(ENCODE) {
-        let unknown = import.functions.iter().filter(|name| !functions().any(|known| known == *name));
+        let unknown = import.functions.iter().filter(|name| !functions().any(|other| other == *name));
         unknown.map(|name| format!("`encode.{name}`")).collect()
     } else {
         vec![format!("`{interface}`")]
@@ -185,9 +191,9 @@ mod tests {
         assert!(told(&[encode("1.0.0", &["xml"])], &[EXPORT]).is_empty());
         assert!(told(&[encode("1.7.0", &["xml"])], &["guillemet:feature/plugin@1.7.0"]).is_empty());
         assert!(told(&[], &[EXPORT]).is_empty());
-        let told = told(&[encode("1.7.0", &["xml", "foo", "bar"])], &["guillemet:feature/plugin@1.7.0"]);
+        let rules = told(&[encode("1.7.0", &["xml", "foo", "bar"])], &["guillemet:feature/plugin@1.7.0"]);
         assert_eq!(
-            told,
+            rules,
             ["it was built for guillemet:feature@1.7.0 and uses `encode.foo`, `encode.bar`, which this Guillemet \
                  (1.0.0) does not have; update Guillemet"]
         );
@@ -211,7 +217,7 @@ mod tests {
     #[test]
     fn all_that_stands_against_it_is_told() {
         let wasi = |name: &str| Import { name: name.into(), functions: Vec::new() };
-        let told = told(
+        let rules = told(
             &[
                 wasi("wasi:io/poll@0.2.0"),
                 wasi("environment"),
@@ -220,14 +226,14 @@ mod tests {
             ],
             &[],
         );
-        assert_eq!(told.len(), 4, "{told:?}");
+        assert_eq!(rules.len(), 4, "{rules:?}");
         assert!(
-            told[0].starts_with("it imports `wasi:io/poll@0.2.0`, `environment`, but a plugin can only import"),
-            "{told:?}"
+            rules[0].starts_with("it imports `wasi:io/poll@0.2.0`, `environment`, but a plugin can only import"),
+            "{rules:?}"
         );
-        assert!(told[1].contains("uses `decode`, which") && told[1].ends_with("update Guillemet"), "{told:?}");
-        assert!(told[2].contains("`encode.x`") && told[2].ends_with("the published contract"), "{told:?}");
-        assert!(told[3].contains("does not export"), "{told:?}");
+        assert!(rules[1].contains("uses `decode`, which") && rules[1].ends_with("update Guillemet"), "{rules:?}");
+        assert!(rules[2].contains("`encode.x`") && rules[2].ends_with("the published contract"), "{rules:?}");
+        assert!(rules[3].contains("does not export"), "{rules:?}");
         assert!(advice("wasi:io/poll@0.2.0").contains("--stub-wasi"));
     }
 }

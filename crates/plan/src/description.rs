@@ -103,7 +103,7 @@ fn sentences(description: &Description) -> Vec<String> {
         let id = sanitize(&target.id, ID_MAX);
         if !is_id(&target.id) {
             rules.push(id_rule("id of a target"));
-        } else if seen.iter().filter(|known| **known == &target.id).count() == 1 {
+        } else if seen.iter().filter(|other| **other == &target.id).count() == 1 {
             rules.push(format!("the target `{id}` is listed twice"));
         }
         seen.push(&target.id);
@@ -157,24 +157,24 @@ pub fn shown(mut description: Description) -> Description {
 
 /// Returns the problem of a target that the plugin does not have; `None` if it has it.
 pub fn unknown_target(description: &Description, target: &str) -> Option<Problem> {
-    if description.targets.iter().any(|known| known.id == target) {
+    if description.targets.iter().any(|other| other.id == target) {
         return None;
     }
-    let known: Vec<&str> = description.targets.iter().map(|target| target.id.as_str()).collect();
+    let ids: Vec<&str> = description.targets.iter().map(|target| target.id.as_str()).collect();
     Some(Problem {
         message: format!("the feature {} has no target \"{}\"", description.feature, sanitize(target, ID_MAX)),
-        help: Some(format!("choose one of: {}", known.join(", "))),
+        help: Some(format!("choose one of: {}", ids.join(", "))),
         ..Problem::default()
     })
 }
 
 /// Reports whether no text in a schema could drive a terminal. Line breaks are usual in descriptions.
 fn texts_are_fit(schema: &Value) -> bool {
-    let fit = |text: &str| !text.contains(|c| is_unprintable(c) && !matches!(c, '\n' | '\t'));
+    let is_printable = |text: &str| !text.contains(|c| is_unprintable(c) && !matches!(c, '\n' | '\t'));
     match schema {
-        Value::String(text) => fit(text),
+        Value::String(text) => is_printable(text),
         Value::Array(items) => items.iter().all(texts_are_fit),
-        Value::Object(map) => map.iter().all(|(key, item)| fit(key) && texts_are_fit(item)),
+        Value::Object(map) => map.iter().all(|(key, item)| is_printable(key) && texts_are_fit(item)),
         _ => true,
     }
 }
@@ -186,8 +186,8 @@ pub fn is_id(text: &str) -> bool {
 }
 
 /// Returns the rule for such ids, as a sentence for the person who broke it.
-pub fn id_rule(what: &str) -> String {
-    format!("the {what} must be 1 to {ID_MAX} of `a-z`, `0-9` and `-`, starting with a letter or digit")
+pub fn id_rule(subject: &str) -> String {
+    format!("the {subject} must be 1 to {ID_MAX} of `a-z`, `0-9` and `-`, starting with a letter or digit")
 }
 
 /// Reports whether a text is `type/subtype` with optional parameters, in characters that a header can contain.
@@ -225,18 +225,18 @@ impl SecretFields {
         if patterns.len() > ENTRIES_MAX {
             return Err(vec![format!("`secret-fields` has more than {ENTRIES_MAX} entries")]);
         }
-        let (mut read, mut wrong) = (Vec::new(), Vec::new());
+        let (mut read, mut errors) = (Vec::new(), Vec::new());
         for pattern in patterns {
             match Self::pattern(pattern) {
                 Ok(segments) => read.push(segments),
-                Err(rule) => wrong.push(rule),
+                Err(rule) => errors.push(rule),
             }
         }
-        if wrong.is_empty() { Ok(Self(read)) } else { Err(wrong) }
+        if errors.is_empty() { Ok(Self(read)) } else { Err(errors) }
     }
 
     fn pattern(pattern: &str) -> Result<Vec<Segment>, String> {
-        let wrong = || {
+        let invalid = || {
             format!(
                 "`secret-fields` contains \"{}\": use names joined by `.`, `*` for one level, `**` at the end for any \
                  depth",
@@ -245,7 +245,7 @@ impl SecretFields {
         };
         let count = pattern.split('.').count();
         if count > SEGMENTS_MAX {
-            return Err(wrong());
+            return Err(invalid());
         }
         let segment = |(index, text): (usize, &str)| match text {
             "*" => Ok(Segment::One),
@@ -256,7 +256,7 @@ impl SecretFields {
             {
                 Ok(Segment::Name(name.to_owned()))
             }
-            _ => Err(wrong()),
+            _ => Err(invalid()),
         };
         pattern.split('.').enumerate().map(segment).collect()
     }
@@ -264,14 +264,14 @@ impl SecretFields {
     /// Reports whether a secret may be in the field at this path.
     pub fn allow(&self, path: &[String]) -> bool {
         self.0.iter().any(|pattern| {
-            let deep = matches!(pattern.last(), Some(Segment::All));
-            let levels = if deep { pattern.len() - 1 } else { pattern.len() };
-            let fits = if deep { path.len() > levels } else { path.len() == levels };
+            let any_depth = matches!(pattern.last(), Some(Segment::All));
+            let levels = if any_depth { pattern.len() - 1 } else { pattern.len() };
+            let has_length = if any_depth { path.len() > levels } else { path.len() == levels };
             let matches = |(segment, name): (&Segment, &String)| match segment {
-                Segment::Name(wanted) => wanted == name,
+                Segment::Name(expected) => expected == name,
                 Segment::One | Segment::All => true,
             };
-            fits && pattern[..levels].iter().zip(path).all(matches)
+            has_length && pattern[..levels].iter().zip(path).all(matches)
         })
     }
 

@@ -19,7 +19,7 @@ pub struct Variable {
 
 /// Reads a file. Returns its variables in order, and the byte offset of each line that cannot be read.
 pub fn read(text: &str) -> Vec<Result<Variable, usize>> {
-    let mut found = Vec::new();
+    let mut results = Vec::new();
     let mut at = 0;
     while at < text.len() {
         let rest = &text[at..];
@@ -34,16 +34,16 @@ pub fn read(text: &str) -> Vec<Result<Variable, usize>> {
         }
         match variable(text, at) {
             Some((variable, end)) => {
-                found.push(Ok(variable));
+                results.push(Ok(variable));
                 at = end;
             }
             None => {
-                found.push(Err(at));
+                results.push(Err(at));
                 at += rest.find('\n').map_or(rest.len(), |end| end + 1);
             }
         }
     }
-    found
+    results
 }
 
 /// Reports whether a character is white space in Python, which includes U+001C to U+001F.
@@ -51,11 +51,11 @@ fn blank(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// Reads the variable that begins at `begin`. Returns it with the offset where its line ends.
-fn variable(text: &str, begin: usize) -> Option<(Variable, usize)> {
+/// Reads the variable that begins at `start`. Returns it with the offset where its line ends.
+fn variable(text: &str, start: usize) -> Option<(Variable, usize)> {
     let inner = |c: char| blank(c) && !matches!(c, '\r' | '\n');
     let skip = |at: usize| at + text[at..].len() - text[at..].trim_start_matches(inner).len();
-    let mut at = begin;
+    let mut at = start;
     if let Some(rest) = text[at..].strip_prefix("export")
         && rest.starts_with(inner)
     {

@@ -105,7 +105,7 @@ fn literal_text(out: Clear) -> Result<String, Refusal> {
 /// Fails with [`Refusal`] if its place cannot hold a value, if `out` gets longer than [`TEXT_MAX`], or if the source's
 /// limit is exceeded. `out` then contains a part of the text and must be discarded.
 pub fn eval(expr: &Expr, source: &dyn Source, out: &mut Clear) -> Result<(), Refusal> {
-    let begin = out.len();
+    let start = out.len();
     match expr {
         Expr::Secret(emission) => source.append(*emission, out),
         Expr::Apply { op, args } => apply(op, &Args { texts: args, source }, out)?,
@@ -113,7 +113,7 @@ pub fn eval(expr: &Expr, source: &dyn Source, out: &mut Clear) -> Result<(), Ref
     if out.len() > TEXT_MAX {
         return refuse(format!("it is longer than {} MiB when encoded for its place", TEXT_MAX >> 20));
     }
-    if !source.spend(out.len() - begin) {
+    if !source.spend(out.len() - start) {
         return refuse(TOO_MUCH);
     }
     Ok(())
@@ -149,9 +149,9 @@ fn apply(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
     match op.definition().form {
         // Appended first and then checked in place, which needs no second buffer.
         Form::Kept(check) => {
-            let begin = out.len();
+            let start = out.len();
             args.append(0, out)?;
-            check(&out[begin..])
+            check(&out[start..])
         }
         Form::Restricted { apply, .. } | Form::Joined(apply) => apply(op, args, out),
         Form::QuotedIfNeeded(write) | Form::Whole(write) => write(&args.eval(0)?, out),
@@ -171,9 +171,9 @@ fn utf8(bytes: &[u8]) -> Result<&str, Refusal> {
 }
 
 fn append_encoded(encoding: &data_encoding::Encoding, text: &[u8], out: &mut Clear) {
-    let begin = out.len();
-    out.resize(begin + encoding.encode_len(text.len()), 0);
-    encoding.encode_mut(text, &mut out[begin..]);
+    let start = out.len();
+    out.resize(start + encoding.encode_len(text.len()), 0);
+    encoding.encode_mut(text, &mut out[start..]);
 }
 
 #[cfg(test)]

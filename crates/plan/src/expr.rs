@@ -33,22 +33,22 @@ impl Expr {
 
     /// Returns the indices of the emissions whose values it uses, each once.
     pub fn emissions(&self) -> Vec<u32> {
-        fn collect(expr: &Expr, into: &mut Vec<u32>) {
+        fn collect(expr: &Expr, out: &mut Vec<u32>) {
             match expr {
-                Expr::Secret(emission) if into.contains(emission) => {}
-                Expr::Secret(emission) => into.push(*emission),
+                Expr::Secret(emission) if out.contains(emission) => {}
+                Expr::Secret(emission) => out.push(*emission),
                 Expr::Apply { args, .. } => {
                     for part in args.iter().flatten() {
                         if let Part::Expr(inner) = part {
-                            collect(inner, into);
+                            collect(inner, out);
                         }
                     }
                 }
             }
         }
-        let mut into = Vec::new();
-        collect(self, &mut into);
-        into
+        let mut out = Vec::new();
+        collect(self, &mut out);
+        out
     }
 }
 

@@ -85,8 +85,8 @@ pub struct Use {
 #[error("its planner's response violates the contract: {0}")]
 pub struct ContractViolation(pub String);
 
-fn violation<T>(what: impl Into<String>) -> Result<T, ContractViolation> {
-    Err(ContractViolation(what.into()))
+fn violation<T>(message: impl Into<String>) -> Result<T, ContractViolation> {
+    Err(ContractViolation(message.into()))
 }
 
 /// Reports whether the text is a slot: `Z` (or `z`) and 39 digits.

@@ -62,16 +62,16 @@ fn push(expr: &Expr, plan: &Plan, out: &mut String) {
 }
 
 /// Appends the operations on one use, in the order in which they are applied.
-fn collect_encodings(expr: &Expr, index: u32, into: &mut Vec<&'static str>) {
+fn collect_encodings(expr: &Expr, index: u32, out: &mut Vec<&'static str>) {
     if let Expr::Apply { op, args } = expr
         && expr.emissions().contains(&index)
     {
         for part in args.iter().flatten() {
             if let Part::Expr(inner) = part {
-                collect_encodings(inner, index, into);
+                collect_encodings(inner, index, out);
             }
         }
-        into.push(op.name());
+        out.push(op.name());
     }
 }
 

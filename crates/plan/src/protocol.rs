@@ -199,9 +199,9 @@ impl Target {
     }
 
     /// Returns the notice for a caller that used a former name; `None` if the caller used the present one.
-    pub fn renamed(&self, asked: Option<&str>) -> Option<String> {
-        let former = asked.filter(|asked| self.aliases.iter().any(|alias| alias == asked))?;
-        Some(format!("the target `{former}` is now called `{}`; the old name still works", self.id))
+    pub fn renamed(&self, requested: Option<&str>) -> Option<String> {
+        let alias = requested.filter(|requested| self.aliases.iter().any(|alias| alias == requested))?;
+        Some(format!("the target `{alias}` is now called `{}`; the old name still works", self.id))
     }
 }
 

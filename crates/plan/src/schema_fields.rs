@@ -46,57 +46,57 @@ pub fn has_field(schema: &Value, name: &str) -> bool {
 
 /// Returns the schemas that describe a part of a value: a member by name, or any member (`*`).
 pub fn below<'a>(root: &'a Value, node: &'a Value, segment: &str) -> Vec<&'a Value> {
-    let mut found: Vec<&Value> = Vec::new();
+    let mut schemas: Vec<&Value> = Vec::new();
     for node in branches(root, node) {
         let named = |key: &str| node[key].as_object().into_iter().flatten();
         if segment == "*" {
-            found.extend(named("properties").map(|(_, schema)| schema));
-            found.extend(node["prefixItems"].as_array().into_iter().flatten());
-            found.extend(node.get("items"));
+            schemas.extend(named("properties").map(|(_, schema)| schema));
+            schemas.extend(node["prefixItems"].as_array().into_iter().flatten());
+            schemas.extend(node.get("items"));
         } else {
-            found.extend(node["properties"].get(segment));
+            schemas.extend(node["properties"].get(segment));
             if segment.bytes().all(|b| b.is_ascii_digit()) {
-                found.extend(node.get("items"));
+                schemas.extend(node.get("items"));
             }
         }
         if segment == "*" || node["properties"].get(segment).is_none() {
-            found.extend(named("patternProperties").map(|(_, schema)| schema));
-            found.extend(node.get("additionalProperties"));
+            schemas.extend(named("patternProperties").map(|(_, schema)| schema));
+            schemas.extend(node.get("additionalProperties"));
         }
         let describes = DESCRIBING.iter().chain(&BRANCHES).any(|key| node.get(*key).is_some());
         if !describes && node.get("$ref").is_none() && admits_parts(node) {
-            found.push(&ANYTHING);
+            schemas.push(&ANYTHING);
         }
     }
-    found.retain(|schema| **schema != Value::Bool(false));
-    found
+    schemas.retain(|schema| **schema != Value::Bool(false));
+    schemas
 }
 
 /// Returns a schema together with those that it refers to, and its branches.
 pub fn branches<'a>(root: &'a Value, node: &'a Value) -> Vec<&'a Value> {
-    fn walk<'a>(root: &'a Value, node: &'a Value, depth: usize, found: &mut Vec<&'a Value>) {
-        if depth > DEPTH_MAX || found.len() > CANDIDATES_MAX {
+    fn walk<'a>(root: &'a Value, node: &'a Value, depth: usize, nodes: &mut Vec<&'a Value>) {
+        if depth > DEPTH_MAX || nodes.len() > CANDIDATES_MAX {
             return;
         }
-        found.push(node);
+        nodes.push(node);
         let reference = node["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
         if let Some(target) = reference.and_then(|pointer| root.pointer(pointer)) {
-            walk(root, target, depth + 1, found);
+            walk(root, target, depth + 1, nodes);
         }
         for branch in BRANCHES.iter().flat_map(|key| node[*key].as_array().into_iter().flatten()) {
-            walk(root, branch, depth + 1, found);
+            walk(root, branch, depth + 1, nodes);
         }
     }
-    let mut found = Vec::new();
-    walk(root, node, 0, &mut found);
-    found
+    let mut nodes = Vec::new();
+    walk(root, node, 0, &mut nodes);
+    nodes
 }
 
-fn is_of(node: &Value, wanted: &[&str]) -> bool {
+fn is_of(node: &Value, types: &[&str]) -> bool {
     match node.get("type") {
         None => true,
-        Some(Value::String(kind)) => wanted.contains(&kind.as_str()),
-        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind.as_str().is_some_and(|kind| wanted.contains(&kind))),
+        Some(Value::String(kind)) => types.contains(&kind.as_str()),
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind.as_str().is_some_and(|kind| types.contains(&kind))),
         Some(_) => false,
     }
 }

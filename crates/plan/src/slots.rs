@@ -16,7 +16,7 @@ pub fn fresh() -> String {
 /// may have turned the letter into lower case.
 pub fn find(text: &str) -> Vec<usize> {
     let bytes = text.as_bytes();
-    let mut found = Vec::new();
+    let mut offsets = Vec::new();
     let mut at = 0;
     while at + SLOT_LEN <= bytes.len() {
         if !matches!(bytes[at], b'Z' | b'z') {
@@ -25,13 +25,13 @@ pub fn find(text: &str) -> Vec<usize> {
         }
         let digits = bytes[at + 1..at + SLOT_LEN].iter().take_while(|b| b.is_ascii_digit()).count();
         if digits == SLOT_LEN - 1 {
-            found.push(at);
+            offsets.push(at);
             at += SLOT_LEN;
         } else {
             at += 1;
         }
     }
-    found
+    offsets
 }
 
 /// Returns the slot that begins at `at` in its canonical form; `at` comes from `find`.

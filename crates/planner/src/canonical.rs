@@ -44,7 +44,7 @@ pub fn check(
     if text.len() > DOCUMENT_MAX {
         return Err(Broken(format!("its document is larger than {} MiB", DOCUMENT_MAX >> 20)));
     }
-    let mut reader = Reader { encoder, kind, broken: Vec::new(), taken: HashSet::new(), slots: Vec::new() };
+    let mut reader = Reader { encoder, kind, problems: Vec::new(), taken: HashSet::new(), slots: Vec::new() };
     let text = match kind {
         DocumentKind::Json => {
             let Tree(mut tree) = serde_json::from_str(&text).map_err(|error| not_json(&error))?;
@@ -57,7 +57,7 @@ pub fn check(
         DocumentKind::Text => {
             let mut text = text;
             if text.contains('\0') {
-                reader.broken.push("wrote a NUL into its document".into());
+                reader.problems.push("wrote a NUL into its document".into());
             }
             reader.string(&mut text);
             text
@@ -71,14 +71,14 @@ pub fn check(
     }
     for (index, emission) in emissions.iter().enumerate() {
         if !reached.contains(&(index as u32)) {
-            reader.broken.push(dropped(emission, references));
+            reader.problems.push(dropped(emission, references));
         }
     }
-    let Reader { broken, slots, .. } = reader;
-    if broken.is_empty() {
+    let Reader { problems, slots, .. } = reader;
+    if problems.is_empty() {
         Ok(Document { text, kind, slots })
     } else {
-        Err(Broken(format!("it {}", broken.join("; it "))))
+        Err(Broken(format!("it {}", problems.join("; it "))))
     }
 }
 
@@ -103,7 +103,7 @@ fn not_json(error: &serde_json::Error) -> Broken {
 struct Reader<'a> {
     encoder: &'a Encoder,
     kind: DocumentKind,
-    broken: Vec<String>,
+    problems: Vec<String>,
     /// The slots found so far.
     taken: HashSet<String>,
     slots: Vec<PlannedSlot>,
@@ -155,8 +155,8 @@ impl Reader<'_> {
     }
 
     fn rule(&mut self, rule: String) {
-        if self.broken.len() < 20 && !self.broken.contains(&rule) {
-            self.broken.push(rule);
+        if self.problems.len() < 20 && !self.problems.contains(&rule) {
+            self.problems.push(rule);
         }
     }
 }
@@ -190,8 +190,8 @@ impl<'de> Visitor<'de> for TreeVisitor {
         f.write_str("JSON")
     }
 
-    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
-        Ok(Value::Bool(truth))
+    fn visit_bool<E>(self, boolean: bool) -> Result<Value, E> {
+        Ok(Value::Bool(boolean))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Value, E> {

@@ -28,9 +28,9 @@ const LANDLOCK: ABI = ABI::V6;
 
 /// The error of a planner that could not confine itself, and so refuses to run.
 #[derive(Debug, thiserror::Error)]
-#[error("the planner could not {what}: {error}; it refuses to run unconfined")]
+#[error("the planner could not {action}: {error}; it refuses to run unconfined")]
 pub struct ConfineError {
-    what: &'static str,
+    action: &'static str,
     error: std::io::Error,
 }
 
@@ -50,17 +50,17 @@ impl fmt::Display for Missing {
 /// # Errors
 /// Fails with [`ConfineError`] if the kernel refuses a layer that it has.
 pub fn confine() -> Result<Vec<Missing>, ConfineError> {
-    let to = |what| move |error: rustix::io::Errno| ConfineError { what, error: error.into() };
-    close_from(3).map_err(|error| ConfineError { what: "close inherited descriptors", error })?;
+    let to = |action| move |error: rustix::io::Errno| ConfineError { action, error: error.into() };
+    close_from(3).map_err(|error| ConfineError { action: "close inherited descriptors", error })?;
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(to("bind itself to its parent process"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(to("protect its memory"))?;
     rustix::thread::set_no_new_privs(true).map_err(to("renounce new privileges"))?;
     rustix::process::chdir("/").map_err(to("leave its working folder"))?;
-    for (resource, most) in
+    for (resource, limit) in
         [(Resource::Core, 0), (Resource::Fsize, 0), (Resource::Nofile, DESCRIPTORS_MAX), (Resource::Data, DATA_MAX)]
     {
-        let most = getrlimit(resource).maximum.map_or(most, |inherited| inherited.min(most));
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
+        let limit = getrlimit(resource).maximum.map_or(limit, |inherited| inherited.min(limit));
+        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })
             .map_err(to("set its resource limits"))?;
     }
     landlock()
@@ -75,7 +75,7 @@ fn landlock() -> Result<Vec<Missing>, ConfineError> {
         .and_then(Ruleset::create)
         .and_then(landlock::RulesetCreated::restrict_self);
     let status = restricted
-        .map_err(|error| ConfineError { what: "give up file access", error: std::io::Error::other(error) })?;
+        .map_err(|error| ConfineError { action: "give up file access", error: std::io::Error::other(error) })?;
     Ok(match status.ruleset {
         RulesetStatus::FullyEnforced => Vec::new(),
         RulesetStatus::PartiallyEnforced => vec![Missing(
@@ -96,7 +96,7 @@ fn landlock() -> Result<Vec<Missing>, ConfineError> {
 /// # Errors
 /// Fails with [`ConfineError`] if the kernel has seccomp and refuses the filter.
 pub fn seal() -> Result<Vec<Missing>, ConfineError> {
-    let failed = |error| ConfineError { what: "give up system calls", error };
+    let failed = |error| ConfineError { action: "give up system calls", error };
     let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else {
         return Ok(vec![Missing("seccomp is not supported on this processor architecture".into())]);
     };
@@ -149,16 +149,16 @@ fn filter(arch: TargetArch) -> Result<BpfProgram, seccompiler::BackendError> {
     let argument = |index, operator, value| SeccompCondition::new(index, SeccompCmpArgLen::Qword, operator, value);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS.iter().map(|call| (*call, Vec::new())).collect();
     // Memory must never be writable and executable at the same time.
-    let both = (libc::PROT_WRITE | libc::PROT_EXEC) as u64;
+    let mask = (libc::PROT_WRITE | libc::PROT_EXEC) as u64;
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        let one = |wanted| SeccompRule::new(vec![argument(2, SeccompCmpOp::MaskedEq(both), wanted)?]);
-        rules.insert(call, vec![one(0)?, one(libc::PROT_WRITE as u64)?, one(libc::PROT_EXEC as u64)?]);
+        let rule = |bits| SeccompRule::new(vec![argument(2, SeccompCmpOp::MaskedEq(mask), bits)?]);
+        rules.insert(call, vec![rule(0)?, rule(libc::PROT_WRITE as u64)?, rule(libc::PROT_EXEC as u64)?]);
     }
     // `abort` signals this very process.
-    let own = u64::from(std::process::id());
-    rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![argument(0, SeccompCmpOp::Eq, own)?])?]);
-    let refused = SeccompAction::Errno(libc::EPERM as u32);
-    SeccompFilter::new(rules, refused, SeccompAction::Allow, arch)?.try_into()
+    let pid = u64::from(std::process::id());
+    rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![argument(0, SeccompCmpOp::Eq, pid)?])?]);
+    let denied = SeccompAction::Errno(libc::EPERM as u32);
+    SeccompFilter::new(rules, denied, SeccompAction::Allow, arch)?.try_into()
 }
 
 #[cfg(test)]

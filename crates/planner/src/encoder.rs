@@ -49,7 +49,7 @@ struct Known {
 /// The state of `encode` during one call of a plugin.
 #[derive(Default)]
 pub struct Encoder {
-    known: HashMap<String, Known>,
+    slots: HashMap<String, Known>,
     weight: usize,
     emissions: Vec<Emission>,
     /// The field of each text of the config, to report where a refused literal is.
@@ -65,7 +65,7 @@ impl Encoder {
         references: &[PlanReference],
         fields: HashMap<String, String>,
     ) -> Self {
-        let known = |(slot, emission): (String, u32)| {
+        let entry = |(slot, emission): (String, u32)| {
             let filters = emissions
                 .get(emission as usize)
                 .and_then(|emission| references.get(emission.reference as usize))
@@ -76,12 +76,12 @@ impl Encoder {
             });
             (slot, Known { expr, depth: filters.len(), weight: NODE_WEIGHT * (filters.len() + 1) })
         };
-        Self { known: slots.into_iter().map(known).collect(), emissions: emissions.to_vec(), fields, ..Self::default() }
+        Self { slots: slots.into_iter().map(entry).collect(), emissions: emissions.to_vec(), fields, ..Self::default() }
     }
 
     /// Returns the expression that a canonical slot stands for; `None` for a forged one.
     pub fn expr(&self, slot: &str) -> Option<&Expr> {
-        self.known.get(slot).map(|known| &known.expr)
+        self.slots.get(slot).map(|entry| &entry.expr)
     }
 
     /// Takes out the problems recorded so far.
@@ -136,9 +136,9 @@ impl Encoder {
         let mut slots = 0;
         for arg in args {
             for slot in self.slots_of(arg)? {
-                let known = &self.known[&slot];
-                depth = depth.max(known.depth + 1);
-                weight += known.weight;
+                let entry = &self.slots[&slot];
+                depth = depth.max(entry.depth + 1);
+                weight += entry.weight;
                 slots += 1;
             }
             weight += arg.len();
@@ -158,11 +158,11 @@ impl Encoder {
                 }
             });
         }
-        if self.known.len() >= SLOTS_MAX {
+        if self.slots.len() >= SLOTS_MAX {
             return Err(Broken(format!("it made more than {SLOTS_MAX} slots")));
         }
         let slot = slots::fresh();
-        self.known.insert(slot.clone(), Known { expr: Expr::Apply { op, args: texts }, depth, weight });
+        self.slots.insert(slot.clone(), Known { expr: Expr::Apply { op, args: texts }, depth, weight });
         Ok(slot)
     }
 
@@ -244,18 +244,18 @@ impl Encoder {
     /// Returns the slots of a text in their canonical form, in order.
     fn slots_of(&self, text: &str) -> Result<Vec<String>, Broken> {
         let canonical = slots::find(text).into_iter().map(|at| slots::canonical(text, at));
-        canonical.map(|slot| if self.known.contains_key(&slot) { Ok(slot) } else { Err(forged()) }).collect()
+        canonical.map(|slot| if self.slots.contains_key(&slot) { Ok(slot) } else { Err(forged()) }).collect()
     }
 
     fn parse(&self, text: &str) -> Result<Text, Broken> {
         let mut parts = Vec::new();
         let mut end = 0;
         for at in slots::find(text) {
-            let known = self.known.get(&slots::canonical(text, at)).ok_or_else(forged)?;
+            let entry = self.slots.get(&slots::canonical(text, at)).ok_or_else(forged)?;
             if end < at {
                 parts.push(Part::Literal(text[end..at].to_owned()));
             }
-            parts.push(Part::Expr(known.expr.clone()));
+            parts.push(Part::Expr(entry.expr.clone()));
             end = at + SLOT_LEN;
         }
         if end < text.len() {
@@ -278,19 +278,19 @@ fn literal_parts(text: &str) -> impl Iterator<Item = &str> {
 
 /// Returns the digest algorithm with this name.
 fn digest_algorithm(name: &str) -> Result<DigestAlgorithm, Broken> {
-    let known = DigestAlgorithm::ALL.iter().find(|(known, _)| *known == name);
-    known
+    let found = DigestAlgorithm::ALL.iter().find(|(label, _)| *label == name);
+    found
         .map(|(_, algorithm)| *algorithm)
         .ok_or_else(|| Broken(format!("it used an unknown digest algorithm, \"{}\"", sanitize(name, 32))))
 }
 
 /// Returns the first emission in an expression.
 fn first_secret(expr: &Expr) -> Option<u32> {
-    let mut found = None;
+    let mut first = None;
     each_secret(expr, &mut |emission| {
-        found.get_or_insert(emission);
+        first.get_or_insert(emission);
     });
-    found
+    first
 }
 
 /// Calls `visit` with every emission in an expression.

@@ -8,12 +8,12 @@ use std::io::{self, Read, Write};
 /// Fails if the frame is longer than `max` bytes, or if the input ends inside it.
 pub fn read(input: &mut impl Read, max: usize) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
-    let mut got = 0;
-    while got < length.len() {
-        match input.read(&mut length[got..])? {
-            0 if got == 0 => return Ok(None),
+    let mut filled = 0;
+    while filled < length.len() {
+        match input.read(&mut length[filled..])? {
+            0 if filled == 0 => return Ok(None),
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            n => got += n,
+            n => filled += n,
         }
     }
     let length = u32::from_le_bytes(length) as usize;

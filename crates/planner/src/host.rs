@@ -124,9 +124,9 @@ impl Host {
 
     /// Does the steps of `load`. Returns `None` if the report contains the reason.
     fn steps(&self, bytes: &[u8], compiled: bool, report: &mut Report) -> Result<Option<(Plugin, Vec<u8>)>, Broken> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let component = self.component(bytes, compiled)?;
-        report.compile_micros = micros(begun);
+        report.compile_micros = micros(started);
         let exports = self.interfaces(&component, report);
         let rule = |about| move |sentence| Rule { about, sentence };
         report.broken.extend(contract::foreign_rule(&report.imports).map(rule(About::Imports)));
@@ -134,12 +134,15 @@ impl Host {
         if !report.broken.is_empty() {
             return Ok(None);
         }
-        let unfit = |what: &str, error: wasmtime::Error| {
+        let mismatch = |subject: &str, error: wasmtime::Error| {
             let contract = contract::version();
-            Broken(format!("{what} not match `guillemet:feature@{contract}`: {}", sanitize(&format!("{error:#}"), 300)))
+            Broken(format!(
+                "{subject} not match `guillemet:feature@{contract}`: {}",
+                sanitize(&format!("{error:#}"), 300)
+            ))
         };
-        let instance = self.linker.instantiate_pre(&component).map_err(|error| unfit("it does", error))?;
-        bindings::FeaturePre::new(instance.clone()).map_err(|error| unfit("its exports do", error))?;
+        let instance = self.linker.instantiate_pre(&component).map_err(|error| mismatch("it does", error))?;
+        bindings::FeaturePre::new(instance.clone()).map_err(|error| mismatch("its exports do", error))?;
         let plugin = Plugin { engine: self.engine.clone(), instance };
         let (description, cost) = plugin.describe()?;
         report.describe = cost;
@@ -195,9 +198,9 @@ impl Host {
     }
 }
 
-/// Returns the time since `begun`, in microseconds.
-fn micros(begun: Instant) -> u64 {
-    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+/// Returns the time since `started`, in microseconds.
+fn micros(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Plugin {
@@ -229,7 +232,7 @@ impl Plugin {
     /// # Errors
     /// Fails with [`Broken`] if the plugin traps, exceeds a limit or breaks a rule of the contract.
     pub fn plan(&self, encoder: Encoder, config: &str, target: &str) -> Result<(Written, Encoder, Cost), Broken> {
-        let Called { result: planned, encoder, cost, last_words } =
+        let Called { result: planned, encoder, cost, panic_message } =
             self.call(encoder, |guest, store| guest.call_plan(store, config, target))?;
         let problems = |problems: Vec<guest::Problem>| {
             let problems = problems.into_iter().take(PROBLEMS_MAX).map(|problem| Problem {
@@ -249,11 +252,11 @@ impl Plugin {
                 Written::Document { text, kind, warnings: problems(warnings) }
             }
             // An exception in JavaScript arrives as a refusal, whatever was thrown.
-            Err(told) if told.is_empty() && !last_words.is_empty() => return Err(panicked(&last_words)),
-            Err(told) if told.is_empty() => {
+            Err(reported) if reported.is_empty() && !panic_message.is_empty() => return Err(panicked(&panic_message)),
+            Err(reported) if reported.is_empty() => {
                 return Err(Broken("it rejected the config without a reason".into()));
             }
-            Err(told) => Written::Problems(problems(told)),
+            Err(reported) => Written::Problems(problems(reported)),
         };
         Ok((written, encoder, cost))
     }
@@ -264,9 +267,9 @@ impl Plugin {
         encoder: Encoder,
         function: impl FnOnce(&guest::Guest, &mut Store<Call>) -> wasmtime::Result<R>,
     ) -> Result<Called<R>, Broken> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut store =
-            Store::new(&self.engine, Call { encoder, limits: Limits::default(), last_words: String::new() });
+            Store::new(&self.engine, Call { encoder, limits: Limits::default(), panic_message: String::new() });
         store.limiter(|call| &mut call.limits);
         store.set_hostcall_fuel(TRANSFER_MAX);
         store.set_epoch_deadline(u64::try_from(TIME_MAX.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX));
@@ -277,8 +280,8 @@ impl Plugin {
         let call = store.into_data();
         match result {
             Ok(result) => {
-                let cost = Cost { micros: micros(begun), memory: call.limits.memory as u64 };
-                Ok(Called { result, encoder: call.encoder, cost, last_words: call.last_words })
+                let cost = Cost { micros: micros(started), memory: call.limits.memory as u64 };
+                Ok(Called { result, encoder: call.encoder, cost, panic_message: call.panic_message })
             }
             Err(error) => Err(explain(&error, &call)),
         }
@@ -290,24 +293,24 @@ struct Called<R> {
     result: R,
     encoder: Encoder,
     cost: Cost,
-    last_words: String,
+    panic_message: String,
 }
 
-fn panicked(last_words: &str) -> Broken {
-    Broken(format!("it panicked: {last_words}"))
+fn panicked(message: &str) -> Broken {
+    Broken(format!("it panicked: {message}"))
 }
 
 /// Explains to people why a call has failed.
 fn explain(error: &wasmtime::Error, call: &Call) -> Broken {
-    if let Some(what) = call.limits.overrun {
-        return Broken(what.to_owned());
+    if let Some(message) = call.limits.overrun {
+        return Broken(message.to_owned());
     }
     if let Some(Broken(rule)) = error.downcast_ref::<Broken>() {
         return Broken(rule.clone());
     }
     Broken(match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => format!("it ran longer than {} s and was stopped", TIME_MAX.as_secs()),
-        Some(_) if !call.last_words.is_empty() => return panicked(&call.last_words),
+        Some(_) if !call.panic_message.is_empty() => return panicked(&call.panic_message),
         Some(Trap::UnreachableCodeReached) => "it panicked".to_owned(),
         Some(Trap::StackOverflow) => "it recursed too deeply".to_owned(),
         // Rust keeps its own stack in linear memory.
@@ -324,7 +327,7 @@ struct Call {
     encoder: Encoder,
     limits: Limits,
     /// The last message passed to `encode.panic`, tidied so that it can be shown.
-    last_words: String,
+    panic_message: String,
 }
 
 /// Returns a plugin's panic message as it can be shown, without any slot.
@@ -359,7 +362,7 @@ fn link_encode(linker: &mut Linker<Call>) -> wasmtime::Result<()> {
         Ok((context.data_mut().encoder.whole_secret(&text)?,))
     })?;
     encode.func_wrap("panic", |mut context: Context<'_>, (message,): (String,)| {
-        context.data_mut().last_words = last_words(&message);
+        context.data_mut().panic_message = last_words(&message);
         Ok(())
     })?;
     for definition in ENCODERS {

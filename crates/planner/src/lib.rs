@@ -36,8 +36,8 @@ use guillemet_plan::protocol::{ANSWER_MAX, Answer, CANNOT_WORK, Description, FOR
 pub fn run() -> ExitCode {
     // A panic's message could contain text of a template; its location cannot.
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        say(format_args!("the planner panicked at {place}"));
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        say(format_args!("the planner panicked at {location}"));
     }));
     let host = match ready() {
         Ok(host) => host,
@@ -87,8 +87,8 @@ fn serve(host: &Host, input: &mut impl Read, output: &mut impl Write) -> io::Res
         let request: Request = serde_json::from_slice(&request).map_err(|_| io::ErrorKind::InvalidData)?;
         match request {
             Request::Load { compiled } => {
-                let most = if compiled { FORM_MAX } else { FRAME_MAX };
-                let bytes = frame::read(input, most)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                let max = if compiled { FORM_MAX } else { FRAME_MAX };
+                let bytes = frame::read(input, max)?.ok_or(io::ErrorKind::UnexpectedEof)?;
                 let (report, plugin) = host.load(&bytes, compiled);
                 let description = report.description.clone();
                 answer(output, &Answer::Loaded(report))?;
@@ -113,8 +113,8 @@ fn failed(message: String) -> Answer {
     Answer::Failed { message }
 }
 
-fn answer(output: &mut impl Write, answer: &Answer) -> io::Result<()> {
-    let bytes = serde_json::to_vec(answer)?;
+fn answer(output: &mut impl Write, response: &Answer) -> io::Result<()> {
+    let bytes = serde_json::to_vec(response)?;
     if bytes.len() <= ANSWER_MAX {
         return frame::write(output, &bytes);
     }

@@ -38,8 +38,8 @@ enum Failure {
 }
 
 impl From<Broken> for Failure {
-    fn from(broken: Broken) -> Self {
-        Self::Plugin(broken)
+    fn from(error: Broken) -> Self {
+        Self::Plugin(error)
     }
 }
 
@@ -85,8 +85,8 @@ fn steps(plugin: &Plugin, description: &Description, request: &PlanRequest) -> R
     let mut problems = encoder.take_problems();
     let (text, kind, warnings) = match written {
         Written::Document { text, kind, warnings } => (text, kind, warnings),
-        Written::Problems(told) => {
-            problems.extend(told);
+        Written::Problems(reported) => {
+            problems.extend(reported);
             return Err(Failure::Config(positions.fill_in(problems)));
         }
     };
@@ -115,10 +115,12 @@ fn read(request: &PlanRequest, description: &Description, fields: &SecretFields)
     let (emitted, origins) = slot_tracking::emitted(request, rendered)?;
     let mut tree = document::parse(request.format, &emitted.text)
         .map_err(|errors| errors.into_iter().map(|error| of_tree(error, &origins)).collect::<Vec<_>>())?;
-    let named = targets::take(&mut tree);
-    let place = |path: &str| tree.places.get(path).map(|at| origins.of_output(*at)).unwrap_or_default();
-    let targets = named.as_ref().map_or_else(|| Ok(Named::default()), |named| targets::read(named, description, place));
-    let placed = slot_tracking::place(request, &emitted, &mut tree, &origins, fields, named.as_ref());
+    let target_value = targets::take(&mut tree);
+    let position_of = |path: &str| tree.places.get(path).map(|at| origins.of_output(*at)).unwrap_or_default();
+    let targets = target_value
+        .as_ref()
+        .map_or_else(|| Ok(Named::default()), |target_value| targets::read(target_value, description, position_of));
+    let placed = slot_tracking::place(request, &emitted, &mut tree, &origins, fields, target_value.as_ref());
     match (placed, targets) {
         (Ok((emissions, slots)), Ok(targets)) => Ok(Config { tree, origins, emissions, slots, targets }),
         (placed, targets) => {
@@ -130,11 +132,11 @@ fn read(request: &PlanRequest, description: &Description, fields: &SecretFields)
 }
 
 fn of_tree(error: TreeError, origins: &Origins) -> Problem {
-    let place = error.at.map(|at| origins.of_output(at)).unwrap_or_default();
+    let position = error.at.map(|at| origins.of_output(at)).unwrap_or_default();
     Problem {
         path: String::new(),
-        line: place.line,
-        column: place.column,
+        line: position.line,
+        column: position.column,
         message: error.message,
         help: error.help.or_else(|| Some("correct this text".into())),
     }
@@ -142,22 +144,22 @@ fn of_tree(error: TreeError, origins: &Origins) -> Problem {
 
 /// Returns the path of each text of the config; the first path if several texts are equal.
 fn leaves(root: &Value) -> HashMap<String, String> {
-    fn walk(value: &Value, path: &str, found: &mut HashMap<String, String>) {
+    fn walk(value: &Value, path: &str, paths: &mut HashMap<String, String>) {
         let join = |segment: &str| if path.is_empty() { segment.to_owned() } else { format!("{path}.{segment}") };
         match value {
             Value::String(text) => {
-                found.entry(text.clone()).or_insert_with(|| path.to_owned());
+                paths.entry(text.clone()).or_insert_with(|| path.to_owned());
             }
             Value::Array(items) => {
-                items.iter().enumerate().for_each(|(index, item)| walk(item, &join(&index.to_string()), found));
+                items.iter().enumerate().for_each(|(index, item)| walk(item, &join(&index.to_string()), paths));
             }
-            Value::Object(map) => map.iter().for_each(|(key, item)| walk(item, &join(key), found)),
+            Value::Object(map) => map.iter().for_each(|(key, item)| walk(item, &join(key), paths)),
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
-    let mut found = HashMap::new();
-    walk(root, "", &mut found);
-    found
+    let mut paths = HashMap::new();
+    walk(root, "", &mut paths);
+    paths
 }
 
 /// The places of a config's fields in its template.
@@ -174,8 +176,8 @@ impl Positions<'_> {
             if problem.line.is_some() || problem.path.is_empty() {
                 return problem;
             }
-            let place = self.of_field(&problem.path);
-            Problem { line: place.line, column: place.column, ..problem }
+            let position = self.of_field(&problem.path);
+            Problem { line: position.line, column: position.column, ..problem }
         });
         placed.collect()
     }
@@ -183,16 +185,16 @@ impl Positions<'_> {
     /// Returns the place of the tag in the field; if there is none, the field's own place, that of a tag beneath it, or
     /// that of the nearest table that contains it.
     fn of_field(&self, path: &str) -> Place {
-        let tag = |beneath: bool| {
+        let tag = |include_nested: bool| {
             let in_field = |emission: &&Emission| {
                 let rest = emission.field.strip_prefix(path);
-                rest.is_some_and(|rest| rest.is_empty() || (beneath && rest.starts_with('.')))
+                rest.is_some_and(|rest| rest.is_empty() || (include_nested && rest.starts_with('.')))
             };
             let emission = self.emissions.iter().find(in_field)?;
             let reference = self.request.references.get(emission.reference as usize)?;
             Some(Place { line: Some(reference.line), column: Some(reference.column) })
         };
-        let own = || self.tree.places.get(path).map(|at| self.origins.of_output(*at));
+        let exact = || self.tree.places.get(path).map(|at| self.origins.of_output(*at));
         let nearest = || {
             let mut rest = path;
             while let Some((parent, _)) = rest.rsplit_once('.') {
@@ -203,6 +205,6 @@ impl Positions<'_> {
             }
             None
         };
-        tag(false).or_else(own).or_else(|| tag(true)).or_else(nearest).unwrap_or_default()
+        tag(false).or_else(exact).or_else(|| tag(true)).or_else(nearest).unwrap_or_default()
     }
 }

@@ -178,13 +178,13 @@ fn unknown_names(
     request: &PlanRequest,
     used: impl IntoIterator<Item = String>,
 ) -> Vec<(String, Problem)> {
-    let known: Vec<&str> = engine.globals().map(|(name, _)| name).collect();
-    let mut unknown: Vec<String> = used.into_iter().filter(|name| !known.contains(&name.as_str())).collect();
+    let names: Vec<&str> = engine.globals().map(|(name, _)| name).collect();
+    let mut unknown: Vec<String> = used.into_iter().filter(|name| !names.contains(&name.as_str())).collect();
     unknown.sort_by_key(|name| (identifier(&request.text, name), name.clone()));
     let problem = |name: String| {
-        let place = identifier(&request.text, &name).map(|at| of_source(&request.text, at)).unwrap_or_default();
-        let own = known.iter().filter(|known| !known.starts_with(&request.call_prefix));
-        let help = if own.clone().any(|known| known.eq_ignore_ascii_case(&name)) {
+        let position = identifier(&request.text, &name).map(|at| of_source(&request.text, at)).unwrap_or_default();
+        let visible = names.iter().filter(|names| !names.starts_with(&request.call_prefix));
+        let help = if visible.clone().any(|names| names.eq_ignore_ascii_case(&name)) {
             "names are case-sensitive".to_owned()
         } else {
             format!(
@@ -194,8 +194,8 @@ fn unknown_names(
         };
         let problem = Problem {
             path: String::new(),
-            line: place.line,
-            column: place.column,
+            line: position.line,
+            column: position.column,
             message: format!("unknown name `{name}`"),
             help: Some(help),
         };
@@ -212,10 +212,10 @@ fn identifier(text: &str, name: &str) -> Option<usize> {
     while let Some(open) = text[rest..].find(['\u{e000}', '\u{e002}']).map(|at| rest + at) {
         let close = text[open..].find(['\u{e001}', '\u{e003}']).map_or(text.len(), |at| open + at);
         let tag = &text[open..close];
-        let whole = tag.match_indices(name).find(|(at, _)| {
+        let hit = tag.match_indices(name).find(|(at, _)| {
             !tag[..*at].ends_with(|c| word(c) || c == '.') && !tag[at + name.len()..].starts_with(word)
         });
-        if let Some((at, _)) = whole {
+        if let Some((at, _)) = hit {
             return Some(open + at);
         }
         rest = close;
@@ -280,7 +280,7 @@ fn fill_in(name: &str, vars: &mut serde_json::Value, env: &mut serde_json::Value
 /// Explains an error in our own words. minijinja's details may quote values; the ones kept here contain at most names
 /// of the template.
 fn explain(error: &Error, text: &str, name: Option<&str>) -> Problem {
-    let place = match error.range() {
+    let position = match error.range() {
         Some(range) if !range.is_empty() => of_source(text, range.start),
         _ => crate::source_map::Place { line: error.line().and_then(|line| u32::try_from(line).ok()), column: None },
     };
@@ -321,7 +321,7 @@ fn explain(error: &Error, text: &str, name: Option<&str>) -> Problem {
         }
         other => (format!("the template engine stopped: {other}"), "check this tag"),
     };
-    Problem { path: String::new(), line: place.line, column: place.column, message, help: Some(help.to_owned()) }
+    Problem { path: String::new(), line: position.line, column: position.column, message, help: Some(help.to_owned()) }
 }
 
 /// Replaces the engine's delimiters in a text by those that a person writes.
@@ -334,7 +334,7 @@ fn delimiters(text: &str) -> String {
         ("\u{e004}", "<#"),
         ("\u{e005}", "#>"),
     ];
-    PAIRS.iter().fold(text.to_owned(), |text, (private, own)| text.replace(private, own))
+    PAIRS.iter().fold(text.to_owned(), |text, (private, public)| text.replace(private, public))
 }
 
 #[cfg(test)]

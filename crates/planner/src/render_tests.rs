@@ -51,9 +51,9 @@ fn variables_conditions_and_loops_work_and_other_languages_pass() {
 #[test]
 fn every_unknown_name_and_every_undefined_variable_is_told() {
     let unknown = problems("a: << region >>\nb: << x.y >> << region >>\n<% if foo is defined %><% endif %>\n");
-    let told: Vec<_> = unknown.iter().map(|p| (p.message.as_str(), p.line, p.column.is_some())).collect();
+    let messages: Vec<_> = unknown.iter().map(|p| (p.message.as_str(), p.line, p.column.is_some())).collect();
     assert_eq!(
-        told,
+        messages,
         [
             ("unknown name `region`", Some(1), false),
             ("unknown name `x`", Some(2), false),
@@ -62,8 +62,8 @@ fn every_unknown_name_and_every_undefined_variable_is_told() {
     );
     assert!(unknown[0].help.as_ref().unwrap().contains("<% raw %>"));
     let undefined = problems("a: << vars.one >>\nb: << vars.nested.two | upper >>\nc: << env.THREE ~ vars.name >>\n");
-    let told: Vec<_> = undefined.iter().map(|p| (p.message.split('`').nth(1).unwrap_or(&p.message), p.line)).collect();
-    assert_eq!(told, [("vars.one", Some(1)), ("vars.nested.two", Some(2)), ("env.THREE", Some(3))]);
+    let names: Vec<_> = undefined.iter().map(|p| (p.message.split('`').nth(1).unwrap_or(&p.message), p.line)).collect();
+    assert_eq!(names, [("vars.one", Some(1)), ("vars.nested.two", Some(2)), ("env.THREE", Some(3))]);
 }
 
 #[test]

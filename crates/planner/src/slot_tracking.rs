@@ -33,17 +33,17 @@ pub struct Emitted {
 /// slot that was never issued.
 pub fn emitted(request: &PlanRequest, rendered: Rendered) -> Result<(Emitted, Origins), Vec<Problem>> {
     let Rendered { mut text, origins, issued } = rendered;
-    let given: HashMap<&str, u32> = issued.iter().map(|one| (one.slot.as_str(), one.reference)).collect();
+    let references: HashMap<&str, u32> = issued.iter().map(|one| (one.slot.as_str(), one.reference)).collect();
     let mut emitted = Emitted { text: String::new(), by_slot: HashMap::new(), order: Vec::new() };
     let mut problems = Vec::new();
-    let mut found = std::collections::HashSet::new();
+    let mut used = std::collections::HashSet::new();
     for at in slots::find(&text) {
         let mut slot = slots::canonical(&text, at);
-        let Some(reference) = given.get(slot.as_str()).copied() else {
+        let Some(reference) = references.get(slot.as_str()).copied() else {
             problems.push(forged(origins.of_output(at), String::new()));
             continue;
         };
-        if !found.insert(slot.clone()) {
+        if !used.insert(slot.clone()) {
             slot = slots::fresh();
         }
         slots::replace(&mut text, at, &slot);
@@ -51,9 +51,9 @@ pub fn emitted(request: &PlanRequest, rendered: Rendered) -> Result<(Emitted, Or
         emitted.order.push((slot, reference));
     }
     // A slot that was changed may look like a forged one; the problem of its reference says more.
-    let lost = lost(request, &issued, |slot| found.contains(slot));
-    if !lost.is_empty() {
-        problems = lost;
+    let missing = lost(request, &issued, |slot| used.contains(slot));
+    if !missing.is_empty() {
+        problems = missing;
     }
     emitted.text = text;
     if problems.is_empty() { Ok((emitted, origins)) } else { Err(problems) }
@@ -97,7 +97,7 @@ pub fn place(
         request,
         emitted,
         origins,
-        places: &tree.places,
+        offsets: &tree.places,
         fields,
         path: Vec::new(),
         emissions: Vec::new(),
@@ -128,7 +128,7 @@ struct Walk<'a> {
     request: &'a PlanRequest,
     emitted: &'a Emitted,
     origins: &'a Origins,
-    places: &'a HashMap<String, usize>,
+    offsets: &'a HashMap<String, usize>,
     fields: &'a SecretFields,
     path: Vec<String>,
     emissions: Vec<Emission>,
@@ -239,16 +239,16 @@ impl Walk<'_> {
     }
 
     fn forged(&mut self, field: String) {
-        let place = self.places.get(&field).map(|at| self.origins.of_output(*at)).unwrap_or_default();
-        self.problems.push(forged(place, field));
+        let position = self.offsets.get(&field).map(|at| self.origins.of_output(*at)).unwrap_or_default();
+        self.problems.push(forged(position, field));
     }
 }
 
-fn forged(place: Place, path: String) -> Problem {
+fn forged(position: Place, path: String) -> Problem {
     Problem {
         path,
-        line: place.line,
-        column: place.column,
+        line: position.line,
+        column: position.column,
         message: "text here looks like a slot (`Z` and 39 digits), which is reserved for Guillemet".into(),
         help: Some("change the text; to use a secret, write `<< secret \"…\" >>`".into()),
     }

@@ -28,36 +28,40 @@ pub struct Named {
     pub warnings: Vec<Problem>,
 }
 
-/// Reads the field. A former name of a target counts as the target. `place` returns the place of a field.
+/// Reads the field. A former name of a target counts as the target. `position_of` returns the place of a field.
 ///
 /// # Errors
 /// Returns every problem with it, except for secrets in it, which `slot_tracking::place` reports.
-pub fn read(named: &Value, description: &Description, place: impl Fn(&str) -> Place) -> Result<Named, Vec<Problem>> {
+pub fn read(
+    value: &Value,
+    description: &Description,
+    position_of: impl Fn(&str) -> Place,
+) -> Result<Named, Vec<Problem>> {
     let problem = |path: String, message: String, help: Option<String>| {
-        let Place { line, column } = place(&path);
+        let Place { line, column } = position_of(&path);
         Problem { path, line, column, message, help }
     };
     let of_list = |message: &str| Err(vec![problem(TARGETS_FIELD.into(), message.into(), Some(HELP.into()))]);
-    let Value::Array(items) = named else {
+    let Value::Array(items) = value else {
         return of_list("`targets` is not a list of target ids");
     };
     if items.is_empty() {
         return of_list("`targets` is an empty list");
     }
-    let (mut found, mut problems) = (Named::default(), Vec::new());
+    let (mut result, mut problems) = (Named::default(), Vec::new());
     for (index, item) in items.iter().enumerate() {
         let path = format!("{TARGETS_FIELD}.{index}");
         match item {
             Value::String(id) if !slots::find(id).is_empty() => {}
             Value::String(name) if !name.is_empty() => {
-                match description.targets.iter().find(|target| target.names().any(|known| known == name)) {
-                    Some(target) if found.ids.contains(&target.id) => {
+                match description.targets.iter().find(|target| target.names().any(|alias| alias == name)) {
+                    Some(target) if result.ids.contains(&target.id) => {
                         let message = format!("the target \"{}\" is listed twice in `targets`", target.id);
                         problems.push(problem(path, message, Some("list it once".into())));
                     }
                     Some(target) => {
-                        found.ids.push(target.id.clone());
-                        found.warnings.extend(target.renamed(Some(name)).map(|message| problem(path, message, None)));
+                        result.ids.push(target.id.clone());
+                        result.warnings.extend(target.renamed(Some(name)).map(|message| problem(path, message, None)));
                     }
                     None => {
                         let unknown = unknown_target(description, name).unwrap_or_default();
@@ -68,7 +72,7 @@ pub fn read(named: &Value, description: &Description, place: impl Fn(&str) -> Pl
             _ => problems.push(problem(path, "this is not a target id".into(), Some(HELP.into()))),
         }
     }
-    if problems.is_empty() { Ok(found) } else { Err(problems) }
+    if problems.is_empty() { Ok(result) } else { Err(problems) }
 }
 
 #[cfg(test)]
@@ -96,8 +100,8 @@ mod tests {
         };
         let place = |path: &str| Place { line: Some(path.len() as u32), column: None };
         read(&named, &description, place).map_err(|problems| {
-            let told = problems.into_iter();
-            told.map(|problem| format!("{}:{} {}", problem.path, problem.line.unwrap(), problem.message)).collect()
+            let messages = problems.into_iter();
+            messages.map(|problem| format!("{}:{} {}", problem.path, problem.line.unwrap(), problem.message)).collect()
         })
     }
 

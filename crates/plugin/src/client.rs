@@ -164,7 +164,7 @@ impl From<PlannerError> for PlanFailure {
 pub struct Planner {
     plugin: Arc<Plugin>,
     /// Held for a whole request, because a child is asked one thing at a time.
-    seat: Arc<Mutex<Seat>>,
+    child_slot: Arc<Mutex<Seat>>,
 }
 
 struct Plugin {
@@ -223,7 +223,7 @@ impl Planner {
             cache,
             options,
         };
-        Self { plugin: Arc::new(plugin), seat: Arc::default() }
+        Self { plugin: Arc::new(plugin), child_slot: Arc::default() }
     }
 
     /// Returns the SHA-256 of the component.
@@ -234,17 +234,17 @@ impl Planner {
     /// Returns a planner for the same plugin with a separate child.
     #[must_use]
     pub fn apart(&self) -> Self {
-        Self { plugin: Arc::clone(&self.plugin), seat: Arc::default() }
+        Self { plugin: Arc::clone(&self.plugin), child_slot: Arc::default() }
     }
 
     /// Ends the child, even one that is still loading the plugin, and waits for its exit, at most a second.
     pub async fn end(&self) {
-        let mut seat = self.seat.lock().await;
-        if let Some(idle) = seat.idle.take() {
+        let mut child_slot = self.child_slot.lock().await;
+        if let Some(idle) = child_slot.idle.take() {
             idle.abort();
         }
-        seat.ready = None;
-        if let Some(mut last) = seat.last.take() {
+        child_slot.ready = None;
+        if let Some(mut last) = child_slot.last.take() {
             last.wait().await;
         }
     }
@@ -252,7 +252,7 @@ impl Planner {
     /// Reports whether a child exists now, working or waiting for work.
     pub fn is_running(&self) -> bool {
         let is_alive = |(running, _): &(Running, Report)| running.is_alive();
-        self.seat.try_lock().map_or(true, |seat| seat.ready.as_ref().is_some_and(is_alive))
+        self.child_slot.try_lock().map_or(true, |child_slot| child_slot.ready.as_ref().is_some_and(is_alive))
     }
 
     /// Loads the plugin if it is not loaded, and returns its description.
@@ -269,9 +269,9 @@ impl Planner {
     /// # Errors
     /// Fails with [`PlannerError`] if the planner gave no answer.
     pub async fn look(&self) -> Result<Report, PlannerError> {
-        let (mut seat, running, report) = self.ready().await?;
+        let (mut child_slot, running, report) = self.ready().await?;
         if report.broken.is_empty() {
-            self.put_back(&mut seat, running, report.clone());
+            self.put_back(&mut child_slot, running, report.clone());
         }
         Ok(report)
     }
@@ -282,11 +282,11 @@ impl Planner {
     /// Fails with [`PlanFailure::Problems`] if the template is wrong, and with [`PlanFailure::Failed`] if the plugin or
     /// its planner is.
     pub async fn plan(&self, request: PlanRequest) -> Result<Planned, PlanFailure> {
-        let wanted = |answer, _: &Description| match answer {
+        let extract = |response, _: &Description| match response {
             Answer::Planned(planned) => Some(planned),
             _ => None,
         };
-        self.ask(Request::Plan(request), wanted).await
+        self.ask(Request::Plan(request), extract).await
     }
 
     /// Asks which targets a template names for itself; ignores the target of the request. The plugin has each returned
@@ -295,94 +295,94 @@ impl Planner {
     /// # Errors
     /// Fails as [`plan`](Self::plan) does; the plugin itself is not called.
     pub async fn targets(&self, request: PlanRequest) -> Result<Vec<Target>, PlanFailure> {
-        let wanted = |answer, description: &Description| match answer {
+        let extract = |response, description: &Description| match response {
             Answer::Targets(ids) => named(&ids, description),
             _ => None,
         };
-        self.ask(Request::Targets(request), wanted).await
+        self.ask(Request::Targets(request), extract).await
     }
 
-    /// Sends a request to the child. `wanted` extracts the result from an answer that contains it.
+    /// Sends a request to the child. `extract` extracts the result from an answer that contains it.
     async fn ask<T>(
         &self,
         request: Request,
-        wanted: impl FnOnce(Answer, &Description) -> Option<T>,
+        extract: impl FnOnce(Answer, &Description) -> Option<T>,
     ) -> Result<T, PlanFailure> {
         let request = self.encode(&request)?;
-        let (mut seat, mut running, report) = self.ready().await?;
+        let (mut child_slot, mut running, report) = self.ready().await?;
         let description = usable(&report)?;
         // A child whose request is given up (an error, or a caller that left) is dropped here, which kills it.
         let result = within(&self.plugin.name, PLAN_TIME, async {
             running.send(&request).await?;
             read_answer(&mut running.output).await
         });
-        let answer = match result.await {
-            Ok(answer) => answer,
-            Err(lost) => return Err(self.explain(lost, running).await.into()),
+        let response = match result.await {
+            Ok(response) => response,
+            Err(error) => return Err(self.explain(error, running).await.into()),
         };
-        let outcome = match answer {
+        let outcome = match response {
             Answer::Problems(problems) if !problems.is_empty() => {
                 Err(PlanFailure::Problems(sanitize_problems(problems)))
             }
             Answer::Failed { message } => Err(PlanFailure::Failed { message: sanitize(&message, MESSAGE_MAX) }),
             Answer::Broken { rule } => Err(PlanFailure::Broken { rule: sanitize(&rule, MESSAGE_MAX) }),
-            answer => Ok(wanted(answer, &description).ok_or_else(|| self.unfit())?),
+            response => Ok(extract(response, &description).ok_or_else(|| self.unfit())?),
         };
-        self.put_back(&mut seat, running, report);
+        self.put_back(&mut child_slot, running, report);
         outcome
     }
 
     /// Returns the seat and a child with the plugin loaded. Loading continues even if no caller waits for it any more,
     /// so that a compilation that has begun is not started over.
     async fn ready(&self) -> Result<Ready, PlannerError> {
-        let mut seat = Arc::clone(&self.seat).lock_owned().await;
-        if let Some(idle) = seat.idle.take() {
+        let mut child_slot = Arc::clone(&self.child_slot).lock_owned().await;
+        if let Some(idle) = child_slot.idle.take() {
             idle.abort();
         }
-        if let Some((running, report)) = seat.ready.take()
+        if let Some((running, report)) = child_slot.ready.take()
             && running.is_fit()
         {
-            return Ok((seat, running, report));
+            return Ok((child_slot, running, report));
         }
-        let (loaded, wanted) = tokio::sync::oneshot::channel();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
         let planner = self.clone();
         tokio::spawn(async move {
-            let started = planner.start(&mut seat).await;
-            let ready = started.map(|(running, report)| (seat, running, report));
-            if let Err(Ok((mut seat, running, report))) = loaded.send(ready)
+            let started = planner.start(&mut child_slot).await;
+            let ready = started.map(|(running, report)| (child_slot, running, report));
+            if let Err(Ok((mut child_slot, running, report))) = sender.send(ready)
                 && report.broken.is_empty()
             {
-                planner.put_back(&mut seat, running, report);
+                planner.put_back(&mut child_slot, running, report);
             }
         });
-        wanted.await.unwrap_or_else(|_| Err(self.unfit()))
+        receiver.await.unwrap_or_else(|_| Err(self.unfit()))
     }
 
     /// Starts a new child and returns its report on the plugin.
-    async fn start(&self, seat: &mut Seat) -> Result<(Running, Report), PlannerError> {
+    async fn start(&self, child_slot: &mut Seat) -> Result<(Running, Report), PlannerError> {
         let mut running = Running::start(&self.plugin.options.program, &self.plugin.name)
             .map_err(|error| PlannerError::Start { plugin: self.plugin.name.clone(), error })?;
-        seat.last = Some(running.ended());
-        let most = load_time(self.plugin.component.len());
-        let result = within(&self.plugin.name, most, self.plugin.load_into(&mut running)).await;
+        child_slot.last = Some(running.ended());
+        let load_limit = load_time(self.plugin.component.len());
+        let result = within(&self.plugin.name, load_limit, self.plugin.load_into(&mut running)).await;
         match result {
             Ok(Ok(report)) => Ok((running, believed(report).ok_or_else(|| self.unfit())?)),
             Ok(Err(message)) => Err(PlannerError::Failed { message: sanitize(&message, MESSAGE_MAX) }),
             Err(Lost::Timeout(limit)) => Err(PlannerError::Slow { plugin: self.plugin.name.clone(), limit }),
-            Err(lost) => Err(self.explain(lost, running).await),
+            Err(error) => Err(self.explain(error, running).await),
         }
     }
 
     /// Keeps the child for the next request, until it has been idle for too long.
-    fn put_back(&self, seat: &mut Seat, running: Running, report: Report) {
-        seat.ready = Some((running, report));
-        let (weak, idle_time) = (Arc::downgrade(&self.seat), self.plugin.options.idle_time);
-        seat.idle = Some(tokio::spawn(async move {
+    fn put_back(&self, child_slot: &mut Seat, running: Running, report: Report) {
+        child_slot.ready = Some((running, report));
+        let (weak, idle_time) = (Arc::downgrade(&self.child_slot), self.plugin.options.idle_time);
+        child_slot.idle = Some(tokio::spawn(async move {
             tokio::time::sleep(idle_time).await;
-            if let Some(seat) = weak.upgrade() {
+            if let Some(child_slot) = weak.upgrade() {
                 // A request that holds the seat now restarts the timer when it is done.
-                if let Ok(mut seat) = seat.try_lock() {
-                    seat.ready = None;
+                if let Ok(mut child_slot) = child_slot.try_lock() {
+                    child_slot.ready = None;
                 }
             }
         }));
@@ -397,9 +397,9 @@ impl Planner {
         PlannerError::Answer { plugin: self.plugin.name.clone() }
     }
 
-    async fn explain(&self, lost: Lost, running: Running) -> PlannerError {
+    async fn explain(&self, error: Lost, running: Running) -> PlannerError {
         let plugin = self.plugin.name.clone();
-        match lost {
+        match error {
             Lost::Timeout(limit) => PlannerError::Timeout { plugin, limit },
             Lost::Garbage => self.unfit(),
             Lost::Ended => match running.ending().await {

@@ -39,7 +39,7 @@ impl Source for Values<'_> {
 /// The values for a document, with the number of bytes that may still be written for it.
 struct Metered<'a> {
     values: &'a Values<'a>,
-    left: Cell<usize>,
+    remaining: Cell<usize>,
 }
 
 impl Source for Metered<'_> {
@@ -48,9 +48,9 @@ impl Source for Metered<'_> {
     }
 
     fn spend(&self, bytes: usize) -> bool {
-        let left = self.left.get().checked_sub(bytes);
-        self.left.set(left.unwrap_or(0));
-        left.is_some()
+        let remaining = self.remaining.get().checked_sub(bytes);
+        self.remaining.set(remaining.unwrap_or(0));
+        remaining.is_some()
     }
 }
 
@@ -68,11 +68,11 @@ pub fn room(values: &Values<'_>) -> usize {
 /// Returns every value that its place cannot hold. If the document exceeds [`FILLED_MAX`], the last entry is the slot
 /// where that happened.
 pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unfit>> {
-    let room = room(values);
-    let mut out = Clear::with_capacity(plan.literal_len + room);
-    let mut scratch = Clear::with_capacity(room);
+    let capacity = room(values);
+    let mut out = Clear::with_capacity(plan.literal_len + capacity);
+    let mut scratch = Clear::with_capacity(capacity);
     let mut unfit = Vec::new();
-    let source = Metered { values, left: Cell::new(FILLED_MAX) };
+    let source = Metered { values, remaining: Cell::new(FILLED_MAX) };
     for piece in &plan.pieces {
         match piece {
             Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
@@ -83,7 +83,7 @@ pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unfit>> {
                 scratch.clear();
                 if let Err(refusal) = encode::eval(expr, &source, &mut scratch) {
                     unfit.push(Unfit { uses: uses.clone(), refusal });
-                    if source.left.get() == 0 {
+                    if source.remaining.get() == 0 {
                         break;
                     }
                     continue;
@@ -107,7 +107,7 @@ pub fn append_json(text: &[u8], out: &mut Clear) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let plain = |b: &u8| (*b >= 0x20) & (*b != b'"') & (*b != b'\\');
     // Most values need no escape at all, and this check handles many bytes at once.
-    if text.iter().fold(true, |all, b| all & plain(b)) {
+    if text.iter().fold(true, |is_plain, b| is_plain & plain(b)) {
         out.extend_from_slice(text);
         return;
     }

@@ -11,36 +11,36 @@ use guillemet_plan::plan::Plan;
 #[derive(Debug)]
 pub struct Findings {
     targets: usize,
-    found: Vec<(Problem, Vec<String>)>,
+    entries: Vec<(Problem, Vec<String>)>,
 }
 
 impl Findings {
     /// Starts without findings, for this number of targets.
     pub fn new(targets: usize) -> Self {
-        Self { targets, found: Vec::new() }
+        Self { targets, entries: Vec::new() }
     }
 
     /// Adds what was found for one target.
     pub fn add(&mut self, target: &str, problems: impl IntoIterator<Item = Problem>) {
         for problem in problems {
-            match self.found.iter_mut().find(|(known, _)| *known == problem) {
-                Some((_, targets)) if targets.iter().any(|known| known == target) => {}
+            match self.entries.iter_mut().find(|(existing, _)| *existing == problem) {
+                Some((_, targets)) if targets.iter().any(|other| other == target) => {}
                 Some((_, targets)) => targets.push(target.to_owned()),
-                None => self.found.push((problem, vec![target.to_owned()])),
+                None => self.entries.push((problem, vec![target.to_owned()])),
             }
         }
     }
 
     /// Returns each finding once. A finding that does not apply to every target names those it applies to.
     pub fn told(self) -> Vec<Problem> {
-        let told = self.found.into_iter().map(|(mut problem, targets)| {
+        let problems = self.entries.into_iter().map(|(mut problem, targets)| {
             if targets.len() < self.targets {
                 let word = if targets.len() == 1 { "target" } else { "targets" };
                 problem.message += &format!(" ({word} `{}`)", targets.join("`, `"));
             }
             problem
         });
-        told.collect()
+        problems.collect()
     }
 }
 
@@ -56,24 +56,24 @@ pub struct Found {
 pub fn found(outcomes: Result<Outcomes, Unplanned>, also: impl Fn(&Plan) -> Vec<Problem>) -> Found {
     let outcomes = match outcomes {
         Ok(outcomes) => outcomes,
-        Err(unplanned) => return Found { problems: problems(unplanned), warnings: Vec::new() },
+        Err(error) => return Found { problems: problems(error), warnings: Vec::new() },
     };
-    let (mut wrong, mut warnings) = (Findings::new(outcomes.len()), Findings::new(outcomes.len()));
+    let (mut errors, mut warnings) = (Findings::new(outcomes.len()), Findings::new(outcomes.len()));
     for (target, outcome) in outcomes {
         match outcome {
             Ok(plan) => {
                 warnings.add(&target.id, plan.warnings.clone());
-                wrong.add(&target.id, also(&plan));
+                errors.add(&target.id, also(&plan));
             }
-            Err(unplanned) => wrong.add(&target.id, problems(unplanned)),
+            Err(error) => errors.add(&target.id, problems(error)),
         }
     }
-    Found { problems: wrong.told(), warnings: warnings.told() }
+    Found { problems: errors.told(), warnings: warnings.told() }
 }
 
 /// Why there is no plan, as problems.
-pub fn problems(unplanned: Unplanned) -> Vec<Problem> {
-    match unplanned {
+pub fn problems(error: Unplanned) -> Vec<Problem> {
+    match error {
         Unplanned::Problems(problems) | Unplanned::File(problems) => problems,
         Unplanned::Plugin(message) => vec![Problem { message, ..Problem::default() }],
         Unplanned::NoTarget(targets) => {
@@ -96,7 +96,7 @@ mod tests {
         findings.add("a", [problem("all"), problem("two"), problem("two")]);
         findings.add("b", [problem("all")]);
         findings.add("c", [problem("one"), problem("two"), problem("all")]);
-        let told: Vec<String> = findings.told().into_iter().map(|problem| problem.message).collect();
-        assert_eq!(told, ["all", "two (targets `a`, `c`)", "one (target `c`)"]);
+        let messages: Vec<String> = findings.told().into_iter().map(|problem| problem.message).collect();
+        assert_eq!(messages, ["all", "two (targets `a`, `c`)", "one (target `c`)"]);
     }
 }

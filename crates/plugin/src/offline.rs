@@ -83,11 +83,11 @@ pub fn fill(plan: &Plan, values: &BTreeMap<String, SealedValue>) -> Result<Clear
         let usage = &plan.uses[index];
         Problem { path: usage.field.clone(), line: Some(usage.line), message, ..Problem::default() }
     };
-    let found: Vec<Option<&SealedValue>> = plan.uses.iter().map(|usage| values.get(&*usage.key)).collect();
-    let missing = found.iter().enumerate().filter(|(_, value)| value.is_none());
+    let resolved: Vec<Option<&SealedValue>> = plan.uses.iter().map(|usage| values.get(&*usage.key)).collect();
+    let missing = resolved.iter().enumerate().filter(|(_, value)| value.is_none());
     let mut problems: Vec<Problem> =
         missing.map(|(index, _)| of_use(index, format!("there is no value for `{}`", plan.uses[index].name))).collect();
-    match fill::fill(plan, &Values(found)) {
+    match fill::fill(plan, &Values(resolved)) {
         Ok(filled) if problems.is_empty() => return Ok(filled),
         Ok(_) => {}
         Err(unfit) => problems.extend(unfit.into_iter().flat_map(|Unfit { uses, refusal }| {

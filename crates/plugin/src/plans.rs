@@ -76,17 +76,17 @@ impl<T: Clone> Cell<T> {
     fn get(&self) -> Option<Result<T, Unplanned>> {
         let outcome = self.outcome.load();
         let outcome = outcome.as_ref()?;
-        let stands = outcome.retry_at.is_none_or(|at| Instant::now() < at);
-        stands.then(|| outcome.result.clone())
+        let is_valid = outcome.retry_at.is_none_or(|at| Instant::now() < at);
+        is_valid.then(|| outcome.result.clone())
     }
 
     async fn get_or_make(&self, make: impl Future<Output = Result<T, Unplanned>>) -> Result<T, Unplanned> {
-        if let Some(made) = self.get() {
-            return made;
+        if let Some(cached) = self.get() {
+            return cached;
         }
         let _making = self.making.lock().await;
-        if let Some(made) = self.get() {
-            return made;
+        if let Some(cached) = self.get() {
+            return cached;
         }
         let result = make.await;
         let retry_at = matches!(result, Err(Unplanned::Plugin(_))).then(|| Instant::now() + RETRY_AFTER);
@@ -120,7 +120,7 @@ impl Prepared {
             Some(id) => self.cell_of(id)?.get(),
             None => match self.targets.get()? {
                 Ok(targets) => self.cell_of(&targets.list.first()?.id)?.get(),
-                Err(unplanned) => Some(Err(unplanned)),
+                Err(error) => Some(Err(error)),
             },
         }
     }
@@ -129,10 +129,10 @@ impl Prepared {
     /// if this is not known yet. Does not wait.
     pub fn is_good(&self) -> Option<bool> {
         let Ok(targets) = self.targets.get()? else { return Some(false) };
-        let made: Vec<_> = targets.list.iter().map(|target| self.ready(Some(&target.id))).collect();
-        match made.iter().any(|made| matches!(made, Some(Err(_)))) {
+        let plans: Vec<_> = targets.list.iter().map(|target| self.ready(Some(&target.id))).collect();
+        match plans.iter().any(|plan| matches!(plan, Some(Err(_)))) {
             true => Some(false),
-            false => made.iter().all(Option::is_some).then_some(true),
+            false => plans.iter().all(Option::is_some).then_some(true),
         }
     }
 
@@ -152,12 +152,12 @@ impl Prepared {
     /// # Errors
     /// Fails as [`plan`](Self::plan) does.
     pub async fn targets(&self, registry: &Registry, variables: &Variables) -> Result<Targets, Unplanned> {
-        let named = async {
+        let compute = async {
             // A missing plugin is reported first: no other advice helps then.
             let of_feature = registry.targets(&self.template.feature).await.map_err(Unplanned::Plugin)?;
             named(self.source()?, of_feature, registry, variables).await
         };
-        self.targets.get_or_make(named).await
+        self.targets.get_or_make(compute).await
     }
 
     /// Returns the plan for a target, or for the template's first target if `target` is `None`. Makes it if there is
@@ -263,10 +263,10 @@ async fn named(
     registry: &Registry,
     variables: &Variables,
 ) -> Result<Targets, Unplanned> {
-    let asked = registry.named_targets(source.feature, request(source, "", variables)).await;
-    let named = asked.map_err(unplanned)?;
-    if !named.is_empty() {
-        return Ok(Targets { list: named.into(), are_named: true });
+    let response = registry.named_targets(source.feature, request(source, "", variables)).await;
+    let targets = response.map_err(unplanned)?;
+    if !targets.is_empty() {
+        return Ok(Targets { list: targets.into(), are_named: true });
     }
     of_feature.truncate(1);
     Ok(Targets { list: of_feature.into(), are_named: false })

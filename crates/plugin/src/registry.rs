@@ -101,21 +101,21 @@ struct Plugin {
     /// The planner; `Err` holds the reason why the file is refused.
     planner: Result<Planner, String>,
     /// The fingerprint of the file when it was read; `None` if the next change might leave the same one.
-    look: Mutex<Option<Fingerprint>>,
+    fingerprint: Mutex<Option<Fingerprint>>,
     description: tokio::sync::OnceCell<Description>,
 }
 
 impl Plugin {
     fn new(source: Source, digest: String, planner: Result<Planner, String>) -> Self {
-        Self { source, digest, planner, look: Mutex::default(), description: tokio::sync::OnceCell::new() }
+        Self { source, digest, planner, fingerprint: Mutex::default(), description: tokio::sync::OnceCell::new() }
     }
 
     fn look(&self) -> Option<Fingerprint> {
-        *self.look.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn looks(&self, look: Option<Fingerprint>) {
-        *self.look.lock().unwrap_or_else(PoisonError::into_inner) = look;
+    fn looks(&self, fingerprint: Option<Fingerprint>) {
+        *self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner) = fingerprint;
     }
 }
 
@@ -190,20 +190,20 @@ impl Registry {
 
     fn pinned(&self, pin: &Pin) -> Plugin {
         let path = self.file(&pin.feature);
-        let refused = |problem| Plugin::new(Source::Added, pin.digest.clone(), Err(problem));
+        let unusable = |problem| Plugin::new(Source::Added, pin.digest.clone(), Err(problem));
         // A file that cannot be read is tried again each time: the cause may end without a trace on the file.
-        let mut look = None;
+        let mut last_read = None;
         let plugin = match read_with_fingerprint(&path) {
             Err(error) => {
-                refused(format!("{error}; add it again, or remove it with `guillemet plugin remove {}`", pin.feature))
+                unusable(format!("{error}; add it again, or remove it with `guillemet plugin remove {}`", pin.feature))
             }
             Ok((component, fingerprint)) => {
-                look = Some(fingerprint);
+                last_read = Some(fingerprint);
                 let plugin = self.plugin(Source::Added, &pin.feature, component.into());
                 if plugin.digest == pin.digest {
                     plugin
                 } else {
-                    refused(format!(
+                    unusable(format!(
                         "{path} has changed since it was added (SHA-256 {}, now {}) and is not used; if you expect \
                          this change, run `guillemet plugin add {path}`",
                         pin.digest,
@@ -213,7 +213,7 @@ impl Registry {
                 }
             }
         };
-        plugin.looks(look.filter(Fingerprint::is_settled));
+        plugin.looks(last_read.filter(Fingerprint::is_settled));
         plugin
     }
 
@@ -222,15 +222,15 @@ impl Registry {
     pub fn look_again(&self, pins: &[Pin]) -> Vec<String> {
         let mut changed = Vec::new();
         for pin in pins {
-            let Some(known) = self.plugins.load().get(&pin.feature).cloned() else { continue };
-            let look = Fingerprint::of(&self.file(&pin.feature)).ok();
-            if look.is_some() && look == known.look() {
+            let Some(existing) = self.plugins.load().get(&pin.feature).cloned() else { continue };
+            let fingerprint = Fingerprint::of(&self.file(&pin.feature)).ok();
+            if fingerprint.is_some() && fingerprint == existing.look() {
                 continue;
             }
             let now = self.pinned(pin);
-            if known.planner.as_ref().err() == now.planner.as_ref().err() {
+            if existing.planner.as_ref().err() == now.planner.as_ref().err() {
                 // The running planner continues: it has the bytes of the pin.
-                known.looks(now.look());
+                existing.looks(now.look());
                 continue;
             }
             match &now.planner {
@@ -259,11 +259,11 @@ impl Registry {
 
     fn get(&self, feature: &str) -> Result<Arc<Plugin>, String> {
         self.plugins.load().get(feature).cloned().ok_or_else(|| {
-            let known: Vec<String> = self.plugins.load().keys().cloned().collect();
+            let features: Vec<String> = self.plugins.load().keys().cloned().collect();
             format!(
                 "there is no plugin for the feature `{feature}`; features with a plugin: {}. Rename the folder, or add \
                  a plugin with `guillemet plugin add FILE`",
-                known.join(", ")
+                features.join(", ")
             )
         })
     }
@@ -339,9 +339,9 @@ impl Registry {
         let description = self.describe(feature).await?;
         let plugin = self.get(feature)?;
         let planner = plugin.planner.as_ref().map(Planner::apart).map_err(Clone::clone);
-        let apart = Plugin::new(plugin.source, plugin.digest.clone(), planner);
-        apart.description.set(description).ok();
-        let plugins = BTreeMap::from([(feature.to_owned(), Arc::new(apart))]);
+        let isolated = Plugin::new(plugin.source, plugin.digest.clone(), planner);
+        isolated.description.set(description).ok();
+        let plugins = BTreeMap::from([(feature.to_owned(), Arc::new(isolated))]);
         let (dir, cache) = (self.dir.clone(), Arc::clone(&self.cache));
         Ok(Self { plugins: ArcSwap::from_pointee(plugins), dir, cache })
     }
@@ -399,9 +399,9 @@ impl Registry {
         let Candidate { plugin, description, .. } = self.candidate(file).await?;
         let feature = description.feature.clone();
         let replaces = match self.in_its_place(&feature, &plugin) {
-            Some(there) => {
+            Some(existing) => {
                 let version = self.describe(&feature).await.ok().map(|description| description.version);
-                Some(Replaced { source: there.source, version, digest: there.digest.clone() })
+                Some(Replaced { source: existing.source, version, digest: existing.digest.clone() })
             }
             None => None,
         };
@@ -410,7 +410,7 @@ impl Registry {
 
     /// Returns the plugin of a feature, unless it is this same one.
     fn in_its_place(&self, feature: &str, plugin: &Plugin) -> Option<Arc<Plugin>> {
-        self.plugins.load().get(feature).filter(|there| there.digest != plugin.digest).cloned()
+        self.plugins.load().get(feature).filter(|current| current.digest != plugin.digest).cloned()
     }
 
     /// Adds a plugin: writes it to its place and uses it from now on. `confirmed` is the digest that a person has
@@ -431,26 +431,26 @@ impl Registry {
             return Err(AddError::Changed(plugin.digest));
         }
         let feature = description.feature.clone();
-        if let Some(there) = self.in_its_place(&feature, &plugin)
-            && replaces != Some(&there.digest)
+        if let Some(existing) = self.in_its_place(&feature, &plugin)
+            && replaces != Some(&existing.digest)
         {
-            let which = if there.source == Source::BuiltIn { "the built-in one" } else { "an added one" };
+            let kind = if existing.source == Source::BuiltIn { "the built-in one" } else { "an added one" };
             return Err(AddError::Taken(format!(
-                "the feature `{feature}` already has a plugin: {which}, SHA-256 {digest}. To replace it, pass its \
+                "the feature `{feature}` already has a plugin: {kind}, SHA-256 {digest}. To replace it, pass its \
                  digest: {digest}",
-                digest = there.digest
+                digest = existing.digest
             )));
         }
-        let unkept = |error: std::io::Error| AddError::Unkept(format!("the plugin cannot be stored: {error}"));
+        let not_stored = |error: std::io::Error| AddError::Unkept(format!("the plugin cannot be stored: {error}"));
         let (dir, path) = (self.dir.clone(), self.file(&feature));
         let written = tokio::task::spawn_blocking(move || write_component(&dir, &path, &component)).await;
-        written.map_err(std::io::Error::other).and_then(|written| written).map_err(unkept)?;
+        written.map_err(std::io::Error::other).and_then(|written| written).map_err(not_stored)?;
         pin(Pin { feature: feature.clone(), digest: plugin.digest.clone() }).await.map_err(AddError::Unkept)?;
-        let shown = view(&feature, Source::Added, &plugin.digest, Ok(description));
+        let added = view(&feature, Source::Added, &plugin.digest, Ok(description));
         self.change(|plugins| {
             plugins.insert(feature, Arc::new(plugin));
         });
-        Ok(shown)
+        Ok(added)
     }
 
     /// Removes a plugin that a user added; a built-in one of the same feature is used again. The caller has removed its
@@ -493,10 +493,10 @@ impl Registry {
         let component = read.await.map_err(|error| AddError::Unreadable(error.to_string()))??;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let plugin = self.plugin(Source::Added, &name, component.clone().into());
-        let unfit = |message: String| AddError::Unfit(format!("{} cannot be added: {message}", file.display()));
+        let invalid = |message: String| AddError::Unfit(format!("{} cannot be added: {message}", file.display()));
         let description = match &plugin.planner {
-            Ok(planner) => planner.load().await.map_err(|error: PlannerError| unfit(error.to_string()))?,
-            Err(problem) => return Err(unfit(problem.clone())),
+            Ok(planner) => planner.load().await.map_err(|error: PlannerError| invalid(error.to_string()))?,
+            Err(problem) => return Err(invalid(problem.clone())),
         };
         plugin.description.set(description.clone()).ok();
         Ok(Candidate { component, plugin, description })
@@ -596,11 +596,11 @@ mod tests {
         let [file, fifo] = ["file", "fifo"].map(|name| dir.path().join(name));
         fs::write(&file, "component").unwrap();
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        let (stop, (told, done)) = (AtomicBool::new(false), mpsc::channel());
+        let (stop, (sender, done)) = (AtomicBool::new(false), mpsc::channel());
         let path = file.clone();
         std::thread::spawn(move || {
             let read: Vec<bool> = (0..20_000).map(|_| read_component(&path).is_ok()).collect();
-            let _ = told.send(read);
+            let _ = sender.send(read);
         });
         let read = std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -41,12 +41,12 @@ impl Schema {
         compiler.set_default_draft(Draft::V2020_12);
         compiler.use_loader(Box::new(Nowhere));
         let mut schemas = Schemas::new();
-        let wrong = |error| match error {
+        let messages = |error| match error {
             boon::CompileError::ValidationError { src, .. } => told(&src),
             other => vec![format!("{other:#}").replace(PLACE, "")],
         };
-        compiler.add_resource(PLACE, schema.clone()).map_err(wrong)?;
-        let index = compiler.compile(PLACE, &mut schemas).map_err(wrong)?;
+        compiler.add_resource(PLACE, schema.clone()).map_err(messages)?;
+        let index = compiler.compile(PLACE, &mut schemas).map_err(messages)?;
         Ok(Self { schemas, index })
     }
 
@@ -59,20 +59,20 @@ impl Schema {
 
 /// Returns the innermost findings of an error, one sentence each.
 fn told(error: &ValidationError<'_, '_>) -> Vec<String> {
-    fn walk(error: &ValidationError<'_, '_>, found: &mut Vec<String>) {
+    fn walk(error: &ValidationError<'_, '_>, messages: &mut Vec<String>) {
         if error.causes.is_empty() {
-            let place = error.instance_location.to_string();
-            let place = if place.is_empty() { String::new() } else { format!("`{place}`: ") };
-            let sentence = format!("{place}{}", error.kind);
-            if found.len() < TOLD_MAX && !found.contains(&sentence) {
-                found.push(sentence);
+            let location = error.instance_location.to_string();
+            let location = if location.is_empty() { String::new() } else { format!("`{location}`: ") };
+            let sentence = format!("{location}{}", error.kind);
+            if messages.len() < TOLD_MAX && !messages.contains(&sentence) {
+                messages.push(sentence);
             }
         }
-        error.causes.iter().for_each(|cause| walk(cause, found));
+        error.causes.iter().for_each(|cause| walk(cause, messages));
     }
-    let mut found = Vec::new();
-    walk(error, &mut found);
-    found
+    let mut messages = Vec::new();
+    walk(error, &mut messages);
+    messages
 }
 
 /// Returns everything that is wrong with a schema, one sentence each. It has to be a JSON Schema of an object with

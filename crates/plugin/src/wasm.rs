@@ -77,8 +77,9 @@ fn answer(rustc: &Path, dir: &Path, arguments: &[&str]) -> Result<String, String
 }
 
 /// Removes the variables from cargo's environment that would make a different component of the same sources. Under
-/// `cargo clippy`, for example, the wrapper would lint the plugins instead of building them. Variables in `kept` stay.
-pub fn clean(cargo: &mut Command, kept: &[&str]) {
+/// `cargo clippy`, for example, the wrapper would lint the plugins instead of building them. Variables in `allowed`
+/// stay.
+pub fn clean(cargo: &mut Command, allowed: &[&str]) {
     const NAMES: [&str; 7] = [
         "CARGO_ENCODED_RUSTFLAGS",
         "CARGO_INCREMENTAL",
@@ -92,7 +93,7 @@ pub fn clean(cargo: &mut Command, kept: &[&str]) {
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         let leaks = NAMES.contains(&&*text) || PREFIXES.iter().any(|prefix| text.starts_with(prefix));
-        if leaks && !kept.contains(&&*text) {
+        if leaks && !allowed.contains(&&*text) {
             cargo.env_remove(&name);
         }
     }

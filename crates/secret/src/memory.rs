@@ -22,13 +22,13 @@ const TAG_LEN: usize = 16;
 /// opens every value again. The cipher's state is plain data, so it can live in a [`SecretPage`].
 fn cipher() -> &'static Aes256Gcm {
     static CIPHER: OnceLock<SecretPage<Aes256Gcm>> = OnceLock::new();
-    let make = || {
+    let init = || {
         let mut key = random::<32>();
         let cipher = Aes256Gcm::new(Key::<Aes256Gcm>::from_slice(&key));
         key.zeroize();
         cipher
     };
-    CIPHER.get_or_init(|| SecretPage::new(make)).expose()
+    CIPHER.get_or_init(|| SecretPage::new(init)).expose()
 }
 
 /// Returns a nonce number that this process has not used yet. A counter is enough, because the key lives only as long
@@ -71,11 +71,11 @@ impl SealedValue {
     /// # Panics
     /// If the memory of the process was changed from outside.
     pub fn open_into(&self, out: &mut Clear) {
-        let begin = out.len();
+        let start = out.len();
         out.extend_from_slice(&self.0.ciphertext);
         let (nonce, tag) = (nonce(self.0.nonce), Tag::from_slice(&self.0.tag));
         cipher()
-            .decrypt_in_place_detached(Nonce::from_slice(&nonce), b"", &mut out[begin..], tag)
+            .decrypt_in_place_detached(Nonce::from_slice(&nonce), b"", &mut out[start..], tag)
             .expect("this process sealed it");
     }
 

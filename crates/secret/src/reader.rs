@@ -42,15 +42,15 @@ pub enum NotASecret {
     Io(#[from] io::Error),
 }
 
-/// Reads a descriptor to its end. Memory for `most` bytes is allocated at the start, so that the bytes are never moved.
+/// Reads a descriptor to its end. Memory for `max` bytes is allocated at the start, so that the bytes are never moved.
 ///
 /// # Errors
-/// `FileTooLarge` if there are more than `most` bytes, because nothing is cut off; otherwise the error of the operating
+/// `FileTooLarge` if there are more than `max` bytes, because nothing is cut off; otherwise the error of the operating
 /// system.
-pub fn read(from: impl AsFd, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+pub fn read(from: impl AsFd, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     // One byte more, to notice that there are too many.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
-    while bytes.len() <= most {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(max + 1));
+    while bytes.len() <= max {
         match rustix::io::read(&from, spare_capacity(&mut bytes)) {
             Ok(0) => return Ok(bytes),
             Ok(_) | Err(Errno::INTR) => {}

@@ -63,10 +63,10 @@ pub enum InvalidValue {
 
 /// The error of a rollback to a version that is not kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("version {wanted} does not exist; {}", kept(.former))]
+#[error("version {requested} does not exist; {}", kept(.former))]
 pub struct NoVersion {
     /// The number of the version that was asked for.
-    pub wanted: u32,
+    pub requested: u32,
     /// The numbers of the kept versions, oldest first, without the current one.
     pub former: Vec<u32>,
 }
@@ -153,39 +153,39 @@ impl Secret {
         Self { revision: self.revision + 1, updated_at: now.max(self.updated_at), ..self.clone() }
     }
 
-    /// Sets a new value. The newest `keep` of the former versions stay.
+    /// Sets a new value. Keeps at most `former_versions` of the former ones.
     ///
     /// # Errors
     /// [`InvalidValue`] if the value is empty or too long.
-    pub fn set_value(&mut self, value: &str, keep: usize, now: Millis) -> Result<(), InvalidValue> {
+    pub fn set_value(&mut self, value: &str, former_versions: usize, now: Millis) -> Result<(), InvalidValue> {
         let version = Version::new(self.current().number + 1, check(value)?, now);
-        self.push(version, keep);
+        self.push(version, former_versions);
         Ok(())
     }
 
-    /// Sets the value of a former version again, as a new version. The newest `keep` of the former versions stay.
+    /// Sets the value of a former version again, as a new version. Keeps at most `former_versions` of the former ones.
     ///
     /// # Errors
     /// [`NoVersion`] if that version is not kept, or is the current one.
-    pub fn roll_back(&mut self, number: u32, keep: usize, now: Millis) -> Result<(), NoVersion> {
+    pub fn roll_back(&mut self, number: u32, former_versions: usize, now: Millis) -> Result<(), NoVersion> {
         let (current, former) = (self.current().number, &self.versions[..self.versions.len() - 1]);
-        let Some(found) = former.iter().find(|version| version.number == number) else {
-            return Err(NoVersion { wanted: number, former: former.iter().map(|version| version.number).collect() });
+        let Some(restored) = former.iter().find(|version| version.number == number) else {
+            return Err(NoVersion { requested: number, former: former.iter().map(|version| version.number).collect() });
         };
-        let version = Version { number: current + 1, id: random(), created_at: now, value: found.value.clone() };
-        self.push(version, keep);
+        let version = Version { number: current + 1, id: random(), created_at: now, value: restored.value.clone() };
+        self.push(version, former_versions);
         Ok(())
     }
 
-    /// Adds a version as the current one, under the next number. The newest `keep` of the former versions stay.
-    pub fn add_version(&mut self, version: Version, keep: usize) {
-        self.push(Version { number: self.current().number + 1, ..version }, keep);
+    /// Adds a version as the current one, under the next number. Keeps at most `former_versions` of the former ones.
+    pub fn add_version(&mut self, version: Version, former_versions: usize) {
+        self.push(Version { number: self.current().number + 1, ..version }, former_versions);
     }
 
-    fn push(&mut self, version: Version, keep: usize) {
+    fn push(&mut self, version: Version, former_versions: usize) {
         self.versions.push(version);
-        let surplus = self.versions.len().saturating_sub(keep + 1);
-        self.versions.drain(..surplus);
+        let excess = self.versions.len().saturating_sub(former_versions + 1);
+        self.versions.drain(..excess);
     }
 
     /// Sets another name. The present one becomes a former name.
@@ -199,7 +199,7 @@ impl Secret {
 
     /// Removes a former name, so that another secret can have it.
     pub fn forget_name(&mut self, name: &SecretName) {
-        self.former_names.retain(|known| known != name);
+        self.former_names.retain(|other| other != name);
     }
 
     /// Returns the current version, which is the one served.

@@ -149,7 +149,7 @@ impl CatalogChanges {
 /// A file that no longer exists.
 #[derive(Debug)]
 struct Vanished {
-    what: Gone,
+    file: Gone,
     since: Instant,
 }
 
@@ -163,7 +163,7 @@ enum Gone {
 #[derive(Debug)]
 pub struct Basis {
     dir: Arc<Path>,
-    known: Arc<Files>,
+    files: Arc<Files>,
     strays: Arc<StrayFiles>,
     reads: Arc<AtomicU64>,
     /// The number of this reading; readings are numbered in the order in which they begin.
@@ -173,7 +173,7 @@ pub struct Basis {
 /// The result of a reading, for [`Catalog::apply`].
 pub struct CatalogReading {
     basis: Basis,
-    found: Found,
+    result: Found,
 }
 
 enum Found {
@@ -187,15 +187,15 @@ impl Basis {
     /// Scans the folders: checks every file, and reads each one whose metadata has changed. Increases `progress` with
     /// each file.
     pub fn scan(self, progress: &AtomicU64) -> CatalogReading {
-        let found = Found::All(scan::scan(&self, progress));
-        CatalogReading { basis: self, found }
+        let result = Found::All(scan::scan(&self, progress));
+        CatalogReading { basis: self, result }
     }
 
     /// Checks the files that may have one of these ids, and reads those that changed.
     pub fn recheck<'a>(self, ids: impl IntoIterator<Item = &'a str>) -> CatalogReading {
-        let one = |id| scan::recheck(&self, id);
-        let found = Found::Some(ids.into_iter().flat_map(one).collect());
-        CatalogReading { basis: self, found }
+        let check = |id| scan::recheck(&self, id);
+        let result = Found::Some(ids.into_iter().flat_map(check).collect());
+        CatalogReading { basis: self, result }
     }
 }
 
@@ -214,7 +214,7 @@ pub struct Catalog {
     unreadable: Vec<(PathBuf, String)>,
     generation: u64,
     /// The number of the last reading that began.
-    begun: u64,
+    started: u64,
     /// The number of the newest scan that was applied.
     scanned: u64,
     /// Paths that were rechecked after the newest applied scan began, each with the number of that reading.
@@ -234,7 +234,7 @@ impl Catalog {
             vanished: Vec::new(),
             unreadable: Vec::new(),
             generation: 0,
-            begun: 0,
+            started: 0,
             scanned: 0,
             rechecked: HashMap::new(),
             reads: Arc::default(),
@@ -249,20 +249,20 @@ impl Catalog {
 
     /// Begins a reading. It sees the files as they are now or later.
     pub fn begin(&mut self) -> Basis {
-        self.begun += 1;
+        self.started += 1;
         Basis {
             dir: Arc::clone(&self.dir),
-            known: Arc::clone(&self.files),
+            files: Arc::clone(&self.files),
             strays: Arc::clone(&self.strays),
             reads: Arc::clone(&self.reads),
-            number: self.begun,
+            number: self.started,
         }
     }
 
     /// Applies a reading and returns what changed. Keeps what a later reading has already brought.
-    pub fn apply(&mut self, CatalogReading { basis, found }: CatalogReading, now: Instant) -> CatalogChanges {
+    pub fn apply(&mut self, CatalogReading { basis, result }: CatalogReading, now: Instant) -> CatalogChanges {
         self.vanished.retain(|vanished| guard::waits(vanished.since, now).is_some());
-        let files = match found {
+        let files = match result {
             Found::All(scan::ScanResult { files, strays, unreadable }) if basis.number > self.scanned => {
                 self.scanned = basis.number;
                 self.rechecked.retain(|_, number| *number > basis.number);
@@ -271,18 +271,18 @@ impl Catalog {
                     self.unreadable = unreadable;
                     self.generation += 1;
                 }
-                let mut files = files.map_or(basis.known, Arc::new);
+                let mut files = files.map_or(basis.files, Arc::new);
                 for key in self.rechecked.keys() {
                     put(&mut files, key, self.files.get(key).cloned());
                 }
                 files
             }
             Found::All(_) => return CatalogChanges::default(),
-            Found::Some(found) => {
+            Found::Some(changed) => {
                 let mut files = Arc::clone(&self.files);
                 let newest = |key: &OsString| self.rechecked.get(key).copied().unwrap_or(0).max(self.scanned);
-                let found: Vec<_> = found.into_iter().filter(|(key, _)| basis.number > newest(key)).collect();
-                for (key, template) in found {
+                let changed: Vec<_> = changed.into_iter().filter(|(key, _)| basis.number > newest(key)).collect();
+                for (key, template) in changed {
                     // A path that neither has nor had a file is not kept: any caller can ask for one.
                     if template.is_some() || files.contains_key(&key) {
                         put(&mut files, &key, template);
@@ -296,13 +296,13 @@ impl Catalog {
     }
 
     fn replace_strays(&mut self, strays: StrayFiles, now: Instant) {
-        let same = |(a, b): (&Arc<Stray>, &Arc<Stray>)| Arc::ptr_eq(a, b);
-        if strays.len() == self.strays.len() && strays.values().zip(self.strays.values()).all(same) {
+        let is_same = |(a, b): (&Arc<Stray>, &Arc<Stray>)| Arc::ptr_eq(a, b);
+        if strays.len() == self.strays.len() && strays.values().zip(self.strays.values()).all(is_same) {
             return;
         }
         for (key, stray) in &*self.strays {
             if !strays.contains_key(key) {
-                self.vanished.push(Vanished { what: Gone::Stray(Arc::clone(stray)), since: now });
+                self.vanished.push(Vanished { file: Gone::Stray(Arc::clone(stray)), since: now });
             }
         }
         self.strays = Arc::new(strays);
@@ -312,14 +312,14 @@ impl Catalog {
     fn replace(&mut self, mut files: Arc<Files>, now: Instant) -> CatalogChanges {
         // Two readings with the same result are the same template, whose plans are kept.
         for (key, template) in Arc::make_mut(&mut files) {
-            if let Some(known) = self.files.get(key).filter(|known| known.state.is_same(&template.state)) {
-                known.state.confirm(&template.state);
-                *template = Arc::clone(known);
+            if let Some(existing) = self.files.get(key).filter(|existing| existing.state.is_same(&template.state)) {
+                existing.state.confirm(&template.state);
+                *template = Arc::clone(existing);
             }
         }
         for (key, template) in &*self.files {
             if !files.contains_key(key) {
-                self.vanished.push(Vanished { what: Gone::Template(Arc::clone(template)), since: now });
+                self.vanished.push(Vanished { file: Gone::Template(Arc::clone(template)), since: now });
             }
         }
         let same_files = |(a, b): (&Arc<Template>, &Arc<Template>)| Arc::ptr_eq(a, b);
@@ -332,18 +332,18 @@ impl Catalog {
         for (id, template) in &by_id {
             match self.by_id.get(id) {
                 None => changes.added.push(id.clone()),
-                Some(known) if !same(known, template) => changes.changed.push(id.clone()),
+                Some(existing) if !same(existing, template) => changes.changed.push(id.clone()),
                 Some(_) => {}
             }
         }
         changes.removed.extend(self.by_id.keys().filter(|id| !by_id.contains_key(*id)).cloned());
         // An unchanged template stays the same object, so its plans are kept.
-        let known = std::mem::take(&mut self.by_id);
+        let previous = std::mem::take(&mut self.by_id);
         self.by_id = by_id
             .into_iter()
             .map(|(id, template)| {
-                let kept = known.get(&id).filter(|known| same(known, &template)).cloned();
-                (id, kept.unwrap_or(template))
+                let existing = previous.get(&id).filter(|existing| same(existing, &template)).cloned();
+                (id, existing.unwrap_or(template))
             })
             .collect();
         changes
@@ -380,7 +380,7 @@ impl Catalog {
 
     /// Returns the templates whose files vanished less than two seconds ago and may come back.
     pub fn vanished(&self, now: Instant) -> impl Iterator<Item = &Arc<Template>> {
-        self.gone(now).filter_map(|what| match what {
+        self.gone(now).filter_map(|file| match file {
             Gone::Template(template) => Some(template),
             Gone::Stray(_) => None,
         })
@@ -388,7 +388,7 @@ impl Catalog {
 
     /// Returns the non-template files that vanished less than two seconds ago and may come back.
     pub fn vanished_strays(&self, now: Instant) -> impl Iterator<Item = &Arc<Stray>> {
-        self.gone(now).filter_map(|what| match what {
+        self.gone(now).filter_map(|file| match file {
             Gone::Stray(stray) => Some(stray),
             Gone::Template(_) => None,
         })
@@ -396,7 +396,7 @@ impl Catalog {
 
     fn gone(&self, now: Instant) -> impl Iterator<Item = &Gone> {
         let counts = move |vanished: &&Vanished| guard::waits(vanished.since, now).is_some();
-        self.vanished.iter().filter(counts).map(|vanished| &vanished.what)
+        self.vanished.iter().filter(counts).map(|vanished| &vanished.file)
     }
 
     /// Returns the counter of files read, which keeps counting.
@@ -411,8 +411,8 @@ impl Catalog {
 
     /// Returns the folders that the last scan could not read, each as a sentence with the reason and the remedy.
     pub fn unreadable(&self) -> impl Iterator<Item = String> {
-        let text = |(folder, why): &(PathBuf, String)| {
-            format!("the folder {} cannot be read: {why}; make it readable, or remove it", folder.display())
+        let text = |(folder, reason): &(PathBuf, String)| {
+            format!("the folder {} cannot be read: {reason}; make it readable, or remove it", folder.display())
         };
         self.unreadable.iter().map(text)
     }
@@ -427,7 +427,7 @@ impl Catalog {
 fn put(files: &mut Arc<Files>, key: &OsString, template: Option<Arc<Template>>) {
     match (template, files.get(key)) {
         (None, None) => {}
-        (Some(template), Some(known)) if Arc::ptr_eq(&template, known) => {}
+        (Some(template), Some(existing)) if Arc::ptr_eq(&template, existing) => {}
         (Some(template), _) => {
             Arc::make_mut(files).insert(key.clone(), template);
         }

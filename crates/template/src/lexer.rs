@@ -201,20 +201,22 @@ impl<'a> Lexer<'a> {
     /// Handles a run of `<` at `at`; returns where to continue.
     fn angle(&mut self, at: usize) -> usize {
         let run = self.text[at..].bytes().take_while(|b| *b == b'<').count();
-        let behind = at + run;
-        match self.text.as_bytes().get(behind) {
-            Some(b'%') => self.block(at, behind - 1),
-            Some(b'#') => self.number_sign(at, behind - 1),
-            _ if run == 2 && self.opens(behind).is_some() => self.variable(at),
+        let after = at + run;
+        match self.text.as_bytes().get(after) {
+            Some(b'%') => self.block(at, after - 1),
+            Some(b'#') => self.number_sign(at, after - 1),
+            _ if run == 2 && self.opens(after).is_some() => self.variable(at),
             _ => {
                 let opener = if run == 1 { Opener::Lookalike } else { Opener::Almost };
                 // One `<` and a variable is a comparison.
-                match near_miss::meant(&self.text[behind..], opener).filter(|meant| run > 1 || is_secret(meant)) {
-                    Some(meant) => self.near_miss(at, &meant),
-                    None if run > 1 => self.pass(at, behind, opener),
+                match near_miss::meant(&self.text[after..], opener)
+                    .filter(|suggestion| run > 1 || is_secret(suggestion))
+                {
+                    Some(suggestion) => self.near_miss(at, &suggestion),
+                    None if run > 1 => self.pass(at, after, opener),
                     None => {}
                 }
-                self.plain(at, behind)
+                self.plain(at, after)
             }
         }
     }
@@ -223,9 +225,9 @@ impl<'a> Lexer<'a> {
     fn lookalike(&mut self, at: usize) -> usize {
         let rest = &self.text[at..];
         if let Some(len) = near_miss::lookalike(rest)
-            && let Some(meant) = near_miss::meant(&rest[len..], Opener::Lookalike)
+            && let Some(suggestion) = near_miss::meant(&rest[len..], Opener::Lookalike)
         {
-            self.near_miss(at, &meant);
+            self.near_miss(at, &suggestion);
         }
         self.plain(at, at + rest.chars().next().map_or(1, char::len_utf8))
     }
@@ -233,17 +235,17 @@ impl<'a> Lexer<'a> {
     /// Reports whether a tag opens just before `inner`: whether a `-` follows, and which white space character.
     fn opens(&self, inner: usize) -> Option<(bool, char)> {
         let rest = &self.text[inner..];
-        let (dash, behind) = rest.strip_prefix('-').map_or((false, rest), |behind| (true, behind));
-        behind.chars().next().filter(|blank| blank.is_whitespace()).map(|blank| (dash, blank))
+        let (dash, after) = rest.strip_prefix('-').map_or((false, rest), |after| (true, after));
+        after.chars().next().filter(|blank| blank.is_whitespace()).map(|blank| (dash, blank))
     }
 
     /// Handles `<<` followed by white space.
     fn variable(&mut self, at: usize) -> usize {
         let inner = at + 2;
-        let behind = &self.text[inner..];
-        if !near_miss::is_own(behind) {
-            if let Some(meant) = near_miss::meant(behind, Opener::Exact) {
-                self.near_miss(at, &meant);
+        let after = &self.text[inner..];
+        if !near_miss::is_own(after) {
+            if let Some(suggestion) = near_miss::meant(after, Opener::Exact) {
+                self.near_miss(at, &suggestion);
                 return self.plain(at, inner);
             }
             if self.is_text(inner) {
@@ -254,44 +256,44 @@ impl<'a> Lexer<'a> {
         self.open(at, at, Kind::Variable)
     }
 
-    /// Handles `<%` at `begin`; other `<` may precede it from `at` on.
-    fn block(&mut self, at: usize, begin: usize) -> usize {
-        if self.opens(begin + 2).is_some() {
-            return self.open(at, begin, Kind::Block);
+    /// Handles `<%` at `start`; other `<` may precede it from `at` on.
+    fn block(&mut self, at: usize, start: usize) -> usize {
+        if self.opens(start + 2).is_some() {
+            return self.open(at, start, Kind::Block);
         }
-        let behind = self.text[begin + 2..].trim_start_matches(['-', '+', '~', '\u{200b}']);
-        let end = behind.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(behind.len());
-        let word = behind[..end].to_ascii_lowercase();
+        let after = self.text[start + 2..].trim_start_matches(['-', '+', '~', '\u{200b}']);
+        let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
+        let word = after[..end].to_ascii_lowercase();
         if ["raw", "endraw"].iter().chain(&STATEMENTS).chain(&WITHHELD).any(|statement| *statement == word) {
-            let whole = word.starts_with("end") || matches!(word.as_str(), "raw" | "else" | "break" | "continue");
-            self.near_miss(begin, &if whole { format!("<% {word} %>") } else { format!("<% {word} … %>") });
+            let is_complete = word.starts_with("end") || matches!(word.as_str(), "raw" | "else" | "break" | "continue");
+            self.near_miss(start, &if is_complete { format!("<% {word} %>") } else { format!("<% {word} … %>") });
         }
-        self.plain(at, begin + 2)
+        self.plain(at, start + 2)
     }
 
-    /// Handles `<#` at `begin`; other `<` may precede it from `at` on.
-    fn number_sign(&mut self, at: usize, begin: usize) -> usize {
-        if self.opens(begin + 2).is_some() {
-            return self.open(at, begin, Kind::Comment);
+    /// Handles `<#` at `start`; other `<` may precede it from `at` on.
+    fn number_sign(&mut self, at: usize, start: usize) -> usize {
+        if self.opens(start + 2).is_some() {
+            return self.open(at, start, Kind::Comment);
         }
-        let behind = &self.text[begin + 2..];
-        let until = behind.find("<#").unwrap_or(behind.len());
-        if behind[..until].contains("#>") {
-            self.near_miss(begin, "<# … #>");
+        let after = &self.text[start + 2..];
+        let until = after.find("<#").unwrap_or(after.len());
+        if after[..until].contains("#>") {
+            self.near_miss(start, "<# … #>");
         }
-        self.plain(at, begin + 2)
+        self.plain(at, start + 2)
     }
 
-    /// Opens a tag at `begin`; the characters from `at` up to it are text.
-    fn open(&mut self, at: usize, begin: usize, kind: Kind) -> usize {
-        let (dash, blank) = self.opens(begin + 2).unwrap_or_default();
-        let inner = begin + 2 + usize::from(dash);
-        self.lexed.engine_text.push_str(&self.text[at..begin]);
+    /// Opens a tag at `start`; the characters from `at` up to it are text.
+    fn open(&mut self, at: usize, start: usize, kind: Kind) -> usize {
+        let (dash, blank) = self.opens(start + 2).unwrap_or_default();
+        let inner = start + 2 + usize::from(dash);
+        self.lexed.engine_text.push_str(&self.text[at..start]);
         if !matches!(blank, ' ' | '\t' | '\r' | '\n') {
             let message = format!("an unusual space (U+{:04X}) follows the opening of the tag", u32::from(blank));
             self.problem(inner, message, "use an ordinary space there");
         }
-        self.tag(begin, inner, dash, kind)
+        self.tag(start, inner, dash, kind)
     }
 
     /// Reports whether the content after `<<` and white space is text, such as a heredoc or a shift. The content does
@@ -328,11 +330,11 @@ impl<'a> Lexer<'a> {
 
     /// Records a name after `<<` that is passed over as text for now.
     fn pass(&mut self, at: usize, inner: usize, opener: Opener) {
-        let behind = &self.text[inner..];
-        let behind = behind.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '~'));
-        let from = self.text.len() - behind.len();
-        let end = behind.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(behind.len());
-        let name = &behind[..end];
+        let after = &self.text[inner..];
+        let after = after.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '~'));
+        let from = self.text.len() - after.len();
+        let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
+        let name = &after[..end];
         let content = match TagReader::read(self.text, from, ">>") {
             Tag::Closed { content_end, .. } if self.line(from).contains(">>") => self.text[from..content_end].trim(),
             _ if opener == Opener::Exact => "",
@@ -357,8 +359,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn near_miss(&mut self, at: usize, meant: &str) {
-        self.problem(at, "this looks like a Guillemet tag, but is not one", did_you_mean(meant));
+    fn near_miss(&mut self, at: usize, suggestion: &str) {
+        self.problem(at, "this looks like a Guillemet tag, but is not one", did_you_mean(suggestion));
     }
 
     fn plain(&mut self, from: usize, to: usize) -> usize {
@@ -367,9 +369,9 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads a tag whose content begins at `inner`; returns where to continue.
-    fn tag(&mut self, begin: usize, inner: usize, dash: bool, kind: Kind) -> usize {
+    fn tag(&mut self, start: usize, inner: usize, dash: bool, kind: Kind) -> usize {
         if kind == Kind::Comment {
-            return self.comment(begin, inner, dash);
+            return self.comment(start, inner, dash);
         }
         match self.tokens(inner, kind) {
             Tag::Closed { tokens, content_end, closing_dash, end } => {
@@ -378,18 +380,18 @@ impl<'a> Lexer<'a> {
                 if is_raw {
                     let lines = newlines(content);
                     self.emit(Kind::Block, dash, &format!(" raw {lines}"), closing_dash);
-                    return self.raw(begin, end);
+                    return self.raw(start, end);
                 }
                 match kind {
                     Kind::Variable if matches!(tokens.first(), Some((_, Token::Name("secret")))) => {
-                        self.secret(begin, &tokens, content, (dash, closing_dash));
+                        self.secret(start, &tokens, content, (dash, closing_dash));
                     }
                     _ => {
                         if kind == Kind::Block {
-                            self.statement(begin, &tokens);
+                            self.statement(start, &tokens);
                             self.bind(&tokens);
                         } else if tokens.is_empty() {
-                            self.problem(begin, "the tag is empty", RAW_HELP);
+                            self.problem(start, "the tag is empty", RAW_HELP);
                         }
                         self.names(&tokens);
                         self.emit(kind, dash, content, closing_dash);
@@ -404,7 +406,7 @@ impl<'a> Lexer<'a> {
             }
             Tag::Unclosed => {
                 let message = format!("the tag is not closed: `{}` is missing", kind.closer());
-                self.problem(begin, message, self.help(inner, kind));
+                self.problem(start, message, self.help(inner, kind));
                 inner
             }
         }
@@ -432,13 +434,13 @@ impl<'a> Lexer<'a> {
         secret.map_or_else(|| RAW_HELP.to_owned(), |rest| did_you_mean(&near_miss::secret(rest)))
     }
 
-    fn comment(&mut self, begin: usize, inner: usize, dash: bool) -> usize {
+    fn comment(&mut self, start: usize, inner: usize, dash: bool) -> usize {
         let rest = &self.text[inner..];
         // A comment that opens inside another would be lost with everything before it.
         let opens = |(at, _): (usize, &str)| self.opens(inner + at + 2).map(|_| at);
         let next = rest.match_indices("<#").find_map(opens).unwrap_or(rest.len());
         let Some(len) = rest[..next].find("#>") else {
-            self.problem(begin, "the comment is not closed: `#>` is missing", RAW_HELP);
+            self.problem(start, "the comment is not closed: `#>` is missing", RAW_HELP);
             return inner;
         };
         let content = &self.text[inner..inner + len];
@@ -450,78 +452,78 @@ impl<'a> Lexer<'a> {
     }
 
     /// Copies everything between `<% raw %>` and `<% endraw %>` as text.
-    fn raw(&mut self, begin: usize, content: usize) -> usize {
+    fn raw(&mut self, start: usize, content: usize) -> usize {
         let mut from = content;
         while let Some(at) = self.text[from..].find("<%").map(|found| from + found) {
             let inner = &self.text[at + 2..];
-            let (end_dash, behind) = inner.strip_prefix('-').map_or((false, inner), |behind| (true, behind));
-            if let Some((closing_dash, len)) = endraw(behind) {
+            let (end_dash, after) = inner.strip_prefix('-').map_or((false, inner), |after| (true, after));
+            if let Some((closing_dash, len)) = endraw(after) {
                 self.lexed.engine_text.push_str(&self.text[content..at]);
-                let lines = newlines(&behind[..len]);
+                let lines = newlines(&after[..len]);
                 self.emit(Kind::Block, end_dash, &format!(" endraw {lines}"), closing_dash);
                 return at + 2 + usize::from(end_dash) + len;
             }
             from = at + 2;
         }
-        self.problem(begin, "`raw` is not closed: <% endraw %> is missing", "add it where your literal text ends");
+        self.problem(start, "`raw` is not closed: <% endraw %> is missing", "add it where your literal text ends");
         self.text.len()
     }
 
     /// Handles a tag that begins with `secret`.
-    fn secret(&mut self, begin: usize, tokens: &[(usize, Token<'a>)], content: &str, dashes: (bool, bool)) {
-        let (line, column) = self.cursor.position(begin);
-        let mut good = true;
+    fn secret(&mut self, start: usize, tokens: &[(usize, Token<'a>)], content: &str, dashes: (bool, bool)) {
+        let (line, column) = self.cursor.position(start);
+        let mut is_valid = true;
         let mut name = None;
         match tokens.get(1) {
             Some((at, Token::Text { content, escaped: false })) => match content.parse::<SecretName>() {
                 Ok(parsed) => name = Some(parsed),
                 Err(invalid) => {
                     self.problem(*at, format!("this is {invalid}"), "choose another name");
-                    good = false;
+                    is_valid = false;
                 }
             },
             Some((at, Token::Text { .. })) => {
                 self.problem(*at, "the name of a secret cannot contain escapes", FORM_HELP);
-                good = false;
+                is_valid = false;
             }
             other => {
-                let at = other.map_or(begin, |(at, _)| *at);
+                let at = other.map_or(start, |(at, _)| *at);
                 let rest = content.trim_start().trim_start_matches("secret");
                 let help = match other {
                     Some(_) => did_you_mean(&near_miss::secret(rest)),
                     None => FORM_HELP.to_owned(),
                 };
                 self.problem(at, "`secret` needs a name in quotes after it", help);
-                good = false;
+                is_valid = false;
             }
         }
         let mut filters = Vec::new();
         let mut rest = tokens.get(2..).unwrap_or_default();
-        while good && !rest.is_empty() {
+        while is_valid && !rest.is_empty() {
             match rest {
                 [(_, Token::Operator("|")), (at, Token::Name(filter)), ..] => {
-                    match ValueFilter::ALL.iter().find(|(known, _)| known == filter) {
+                    match ValueFilter::ALL.iter().find(|(filter_name, _)| filter_name == filter) {
                         Some((_, filter)) => filters.push(*filter),
                         None => {
-                            let known = ValueFilter::ALL.map(|(known, _)| known).join(", ");
+                            let allowed = ValueFilter::ALL.map(|(filter_name, _)| filter_name).join(", ");
                             self.problem(
                                 *at,
                                 format!("unknown value filter `{filter}`"),
-                                format!("use one of: {known}"),
+                                format!("use one of: {allowed}"),
                             );
-                            good = false;
+                            is_valid = false;
                         }
                     }
                     rest = &rest[2..];
                 }
                 [(at, _), ..] => {
                     self.problem(*at, "only value filters can follow the name of a secret", FORM_HELP);
-                    good = false;
+                    is_valid = false;
                 }
                 [] => {}
             }
         }
-        if let (true, Some(name)) = (good, name) {
+        if let (true, Some(name)) = (is_valid, name) {
             let index = self.lexed.references.len();
             self.lexed.references.push(Reference { name, line, column, filters });
             let lines = newlines(content);
@@ -530,7 +532,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn statement(&mut self, begin: usize, tokens: &[(usize, Token<'a>)]) {
+    fn statement(&mut self, start: usize, tokens: &[(usize, Token<'a>)]) {
         match tokens.first() {
             Some((_, Token::Name(name))) if STATEMENTS.contains(name) => {}
             Some((at, Token::Name(name))) if WITHHELD.contains(name) => {
@@ -548,7 +550,7 @@ impl<'a> Lexer<'a> {
                 self.problem(*at, format!("unknown statement `{name}`"), RAW_HELP);
             }
             Some((at, _)) => self.problem(*at, "a statement must start with a word", RAW_HELP),
-            None => self.problem(begin, "the tag is empty", RAW_HELP),
+            None => self.problem(start, "the tag is empty", RAW_HELP),
         }
     }
 
@@ -614,12 +616,12 @@ impl<'a> Lexer<'a> {
     }
 }
 
-fn did_you_mean(meant: &str) -> String {
-    format!("did you mean `{meant}`? {}", RAW_HELP.replacen('i', "I", 1))
+fn did_you_mean(suggestion: &str) -> String {
+    format!("did you mean `{suggestion}`? {}", RAW_HELP.replacen('i', "I", 1))
 }
 
-fn is_secret(meant: &str) -> bool {
-    meant.starts_with("<< secret")
+fn is_secret(suggestion: &str) -> bool {
+    suggestion.starts_with("<< secret")
 }
 
 /// Returns only the line breaks of a text. They replace text that the engine does not get, so that every line keeps its

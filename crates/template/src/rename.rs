@@ -33,8 +33,8 @@ pub fn rename(text: &str, from: &[&SecretName], to: &SecretName) -> Result<Optio
 /// Returns the offset of a reference's name, in bytes. Searches from `from` on, because references are in the order of
 /// the text.
 fn name_at(text: &str, from: usize, reference: &Reference) -> Option<usize> {
-    let begin = offset(text, reference.line, reference.column)?.max(from);
-    let quote = begin + text[begin..].find(['"', '\''])?;
+    let start = offset(text, reference.line, reference.column)?.max(from);
+    let quote = start + text[start..].find(['"', '\''])?;
     let at = quote + 1;
     text[at..].starts_with(reference.name.as_str()).then_some(at)
 }

@@ -105,8 +105,8 @@ impl TagReader {
     }
 }
 
-fn count(bytes: &[u8], taken: impl Fn(u8) -> bool) -> usize {
-    bytes.iter().take_while(|b| taken(**b)).count()
+fn count(bytes: &[u8], matches: impl Fn(u8) -> bool) -> usize {
+    bytes.iter().take_while(|b| matches(**b)).count()
 }
 
 /// Returns the length of a string with its quotes, and whether it contains an escape; `None` if it is not closed.

@@ -140,8 +140,8 @@ impl AuditChange {
             changes.push(change(kind));
         }
         if before.name.as_str() != after.name.as_str() {
-            let (former, present) = (before.name.as_str(), after.name.as_str());
-            changes.push(change(ChangeKind::SecretRenamed).before(former).after(present));
+            let (previous, present) = (before.name.as_str(), after.name.as_str());
+            changes.push(change(ChangeKind::SecretRenamed).before(previous).after(present));
         }
         changes
     }
@@ -235,7 +235,7 @@ impl AuditChange {
             ChangeSubject::Device(device) => Some(KeptAbout::Device(device.clone())),
         };
         let caller = actor.caller.as_ref();
-        let kept = Kept {
+        let stored = Kept {
             time: self.time,
             kind: self.kind as u8,
             caller: caller.map(|caller| (caller.uid, caller.gid, caller.pid, text(&caller.exe))),
@@ -246,14 +246,14 @@ impl AuditChange {
             after: self.after.clone(),
             error: self.error.clone(),
         };
-        serde_json::to_vec(&kept)
+        serde_json::to_vec(&stored)
     }
 
     /// Decodes a stored change, or returns `None` if it is malformed or of a kind that this version does not know.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let kept: Kept = serde_json::from_slice(bytes).ok()?;
-        let caller = kept.caller.map(|(uid, gid, pid, exe)| Caller { uid, gid, pid, exe: exe.into() });
-        let about = match kept.about {
+        let stored: Kept = serde_json::from_slice(bytes).ok()?;
+        let caller = stored.caller.map(|(uid, gid, pid, exe)| Caller { uid, gid, pid, exe: exe.into() });
+        let about = match stored.about {
             None => ChangeSubject::Whole,
             Some(KeptAbout::Secret(id, name)) => ChangeSubject::Secret(SecretId(id), name),
             Some(KeptAbout::Name(name)) => ChangeSubject::Name(name),
@@ -263,13 +263,13 @@ impl AuditChange {
             Some(KeptAbout::Device(device)) => ChangeSubject::Device(device),
         };
         Some(Self {
-            time: kept.time,
-            kind: ChangeKind::numbered(kept.kind)?,
-            actor: Actor { caller, session: kept.session, device: kept.device },
+            time: stored.time,
+            kind: ChangeKind::numbered(stored.kind)?,
+            actor: Actor { caller, session: stored.session, device: stored.device },
             about,
-            before: kept.before,
-            after: kept.after,
-            error: kept.error,
+            before: stored.before,
+            after: stored.after,
+            error: stored.error,
         })
     }
 }

@@ -133,7 +133,7 @@ impl Class {
 
     /// Returns the class with this name in the API, or `None` if no class has it.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, known, _)| *known == name).map(|(class, ..)| *class)
+        Self::ALL.iter().find(|(_, label, _)| *label == name).map(|(class, ..)| *class)
     }
 }
 
@@ -359,7 +359,7 @@ pub struct Decoded<'a> {
     pub uses: Vec<RecordedUse<'a>>,
     /// How many uses of unknown names the request had. Together they are one event of the trail. 0 if an earlier record
     /// of the same request has counted them. `None` if each is an event of its own.
-    together: Option<u32>,
+    unknown_uses: Option<u32>,
 }
 
 /// An event of the trail: one use, or all unknown names of one request together.
@@ -380,14 +380,14 @@ impl<'a> Decoded<'a> {
 
     /// Returns the events of the trail: one for each use, except that all unknown names of a request are one event.
     pub fn listed(&self) -> impl Iterator<Item = Listed<'a>> {
-        let mut together = self.together;
+        let mut unknown_uses = self.unknown_uses;
         let mut unknown = self.unknown_names();
         let first = unknown.next().unwrap_or(UnknownName::Other);
         let name = if unknown.all(|name| name == first) { first } else { UnknownName::Other };
-        self.counted().iter().copied().filter_map(move |usage| match (usage.subject, together) {
+        self.counted().iter().copied().filter_map(move |usage| match (usage.subject, unknown_uses) {
             (Subject::Unknown(_), Some(0)) => None,
             (Subject::Unknown(_), Some(uses)) => {
-                together = Some(0);
+                unknown_uses = Some(0);
                 Some(Listed { usage: RecordedUse { subject: Subject::Unknown(name), field: "" }, uses })
             }
             _ => Some(Listed { usage, uses: 1 }),
@@ -396,10 +396,10 @@ impl<'a> Decoded<'a> {
 
     /// Returns how many events [`Self::listed`] returns.
     pub fn listed_count(&self) -> usize {
-        let all = self.counted().len();
-        match (self.together, self.unknown_names().count()) {
-            (None, _) | (_, 0) => all,
-            (Some(uses), unknown) => all - unknown + usize::from(uses > 0),
+        let total = self.counted().len();
+        match (self.unknown_uses, self.unknown_names().count()) {
+            (None, _) | (_, 0) => total,
+            (Some(uses), unknown) => total - unknown + usize::from(uses > 0),
         }
     }
 
@@ -448,9 +448,9 @@ pub fn encode(event: &RequestEvent<'_>, uses: &[RecordedUse<'_>], max: usize, ou
     let unknown = event.uses.iter().filter(is_unknown).count();
     if unknown > 1 {
         // The first record that has any of them counts for all.
-        let is_told = event.uses[..event.uses.len() - uses.len()].iter().any(|usage| is_unknown(&usage));
+        let is_counted = event.uses[..event.uses.len() - uses.len()].iter().any(|usage| is_unknown(&usage));
         out.push(tag::TOGETHER);
-        out.extend_from_slice(&(if is_told { 0 } else { unknown as u32 }).to_le_bytes());
+        out.extend_from_slice(&(if is_counted { 0 } else { unknown as u32 }).to_le_bytes());
     }
     let mut written = 0;
     for usage in uses {
@@ -502,7 +502,7 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
     let exe = reader.text()??;
     let template = reader.text()?;
     let target = reader.text()?;
-    let (mut route, mut together, mut uses) = (None, None, Vec::new());
+    let (mut route, mut unknown_uses, mut uses) = (None, None, Vec::new());
     while !reader.0.is_empty() {
         let [tag] = reader.array()?;
         let subject = match tag {
@@ -511,7 +511,7 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
             tag::HASH => Subject::Unknown(UnknownName::Hash(reader.array()?)),
             tag::OTHER => Subject::Unknown(UnknownName::Other),
             tag::TOGETHER => {
-                together = Some(u32::from_le_bytes(reader.array()?));
+                unknown_uses = Some(u32::from_le_bytes(reader.array()?));
                 continue;
             }
             tag::ROUTE => {
@@ -522,7 +522,7 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
         };
         uses.push(RecordedUse { subject, field: reader.text()?? });
     }
-    Some(Decoded { time, outcome, uid, gid, pid, exe, template, target, route, uses, together })
+    Some(Decoded { time, outcome, uid, gid, pid, exe, template, target, route, uses, unknown_uses })
 }
 
 struct Reader<'a>(&'a [u8]);

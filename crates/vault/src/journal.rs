@@ -128,7 +128,7 @@ pub struct Journal {
     vault_id: [u8; 16],
     id: [u8; 16],
     sealer: Sealer,
-    begin: Position,
+    start: Position,
     warnings: Vec<&'static str>,
     append: Mutex<Append>,
 }
@@ -143,8 +143,8 @@ struct Records {
 
 impl Journal {
     /// Opens the journal of a vault, or creates it. `len` is the length of the file in bytes, and `key` is the vault's
-    /// key for the journal. `folded` returns the position up to which a journal with this id has been folded; the
-    /// records after it are available from [`Self::take`].
+    /// key for the journal. `folded_position` returns the position up to which a journal with this id has been folded;
+    /// the records after it are available from [`Self::take`].
     ///
     /// # Errors
     /// [`JournalError`]; an existing file is unchanged then.
@@ -153,7 +153,7 @@ impl Journal {
         vault_id: [u8; 16],
         key: &Key,
         len: usize,
-        folded: impl Fn([u8; 16]) -> Position,
+        folded_position: impl Fn([u8; 16]) -> Position,
     ) -> Result<Self, JournalError> {
         let in_file = |source| JournalError::File { path: path.to_owned(), source };
         let foreign = |problem| JournalError::Foreign { path: path.to_owned(), problem };
@@ -169,7 +169,7 @@ impl Journal {
         };
         let words = file.words();
         let Header { id, is_clear } = read_header(words, vault_id).map_err(foreign)?;
-        let (sealer, mut begin, mut warnings) = (Sealer::new(key, vault_id, id), folded(id), Vec::new());
+        let (sealer, mut position, mut warnings) = (Sealer::new(key, vault_id, id), folded_position(id), Vec::new());
         let (Some(first), Some(second)) = (generation(area(words, 0)), generation(area(words, 1))) else {
             return Err(foreign("has a damaged segment"));
         };
@@ -182,21 +182,21 @@ impl Journal {
         let (mut pending, mut newest) = (Pending::default(), Pending::default());
         // Never start before the folded position, even if the file is an older copy: records appended before it would
         // not count.
-        let start = if begin.generation == generation { begin.at.clamp(1, area(words, active).len()) } else { 1 };
+        let start = if position.generation == generation { position.at.clamp(1, area(words, active).len()) } else { 1 };
         let Records { end, mut damaged } =
             read(area(words, active), opener, generation, start, |content| newest.push(content));
         let mut other_pending = false;
-        if begin.generation > generation {
+        if position.generation > generation {
             warnings.push("the usage journal is older than the vault: uses recorded in between are not counted");
-            begin = Position { generation, at: end };
+            position = Position { generation, at: end };
             newest = Pending::default();
-        } else if begin.generation < generation && other > 0 {
-            if begin.generation != 0 && begin.generation < other {
+        } else if position.generation < generation && other > 0 {
+            if position.generation != 0 && position.generation < other {
                 warnings.push(
                     "the vault is older than its usage journal: uses folded into the vault in between are not counted",
                 );
             }
-            let from = if begin.generation == other { begin.at.max(1) } else { 1 };
+            let from = if position.generation == other { position.at.max(1) } else { 1 };
             let records = read(area(words, 1 - active), opener, other, from, |content| pending.push(content));
             // An area that was folded to its end is free.
             other_pending = records.end > from;
@@ -224,7 +224,7 @@ impl Journal {
             sealed: Vec::with_capacity(CONTENT_MAX + OVERHEAD),
         };
         let (path, folder) = (path.to_owned(), folder_of(path));
-        Ok(Self { path, folder, vault_id, id, sealer, begin, warnings, append: Mutex::new(append) })
+        Ok(Self { path, folder, vault_id, id, sealer, start: position, warnings, append: Mutex::new(append) })
     }
 
     /// Reports whether an earlier version wrote the file, with records in the clear. Nothing can be appended to it.
@@ -234,7 +234,7 @@ impl Journal {
 
     /// Returns the position where counting begins: everything before it has been folded.
     pub fn begin(&self) -> Position {
-        self.begin
+        self.start
     }
 
     /// Returns what opening the journal found that the operator should know.
@@ -281,10 +281,10 @@ impl Journal {
         }
         let number = append.number;
         append.number += 1;
-        let place = Position { generation: append.generation, at: append.at };
-        self.sealer.seal(number, place, content, &mut append.sealed);
+        let position = Position { generation: append.generation, at: append.at };
+        self.sealer.seal(number, position, content, &mut append.sealed);
         let area = area(append.file.words(), append.area);
-        let committed = write_record(area, place.generation, place.at, &append.sealed);
+        let committed = write_record(area, position.generation, position.at, &append.sealed);
         if !append.is_whole() {
             append.is_lost = true;
             return Err(Unappended::Lost);
@@ -295,11 +295,11 @@ impl Journal {
         Ok(switched)
     }
 
-    /// Moves into `into`, in order, the records that were appended, or found when the journal was opened, since the
+    /// Moves into `pending`, in order, the records that were appended, or found when the journal was opened, since the
     /// last call. Returns the position after them.
-    pub fn take(&self, into: &mut Pending) -> Position {
+    pub fn take(&self, pending: &mut Pending) -> Position {
         let mut append = self.append();
-        into.append(&mut append.pending);
+        pending.append(&mut append.pending);
         Position { generation: append.generation, at: append.at }
     }
 
@@ -377,12 +377,12 @@ impl Journal {
         }
         let (len, generation) = (append.file.words().len() * 8, append.generation + 1);
         let header = |words: &[AtomicU64]| write_header(words, self.vault_id, self.id, generation);
-        let made = make(&self.path, len, header, files::place_over).map_err(in_file)?;
-        let former = std::mem::replace(&mut append.file, Arc::new(made));
+        let replacement = make(&self.path, len, header, files::place_over).map_err(in_file)?;
+        let previous = std::mem::replace(&mut append.file, Arc::new(replacement));
         if append.is_clear {
             // The file has no name any more, and zeros in it reveal nothing if the disk keeps the blocks.
-            former.words().iter().for_each(|word| word.store(0, Ordering::Relaxed));
-            let _ = former.sync();
+            previous.words().iter().for_each(|word| word.store(0, Ordering::Relaxed));
+            let _ = previous.sync();
         }
         (append.is_clear, append.is_lost, append.other_pending) = (false, false, false);
         (append.area, append.generation, append.at, append.before) = (0, generation, 1, stamp(generation));
@@ -394,37 +394,37 @@ fn folder_of(path: &Path) -> Option<FileId> {
     FileId::of(path.parent()?).ok()
 }
 
-/// Calls `each` with the committed records of an area from `at` on, and skips words that belong to none. Without a
+/// Calls `visit` with the committed records of an area from `at` on, and skips words that belong to none. Without a
 /// sealer the records are in the clear.
 fn read(
     words: &[AtomicU64],
     sealer: Option<&Sealer>,
     generation: u64,
     at: usize,
-    mut each: impl FnMut(&[u8]),
+    mut visit: impl FnMut(&[u8]),
 ) -> Records {
     let mut records = Records { end: at, damaged: false };
     let mut content = Vec::with_capacity(CONTENT_MAX + OVERHEAD);
     let mut opener = sealer.map(Sealer::opener);
-    let mut here = at;
-    while here < words.len() {
-        let Some(len) = record(words, generation, here, &mut content) else {
-            here += 1;
+    let mut offset = at;
+    while offset < words.len() {
+        let Some(len) = record(words, generation, offset, &mut content) else {
+            offset += 1;
             continue;
         };
-        let place = Position { generation, at: here };
-        let opened = match &mut opener {
-            Some(opener) => opener.open(place, &mut content),
+        let position = Position { generation, at: offset };
+        let plaintext = match &mut opener {
+            Some(opener) => opener.open(position, &mut content),
             None => Some(content.as_slice()),
         };
-        let Some(opened) = opened else {
-            here += 1;
+        let Some(plaintext) = plaintext else {
+            offset += 1;
             continue;
         };
-        each(opened);
-        records.damaged |= here > records.end;
-        here += len;
-        records.end = here;
+        visit(plaintext);
+        records.damaged |= offset > records.end;
+        offset += len;
+        records.end = offset;
     }
     records
 }
@@ -434,20 +434,20 @@ fn make(
     path: &Path,
     len: usize,
     write_header: impl FnOnce(&[AtomicU64]),
-    place: impl FnOnce(&Path, &Path) -> io::Result<()>,
+    install: impl FnOnce(&Path, &Path) -> io::Result<()>,
 ) -> io::Result<MappedFile> {
     let temporary = files::beside(path);
     let _ = std::fs::remove_file(&temporary);
-    let made = MappedFile::open(&temporary, len, true).and_then(|file| {
+    let result = MappedFile::open(&temporary, len, true).and_then(|file| {
         write_header(file.words());
         file.sync()?;
         if file.is_lost() {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        place(&temporary, path)?;
+        install(&temporary, path)?;
         Ok(file)
     });
-    made.inspect_err(|_| {
+    result.inspect_err(|_| {
         let _ = std::fs::remove_file(&temporary);
     })
 }

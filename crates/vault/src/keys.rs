@@ -158,17 +158,17 @@ impl UnlockWith {
         header: &PassphraseHeader,
         open: impl Fn(&Key) -> Option<T>,
     ) -> Result<(T, OpenedBy), VaultError> {
-        let opened = |key: Key| open(&key).ok_or(VaultError::WrongKey(self.method()));
+        let try_open = |key: Key| open(&key).ok_or(VaultError::WrongKey(self.method()));
         match self {
             Self::KeyFile(path) | Self::SharedKeyFile(path) => {
-                let others = if matches!(self, Self::KeyFile(_)) { OTHERS } else { OTHERS & !GROUP };
-                let pending = || Some(read_key_file(&pending_key_file(path), others).and_then(opened));
-                either(read_key_file(path, others).and_then(opened), pending, OpenedBy::PendingKeyFile)
+                let forbidden = if matches!(self, Self::KeyFile(_)) { OTHERS } else { OTHERS & !GROUP };
+                let pending = || Some(read_key_file(&pending_key_file(path), forbidden).and_then(try_open));
+                either(read_key_file(path, forbidden).and_then(try_open), pending, OpenedBy::PendingKeyFile)
             }
             Self::Passphrase(passphrase) => {
                 let text = passphrase.text().map_err(VaultError::from);
-                let former = || passphrase.former_reading().map(|text| header.key(text).and_then(opened));
-                either(text.and_then(|text| header.key(text)).and_then(opened), former, OpenedBy::FormerReading)
+                let earlier = || passphrase.former_reading().map(|text| header.key(text).and_then(try_open));
+                either(text.and_then(|text| header.key(text)).and_then(try_open), earlier, OpenedBy::FormerReading)
             }
         }
     }
@@ -240,9 +240,9 @@ fn either<T>(
     by_second: OpenedBy,
 ) -> Result<(T, OpenedBy), VaultError> {
     match first {
-        Ok(opened) => Ok((opened, OpenedBy::Key)),
+        Ok(value) => Ok((value, OpenedBy::Key)),
         Err(error) => match second() {
-            Some(Ok(opened)) => Ok((opened, by_second)),
+            Some(Ok(value)) => Ok((value, by_second)),
             _ => Err(error),
         },
     }
@@ -311,8 +311,8 @@ pub(super) fn make_key_file(path: &Path) -> io::Result<()> {
     files::write_new(path, text.as_bytes())
 }
 
-/// Reads a key file. `others` are the permission bits that the file must not have.
-fn read_key_file(path: &Path, others: u32) -> Result<Key, VaultError> {
+/// Reads a key file. `forbidden` are the permission bits that the file must not have.
+fn read_key_file(path: &Path, forbidden: u32) -> Result<Key, VaultError> {
     // Permissions and content come from the same open file, so what is checked is what is read.
     let (file, metadata) = files::open_regular(path, Links::Follow).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
@@ -320,7 +320,7 @@ fn read_key_file(path: &Path, others: u32) -> Result<Key, VaultError> {
         }
         _ => key_file_error(path, format!("cannot be read: {error}")),
     })?;
-    if metadata.mode() & others != 0 {
+    if metadata.mode() & forbidden != 0 {
         return Err(key_file_error(path, format!("is readable by other users; run `chmod 600 {}`", path.display())));
     }
     if metadata.uid() != rustix::process::geteuid().as_raw() {

@@ -32,8 +32,8 @@ pub enum BadPassphrase {
 }
 
 impl From<String> for Passphrase {
-    fn from(given: String) -> Self {
-        Self(given.into())
+    fn from(text: String) -> Self {
+        Self(text.into())
     }
 }
 
@@ -56,9 +56,9 @@ impl Passphrase {
     /// They removed one LF at the end and nothing else, so a carriage return before it, a byte order mark and further
     /// lines were part of the passphrase.
     pub fn former_reading(&self) -> Option<&str> {
-        let given = self.0.expose_secret();
-        let former = given.strip_suffix('\n').unwrap_or(given);
-        (!former.is_empty() && self.text() != Ok(former)).then_some(former)
+        let text = self.0.expose_secret();
+        let earlier = text.strip_suffix('\n').unwrap_or(text);
+        (!earlier.is_empty() && self.text() != Ok(earlier)).then_some(earlier)
     }
 
     /// Checks that a new passphrase is hard to guess: zxcvbn must score it at least 3 of 4, which means at least 10^8
@@ -71,11 +71,11 @@ impl Passphrase {
     /// # Errors
     /// [`BadPassphrase::Weak`], with what is weak and what to do, and the errors of [`Self::text`].
     pub fn judge(&self) -> Result<(), BadPassphrase> {
-        let judged = zxcvbn(self.text()?, &OBVIOUS);
-        if judged.score() >= Score::Three {
+        let estimate = zxcvbn(self.text()?, &OBVIOUS);
+        if estimate.score() >= Score::Three {
             return Ok(());
         }
-        Err(BadPassphrase::Weak(judged.feedback().map_or_else(String::new, advice)))
+        Err(BadPassphrase::Weak(estimate.feedback().map_or_else(String::new, advice)))
     }
 }
 

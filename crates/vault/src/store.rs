@@ -241,11 +241,11 @@ impl Vault {
             }
         };
         remove_temporary();
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
-        let made = made.map_err(file_error(&temporary))?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
+        let file = file.map_err(file_error(&temporary))?;
         let written = write_empty(&temporary, unlock.method(), passphrase, &unlock_key);
         let placed = written.and_then(|()| {
-            made.sync_all().map_err(file_error(&temporary))?;
+            file.sync_all().map_err(file_error(&temporary))?;
             files::place(&temporary, &path).map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => VaultError::AlreadyExists(path.clone()),
                 _ => VaultError::File { path: path.clone(), source: error },
@@ -390,13 +390,13 @@ impl Vault {
         let query = "SELECT label FROM documents WHERE substr(label, 1, length(?1)) = ?1 ORDER BY label";
         let mut statement = self.database.prepare(query)?;
         let labels = statement.query_map([prefix], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
-        let mut found = Vec::with_capacity(labels.len());
+        let mut documents = Vec::with_capacity(labels.len());
         for label in labels {
             if let Some(bytes) = self.document(&label)? {
-                found.push((label, bytes));
+                documents.push((label, bytes));
             }
         }
-        Ok(found)
+        Ok(documents)
     }
 
     /// Returns the sealed records of the account, as its server has them.
@@ -480,8 +480,8 @@ impl Boxes {
                 return Err(VaultError::Damaged("a record has no id".into()));
             };
             let sealed = row.get_ref(2)?.as_blob().unwrap_or_default();
-            let opened = self.open(RECORD, &id.0, revision, sealed).ok_or(Malformed::Damaged);
-            match opened.and_then(|bytes| Secret::decode(&bytes, revision)) {
+            let plaintext = self.open(RECORD, &id.0, revision, sealed).ok_or(Malformed::Damaged);
+            match plaintext.and_then(|bytes| Secret::decode(&bytes, revision)) {
                 Ok(secret) if secret.id == id => secrets.push(secret),
                 Err(Malformed::Newer) => return Err(VaultError::NewerFormat { found: FORMAT + 1 }),
                 _ => damaged.push(id.to_string()),
@@ -518,8 +518,8 @@ impl Boxes {
         let Some((revision, sealed)) = row else {
             return Ok(None);
         };
-        let opened = self.open(DOCUMENT, label.as_bytes(), revision, &sealed);
-        opened.map(Some).ok_or_else(|| VaultError::Damaged(format!("its document `{label}` cannot be decrypted")))
+        let plaintext = self.open(DOCUMENT, label.as_bytes(), revision, &sealed);
+        plaintext.map(Some).ok_or_else(|| VaultError::Damaged(format!("its document `{label}` cannot be decrypted")))
     }
 
     fn put_record(&self, database: &Connection, manifest: &mut Manifest, secret: &Secret) -> Result<(), VaultError> {

@@ -141,9 +141,9 @@ impl Boxes {
         Self { key: key.subkey("events"), holders: key.subkey("event-holders"), vault }
     }
 
-    fn holder(&self, of: &[u8]) -> Holder {
+    fn holder(&self, identity: &[u8]) -> Holder {
         let mut holder = NOBODY;
-        holder.copy_from_slice(&self.holders.mac(of)[..8]);
+        holder.copy_from_slice(&self.holders.mac(identity)[..8]);
         holder
     }
 
@@ -213,9 +213,9 @@ pub(super) fn prepare(database: &Connection, boxes: &Boxes) -> Result<(), VaultE
         let binding = [b"guillemet usage events 1\0".as_slice(), &boxes.vault, &[kind]].concat();
         let binding = [binding, [id, last, count].map(u64::to_le_bytes).concat()].concat();
         let class = if kind == 0 { Class::Answer } else { Class::Refusal };
-        let opened = boxes.open(&binding, sealed);
-        let opened = opened.and_then(|frames| records(&frames).map(|records| (records, frames)));
-        let Some((records, frames)) = opened else {
+        let plaintext = boxes.open(&binding, sealed);
+        let plaintext = plaintext.and_then(|frames| records(&frames).map(|records| (records, frames)));
+        let Some((records, frames)) = plaintext else {
             insert(database, Chunk { id, class, holder: NOBODY, last, count: count as usize }, sealed)?;
             continue;
         };
@@ -253,20 +253,20 @@ fn chunks(database: &Connection, class: Class) -> Result<BTreeMap<Holder, Vec<Ch
 fn shares(held: &[(usize, u64)], limit: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..held.len()).collect();
     order.sort_by_key(|index| held[*index].0);
-    let (mut shares, mut left) = (vec![0; held.len()], limit);
+    let (mut shares, mut remaining) = (vec![0; held.len()], limit);
     for at in 0..order.len() {
-        let (rest, share) = (&order[at..], left / (order.len() - at));
+        let (rest, share) = (&order[at..], remaining / (order.len() - at));
         if held[order[at]].0 <= share {
             shares[order[at]] = held[order[at]].0;
-            left -= held[order[at]].0;
+            remaining -= held[order[at]].0;
             continue;
         }
         // The remainder goes to the users with the newest events.
         let mut rest = rest.to_vec();
         rest.sort_by_key(|index| std::cmp::Reverse(held[*index].1));
-        let more = left - share * rest.len();
-        for (place, index) in rest.into_iter().enumerate() {
-            shares[index] = (share + usize::from(place < more)).min(held[index].0);
+        let extra = remaining - share * rest.len();
+        for (rank, index) in rest.into_iter().enumerate() {
+            shares[index] = (share + usize::from(rank < extra)).min(held[index].0);
         }
         break;
     }

@@ -230,13 +230,13 @@ impl Recorder {
         let stored: Option<([u8; 16], Position)> = database
             .query_row(query, [], |row| Ok((row.get(0)?, Position { generation: row.get(1)?, at: row.get(2)? })))
             .optional()?;
-        let folded = |id: [u8; 16]| match stored {
-            Some((known, position)) if known == id => position,
+        let folded_position = |id: [u8; 16]| match stored {
+            Some((stored_id, position)) if stored_id == id => position,
             _ => Position::default(),
         };
-        let journal = Journal::open(journal, vault_id, &key.subkey("journal"), options.journal_len, folded)?;
+        let journal = Journal::open(journal, vault_id, &key.subkey("journal"), options.journal_len, folded_position)?;
         let mut warnings = journal.warnings().to_vec();
-        if stored.is_some_and(|(known, _)| known != journal.id()) {
+        if stored.is_some_and(|(stored_id, _)| stored_id != journal.id()) {
             warnings.push(
                 "the usage journal is not the one this vault used before: uses recorded only there are not counted",
             );
@@ -247,10 +247,10 @@ impl Recorder {
             store::change(&mut database, |database| counters::set_position(database, journal.id(), folded))?;
         }
         let (totals, unknown) = (Arc::new(counters::totals(&database)?), UnknownNames::new(&key));
-        let (unfolded, owed) = (Pending::default(), Vec::new());
-        let counters = Counters { database, key, boxes, folded, totals, unfolded, owed };
-        let kept = [options.events, options.events, options.changes];
-        let shared = Arc::new(Shared::new(journal, counters, kept, path_of_database.to_owned()));
+        let (unfolded, unwritten) = (Pending::default(), Vec::new());
+        let counters = Counters { database, key, boxes, folded, totals, unfolded, unwritten };
+        let limits = [options.events, options.events, options.changes];
+        let shared = Arc::new(Shared::new(journal, counters, limits, path_of_database.to_owned()));
         if shared.journal.is_clear() {
             shared.renew()?;
         }
@@ -419,19 +419,19 @@ impl Recorder {
         self.shared.look(|counters| counters.sums(|class| self.shared.kept(class)))
     }
 
-    /// Lists the events of the audit trail that `picks` selects, newest first, up to the last answer. Returns how many
+    /// Lists the events of the audit trail that `filter` selects, newest first, up to the last answer. Returns how many
     /// there are, and of these at most `limit`, after the first `offset`.
     ///
     /// # Errors
     /// An error if usage cannot be folded or read.
     pub fn trail(
         &self,
-        picks: &impl Picks,
+        filter: &impl Picks,
         offset: usize,
         limit: usize,
     ) -> Result<(usize, Vec<TrailEvent>), RecorderError> {
         self.shared.fold()?;
-        list::list(&self.shared, picks, offset, limit)
+        list::list(&self.shared, filter, offset, limit)
     }
 
     /// Sets new bounds for the audit trail: `events` for answers and for refusals each, `changes` for changes.

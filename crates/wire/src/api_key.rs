@@ -124,8 +124,11 @@ mod tests {
         assert_eq!((key.expose(), key.id()), (TEXT, "ab12cd34"));
         assert_eq!(key.secret()[..], std::array::from_fn::<u8, 32, _>(|index| index as u8));
         assert_eq!(key.hash().to_string(), "70bbe665bd3d2badb5782ca0c04e7fe40527a59d156e025bd123cf80aabc00d0");
-        let known = key.device_key(DeviceId([7; 16]));
-        assert_eq!((known.device, known.key_id.as_str(), known.key_hash), (DeviceId([7; 16]), "ab12cd34", key.hash()));
+        let device_key = key.device_key(DeviceId([7; 16]));
+        assert_eq!(
+            (device_key.device, device_key.key_id.as_str(), device_key.key_hash),
+            (DeviceId([7; 16]), "ab12cd34", key.hash())
+        );
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub struct Hint {
     /// The purpose, in the words of a secret's name, such as `token`.
     pub purpose: String,
     /// The reason it counts as a credential, for the user.
-    pub why: &'static str,
+    pub reason: &'static str,
 }
 
 impl Leaf {
@@ -60,9 +60,9 @@ impl Leaf {
 
     /// Returns the text with a hint that the whole of it is a credential.
     #[must_use]
-    pub fn credential(mut self, purpose: &str, why: &'static str) -> Self {
+    pub fn credential(mut self, purpose: &str, reason: &'static str) -> Self {
         let range = 0..self.text.len();
-        self.hints.push(Hint { range, value: None, filter: None, spot: None, purpose: purpose.into(), why });
+        self.hints.push(Hint { range, value: None, filter: None, spot: None, purpose: purpose.into(), reason });
         self
     }
 }
@@ -104,28 +104,28 @@ pub struct Reading {
 
 /// Returns every text of a config with the path of its field.
 pub fn leaves(table: &Table) -> Vec<(Vec<String>, &Leaf)> {
-    fn walk<'a>(node: &'a Node, path: &mut Vec<String>, into: &mut Vec<(Vec<String>, &'a Leaf)>) {
+    fn walk<'a>(node: &'a Node, path: &mut Vec<String>, out: &mut Vec<(Vec<String>, &'a Leaf)>) {
         match node {
-            Node::Text(leaf) => into.push((path.clone(), leaf)),
+            Node::Text(leaf) => out.push((path.clone(), leaf)),
             Node::Other(_) => {}
             Node::List(items) => {
                 for (index, item) in items.iter().enumerate() {
                     path.push(index.to_string());
-                    walk(item, path, into);
+                    walk(item, path, out);
                     path.pop();
                 }
             }
-            Node::Table(table) => fields(table, path, into),
+            Node::Table(table) => fields(table, path, out),
         }
     }
-    fn fields<'a>(table: &'a Table, path: &mut Vec<String>, into: &mut Vec<(Vec<String>, &'a Leaf)>) {
+    fn fields<'a>(table: &'a Table, path: &mut Vec<String>, out: &mut Vec<(Vec<String>, &'a Leaf)>) {
         for (name, node) in table {
             path.push(name.clone());
-            walk(node, path, into);
+            walk(node, path, out);
             path.pop();
         }
     }
-    let mut into = Vec::new();
-    fields(table, &mut Vec::new(), &mut into);
-    into
+    let mut out = Vec::new();
+    fields(table, &mut Vec::new(), &mut out);
+    out
 }

@@ -32,12 +32,12 @@ pub struct Choices {
 impl Choices {
     /// Reports whether the user wants a field to stay in the clear.
     pub fn keeps(&self, field: &str) -> bool {
-        self.keep.iter().any(|kept| kept == field)
+        self.keep.iter().any(|name| name == field)
     }
 
     /// Returns the name that the user chose for a field's secret, or `None` if the user chose none.
     pub fn names(&self, field: &str) -> Option<&SecretName> {
-        self.secrets.iter().find(|(named, _)| named == field).map(|(_, name)| name)
+        self.secrets.iter().find(|(other, _)| other == field).map(|(_, name)| name)
     }
 }
 
@@ -54,9 +54,9 @@ pub struct Finding {
     /// The name of the secret that holds the value.
     pub name: SecretName,
     /// Whether that secret exists already.
-    pub is_there: bool,
+    pub exists: bool,
     /// The reason it counts as a credential, for the user.
-    pub why: &'static str,
+    pub reason: &'static str,
     /// The place of the value in the file; `None` if it has none that can be replaced.
     pub spot: Option<Spot>,
 }
@@ -70,7 +70,7 @@ struct Candidate {
     filter: Option<ValueFilter>,
     value: Zeroizing<String>,
     purpose: String,
-    why: &'static str,
+    reason: &'static str,
     spot: Option<Spot>,
 }
 
@@ -97,42 +97,42 @@ pub fn find(
         if choices.keeps(&field) {
             continue;
         }
-        let named = choices.names(&field);
-        if named.is_some() && !fields.allow(path) {
+        let chosen = choices.names(&field);
+        if chosen.is_some() && !fields.allow(path) {
             problems.add(at, &field, "cannot be a secret", Some(&fields.help()));
             continue;
         }
-        let candidates = if fields.allow(path) { candidates(path, leaf, named.is_some()) } else { Vec::new() };
-        if named.is_some() && candidates.len() > 1 {
+        let candidates = if fields.allow(path) { candidates(path, leaf, chosen.is_some()) } else { Vec::new() };
+        if chosen.is_some() && candidates.len() > 1 {
             let help =
                 "let adopt choose their names; to change them later, run `guillemet secret edit NAME --rename NEW`";
             problems.add(at, &field, format!("contains {} credentials, not one", candidates.len()), Some(help));
             continue;
         }
-        let mut found = Vec::new();
+        let mut field_findings = Vec::new();
         for candidate in candidates {
             if candidate.value.len() > VALUE_MAX {
                 let message = format!("is larger than {VALUE_MAX} bytes, the maximum for a secret");
                 problems.add(at, &field, message, Some("leave it in the clear with --keep"));
                 continue;
             }
-            let (name, is_there) = namer.name(named, &candidate.purpose, &candidate.value);
-            let Candidate { range, filter, value, why, spot, .. } = candidate;
-            found.push(Finding { field: field.clone(), range, filter, value, name, is_there, why, spot });
+            let (name, exists) = namer.name(chosen, &candidate.purpose, &candidate.value);
+            let Candidate { range, filter, value, reason, spot, .. } = candidate;
+            field_findings.push(Finding { field: field.clone(), range, filter, value, name, exists, reason, spot });
         }
-        if !found.is_empty() {
-            findings.insert(path.clone(), found);
+        if !field_findings.is_empty() {
+            findings.insert(path.clone(), field_findings);
         }
     }
     for problem in namer.problems() {
         problems.add(None, "", problem, Some("choose another name"));
     }
     if findings.is_empty() && problems.is_empty() {
-        let named: Vec<String> =
+        let field_names: Vec<String> =
             leaves.iter().filter(|(path, _)| fields.allow(path)).map(|(path, _)| path.join(".")).collect();
-        let help = match named.as_slice() {
+        let help = match field_names.as_slice() {
             [] => fields.help(),
-            _ => format!("choose a field with --secret FIELD=NAME; fields: {}", named.join(", ")),
+            _ => format!("choose a field with --secret FIELD=NAME; fields: {}", field_names.join(", ")),
         };
         problems.add(None, "", "nothing in it looks like a credential", Some(&help));
     }
@@ -142,18 +142,18 @@ pub fn find(
 /// Reports whether a text contains a placeholder of a template, or a mark that `adopt --replace` leaves in place of a
 /// value.
 fn holds_placeholder(text: &str) -> bool {
-    let mut marks = text.split('«').skip(1).filter_map(|behind| behind.split_once('»'));
-    text.contains("<< secret ") || marks.any(|(name, _)| name.parse::<SecretName>().is_ok())
+    let mut placeholders = text.split('«').skip(1).filter_map(|after| after.split_once('»'));
+    text.contains("<< secret ") || placeholders.any(|(name, _)| name.parse::<SecretName>().is_ok())
 }
 
 /// Adds a problem for each choice about a field that the config does not have, and for each field that is chosen both
 /// ways.
 fn tell_unknown(leaves: &[(Vec<String>, &Leaf)], choices: &Choices, problems: &mut Problems<'_>) {
-    let there: Vec<String> = leaves.iter().map(|(path, _)| path.join(".")).collect();
-    let named = choices.secrets.iter().map(|(field, _)| ("--secret", field));
-    for (option, field) in named.chain(choices.keep.iter().map(|field| ("--keep", field))) {
-        if !there.contains(field) {
-            let help = format!("fields: {}", there.join(", "));
+    let fields: Vec<String> = leaves.iter().map(|(path, _)| path.join(".")).collect();
+    let options = choices.secrets.iter().map(|(field, _)| ("--secret", field));
+    for (option, field) in options.chain(choices.keep.iter().map(|field| ("--keep", field))) {
+        if !fields.contains(field) {
+            let help = format!("fields: {}", fields.join(", "));
             problems.add(None, "", format!("{option} names the field `{field}`, which has no text"), Some(&help));
         }
     }
@@ -164,31 +164,31 @@ fn tell_unknown(leaves: &[(Vec<String>, &Leaf)], choices: &Choices, problems: &m
     }
 }
 
-fn candidates(path: &[String], leaf: &Leaf, named: bool) -> Vec<Candidate> {
-    let whole = 0..leaf.text.len();
+fn candidates(path: &[String], leaf: &Leaf, is_named: bool) -> Vec<Candidate> {
+    let full = 0..leaf.text.len();
     let name = path.last().map_or("", String::as_str);
     let spot = |range: &Range<usize>| leaf.spot.as_ref().map(|spot| spot.part(range));
-    let of_text = |why| Candidate {
-        range: whole.clone(),
+    let of_text = |reason| Candidate {
+        range: full.clone(),
         filter: None,
         value: leaf.text.clone(),
         purpose: detect::words(name).join("-"),
-        why,
+        reason,
         spot: leaf.spot.clone(),
     };
     if leaf.text.is_empty() {
         return Vec::new();
     }
     if leaf.hints.is_empty() {
-        let why = if named { Some(NAMED) } else { detect::like_a_credential(name, &leaf.text) };
-        return why.map(of_text).into_iter().collect();
+        let reason = if is_named { Some(NAMED) } else { detect::like_a_credential(name, &leaf.text) };
+        return reason.map(of_text).into_iter().collect();
     }
     let hinted = leaf.hints.iter().map(|hint| Candidate {
         range: hint.range.clone(),
         filter: hint.filter,
         value: hint.value.clone().unwrap_or_else(|| Zeroizing::new(leaf.text[hint.range.clone()].to_owned())),
         purpose: hint.purpose.clone(),
-        why: hint.why,
+        reason: hint.reason,
         spot: hint.spot.clone().or_else(|| spot(&hint.range)),
     });
     let mut candidates: Vec<Candidate> = hinted.collect();

@@ -106,9 +106,10 @@ pub fn named_so(name: &str) -> bool {
         return false;
     }
     let secret = |word: &String| {
-        let one = word.strip_suffix('s').unwrap_or(word);
-        let joined = JOINED.iter().any(|end| one.len() > end.len() && one.ends_with(end)) && !NO_KEYS.contains(&one);
-        SECRET_WORDS.contains(&word.as_str()) || SECRET_WORDS.contains(&one) || joined
+        let singular = word.strip_suffix('s').unwrap_or(word);
+        let is_joined = JOINED.iter().any(|end| singular.len() > end.len() && singular.ends_with(end))
+            && !NO_KEYS.contains(&singular);
+        SECRET_WORDS.contains(&word.as_str()) || SECRET_WORDS.contains(&singular) || is_joined
     };
     let public = words.windows(2).any(|pair| pair[0] == "public" && pair[1] == "key");
     // In `max_tokens`, for example, the word counts something.
@@ -137,9 +138,9 @@ pub fn words(name: &str) -> Vec<String> {
 /// Reports whether the consumer or the platform replaces the text by something else: `${TOKEN}`, `Bearer ${input:key}`,
 /// `{{token}}`.
 pub fn is_reference(value: &str) -> bool {
-    let variable = |behind: &str| {
-        let begins = behind.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        begins && behind.contains('}')
+    let variable = |name: &str| {
+        let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        begins && name.contains('}')
     };
     let braces = value.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
     value.split("${").skip(1).any(variable) || braces.is_some_and(|inner| !inner.contains("{{"))
@@ -155,12 +156,12 @@ fn is_jwt(value: &str) -> bool {
 pub fn is_random(value: &str) -> bool {
     let token = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_+/=.~".contains(&b));
     // A word followed by a number, as people name things, has no piece that mixes letters and digits.
-    let mixed = |piece: &str| {
+    let is_mixed = |piece: &str| {
         let digits = piece.bytes().any(|b| b.is_ascii_digit());
         piece.len() >= RANDOM_MIN / 2 && digits && piece.bytes().any(|b| b.is_ascii_alphabetic())
     };
     let pieces = value.split(|c: char| !c.is_ascii_alphanumeric());
-    value.len() >= RANDOM_MIN && token && pieces.into_iter().any(mixed) && !is_uuid(value) && entropy(value) >= 3.2
+    value.len() >= RANDOM_MIN && token && pieces.into_iter().any(is_mixed) && !is_uuid(value) && entropy(value) >= 3.2
 }
 
 fn is_uuid(value: &str) -> bool {

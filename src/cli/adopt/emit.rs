@@ -187,8 +187,8 @@ impl Writer<'_> {
     }
 
     fn text(&mut self, leaf: &Leaf) {
-        let none = Vec::new();
-        let findings = self.findings.get(&self.path).unwrap_or(&none);
+        let empty = Vec::new();
+        let findings = self.findings.get(&self.path).unwrap_or(&empty);
         self.out.push_str(&quoted(&pieces(leaf, findings)));
     }
 }
@@ -227,7 +227,7 @@ fn quoted(pieces: &[Piece<'_>]) -> String {
             }
             Piece::Secret(finding) => {
                 let filter =
-                    finding.filter.and_then(|filter| ValueFilter::ALL.iter().find(|(_, known)| *known == filter));
+                    finding.filter.and_then(|filter| ValueFilter::ALL.iter().find(|(_, other)| *other == filter));
                 let filter = filter.map_or_else(String::new, |(name, _)| format!(" | {name}"));
                 let _ = write!(out, "<< secret '{}'{filter} >>", finding.name);
             }

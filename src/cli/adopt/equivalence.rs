@@ -39,14 +39,14 @@ impl Facts {
 
     /// Adds a fact for each leaf of a tree.
     pub fn tree(&mut self, path: &str, value: &Value) {
-        let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        let child_path = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         match value {
             Value::String(text) => self.text(path, text),
             Value::Object(map) if !map.is_empty() => {
-                map.iter().for_each(|(name, value)| self.tree(&below(name), value));
+                map.iter().for_each(|(name, value)| self.tree(&child_path(name), value));
             }
             Value::Array(items) if !items.is_empty() => {
-                items.iter().enumerate().for_each(|(index, value)| self.tree(&below(&index.to_string()), value));
+                items.iter().enumerate().for_each(|(index, value)| self.tree(&child_path(&index.to_string()), value));
             }
             other => {
                 let value = Zeroizing::new(other.to_string());
@@ -75,17 +75,17 @@ pub struct Comparison(Vec<Row>);
 /// # Errors
 /// With the paths of the facts in which a credential would differ from the file's.
 pub fn compare(original: &Facts, rendered: &Facts, marked: &Facts, values: &[&str]) -> Result<Comparison, Vec<String>> {
-    let mut broken: Vec<String> = Vec::new();
+    let mut changed: Vec<String> = Vec::new();
     let same_shape = rendered.0.len() == marked.0.len()
         && rendered.0.iter().zip(&marked.0).all(|(one, other)| one.path == other.path && one.is_text == other.is_text);
     if !same_shape {
         return Err(vec!["the document as a whole".into()]);
     }
-    let mut rest: Vec<(&Fact, &Fact)> = rendered.0.iter().zip(&marked.0).collect();
+    let mut remaining: Vec<(&Fact, &Fact)> = rendered.0.iter().zip(&marked.0).collect();
     let mut rows = Vec::new();
     for fact in &original.0 {
-        let found = rest.iter().position(|(after, _)| after.path == fact.path);
-        let Some((after, mark)) = found.map(|index| rest.remove(index)) else {
+        let position = remaining.iter().position(|(after, _)| after.path == fact.path);
+        let Some((after, mark)) = position.map(|index| remaining.remove(index)) else {
             // The user judges what the config cannot express; it stays in the file.
             rows.push(Row::Changed(fact.path.clone(), Some(masked(fact, values)), None));
             continue;
@@ -98,23 +98,23 @@ pub fn compare(original: &Facts, rendered: &Facts, marked: &Facts, values: &[&st
             continue;
         }
         if values.iter().any(|value| holds(fact, value) && !after.value.contains(value)) {
-            broken.push(fact.path.clone());
+            changed.push(fact.path.clone());
         }
         let shown = if is_placed { brief(&mark.value) } else { masked(after, values) };
         rows.push(Row::Changed(fact.path.clone(), Some(masked(fact, values)), Some(shown)));
     }
-    for (after, mark) in rest {
+    for (after, mark) in remaining {
         let shown = if *after.value == *mark.value { masked(after, values) } else { brief(&mark.value) };
         rows.push(Row::Changed(after.path.clone(), None, Some(shown)));
     }
-    if broken.is_empty() { Ok(Comparison(rows)) } else { Err(broken) }
+    if changed.is_empty() { Ok(Comparison(rows)) } else { Err(changed) }
 }
 
 /// Returns a fact's text, masked if it contains a known credential or looks like one.
 fn masked(fact: &Fact, values: &[&str]) -> String {
     let name = fact.path.rsplit('.').next().unwrap_or_default();
-    let held = values.iter().any(|value| holds(fact, value));
-    let secret = fact.is_text && (held || detect::like_a_credential(name, &fact.value).is_some());
+    let contains = values.iter().any(|value| holds(fact, value));
+    let secret = fact.is_text && (contains || detect::like_a_credential(name, &fact.value).is_some());
     if secret { MASK.into() } else { brief(&fact.value) }
 }
 
@@ -136,9 +136,9 @@ fn brief(text: &str) -> String {
 fn before(marked: &str) -> String {
     let mut out = String::new();
     let mut rest = marked;
-    while let Some((plain, behind)) = rest.split_once('«') {
+    while let Some((plain, inner)) = rest.split_once('«') {
         out.push_str(plain);
-        let Some((_, after)) = behind.split_once('»') else { break };
+        let Some((_, after)) = inner.split_once('»') else { break };
         out.push_str(MASK);
         rest = after;
     }
@@ -173,13 +173,13 @@ impl Comparison {
 
     /// Describes each difference in a line of words.
     pub fn told(&self) -> Vec<String> {
-        let told = |row: &Row| match row {
+        let sentence = |row: &Row| match row {
             Row::Changed(path, Some(_), None) => Some(format!("{path} is omitted")),
             Row::Changed(path, None, Some(_)) => Some(format!("{path} is added")),
             Row::Changed(path, ..) => Some(format!("{path} differs")),
             _ => None,
         };
-        self.0.iter().filter_map(told).collect()
+        self.0.iter().filter_map(sentence).collect()
     }
 }
 

@@ -127,15 +127,16 @@ impl Adopt {
         proposal.show();
         let secrets = proposal.findings.values().flatten().map(|finding| finding.name.key());
         let count = secrets.collect::<std::collections::BTreeSet<_>>().len();
-        let what = format!("Create {count} secret{} and write {}", if count == 1 { "" } else { "s" }, proposal.id());
-        let then =
-            if replace { format!(", and remove the values from {}", proposal.source.shown) } else { String::new() };
-        let although = match proposal.compared.changes() {
+        let question =
+            format!("Create {count} secret{} and write {}", if count == 1 { "" } else { "s" }, proposal.id());
+        let replacement =
+            if replace { format!(", and remove the values from {}", proposal.source.label) } else { String::new() };
+        let differences = match proposal.comparison.changes() {
             0 => String::new(),
             1 => ", although 1 setting differs".into(),
             changes => format!(", although {changes} settings differ"),
         };
-        prompt::confirm(&format!("{what}{then}{although}?"), yes)?;
+        prompt::confirm(&format!("{question}{replacement}{differences}?"), yes)?;
         store::store(home, &proposal, rewritten)
     }
 
@@ -144,14 +145,14 @@ impl Adopt {
         let source = Source::read(&self.file)?;
         let compiler = offline_compiler(home)?;
         let description = compiler.describe(&self.feature).map_err(Failure::new)?;
-        let fields = SecretFields::new(&description.secret_fields).map_err(|wrong| Failure::new(wrong.join("\n")))?;
+        let fields = SecretFields::new(&description.secret_fields).map_err(|rules| Failure::new(rules.join("\n")))?;
         let choices = Choices { secrets: self.secret.clone(), keep: self.keep.clone() };
-        let what = format!("{} cannot be adopted", source.shown);
+        let message = format!("{} cannot be adopted", source.label);
         let mut problems = Problems::new(&source);
         let reading = self.read(&source, &choices, &mut problems)?;
         let Some(reading) = reading else {
-            problems.check(&what)?;
-            return Err(Failure::new(format!("{what}; nothing was changed")));
+            problems.check(&message)?;
+            return Err(Failure::new(format!("{message}; nothing was changed")));
         };
         let reserved: Vec<SecretName> = self.secret.iter().map(|(_, name)| name.clone()).collect();
         reserved.iter().for_each(|name| secret::warn_of_generic_name(name.as_str()));
@@ -159,25 +160,26 @@ impl Adopt {
         let mut namer = Namer::new((&self.feature, &self.name), host, known_names(home)?, reserved);
         let findings =
             credentials::find(&reading.config, &fields, &choices, &mut namer, &reading.tokens, &mut problems);
-        problems.check(&what)?;
+        problems.check(&message)?;
 
         let format = self.format.as_deref().and_then(Format::from_extension).unwrap_or(reading.format);
         let (template, format) = emit::write(&reading.config, &findings, format);
         let plan = compiler.compile(&self.feature, format, &template, reading.target);
-        let plan = plan.map_err(|found| of_template(&source, &reading, &what, found))?;
+        let plan = plan.map_err(|errors| of_template(&source, &reading, &message, errors))?;
         let values = values(&findings);
-        let rendered = offline::fill(&plan, &values).map_err(|found| of_template(&source, &reading, &what, found))?;
-        let compared =
-            compare(&reading, &findings, &plan, &rendered).map_err(|why| Failure::new(format!("{what}: {why}")))?;
+        let rendered =
+            offline::fill(&plan, &values).map_err(|errors| of_template(&source, &reading, &message, errors))?;
+        let comparison = compare(&reading, &findings, &plan, &rendered)
+            .map_err(|reason| Failure::new(format!("{message}: {reason}")))?;
         let mut notes = reading.notes.clone();
         notes.extend(plan.warnings.iter().map(|warning| warning_line(&warning.path, &warning.message)));
         notes.extend(other_targets(&compiler, &description, (format, &template), reading.target));
-        if self.format.as_deref().is_some_and(|wanted| wanted != format.extension()) {
+        if self.format.as_deref().is_some_and(|requested| requested != format.extension()) {
             notes.push(format!("written as {}, because TOML cannot represent everything in it", format.extension()));
         }
         let target = reading.target;
         let Self { feature, name, .. } = self;
-        Ok(Proposal { feature, name, target, source, reading, findings, template, format, rendered, compared, notes })
+        Ok(Proposal { feature, name, target, source, reading, findings, template, format, rendered, comparison, notes })
     }
 
     /// Reads the file with the reader of its feature. Returns `None` if the reader added problems and made no config.
@@ -197,8 +199,8 @@ impl Adopt {
             "sip-trunk" if source.text.trim_start().starts_with('{') => livekit::read(source, &self.name, problems),
             "sip-trunk" => pjsip::read(source, self.section.as_deref(), problems),
             "custom-action" => {
-                let asked = action::Asked { name: &self.name, operation: self.operation.as_deref(), url };
-                action::read(source, &asked, problems)
+                let selection = action::Asked { name: &self.name, operation: self.operation.as_deref(), url };
+                action::read(source, &selection, problems)
             }
             "cal-com" => cal_com::read(source, problems),
             other => {
@@ -214,23 +216,23 @@ impl Adopt {
 /// Reports a panic with its place but without its message, which could contain anything from the file.
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        output::error(&format!("internal error at {place}"));
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        output::error(&format!("internal error at {location}"));
     }));
 }
 
 /// Returns the names that the inventory knows, by their key in lower case.
 fn known_names(home: &Home) -> Result<BTreeMap<String, Known>, Failure> {
     let rows: Listing<SecretView> = client::listing(home, "/v1/secrets", "")?;
-    let mut known = BTreeMap::new();
+    let mut names = BTreeMap::new();
     for row in rows.items {
         for former in row.former_names.unwrap_or_default() {
-            known.entry(former.to_ascii_lowercase()).or_insert(Known::Former);
+            names.entry(former.to_ascii_lowercase()).or_insert(Known::Former);
         }
         let status = if row.status == SecretStatus::Missing { Known::Missing } else { Known::Secret };
-        known.insert(row.name.to_ascii_lowercase(), status);
+        names.insert(row.name.to_ascii_lowercase(), status);
     }
-    Ok(known)
+    Ok(names)
 }
 
 /// Returns the values that were found, sealed, by the key of their secret's name.
@@ -240,25 +242,26 @@ fn values(findings: &Findings) -> BTreeMap<String, SealedValue> {
 }
 
 /// Returns the problems of a template that is not written yet, each at the place in the file that its field came from.
-fn of_template(source: &Source, reading: &Reading, what: &str, found: Vec<Problem>) -> Failure {
+fn of_template(source: &Source, reading: &Reading, message: &str, errors: Vec<Problem>) -> Failure {
     let mut problems = Problems::new(source);
     let leaves = config::leaves(&reading.config);
-    for problem in found {
+    for problem in errors {
         let leaf = leaves.iter().find(|(path, _)| path.join(".") == problem.path);
         let at = leaf.and_then(|(_, leaf)| leaf.spot.as_ref()).map(|spot| reading.tokens.offset(spot));
         problems.add(at, &problem.path, problem.message, problem.help.as_deref());
     }
-    problems.check(what).err().unwrap_or_else(|| Failure::new(format!("{what}; nothing was changed")))
+    problems.check(message).err().unwrap_or_else(|| Failure::new(format!("{message}; nothing was changed")))
 }
 
 fn compare(reading: &Reading, findings: &Findings, plan: &Plan, rendered: &Clear) -> Result<Comparison, String> {
-    let unread = |why: String| format!("the consumer cannot read the rendered config: {why}; nothing was changed");
-    let text = std::str::from_utf8(rendered).map_err(|_| unread("it is not UTF-8".into()))?;
-    let after = (reading.read)(text).map_err(unread)?;
-    let marked = (reading.read)(&preview::document(plan)).map_err(unread)?;
+    let unreadable =
+        |reason: String| format!("the consumer cannot read the rendered config: {reason}; nothing was changed");
+    let text = std::str::from_utf8(rendered).map_err(|_| unreadable("it is not UTF-8".into()))?;
+    let after = (reading.read)(text).map_err(unreadable)?;
+    let marked = (reading.read)(&preview::document(plan)).map_err(unreadable)?;
     let values: Vec<&str> = findings.values().flatten().map(|finding| finding.value.as_str()).collect();
     equivalence::compare(&reading.facts, &after, &marked, &values)
-        .map_err(|places| format!("the rendered config would differ in {}; nothing was changed", places.join(", ")))
+        .map_err(|paths| format!("the rendered config would differ in {}; nothing was changed", paths.join(", ")))
 }
 
 fn warning_line(path: &str, message: &str) -> String {
@@ -272,7 +275,7 @@ fn other_targets(
     (format, text): (Format, &str),
     target: &str,
 ) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut sentences = Vec::new();
     for other in description.targets.iter().filter(|other| other.id != target) {
         let Err(problems) = compiler.compile(&description.feature, format, text, &other.id) else { continue };
         let first = problems.first().map(|problem| format!("{} {}", problem.path, problem.message)).unwrap_or_default();
@@ -280,7 +283,7 @@ fn other_targets(
             0 | 1 => String::new(),
             count => format!(" (and {} more; run `guillemet template check` to list them)", count - 1),
         };
-        told.push(format!("the target {} cannot be rendered: {}{more}", other.id, first.trim()));
+        sentences.push(format!("the target {} cannot be rendered: {}{more}", other.id, first.trim()));
     }
-    told
+    sentences
 }

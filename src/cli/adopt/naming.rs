@@ -45,35 +45,35 @@ pub struct Namer {
     provider: String,
     /// The environment that the template's name or the host says; `None` if neither does.
     environment: Option<&'static str>,
-    known: BTreeMap<String, Known>,
+    existing: BTreeMap<String, Known>,
     /// Names that the user chose for other fields.
     reserved: Vec<SecretName>,
     /// The names given so far with their values, so that the same value gets the same name.
-    given: Vec<(SecretName, Zeroizing<String>)>,
+    assigned: Vec<(SecretName, Zeroizing<String>)>,
     problems: Vec<String>,
 }
 
 impl Namer {
-    /// Prepares names for a template. `host` is the host it leads to, `known` has the names of the inventory by
+    /// Prepares names for a template. `host` is the host it leads to, `existing` has the names of the inventory by
     /// `SecretName::key`, and `reserved` has the names that the user chose.
     pub fn new(
         (feature, template): (&str, &str),
         host: Option<&str>,
-        known: BTreeMap<String, Known>,
+        existing: BTreeMap<String, Known>,
         reserved: Vec<SecretName>,
     ) -> Self {
         let provider = match feature {
             "cal-com" => Some("calcom".to_owned()),
             _ => host.and_then(provider),
         };
-        let mut said = words(template).into_iter().chain(words(host.unwrap_or_default()));
-        let environment = said.find_map(|word| environment_of(&word));
+        let mut all_words = words(template).into_iter().chain(words(host.unwrap_or_default()));
+        let environment = all_words.find_map(|word| environment_of(&word));
         let provider = provider.unwrap_or_else(|| {
-            let named: Vec<String> =
+            let parts: Vec<String> =
                 words(template).into_iter().filter(|word| environment_of(word).is_none()).collect();
-            if named.is_empty() { feature.to_owned() } else { named.join("-") }
+            if parts.is_empty() { feature.to_owned() } else { parts.join("-") }
         });
-        Self { provider, environment, known, reserved, given: Vec::new(), problems: Vec::new() }
+        Self { provider, environment, existing, reserved, assigned: Vec::new(), problems: Vec::new() }
     }
 
     /// Returns the name for a value, and whether that secret exists already: the chosen name, the name that the same
@@ -82,13 +82,13 @@ impl Namer {
         if let Some(chosen) = chosen {
             return (chosen.clone(), self.choose(chosen, value));
         }
-        if let Some((name, _)) = self.given.iter().find(|(_, given)| **given == *value) {
-            return (name.clone(), self.known.get(&name.key()) == Some(&Known::Secret));
+        if let Some((name, _)) = self.assigned.iter().find(|(_, other)| **other == *value) {
+            return (name.clone(), self.existing.get(&name.key()) == Some(&Known::Secret));
         }
         // Issuers mark test keys in the key itself: `sk_test_…`.
         let test = if value.contains("_test_") { "test" } else { "prod" };
         let name = self.propose(purpose, self.environment.unwrap_or(test));
-        self.given.push((name.clone(), Zeroizing::new(value.to_owned())));
+        self.assigned.push((name.clone(), Zeroizing::new(value.to_owned())));
         (name, false)
     }
 
@@ -98,16 +98,16 @@ impl Namer {
     }
 
     fn choose(&mut self, chosen: &SecretName, value: &str) -> bool {
-        let other = self.given.iter().any(|(name, given)| name == chosen && **given != *value);
+        let other = self.assigned.iter().any(|(name, assigned)| name == chosen && **assigned != *value);
         if other {
             self.problems.push(format!("`{chosen}` would have two different values"));
         }
-        let known = self.known.get(&chosen.key()).copied();
-        if known == Some(Known::Former) {
+        let existing = self.existing.get(&chosen.key()).copied();
+        if existing == Some(Known::Former) {
             self.problems.push(format!("`{chosen}` is a former name of a secret"));
         }
-        self.given.push((chosen.clone(), Zeroizing::new(value.to_owned())));
-        known == Some(Known::Secret)
+        self.assigned.push((chosen.clone(), Zeroizing::new(value.to_owned())));
+        existing == Some(Known::Secret)
     }
 
     fn propose(&self, purpose: &str, environment: &str) -> SecretName {
@@ -115,17 +115,17 @@ impl Namer {
         // For the header `X-Telnyx-Key` of Telnyx, for example, the provider is named only once.
         purpose.retain(|word| *word != self.provider);
         let purpose = if purpose.is_empty() { "secret".to_owned() } else { purpose.join("-") };
-        let room = NAME_MAX - 16;
+        let max_len = NAME_MAX - 16;
         let mut base = format!("{}-{purpose}", self.provider);
-        base.truncate(base.floor_char_boundary(room));
+        base.truncate(base.floor_char_boundary(max_len));
         let numbered = |number: u32| match number {
             1 => format!("{base}-{environment}"),
             number => format!("{base}-{environment}-{number}"),
         };
         let free = |name: &SecretName| {
-            !self.known.contains_key(&name.key())
+            !self.existing.contains_key(&name.key())
                 && !self.reserved.contains(name)
-                && !self.given.iter().any(|(given, _)| given == name)
+                && !self.assigned.iter().any(|(other, _)| other == name)
         };
         let candidates = (1..).map(|number| numbered(number).parse::<SecretName>());
         // The provider begins with a letter or a digit, and so does the name, which is always valid.
@@ -134,7 +134,7 @@ impl Namer {
 }
 
 fn environment_of(word: &str) -> Option<&'static str> {
-    ENVIRONMENTS.iter().find(|(known, _)| *known == word).map(|(_, name)| *name)
+    ENVIRONMENTS.iter().find(|(alias, _)| *alias == word).map(|(_, name)| *name)
 }
 
 /// Returns the registered label of a host, which names its owner. Returns `None` for an address, or for a host of this
@@ -149,8 +149,8 @@ fn provider(host: &str) -> Option<String> {
     if top.len() == 2 && labels.len() > 1 && labels.last().is_some_and(|label| REGISTRIES.contains(label)) {
         labels.pop();
     }
-    let own = labels.iter().rev().find(|label| !SERVICES.contains(label)).copied().or(labels.last().copied())?;
-    let name = words(own).join("-");
+    let main_label = labels.iter().rev().find(|label| !SERVICES.contains(label)).copied().or(labels.last().copied())?;
+    let name = words(main_label).join("-");
     (!name.is_empty() && !matches!(top, "internal" | "local" | "lan" | "home")).then_some(name)
 }
 
@@ -158,9 +158,9 @@ fn provider(host: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn namer(feature: &str, template: &str, host: Option<&str>, known: &[&str]) -> Namer {
-        let known = known.iter().map(|name| ((*name).to_owned(), Known::Secret)).collect();
-        Namer::new((feature, template), host, known, Vec::new())
+    fn namer(feature: &str, template: &str, host: Option<&str>, existing: &[&str]) -> Namer {
+        let existing = existing.iter().map(|name| ((*name).to_owned(), Known::Secret)).collect();
+        Namer::new((feature, template), host, existing, Vec::new())
     }
 
     fn proposed(feature: &str, template: &str, host: Option<&str>, purpose: &str) -> String {

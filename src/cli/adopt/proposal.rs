@@ -35,7 +35,7 @@ pub struct Proposal {
     /// The config that the template renders to with the file's values.
     pub rendered: Clear,
     /// The comparison of the rendered config with the file.
-    pub compared: Comparison,
+    pub comparison: Comparison,
     /// Further notes for the user.
     pub notes: Vec<String>,
 }
@@ -49,9 +49,9 @@ impl Proposal {
     /// Prints the proposal: the findings, the template and the comparison.
     pub fn show(&self) {
         let row = |finding: &Finding| {
-            let state = if finding.is_there { "exists" } else { "new" };
+            let state = if finding.exists { "exists" } else { "new" };
             let length = finding.value.chars().count().to_string();
-            vec![finding.field.clone(), finding.name.to_string(), state.to_owned(), length, finding.why.to_owned()]
+            vec![finding.field.clone(), finding.name.to_string(), state.to_owned(), length, finding.reason.to_owned()]
         };
         let rows = self.findings.values().flatten().map(row).collect();
         output::table(&["Field", "Secret", "State", "Length", "Why"], rows);
@@ -59,10 +59,10 @@ impl Proposal {
         for line in self.template.lines() {
             output::line(&format!("  {line}"));
         }
-        output::line(&format!("\n{}, compared with {} rendered for {}", self.source.shown, self.id(), self.target));
-        self.compared.print();
+        output::line(&format!("\n{}, compared with {} rendered for {}", self.source.label, self.id(), self.target));
+        self.comparison.print();
         output::line("");
-        self.compared.told().iter().chain(&self.notes).for_each(|note| output::note(note));
+        self.comparison.told().iter().chain(&self.notes).for_each(|note| output::note(note));
     }
 
     /// Returns each secret once, with its value and whether it exists already.
@@ -70,7 +70,7 @@ impl Proposal {
         let mut secrets: Vec<(&SecretName, &Zeroizing<String>, bool)> = Vec::new();
         for finding in self.findings.values().flatten() {
             if !secrets.iter().any(|(name, ..)| **name == finding.name) {
-                secrets.push((&finding.name, &finding.value, finding.is_there));
+                secrets.push((&finding.name, &finding.value, finding.exists));
             }
         }
         secrets

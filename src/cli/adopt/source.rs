@@ -20,7 +20,7 @@ use guillemet_template::tokens::PositionCursor;
 /// The file that is adopted, with its content.
 pub struct Source {
     /// The file's name in messages.
-    pub shown: String,
+    pub label: String,
     /// The text of the file, without a byte order mark.
     pub text: Zeroizing<String>,
     /// The path of the file, and its fingerprint when it was read; `None` for standard input.
@@ -36,12 +36,12 @@ impl Source {
     /// When it cannot be read, is larger than a template can be, or is not UTF-8.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let is_stdin = path.as_os_str() == "-";
-        let shown = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
-        let unreadable = |error: std::io::Error| Failure::new(format!("{shown} cannot be read: {error}"));
+        let label = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
+        let unreadable = |error: std::io::Error| Failure::new(format!("{label} cannot be read: {error}"));
         let all_of = |from: BorrowedFd<'_>| {
             read(from, TEMPLATE_MAX as usize).map_err(|error| match error.kind() {
                 ErrorKind::FileTooLarge => {
-                    Failure::new(format!("{shown} is larger than {} KiB, too large for a config", TEMPLATE_MAX >> 10))
+                    Failure::new(format!("{label} is larger than {} KiB, too large for a config", TEMPLATE_MAX >> 10))
                 }
                 _ => unreadable(error),
             })
@@ -55,16 +55,16 @@ impl Source {
         };
         let Ok(text) = std::str::from_utf8(&bytes) else {
             let line = bytes.utf8_chunks().next().map_or(0, |chunk| chunk.valid().matches('\n').count()) + 1;
-            return Err(Failure::new(format!("{shown}:{line} is not UTF-8; save it as UTF-8 first")));
+            return Err(Failure::new(format!("{label}:{line} is not UTF-8; save it as UTF-8 first")));
         };
         let plain = text.strip_prefix('\u{feff}').unwrap_or(text);
-        Ok(Self { shown, mark: text.len() - plain.len(), text: Zeroizing::new(plain.to_owned()), file })
+        Ok(Self { label, mark: text.len() - plain.len(), text: Zeroizing::new(plain.to_owned()), file })
     }
 
     /// Makes a source from a text, for tests.
     #[cfg(test)]
     pub fn of(text: &str) -> Self {
-        Self { shown: "file".into(), text: Zeroizing::new(text.to_owned()), file: None, mark: 0 }
+        Self { label: "file".into(), text: Zeroizing::new(text.to_owned()), file: None, mark: 0 }
     }
 
     /// Returns the line and the column (in characters) of a byte, both counted from 1.
@@ -102,33 +102,33 @@ impl<'a> Problems<'a> {
         });
     }
 
-    /// Returns all problems as one error, whose first words are `what`.
+    /// Returns all problems as one error, whose first words are `message`.
     ///
     /// # Errors
     /// When there is a problem.
-    pub fn check(&self, what: &str) -> Result<(), Failure> {
+    pub fn check(&self, message: &str) -> Result<(), Failure> {
         if self.list.is_empty() {
             return Ok(());
         }
         let mut list: Vec<&Problem> = self.list.iter().collect();
         list.sort_by_key(|problem| (problem.line.unwrap_or(u32::MAX), problem.column));
         list.dedup();
-        let entries: String = list.into_iter().map(|problem| entry(&self.source.shown, problem)).collect();
-        Err(Failure::new(format!("{what}; nothing was changed{entries}")))
+        let entries: String = list.into_iter().map(|problem| entry(&self.source.label, problem)).collect();
+        Err(Failure::new(format!("{message}; nothing was changed{entries}")))
     }
 }
 
 /// Formats a problem: its place, what is wrong, what to do. The line itself is not shown, because it may contain a
 /// value.
-fn entry(shown: &str, problem: &Problem) -> String {
-    let mut place = String::new();
+fn entry(label: &str, problem: &Problem) -> String {
+    let mut location = String::new();
     if let Some(line) = problem.line {
-        place = format!("{shown}:{line}");
+        location = format!("{label}:{line}");
         if let Some(column) = problem.column {
-            place.push_str(&format!(":{column}"));
+            location.push_str(&format!(":{column}"));
         }
     }
-    let head: Vec<&str> = [place.as_str(), &problem.path].into_iter().filter(|text| !text.is_empty()).collect();
+    let head: Vec<&str> = [location.as_str(), &problem.path].into_iter().filter(|text| !text.is_empty()).collect();
     let colon = if head.is_empty() { "" } else { ": " };
     let help = problem.help.as_ref().map_or_else(String::new, |help| format!("\n    help: {help}"));
     format!("\n  {}{colon}{}{help}", head.join(" "), problem.message)

@@ -66,8 +66,8 @@ pub fn rewritten(proposal: &Proposal) -> Result<Zeroizing<String>, Failure> {
             problems.add(None, &finding.field, message, None);
         }
     }
-    let what = format!("the values cannot be removed from {}", source.shown);
-    problems.check(&what).map_err(|Failure(text)| {
+    let summary = format!("the values cannot be removed from {}", source.label);
+    problems.check(&summary).map_err(|Failure(text)| {
         Failure::new(format!("{text}\nrun again without --replace, and remove the values by hand afterwards"))
     })?;
     check_replaceable(proposal)?;
@@ -77,7 +77,8 @@ pub fn rewritten(proposal: &Proposal) -> Result<Zeroizing<String>, Failure> {
 /// Checks that the file can be replaced as a whole, and that it has no other name.
 fn check_replaceable(proposal: &Proposal) -> Result<(), Failure> {
     let Some((path, _)) = &proposal.source.file else { return Ok(()) };
-    let refused = |why: String| Failure::new(format!("{} {why}; nothing was changed", proposal.source.shown));
+    let irreplaceable =
+        |reason: String| Failure::new(format!("{} {reason}; nothing was changed", proposal.source.label));
     let checked = Destination::open(path).and_then(|destination| {
         let existing = destination.expect()?;
         let has_one_name = existing.metadata().nlink() == 1;
@@ -88,8 +89,8 @@ fn check_replaceable(proposal: &Proposal) -> Result<(), Failure> {
     });
     match checked {
         Ok(true) => Ok(()),
-        Ok(false) => Err(refused("has other names (hard links), where the values would remain".into())),
-        Err(error) => Err(refused(format!("cannot be replaced: {error}"))),
+        Ok(false) => Err(irreplaceable("has other names (hard links), where the values would remain".into())),
+        Err(error) => Err(irreplaceable(format!("cannot be replaced: {error}"))),
     }
 }
 
@@ -99,32 +100,32 @@ fn check_replaceable(proposal: &Proposal) -> Result<(), Failure> {
 /// When a step fails. The message says what failed and what remains.
 pub fn store(home: &Home, proposal: &Proposal, rewritten: Option<Zeroizing<String>>) -> Done {
     check_reused(home, proposal)?;
-    let mut made = Made { home, secrets: Vec::new(), template: None };
-    for (name, value, is_there) in proposal.secrets() {
-        if !is_there {
-            made.secret(name, value)?;
+    let mut created = Made { home, secrets: Vec::new(), template: None };
+    for (name, value, exists) in proposal.secrets() {
+        if !exists {
+            created.secret(name, value)?;
         }
     }
-    made.template(proposal)?;
+    created.template(proposal)?;
     if rewritten.is_some() {
-        made.compare(proposal)?;
+        created.compare(proposal)?;
     }
-    for (name, ..) in &made.secrets {
+    for (name, ..) in &created.secrets {
         output::note(&format!("created {name}"));
     }
     let path = template_file(home, &proposal.feature, &proposal.name, proposal.format.extension());
     output::note(&format!("wrote {}", path.display()));
-    if let (Some(text), Some((path, look))) = (&rewritten, &proposal.source.file) {
+    if let (Some(text), Some((path, fingerprint))) = (&rewritten, &proposal.source.file) {
         let mark = "\u{feff}".repeat(usize::from(proposal.source.mark > 0));
         let text = Zeroizing::new(format!("{mark}{}", **text));
-        if let Err(error) = replace(path, look, text.as_bytes()) {
+        if let Err(error) = replace(path, fingerprint, text.as_bytes()) {
             return Err(Failure::new(format!(
                 "{} still contains the values: {error}. The template and the secrets were created; remove the values \
                  by hand",
-                proposal.source.shown
+                proposal.source.label
             )));
         }
-        output::note(&format!("removed the values from {}", proposal.source.shown));
+        output::note(&format!("removed the values from {}", proposal.source.label));
     }
     let target = proposal.target;
     output::note(&format!(
@@ -134,7 +135,7 @@ pub fn store(home: &Home, proposal: &Proposal, rewritten: Option<Zeroizing<Strin
     if rewritten.is_none() && proposal.source.file.is_some() {
         output::note(&format!(
             "{} still contains the values; delete it when nothing reads it any more",
-            proposal.source.shown
+            proposal.source.label
         ));
     }
     Ok(())
@@ -142,7 +143,7 @@ pub fn store(home: &Home, proposal: &Proposal, rewritten: Option<Zeroizing<Strin
 
 /// Checks that each existing secret that the template uses has the value from the file.
 fn check_reused(home: &Home, proposal: &Proposal) -> Result<(), Failure> {
-    let reused: Vec<_> = proposal.secrets().into_iter().filter(|(.., is_there)| *is_there).collect();
+    let reused: Vec<_> = proposal.secrets().into_iter().filter(|(.., exists)| *exists).collect();
     if reused.is_empty() {
         return Ok(());
     }
@@ -150,8 +151,8 @@ fn check_reused(home: &Home, proposal: &Proposal) -> Result<(), Failure> {
     let body = ResolveSecrets { secrets: &names, reveal: false };
     let values: ResolvedValues = client::post(home, "/v1/resolve", &body)?;
     let differs = |(name, value, _): &&(&SecretName, &Zeroizing<String>, bool)| {
-        let mut there = values.secrets.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name.as_str()));
-        !there.any(|(_, there)| there == value.as_str())
+        let mut stored = values.secrets.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name.as_str()));
+        !stored.any(|(_, stored_value)| stored_value == value.as_str())
     };
     let others: Vec<String> = reused.iter().filter(differs).map(|(name, ..)| format!("`{name}`")).collect();
     if others.is_empty() {
@@ -175,10 +176,10 @@ struct Made<'a> {
 impl Made<'_> {
     fn secret(&mut self, name: &SecretName, value: &str) -> Result<(), Failure> {
         let body = CreateSecret { name: name.as_str(), value, enabled: true };
-        let made = client::send(self.home, Method::POST, "/v1/secrets", None, &body)
-            .and_then(|answer| client::good(self.home, answer))
+        let created = client::send(self.home, Method::POST, "/v1/secrets", None, &body)
+            .and_then(|response| client::good(self.home, response))
             .map_err(|error| self.take_back(&format!("`{name}` cannot be created: {}", error.0)))?;
-        self.secrets.push((name.clone(), made.etag));
+        self.secrets.push((name.clone(), created.etag));
         Ok(())
     }
 
@@ -187,8 +188,9 @@ impl Made<'_> {
         let dir = path.parent().unwrap_or(Path::new("/"));
         let written =
             check_free(self.home, &proposal.feature, &proposal.name).map_err(|Failure(text)| text).and_then(|()| {
-                let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-                made.and_then(|()| files::write_new(&path, proposal.template.as_bytes()))
+                let result = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+                result
+                    .and_then(|()| files::write_new(&path, proposal.template.as_bytes()))
                     .map_err(|error| error.to_string())
             });
         written.map_err(|error| self.take_back(&format!("{} cannot be written: {error}", path.display())))?;
@@ -199,51 +201,51 @@ impl Made<'_> {
     /// Checks that the daemon renders the config that was compared. After this the file is no longer needed.
     fn compare(&mut self, proposal: &Proposal) -> Result<(), Failure> {
         let path = format!("/v1/render/{}?target={}", template_path(&proposal.id())?, part(proposal.target));
-        let why = match client::fetch(self.home, Method::GET, &path) {
-            Ok(answer) if *answer.body == **proposal.rendered => return Ok(()),
+        let reason = match client::fetch(self.home, Method::GET, &path) {
+            Ok(response) if *response.body == **proposal.rendered => return Ok(()),
             Ok(_) => "the daemon renders a different config than the one compared".to_owned(),
             Err(error) => error.0,
         };
-        Err(self.take_back(&why))
+        Err(self.take_back(&reason))
     }
 
     /// Undoes everything that was made, and returns the failure. The file has not been changed yet.
-    fn take_back(&mut self, why: &str) -> Failure {
-        let mut left = Vec::new();
+    fn take_back(&mut self, reason: &str) -> Failure {
+        let mut remaining = Vec::new();
         if let Some(path) = self.template.take()
             && let Err(error) = fs::remove_file(&path)
         {
-            left.push(format!("{} ({error})", path.display()));
+            remaining.push(format!("{} ({error})", path.display()));
         }
         for (name, etag) in std::mem::take(&mut self.secrets).into_iter().rev() {
             if let Err(error) = self.delete(&name, etag.as_deref()) {
-                left.push(format!("the secret {name} ({})", error.0.lines().next().unwrap_or_default()));
+                remaining.push(format!("the secret {name} ({})", error.0.lines().next().unwrap_or_default()));
             }
         }
-        Failure::new(match left.as_slice() {
-            [] => format!("{why}\neverything was undone; nothing was changed"),
-            left => format!("{why}\neverything was undone, except {}", left.join(", ")),
+        Failure::new(match remaining.as_slice() {
+            [] => format!("{reason}\neverything was undone; nothing was changed"),
+            remaining => format!("{reason}\neverything was undone, except {}", remaining.join(", ")),
         })
     }
 
     fn delete(&self, name: &SecretName, etag: Option<&str>) -> Result<(), Failure> {
         let path = format!("/v1/secrets/{}", part(name.as_str()));
         loop {
-            let answer = client::delete(self.home, &path, etag)?;
+            let response = client::delete(self.home, &path, etag)?;
             // To the daemon, the template that was just removed may come back.
-            match answer.error().as_ref().and_then(wait_for) {
-                Some(wait) if answer.status == 409 => std::thread::sleep(wait),
-                _ => return client::good(self.home, answer).map(|_| ()),
+            match response.error().as_ref().and_then(wait_for) {
+                Some(wait) if response.status == 409 => std::thread::sleep(wait),
+                _ => return client::good(self.home, response).map(|_| ()),
             }
         }
     }
 }
 
 /// Replaces a file that has not changed since it was read: as a whole, with the same owner, permissions and attributes.
-fn replace(path: &Path, look: &Fingerprint, bytes: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, fingerprint: &Fingerprint, bytes: &[u8]) -> io::Result<()> {
     let destination = Destination::open(path)?;
     let existing = destination.expect()?;
-    if Fingerprint::from_metadata(existing.metadata()) != *look {
+    if Fingerprint::from_metadata(existing.metadata()) != *fingerprint {
         return Err(io::Error::other("it has changed since it was read"));
     }
     destination.put(bytes, &existing.attributes()?)
@@ -261,11 +263,11 @@ mod tests {
         let path = dir.path().join("a");
         fs::write(&path, "plain").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let look = Fingerprint::from_metadata(&fs::metadata(&path).unwrap());
-        replace(&path, &look, b"marked").unwrap();
+        let fingerprint = Fingerprint::from_metadata(&fs::metadata(&path).unwrap());
+        replace(&path, &fingerprint, b"marked").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"marked");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
-        assert!(replace(&path, &look, b"again").is_err(), "it is another file by now");
+        assert!(replace(&path, &fingerprint, b"again").is_err(), "it is another file by now");
         assert_eq!(fs::read(&path).unwrap(), b"marked");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left over");
     }

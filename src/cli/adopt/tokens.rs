@@ -91,7 +91,7 @@ impl Tokens {
             let list = &mut edits[spot.token];
             match list.iter_mut().find(|(range, _)| *range == spot.at) {
                 // Two values can be written as one, such as in Basic credentials.
-                Some((_, there)) if **there != *mark => there.push_str(&format!(":{mark}")),
+                Some((_, existing)) if **existing != *mark => existing.push_str(&format!(":{mark}")),
                 Some(_) => {}
                 None => list.push((spot.at.clone(), Zeroizing::new(mark.clone()))),
             }
@@ -100,11 +100,11 @@ impl Tokens {
         // Tokens are added after the token around them, so the reverse order handles inner tokens first.
         for index in (0..self.0.len()).rev() {
             let token = &self.0[index];
-            let own = std::mem::take(&mut edits[index]);
-            if own.is_empty() {
+            let token_edits = std::mem::take(&mut edits[index]);
+            if token_edits.is_empty() {
                 continue;
             }
-            let written = (token.range.clone(), token.quoting.write(&edited(&token.text, own)));
+            let written = (token.range.clone(), token.quoting.write(&edited(&token.text, token_edits)));
             match token.within {
                 Some(outer) => edits[outer].push(written),
                 None => of_file.push(written),

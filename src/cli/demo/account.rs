@@ -51,9 +51,9 @@ impl Server {
     fn create_account(&self, data: &Path) -> Result<String, Failure> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["account", "admin", "create-account", "--url", &self.url, "--data"]).arg(data);
-        let made = command.stdin(Stdio::null()).stderr(Stdio::null()).output()?;
-        must(made.status.success(), "no account was created")?;
-        Ok(String::from_utf8_lossy(&made.stdout).trim().to_owned())
+        let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output()?;
+        must(output.status.success(), "no account was created")?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 }
 
@@ -135,18 +135,18 @@ fn rotate(office: &Home, laptop: &Home) -> Result<Duration, Failure> {
 fn guarded(office: &Home) -> Done {
     let template = office.templates().join("mcp-server/calendar.jsonc");
     std::fs::remove_file(&template)?;
-    let refused = loop {
-        let refused = client::call(office, Method::DELETE, &format!("/v1/secrets/{ROTATED}"))?;
+    let response = loop {
+        let response = client::call(office, Method::DELETE, &format!("/v1/secrets/{ROTATED}"))?;
         // A template that has just disappeared may come back; the daemon's answer says when to ask again.
-        let error = refused.error().into_iter().flat_map(|error| error.errors);
+        let error = response.error().into_iter().flat_map(|error| error.errors);
         match error.filter_map(|entry| entry.retry_after_ms).next() {
             Some(wait) => std::thread::sleep(Duration::from_millis(wait)),
-            None => break refused,
+            None => break response,
         }
     };
-    let body: ErrorBody = refused.read()?;
+    let body: ErrorBody = response.read()?;
     must(
-        refused.status == 409 && first(&body).device.as_deref() == Some("laptop"),
+        response.status == 409 && first(&body).device.as_deref() == Some("laptop"),
         "a secret that another machine references was deleted",
     )?;
     show_refusal(office, &body);

@@ -36,9 +36,9 @@ impl Daemon {
             command.env("RUST_LOG", "warn");
         }
         let mut daemon = Self(command.spawn()?);
-        let begin = Instant::now();
+        let started = Instant::now();
         while client::call(home, Method::GET, "/healthz").is_err() {
-            if daemon.0.try_wait()?.is_some() || begin.elapsed() > START_TIME {
+            if daemon.0.try_wait()?.is_some() || started.elapsed() > START_TIME {
                 return Err(Failure::new("the daemon of the demo did not start"));
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -68,16 +68,16 @@ pub struct Mcp {
 }
 
 impl Mcp {
-    /// Starts a server that requires the headers and the query in `demanded`.
-    pub fn start(program: &Path, demanded: &Value) -> Result<Self, Failure> {
+    /// Starts a server that requires the headers and the query in `auth`.
+    pub fn start(program: &Path, auth: &Value) -> Result<Self, Failure> {
         let started = Command::new(program).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut server =
             started.map_err(|error| Failure::new(format!("{} cannot be started: {error}", program.display())))?;
-        let gone = || Failure::new("the MCP server ended early");
+        let ended = || Failure::new("the MCP server ended early");
         // Standard input stays open, because the server ends when it is closed.
-        writeln!(server.stdin.as_mut().ok_or_else(gone)?, "{demanded}")?;
+        writeln!(server.stdin.as_mut().ok_or_else(ended)?, "{auth}")?;
         let mut url = String::new();
-        BufReader::new(server.stdout.take().ok_or_else(gone)?).read_line(&mut url)?;
+        BufReader::new(server.stdout.take().ok_or_else(ended)?).read_line(&mut url)?;
         Ok(Self { program: program.to_owned(), server, url: url.trim().to_owned() })
     }
 
@@ -92,12 +92,12 @@ impl Mcp {
         if let Some(mut stdin) = client.stdin.take() {
             stdin.write_all(config)?;
         }
-        let mut answer = String::new();
+        let mut response = String::new();
         if let Some(stdout) = client.stdout.as_mut() {
-            stdout.read_to_string(&mut answer)?;
+            stdout.read_to_string(&mut response)?;
         }
         match client.wait()?.success() {
-            true => Ok(answer.trim().to_owned()),
+            true => Ok(response.trim().to_owned()),
             false => Err(Failure::new("the MCP client could not use the rendered config")),
         }
     }

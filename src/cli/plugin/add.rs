@@ -51,12 +51,12 @@ impl Add {
             None => format!("Add it for `{feature}`?"),
             Some(replaced) => {
                 let version = replaced.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
-                let which = match replaced.source {
+                let kind = match replaced.source {
                     PluginSource::BuiltIn => format!("the built-in plugin{version}"),
                     PluginSource::Added => format!("the added plugin{version}"),
                 };
-                output::note(&format!("It replaces {which}, SHA-256 {}.", replaced.digest));
-                format!("Replace {which} for `{feature}`?")
+                output::note(&format!("It replaces {kind}, SHA-256 {}.", replaced.digest));
+                format!("Replace {kind} for `{feature}`?")
             }
         };
         prompt::confirm(&question, self.yes)?;
@@ -72,30 +72,30 @@ impl Add {
 /// has read.
 fn look(home: &Home, file: &Path) -> Result<PluginView, Failure> {
     let body = AddPlugin { file, confirm: false, digest: None, replaces: None };
-    let look = || client::send(home, Method::POST, "/v1/plugins", None, &body);
-    let answer = told_when_slow("compiling a large component takes a while; this happens once", look)?;
-    let unreadable = answer.status == 404;
-    match (client::good(home, answer), files::open_regular(file, Links::Follow)) {
+    let inspect = || client::send(home, Method::POST, "/v1/plugins", None, &body);
+    let response = told_when_slow("compiling a large component takes a while; this happens once", inspect)?;
+    let unreadable = response.status == 404;
+    match (client::good(home, response), files::open_regular(file, Links::Follow)) {
         (Err(_), Err(error)) if unreadable => Err(Failure::new(format!("{} cannot be read: {error}", file.display()))),
-        (Err(Failure(told)), Ok(_)) if unreadable => Err(Failure::new(format!(
+        (Err(Failure(message)), Ok(_)) if unreadable => Err(Failure::new(format!(
             "you can read this file, but the daemon{} cannot: copy it to a place the daemon can read, or give it \
-             access to the file and the folders above it\n{told}",
+             access to the file and the folders above it\n{message}",
             user(home)
         ))),
-        (answer, _) => Ok(answer?.read()?),
+        (response, _) => Ok(response?.read()?),
     }
 }
 
 /// The time after which the user is told what takes so long.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
-/// Does some work, and prints the reason `why` if it takes longer than [`SILENCE_MAX`].
-fn told_when_slow<T: Send>(why: &str, work: impl FnOnce() -> T + Send) -> T {
+/// Does some work, and prints the reason `message` if it takes longer than [`SILENCE_MAX`].
+fn told_when_slow<T: Send>(message: &str, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let (done, waiting) = std::sync::mpsc::channel::<()>();
         scope.spawn(move || {
             if waiting.recv_timeout(SILENCE_MAX) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                output::note(why);
+                output::note(message);
             }
         });
         let result = work();
@@ -114,8 +114,8 @@ fn user(home: &Home) -> String {
 /// Returns the ids of a feature's templates.
 fn templates(home: &Home, feature: &str) -> Result<Vec<String>, Failure> {
     let templates: Listing<TemplateView> = client::listing(home, "/v1/templates", "")?;
-    let own = templates.items.into_iter().filter(|template| template.feature == feature);
-    Ok(own.map(|template| template.id).collect())
+    let matching = templates.items.into_iter().filter(|template| template.feature == feature);
+    Ok(matching.map(|template| template.id).collect())
 }
 
 impl Remove {

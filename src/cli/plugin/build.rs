@@ -96,20 +96,20 @@ fn is_program(path: &Path) -> bool {
 /// Finds an executable in the project's own Python environment, or else in `PATH`. Its path stays valid when the
 /// current folder changes.
 fn local_program(dir: &Path, name: &str) -> Option<PathBuf> {
-    let own = std::path::absolute(dir.join(".venv/bin").join(name)).ok()?;
-    if is_program(&own) { Some(own) } else { program(name) }
+    let path = std::path::absolute(dir.join(".venv/bin").join(name)).ok()?;
+    if is_program(&path) { Some(path) } else { program(name) }
 }
 
 /// Returns the failure for a missing tool, with the command that installs it.
-fn missing(what: &str, dir: &Path, line: &str) -> Failure {
-    let here = dir == Path::new(".") || dir == Path::new("");
-    let cd = if here { String::new() } else { format!("cd {} && ", dir.display()) };
-    Failure::new(format!("{what}. Install it with:\n\n    {cd}{line}\n"))
+fn missing(problem: &str, dir: &Path, line: &str) -> Failure {
+    let is_current_dir = dir == Path::new(".") || dir == Path::new("");
+    let cd = if is_current_dir { String::new() } else { format!("cd {} && ", dir.display()) };
+    Failure::new(format!("{problem}. Install it with:\n\n    {cd}{line}\n"))
 }
 
 /// Returns the failure for a missing tool that no single command installs on every system.
-fn absent(what: &str, from: &str) -> Failure {
-    Failure::new(format!("{what} is not installed, or not in PATH. Get it from {from}"))
+fn absent(program: &str, from: &str) -> Failure {
+    Failure::new(format!("{program} is not installed, or not in PATH. Get it from {from}"))
 }
 
 /// Runs a tool in the project's folder, with its output on standard error.
@@ -153,8 +153,8 @@ mod tests {
 
     #[test]
     fn a_missing_tool_is_named_with_the_line_that_installs_it() {
-        let told = missing("x is not there", Path::new("hook"), "npm install").0;
-        assert_eq!(told, "x is not there. Install it with:\n\n    cd hook && npm install\n");
+        let message = missing("x is not there", Path::new("hook"), "npm install").0;
+        assert_eq!(message, "x is not there. Install it with:\n\n    cd hook && npm install\n");
         assert!(missing("x", Path::new("."), "npm install").0.ends_with("\n\n    npm install\n"));
     }
 }

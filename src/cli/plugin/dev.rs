@@ -64,7 +64,7 @@ impl Dev {
         runtime.block_on(async {
             let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
             tokio::select! {
-                ended = follow(&mut round, sources) => ended,
+                result = follow(&mut round, sources) => result,
                 _ = interrupt.recv() => Ok(()),
                 _ = terminate.recv() => Ok(()),
             }
@@ -153,11 +153,11 @@ impl Round {
             Ok(files) => {
                 let ran = test::run_all(&planner, description, &files).await;
                 let failed: usize = files.iter().zip(&ran).map(|(file, ran)| test::print_failures(file, ran)).sum();
-                let all: usize = ran.iter().map(Vec::len).sum();
+                let total: usize = ran.iter().map(Vec::len).sum();
                 for gap in cases::gaps(description, &files) {
                     output::line(&gap);
                 }
-                output::line(&format!("cases    {} of {all} pass", all - failed));
+                output::line(&format!("cases    {} of {total} pass", total - failed));
                 Ok(())
             }
             Err(error) => Err(error.into()),

@@ -34,8 +34,8 @@ pub struct Show {
 /// When there is no plugin for it. The message names the features that have one.
 pub fn find<'a>(plugins: &'a [PluginView], feature: &str) -> Result<&'a PluginView, Failure> {
     plugins.iter().find(|plugin| plugin.feature == feature).ok_or_else(|| {
-        let known = plugins.iter().map(|plugin| plugin.feature.as_str()).collect::<Vec<_>>().join(", ");
-        Failure::new(format!("there is no plugin for `{feature}`; features with a plugin: {known}"))
+        let features = plugins.iter().map(|plugin| plugin.feature.as_str()).collect::<Vec<_>>().join(", ");
+        Failure::new(format!("there is no plugin for `{feature}`; features with a plugin: {features}"))
     })
 }
 
@@ -106,7 +106,7 @@ impl Show {
         if self.schema {
             output::json(&plugin.schema);
         } else if self.json {
-            let as_sent = raw.items.iter().zip(&plugins).filter(|(_, known)| known.feature == self.feature);
+            let as_sent = raw.items.iter().zip(&plugins).filter(|(_, plugin)| plugin.feature == self.feature);
             as_sent.take(1).for_each(|(item, _)| output::json(item));
         } else {
             print(plugin, output::line);

@@ -27,7 +27,7 @@ impl New {
             return Err(Failure::new(format!("{}; `{name}` is not", id_rule("name of a feature"))));
         }
         let folder = PathBuf::from(&name);
-        if fs::symlink_metadata(&folder).is_ok_and(|there| !there.is_dir()) || !is_empty(&folder)? {
+        if fs::symlink_metadata(&folder).is_ok_and(|metadata| !metadata.is_dir()) || !is_empty(&folder)? {
             return Err(Failure::new(format!(
                 "`{name}` already exists; nothing was changed. Choose another name, or move it away"
             )));

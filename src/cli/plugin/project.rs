@@ -79,8 +79,12 @@ impl Project {
 
 /// Returns the command that builds the project, for messages.
 fn build(dir: &Path) -> String {
-    let here = dir == Path::new(".") || dir == Path::new("");
-    if here { "guillemet plugin build".into() } else { format!("cd {} && guillemet plugin build", dir.display()) }
+    let is_current_dir = dir == Path::new(".") || dir == Path::new("");
+    if is_current_dir {
+        "guillemet plugin build".into()
+    } else {
+        format!("cd {} && guillemet plugin build", dir.display())
+    }
 }
 
 /// Reports whether no person wrote the content of a path, because a build or a tool did, or it is hidden.
@@ -144,8 +148,8 @@ mod tests {
         }
         assert_eq!(Project::find(dir.path()).unwrap().outdated(), None);
         write("src/deep/er.rs", 20);
-        let told = Project::find(dir.path()).unwrap().outdated().unwrap();
-        assert!(told.starts_with("a.wasm is older than src/deep/er.rs;"), "{told}");
+        let message = Project::find(dir.path()).unwrap().outdated().unwrap();
+        assert!(message.starts_with("a.wasm is older than src/deep/er.rs;"), "{message}");
         write("b.wasm", 1);
         assert!(Project::find(dir.path()).err().unwrap().0.contains("a.wasm, b.wasm"));
     }

@@ -46,7 +46,7 @@ impl Test {
         for (file, ran) in files.iter().zip(&ran) {
             print(file, ran);
         }
-        let all: usize = ran.iter().map(Vec::len).sum();
+        let total: usize = ran.iter().map(Vec::len).sum();
         let failed = |ran: &&Ran| !ran.differences.is_empty();
         let mut failing = ran.iter().flatten().filter(failed).count();
         if self.bless {
@@ -58,29 +58,29 @@ impl Test {
         match (failing, gaps.is_empty()) {
             (0, true) => {
                 let targets: Vec<&str> = description.targets.iter().map(|target| target.id.as_str()).collect();
-                let cases = if all == 1 { "the case passes".into() } else { format!("all {all} cases pass") };
+                let cases = if total == 1 { "the case passes".into() } else { format!("all {total} cases pass") };
                 output::line(&format!("{cases}, for every target: {}", targets.join(", ")));
                 Ok(())
             }
             (0, false) => Err(Failure::new("the cases are incomplete")),
-            (failing, _) => Err(Failure::new(summary(failing, all, self.bless))),
+            (failing, _) => Err(Failure::new(summary(failing, total, self.bless))),
         }
     }
 }
 
-fn summary(failing: usize, all: usize, blessed: bool) -> String {
+fn summary(failing: usize, total: usize, blessed: bool) -> String {
     let help = if blessed {
         "the result of a failing plugin cannot be written into its cases: fix the plugin"
     } else {
         "fix the plugin, or write its results into the cases with `--bless`"
     };
     let failed = if failing == 1 { "one case".into() } else { format!("{failing} cases") };
-    format!("{failed} of {all} failed; {help}")
+    format!("{failed} of {total} failed; {help}")
 }
 
 /// Runs every case. Returns the results of each file.
 pub async fn run_all(planner: &Planner, description: &Description, files: &[File]) -> Vec<Vec<Ran>> {
-    let mut all = Vec::with_capacity(files.len());
+    let mut results = Vec::with_capacity(files.len());
     for file in files {
         let mut ran = Vec::with_capacity(file.cases.len());
         for case in &file.cases {
@@ -88,9 +88,9 @@ pub async fn run_all(planner: &Planner, description: &Description, files: &[File
             let differences = cases::judge(case, &found);
             ran.push(Ran { found, differences });
         }
-        all.push(ran);
+        results.push(ran);
     }
-    all
+    results
 }
 
 fn print(file: &File, ran: &[Ran]) {
@@ -117,7 +117,7 @@ pub fn print_failures(file: &File, ran: &[Ran]) -> usize {
 fn print_failed(case: &Case, differences: &[Difference]) {
     output::line(&format!("  failed  {} (line {})", case.name, case.line));
     for difference in differences {
-        output::line(&format!("    {}", difference.what));
+        output::line(&format!("    {}", difference.message));
         print_lines(&difference.lines, "    ");
     }
 }

@@ -85,8 +85,8 @@ impl<'a> Out<'a> {
 
     /// Returns the failure for a file that was rendered for another target.
     pub fn of_other_target(&self) -> Failure {
-        let found = Source { template: self.source.template.clone(), target: self.other.clone() };
-        refused(self.path, &[other_source(&found.to_string(), &self.source)])
+        let other = Source { template: self.source.template.clone(), target: self.other.clone() };
+        refused(self.path, &[other_source(&other.to_string(), &self.source)])
     }
 
     /// Writes the bytes, whole or not at all. `target` is the present name of the requested target. If the file holds
@@ -108,9 +108,9 @@ impl<'a> Out<'a> {
     }
 
     fn keep(&self, existing: &Existing) -> io::Result<()> {
-        let wanted = self.source.to_string();
-        if source(existing.file()).ok().flatten().as_ref() != Some(&wanted) {
-            set_source(existing.file(), &wanted);
+        let expected = self.source.to_string();
+        if source(existing.file()).ok().flatten().as_ref() != Some(&expected) {
+            set_source(existing.file(), &expected);
         }
         match self.mode {
             Some(mode) if existing.metadata().mode() & 0o7777 != mode => existing.set_mode(mode),
@@ -132,19 +132,19 @@ enum Foreign {
     Other(String),
 }
 
-fn other_source(found: &str, wanted: &Source) -> String {
-    format!("it was rendered from `{found}`, not from `{wanted}`; pass --force to replace it")
+fn other_source(actual: &str, expected: &Source) -> String {
+    format!("it was rendered from `{actual}`, not from `{expected}`; pass --force to replace it")
 }
 
-fn foreign(existing: &Existing, wanted: &Source) -> Option<Foreign> {
-    let why = match source(existing.file()) {
-        Ok(Some(source)) if source == wanted.to_string() => return None,
+fn foreign(existing: &Existing, expected: &Source) -> Option<Foreign> {
+    let reason = match source(existing.file()) {
+        Ok(Some(source)) if source == expected.to_string() => return None,
         Ok(Some(source)) => {
             return Some(match source.split_once("?target=") {
-                Some((template, target)) if template == wanted.template && wanted.target.is_some() => {
+                Some((template, target)) if template == expected.template && expected.target.is_some() => {
                     Foreign::Target(target.to_owned())
                 }
-                _ => Foreign::Other(other_source(&source, wanted)),
+                _ => Foreign::Other(other_source(&source, expected)),
             });
         }
         Ok(None) => "it exists, but was not written by guillemet".to_owned(),
@@ -153,7 +153,7 @@ fn foreign(existing: &Existing, wanted: &Source) -> Option<Foreign> {
         }
         Err(error) => format!("it exists, and guillemet cannot determine what wrote it: {error}"),
     };
-    Some(Foreign::Other(format!("{why}; pass --force to replace it")))
+    Some(Foreign::Other(format!("{reason}; pass --force to replace it")))
 }
 
 /// Returns a problem if the mode of the existing file would let everyone read the values.

@@ -66,8 +66,8 @@ pub struct Shown {
 /// # Errors
 /// When no such secret exists. If templates reference the name all the same, the message lists the places.
 pub fn show(home: &Home, name: &str) -> Result<Shown, Failure> {
-    let answer = client::fetch(home, Method::GET, &path(name))?;
-    let shown = Shown { detail: SecretDetail { etag: answer.etag.clone(), ..answer.read()? } };
+    let response = client::fetch(home, Method::GET, &path(name))?;
+    let shown = Shown { detail: SecretDetail { etag: response.etag.clone(), ..response.read()? } };
     if shown.detail.secret.id.is_none() {
         let mut text = format!(
             "there is no secret `{name}` yet, but templates reference it; run `guillemet secret add {name}` to create \
@@ -123,8 +123,8 @@ impl Shown {
 
     /// Sends a change that applies only if the secret is still as it was shown.
     fn change(&self, home: &Home, method: Method, path: &str, body: &impl Serialize) -> Result<ChangedSecret, Failure> {
-        let answer = client::good(home, client::send(home, method, path, self.detail.etag.as_deref(), body)?)?;
-        Ok(ChangedSecret { etag: answer.etag.clone(), ..answer.read()? })
+        let response = client::good(home, client::send(home, method, path, self.detail.etag.as_deref(), body)?)?;
+        Ok(ChangedSecret { etag: response.etag.clone(), ..response.read()? })
     }
 }
 
@@ -197,8 +197,8 @@ impl Rollback {
     pub fn run(self, home: &Home) -> Done {
         let before = show(home, &self.name)?;
         let name = before.name();
-        let former = before.detail.versions.get(1).map(|former| former.version);
-        let Some(version) = self.to.or(former) else {
+        let previous = before.detail.versions.get(1).map(|previous| previous.version);
+        let Some(version) = self.to.or(previous) else {
             return Err(Failure::new(format!("{name} has no former version; nothing was changed")));
         };
         before.tell_flows();

@@ -39,8 +39,8 @@ impl New {
         let Self { id: (feature, name), format } = self;
         let id = format!("{feature}/{name}");
         if !home.data().is_dir() {
-            let (place, init) = (home.data().display(), home.command("init"));
-            return Err(Failure::new(format!("there is no home at {place}; run `{init}` to set one up")));
+            let (home_path, init) = (home.data().display(), home.command("init"));
+            return Err(Failure::new(format!("there is no home at {home_path}; run `{init}` to set one up")));
         }
         let folder = home.templates().join(&feature);
         let file = |format: &str| folder.join(format!("{name}.{format}"));
@@ -57,8 +57,8 @@ impl New {
         };
         let text = starter.text(Format::from_extension(&format).unwrap_or(Format::Toml));
         let path = file(&format);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.and_then(|()| files::write_new(&path, text.as_bytes())).map_err(|error| match error.kind() {
+        let result = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        result.and_then(|()| files::write_new(&path, text.as_bytes())).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => already_there(&id, &path),
             _ => Failure::new(format!("cannot write {}: {error}", path.display())),
         })?;

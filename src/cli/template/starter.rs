@@ -30,7 +30,7 @@ pub struct Starter(Vec<Field>);
 
 struct Field {
     /// The lines above the field: each is `#` with a text, or empty.
-    above: Vec<String>,
+    comment: Vec<String>,
     name: String,
     content: Content,
 }
@@ -53,7 +53,7 @@ enum Leaf {
 impl Starter {
     /// Returns the starter of a built-in feature, or `None` for any other.
     pub fn of_feature(feature: &str, name: &str) -> Option<Self> {
-        let (_, text) = STARTERS.iter().find(|(known, _)| *known == feature)?;
+        let (_, text) = STARTERS.iter().find(|(other, _)| *other == feature)?;
         let document: DocumentMut = text.replace("@name@", name).parse().ok()?;
         Some(Self(table(document.as_table())))
     }
@@ -89,7 +89,7 @@ impl Starter {
             description.title
         ));
         if let Some(first) = fields.first_mut() {
-            first.above = title.into_iter().chain(std::mem::take(&mut first.above)).collect();
+            first.comment = title.into_iter().chain(std::mem::take(&mut first.comment)).collect();
         }
         Ok(Self(fields))
     }
@@ -117,9 +117,9 @@ fn table(from: &Table) -> Vec<Field> {
             Item::Table(inner) => (inner.decor(), Content::Table(table(inner))),
             _ => return None,
         };
-        let above = decor.prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
+        let comment = decor.prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
         Some(Field {
-            above: above.lines().map(|line| line.trim().to_owned()).collect(),
+            comment: comment.lines().map(|line| line.trim().to_owned()).collect(),
             name: name.to_owned(),
             content,
         })
@@ -144,16 +144,16 @@ fn leaf(value: &toml_edit::Value) -> Option<Leaf> {
 /// Returns the fields of a config, with their descriptions from the schema. Leaves out nulls, because TOML has none.
 fn described(config: &Map<String, Value>, schema: &Value, secret: &SecretName) -> Vec<Field> {
     let field = |(name, value): (&String, &Value)| {
-        let known = &schema["properties"][name];
+        let property = &schema["properties"][name];
         let content = match value {
-            Value::Object(members) => Content::Table(described(members, known, secret)),
+            Value::Object(members) => Content::Table(described(members, property, secret)),
             value => Content::Leaf(example(value, secret)?),
         };
-        let mut above = comment(known["description"].as_str().unwrap_or_default());
-        if !above.is_empty() {
-            above.insert(0, String::new());
+        let mut comment = comment(property["description"].as_str().unwrap_or_default());
+        if !comment.is_empty() {
+            comment.insert(0, String::new());
         }
-        Some(Field { above, name: name.clone(), content })
+        Some(Field { comment, name: name.clone(), content })
     };
     config.iter().filter_map(field).collect()
 }
@@ -194,7 +194,7 @@ fn comment(text: &str) -> Vec<String> {
 
 /// Writes the lines above a field, indented, and with the format's comment mark `mark` in place of `#`.
 fn above(out: &mut String, field: &Field, indent: &str, mark: &str) {
-    for line in &field.above {
+    for line in &field.comment {
         match line.strip_prefix('#') {
             Some(text) => out.push_str(&format!("{indent}{mark}{text}\n")),
             None => out.push('\n'),
@@ -215,7 +215,7 @@ fn toml(out: &mut String, fields: &[Field], path: &str) {
         if let Content::Table(inner) = &field.content {
             let path = format!("{path}{}", toml_key(&field.name));
             above(out, field, "", "#");
-            if field.above.is_empty() {
+            if field.comment.is_empty() {
                 out.push('\n');
             }
             out.push_str(&format!("[{path}]\n"));

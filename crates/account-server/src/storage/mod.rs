@@ -52,10 +52,10 @@ pub enum StorageError {
     )]
     Token,
     /// The counter of a usage document is not higher than the one that is stored.
-    #[error("usage with counter {kept} is already stored; send a higher counter")]
+    #[error("usage with counter {stored} is already stored; send a higher counter")]
     NotHigher {
         /// The highest counter that is stored.
-        kept: u64,
+        stored: u64,
     },
     /// The device's key has ended since the request began.
     #[error("this device is no longer in the account; join again")]
@@ -294,32 +294,33 @@ impl Found {
             return Err(StorageError::Behind(self.newest));
         }
         let head = &pushing.push.head;
-        let mut wrong = Vec::new();
+        let mut errors = Vec::new();
         let seq = self.newest.map_or(0, |newest| newest.seq);
         if head.seq <= seq {
-            wrong.push(("head.seq".to_owned(), format!("must be higher than {seq}")));
+            errors.push(("head.seq".to_owned(), format!("must be higher than {seq}")));
         }
         if head.epoch < self.epoch {
-            wrong.push(("head.epoch".to_owned(), format!("must be at least {}: an epoch never goes back", self.epoch)));
+            errors
+                .push(("head.epoch".to_owned(), format!("must be at least {}: an epoch never goes back", self.epoch)));
         }
-        if wrong.is_empty() { Ok(()) } else { Err(StorageError::Refused(wrong)) }
+        if errors.is_empty() { Ok(()) } else { Err(StorageError::Refused(errors)) }
     }
 }
 
 /// Checks that an account stays within its limits.
 fn within(bounds: Bounds, objects: u64, bytes: u64) -> Result<(), StorageError> {
-    let mut wrong = Vec::new();
+    let mut errors = Vec::new();
     if objects > bounds.objects {
-        wrong.push((
+        errors.push((
             "records".to_owned(),
             format!("an account can have at most {} objects on this server", bounds.objects),
         ));
     }
     if bytes > bounds.bytes {
-        wrong
+        errors
             .push(("records".to_owned(), format!("an account can have at most {} bytes on this server", bounds.bytes)));
     }
-    if wrong.is_empty() { Ok(()) } else { Err(StorageError::Refused(wrong)) }
+    if errors.is_empty() { Ok(()) } else { Err(StorageError::Refused(errors)) }
 }
 
 /// Makes the error for one field with a value that is not allowed.

@@ -99,14 +99,14 @@ impl Postgres {
 }
 
 fn config(url: &str) -> Result<Config, StorageError> {
-    let wrong = |error: tokio_postgres::Error| StorageError::Database(format!("invalid address: {error}"));
-    let mut config: Config = url.parse().map_err(wrong)?;
+    let invalid = |error: tokio_postgres::Error| StorageError::Database(format!("invalid address: {error}"));
+    let mut config: Config = url.parse().map_err(invalid)?;
     // If the server has TLS, its certificate is always verified. TLS is not used if the database is on this machine.
-    let here = |host: &Host| match host {
+    let is_local = |host: &Host| match host {
         Host::Unix(_) => true,
         Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
     };
-    let local = config.get_hosts().iter().all(here) && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
+    let local = config.get_hosts().iter().all(is_local) && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
     if config.get_ssl_mode() == SslMode::Prefer && local {
         config.ssl_mode(SslMode::Disable);
     }
@@ -121,13 +121,13 @@ fn big(number: u64) -> i64 {
 }
 
 fn number(row: &Row, column: usize) -> Result<u64, StorageError> {
-    let odd = |_| StorageError::Database("a number below zero".into());
-    u64::try_from(row.try_get::<_, i64>(column)?).map_err(odd)
+    let invalid = |_| StorageError::Database("a number below zero".into());
+    u64::try_from(row.try_get::<_, i64>(column)?).map_err(invalid)
 }
 
 fn bytes<const N: usize>(row: &Row, column: usize) -> Result<[u8; N], StorageError> {
-    let odd = |_| StorageError::Database("an id or hash with the wrong length".into());
-    row.try_get::<_, &[u8]>(column)?.try_into().map_err(odd)
+    let invalid = |_| StorageError::Database("an id or hash with the wrong length".into());
+    row.try_get::<_, &[u8]>(column)?.try_into().map_err(invalid)
 }
 
 /// Reads a column like `bytes`, or returns `None` if it is NULL.
@@ -138,21 +138,21 @@ fn some_bytes<const N: usize>(row: &Row, column: usize) -> Result<Option<[u8; N]
 type Value<'a> = &'a (dyn tokio_postgres::types::ToSql + Sync);
 
 /// Runs a statement. Returns the number of rows it changed.
-async fn run(on: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<u64, StorageError> {
-    let statement = on.prepare_cached(text).await?;
-    Ok(on.execute(&statement, values).await?)
+async fn run(client: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<u64, StorageError> {
+    let statement = client.prepare_cached(text).await?;
+    Ok(client.execute(&statement, values).await?)
 }
 
 /// Runs a query and returns all rows.
-async fn rows(on: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StorageError> {
-    let statement = on.prepare_cached(text).await?;
-    Ok(on.query(&statement, values).await?)
+async fn rows(client: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StorageError> {
+    let statement = client.prepare_cached(text).await?;
+    Ok(client.query(&statement, values).await?)
 }
 
 /// Runs a query that returns at most one row.
-async fn row(on: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<Option<Row>, StorageError> {
-    let statement = on.prepare_cached(text).await?;
-    Ok(on.query_opt(&statement, values).await?)
+async fn row(client: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<Option<Row>, StorageError> {
+    let statement = client.prepare_cached(text).await?;
+    Ok(client.query_opt(&statement, values).await?)
 }
 
 /// Runs work in a transaction. If the work fails, the transaction is rolled back.

@@ -59,8 +59,8 @@ impl Sqlite {
         let path = file::ready(folder)?;
         let hub = Arc::new(Hub::default());
         let (writer, jobs) = channel();
-        let (database, told) = (file::connect(&path)?, Arc::clone(&hub));
-        spawn("account-writer", move || write(database, &jobs, &told))?;
+        let (database, writer_hub) = (file::connect(&path)?, Arc::clone(&hub));
+        spawn("account-writer", move || write(database, &jobs, &writer_hub))?;
         let (readers, jobs) = channel();
         let jobs = Arc::new(Mutex::new(jobs));
         for _ in 0..READERS {
@@ -70,18 +70,18 @@ impl Sqlite {
         Ok(Self { writer, readers, hub })
     }
 
-    /// Runs a change in one transaction. `told` reports it to the listeners once it is on disk.
+    /// Runs a change in one transaction. `notify` reports it to the listeners once it is on disk.
     fn change<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError> + Send + 'static,
-        told: impl FnOnce(&Hub, &T) + Send + 'static,
+        notify: impl FnOnce(&Hub, &T) + Send + 'static,
     ) -> StorageFuture<'_, T> {
         let hub = Arc::clone(&self.hub);
         ask(&self.writer, move |database| {
             let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let done = change(&transaction)?;
             transaction.commit()?;
-            told(&hub, &done);
+            notify(&hub, &done);
             Ok(done)
         })
     }
@@ -89,9 +89,9 @@ impl Sqlite {
     /// Runs queries that all see one state of the file.
     fn look<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError> + Send + 'static,
+        read: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError> + Send + 'static,
     ) -> StorageFuture<'_, T> {
-        ask(&self.readers, move |database| look(&database.transaction()?))
+        ask(&self.readers, move |database| read(&database.transaction()?))
     }
 }
 
@@ -99,12 +99,12 @@ fn ask<'a, T: Send + 'static>(
     to: &Sender<Job>,
     job: impl FnOnce(&mut Connection) -> Result<T, StorageError> + Send + 'static,
 ) -> StorageFuture<'a, T> {
-    let (answer, answered) = oneshot::channel();
+    let (reply, response) = oneshot::channel();
     // Sending fails only if nobody waits for the answer any more, which is fine.
-    let sent = to.send(Box::new(move |database| drop(answer.send(job(database)))));
+    let result = to.send(Box::new(move |database| drop(reply.send(job(database)))));
     Box::pin(async move {
-        sent.map_err(|_| StorageError::Stopped)?;
-        answered.await.map_err(|_| StorageError::Stopped)?
+        result.map_err(|_| StorageError::Stopped)?;
+        response.await.map_err(|_| StorageError::Stopped)?
     })
 }
 
@@ -115,19 +115,19 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Storage
 
 fn write(mut database: Connection, jobs: &Receiver<Job>, hub: &Hub) {
     let version = |database: &Connection| database.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
-    let (mut known, mut looked) = (version(&database).ok(), Instant::now());
+    let (mut last_version, mut last_check) = (version(&database).ok(), Instant::now());
     loop {
-        match jobs.recv_timeout(LOOK.saturating_sub(looked.elapsed())) {
+        match jobs.recv_timeout(LOOK.saturating_sub(last_check.elapsed())) {
             Ok(job) => job(&mut database),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        if looked.elapsed() >= LOOK {
-            looked = Instant::now();
+        if last_check.elapsed() >= LOOK {
+            last_check = Instant::now();
             // `data_version` changes when another connection writes, and in this process only this connection does.
             let now = version(&database).ok();
-            if now != known {
-                known = now;
+            if now != last_version {
+                last_version = now;
                 hub.look();
             }
         }
@@ -164,8 +164,8 @@ impl Storage for Sqlite {
     }
 
     fn restore_head(&self, account: AccountId, seq: u64) -> StorageFuture<'_, Newest> {
-        let told = move |hub: &Hub, _: &Newest| hub.wake(account, Wake::Look);
-        self.change(move |database| admin::restore(database, account, seq), told)
+        let notify = move |hub: &Hub, _: &Newest| hub.wake(account, Wake::Look);
+        self.change(move |database| admin::restore(database, account, seq), notify)
     }
 
     fn key<'a>(&'a self, id: &'a str) -> StorageFuture<'a, Option<KnownKey>> {
@@ -179,13 +179,13 @@ impl Storage for Sqlite {
 
     fn push(&self, pushing: Pushing) -> StorageFuture<'_, Newest> {
         let (account, revoked) = (pushing.account, pushing.push.revoked.clone());
-        let told = move |hub: &Hub, newest: &Newest| {
+        let notify = move |hub: &Hub, newest: &Newest| {
             hub.wake(account, Wake::Head(newest.seq));
             for device in revoked {
                 hub.wake(account, Wake::Revoked(device));
             }
         };
-        self.change(move |database| push::push(database, &pushing), told)
+        self.change(move |database| push::push(database, &pushing), notify)
     }
 
     fn changes(
@@ -207,8 +207,8 @@ impl Storage for Sqlite {
     }
 
     fn enrol(&self, account: AccountId, token_hash: Hash, enrolment: Enrolment, at: Millis) -> StorageFuture<'_, ()> {
-        let told = move |hub: &Hub, (): &()| hub.wake(account, Wake::Enrolment);
-        self.change(move |database| join::enrol(database, account, token_hash, &enrolment, at), told)
+        let notify = move |hub: &Hub, (): &()| hub.wake(account, Wake::Enrolment);
+        self.change(move |database| join::enrol(database, account, token_hash, &enrolment, at), notify)
     }
 
     fn enrolments(&self, account: AccountId) -> StorageFuture<'_, Vec<Enrolment>> {
@@ -216,13 +216,13 @@ impl Storage for Sqlite {
     }
 
     fn turn_away(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, bool> {
-        let told = move |hub: &Hub, _: &bool| hub.wake(account, Wake::Enrolment);
-        self.change(move |database| join::turn_away(database, account, device), told)
+        let notify = move |hub: &Hub, _: &bool| hub.wake(account, Wake::Enrolment);
+        self.change(move |database| join::turn_away(database, account, device), notify)
     }
 
     fn put_usage(&self, account: AccountId, usage: UsageUpload) -> StorageFuture<'_, ()> {
-        let told = move |hub: &Hub, (): &()| hub.wake(account, Wake::Usage);
-        self.change(move |database| join::put_usage(database, account, &usage), told)
+        let notify = move |hub: &Hub, (): &()| hub.wake(account, Wake::Usage);
+        self.change(move |database| join::put_usage(database, account, &usage), notify)
     }
 
     fn usage(&self, account: AccountId) -> StorageFuture<'_, Vec<UsageUpload>> {

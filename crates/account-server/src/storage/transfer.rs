@@ -30,8 +30,8 @@ pub async fn copy(folder: &Path, to: &Postgres) -> Result<u64, StorageError> {
         }
         let mut query = from.prepare(&format!("SELECT * FROM {table}"))?;
         let columns: Vec<String> = query.column_names().map(str::to_owned).collect();
-        let places: Vec<String> = (1..=columns.len()).map(|number| format!("${number}")).collect();
-        let insert = format!("INSERT INTO {table} ({}) VALUES ({})", columns.join(", "), places.join(", "));
+        let placeholders: Vec<String> = (1..=columns.len()).map(|number| format!("${number}")).collect();
+        let insert = format!("INSERT INTO {table} ({}) VALUES ({})", columns.join(", "), placeholders.join(", "));
         let insert = transaction.prepare(&insert).await?;
         let mut rows = query.query([])?;
         while let Some(cells) = next(&mut rows, columns.len())? {

@@ -48,15 +48,15 @@ impl Way {
     /// [`ClientError::Address`] for any other address, [`ClientError::NoRoots`] if nothing could authenticate the
     /// server.
     pub fn new(url: &str, pin: Option<Hash>) -> Result<Self, ClientError> {
-        let none = || ClientError::Address(url.to_owned());
-        let uri: Uri = url.parse().map_err(|_| none())?;
-        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(none)?;
+        let invalid = || ClientError::Address(url.to_owned());
+        let uri: Uri = url.parse().map_err(|_| invalid())?;
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(invalid)?;
         if uri.scheme_str() != Some("https") || uri.path() != "/" || uri.query().is_some() {
-            return Err(none());
+            return Err(invalid());
         }
         // An IPv6 address is in brackets.
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(host.clone()).map_err(|_| none())?;
+        let name = ServerName::try_from(host.clone()).map_err(|_| invalid())?;
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| ClientError::Untrusted(error.to_string()))?;
@@ -89,8 +89,8 @@ impl Way {
     /// # Errors
     /// [`ClientError::Untrusted`] for a certificate that is not accepted, [`ClientError::Unreachable`] otherwise.
     pub async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
-        let late = || ClientError::Unreachable(format!("no connection within {CONNECT:?}"));
-        tokio::time::timeout(CONNECT, self.connect_now()).await.map_err(|_| late())?
+        let timed_out = || ClientError::Unreachable(format!("no connection within {CONNECT:?}"));
+        tokio::time::timeout(CONNECT, self.connect_now()).await.map_err(|_| timed_out())?
     }
 
     async fn connect_now(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
@@ -99,12 +99,12 @@ impl Way {
         stream.set_nodelay(true).map_err(unreachable)?;
         let stream = self.tls.connect(self.name.clone(), stream).await.map_err(|error| {
             match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(wrong @ rustls::Error::InvalidCertificate(_)) => ClientError::Untrusted(wrong.to_string()),
+                Some(error @ rustls::Error::InvalidCertificate(_)) => ClientError::Untrusted(error.to_string()),
                 _ => unreachable(error),
             }
         })?;
-        let shaken = http1::handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = shaken.map_err(|error| super::unreachable(&error))?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|error| super::unreachable(&error))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to the account's server ended");
@@ -137,8 +137,8 @@ impl ServerCertVerifier for Pinned {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let shown = Hash::of(&[end_entity.as_ref()]);
-        if bool::from(shown.0.ct_eq(&self.pin.0)) {
+        let presented = Hash::of(&[end_entity.as_ref()]);
+        if bool::from(presented.0.ct_eq(&self.pin.0)) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(CertificateError::ApplicationVerificationFailure.into())

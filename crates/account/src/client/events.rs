@@ -31,15 +31,15 @@ impl HeadEvents {
     /// [`ClientError::Unreachable`] if the stream ended or was silent for too long, [`ClientError::Malformed`] if it is
     /// not in the expected form.
     pub async fn next(&mut self) -> Result<ServerEvent, ClientError> {
-        let ended = |why: &str| ClientError::Unreachable(format!("the event stream {why}"));
+        let closed = |reason: &str| ClientError::Unreachable(format!("the event stream {reason}"));
         loop {
             if let Some(data) = self.unread.event()? {
                 return serde_json::from_str(&data).map_err(|error| malformed(&error.to_string()));
             }
-            let frame = tokio::time::timeout(SILENT, self.body.frame()).await.map_err(|_| ended("went silent"))?;
+            let frame = tokio::time::timeout(SILENT, self.body.frame()).await.map_err(|_| closed("went silent"))?;
             let frame = frame
-                .ok_or_else(|| ended("was closed"))?
-                .map_err(|error| ended(&format!("was interrupted: {error}")))?;
+                .ok_or_else(|| closed("was closed"))?
+                .map_err(|error| closed(&format!("was interrupted: {error}")))?;
             if let Some(data) = frame.data_ref() {
                 self.unread.bytes.extend_from_slice(data);
             }
@@ -75,14 +75,14 @@ mod tests {
     fn events_are_read_however_they_arrive() {
         let stream = b"retry: 1000\nevent: head\ndata: {\"event\":\"head\",\"seq\":3}\n\n: alive\n\nevent: usage\ndata: {\"event\":\"usage\"}\n\n";
         let mut lines = Lines::default();
-        let mut told = Vec::new();
+        let mut received = Vec::new();
         for byte in stream {
             lines.bytes.push(*byte);
             while let Some(data) = lines.event().unwrap() {
-                told.push(serde_json::from_str::<ServerEvent>(&data).unwrap());
+                received.push(serde_json::from_str::<ServerEvent>(&data).unwrap());
             }
         }
-        assert_eq!(told, [ServerEvent::Head { seq: 3 }, ServerEvent::Usage]);
+        assert_eq!(received, [ServerEvent::Head { seq: 3 }, ServerEvent::Usage]);
         lines.bytes = vec![b'a'; EVENT_MAX + 1];
         assert!(lines.event().is_err());
     }

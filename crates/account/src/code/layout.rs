@@ -23,18 +23,18 @@ pub(super) fn text(code: &AccountCode) -> Zeroizing<String> {
     bytes.put(&[LAYOUT]);
     match code {
         AccountCode::Creation(code) => {
-            bytes.place(&code.place);
+            bytes.place(&code.address);
             bytes.api_key(&code.api_key);
         }
         AccountCode::Invite(code) => {
-            bytes.place(&code.place);
+            bytes.place(&code.address);
             bytes.put(&code.inviter.0);
             bytes.put(&code.inviter_key.0);
             bytes.put(code.secret.as_slice());
             bytes.put(code.token.as_slice());
         }
         AccountCode::Recovery(code) => {
-            bytes.place(&code.place);
+            bytes.place(&code.address);
             bytes.put(&code.device.0);
             bytes.put(code.device_secret.expose().as_slice());
             bytes.api_key(&code.api_key);
@@ -61,12 +61,12 @@ pub(super) fn text(code: &AccountCode) -> Zeroizing<String> {
     out
 }
 
-pub(super) fn parse(text: &str, wanted: Option<CodeKind>) -> Result<AccountCode, BadCode> {
+pub(super) fn parse(text: &str, expected: Option<CodeKind>) -> Result<AccountCode, BadCode> {
     let mut upper = Zeroizing::new(String::with_capacity(text.len()));
     upper.extend(text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_uppercase()));
     let (found, body) = split(&upper)?;
-    if let Some(wanted) = wanted.filter(|wanted| *wanted != found) {
-        return Err(BadCode::Another { wanted, found });
+    if let Some(expected) = expected.filter(|expected| *expected != found) {
+        return Err(BadCode::Another { expected, found });
     }
     let bytes = BASE32_NOPAD.decode(body.as_bytes()).map(Zeroizing::new).map_err(|error| match error.kind {
         DecodeKind::Length | DecodeKind::Trailing => BadCode::CutOff,
@@ -90,9 +90,9 @@ fn split(upper: &str) -> Result<(CodeKind, &str), BadCode> {
     for kind in [CodeKind::Creation, CodeKind::Invite, CodeKind::Recovery] {
         let prefix = kind.prefix().as_bytes();
         // A prefix is a kind and the generation of its text form, as in `gc1-`.
-        let Some((begin, body)) = upper.split_at_checked(prefix.len()) else { continue };
-        let bytes = begin.as_bytes();
-        if begin.eq_ignore_ascii_case(kind.prefix()) {
+        let Some((start, body)) = upper.split_at_checked(prefix.len()) else { continue };
+        let bytes = start.as_bytes();
+        if start.eq_ignore_ascii_case(kind.prefix()) {
             return Ok((kind, body));
         }
         if bytes[..2].eq_ignore_ascii_case(&prefix[..2]) && matches!(bytes[2], b'2'..=b'9') && bytes[3] == b'-' {
@@ -105,18 +105,18 @@ fn split(upper: &str) -> Result<(CodeKind, &str), BadCode> {
 /// Reads the fields of a code. Reports `CutOff` if they end too early; the caller relies on no field before the
 /// checksum has matched.
 fn read(kind: CodeKind, reader: &mut Reader<'_>) -> Result<AccountCode, BadCode> {
-    let place = place(reader)?;
+    let address = place(reader)?;
     Ok(match kind {
-        CodeKind::Creation => AccountCode::Creation(Creation { place, api_key: api_key(reader)? }),
+        CodeKind::Creation => AccountCode::Creation(Creation { address, api_key: api_key(reader)? }),
         CodeKind::Invite => AccountCode::Invite(InvitationCode {
-            place,
+            address,
             inviter: DeviceId(array(reader)?),
             inviter_key: PublicKey(array(reader)?),
             secret: Zeroizing::new(array(reader)?),
             token: Zeroizing::new(array(reader)?),
         }),
         CodeKind::Recovery => AccountCode::Recovery(Recovery {
-            place,
+            address,
             device: DeviceId(array(reader)?),
             device_secret: DeviceSecret::from_bytes(&mut array(reader)?),
             api_key: api_key(reader)?,
@@ -164,13 +164,13 @@ impl Bytes {
         self.0.extend_from_slice(bytes);
     }
 
-    fn place(&mut self, place: &AccountAddress) {
-        self.put(&place.account().0);
+    fn place(&mut self, address: &AccountAddress) {
+        self.put(&address.account().0);
         // `AccountAddress::new` limits the length to `URL_MAX`, so it fits.
-        self.put(&(place.url().len() as u16).to_le_bytes());
-        self.put(place.url().as_bytes());
-        self.put(&[u8::from(place.pin().is_some())]);
-        self.put(place.pin().map_or(&[][..], |pin| pin));
+        self.put(&(address.url().len() as u16).to_le_bytes());
+        self.put(address.url().as_bytes());
+        self.put(&[u8::from(address.pin().is_some())]);
+        self.put(address.pin().map_or(&[][..], |pin| pin));
     }
 
     fn api_key(&mut self, key: &ApiKey) {

@@ -32,13 +32,13 @@ fn api_key() -> ApiKey {
 }
 
 fn creation() -> AccountCode {
-    AccountCode::Creation(Creation { place: place(None), api_key: api_key() })
+    AccountCode::Creation(Creation { address: place(None), api_key: api_key() })
 }
 
 fn invite() -> AccountCode {
     let inviter = DeviceSecret::from_bytes(&mut count(0x01));
     AccountCode::Invite(InvitationCode {
-        place: place(Some(count(0xc0))),
+        address: place(Some(count(0xc0))),
         inviter: DeviceId(count(0xd0)),
         inviter_key: PublicKey(inviter.public()),
         secret: Zeroizing::new(count(0x70)),
@@ -48,7 +48,7 @@ fn invite() -> AccountCode {
 
 fn recovery() -> AccountCode {
     AccountCode::Recovery(Recovery {
-        place: place(Some(count(0xc0))),
+        address: place(Some(count(0xc0))),
         device: DeviceId(count(0xe0)),
         device_secret: DeviceSecret::from_bytes(&mut count(0x61)),
         api_key: api_key(),
@@ -80,8 +80,8 @@ fn codes_are_read_as_they_were_made() {
     assert_eq!(*code.device_secret.expose(), count(0x61));
     assert_eq!((code.api_key.expose(), code.made_at, code.head.seq), (api_key().expose(), 1_700_000_000_123, 9));
     let code = InvitationCode::parse(INVITE).unwrap();
-    assert_eq!((*code.secret, *code.token, code.place.pin()), (count(0x70), count(0x90), Some(&count(0xc0))));
-    assert_eq!(Creation::parse(CREATION).unwrap().place.pin(), None);
+    assert_eq!((*code.secret, *code.token, code.address.pin()), (count(0x70), count(0x90), Some(&count(0xc0))));
+    assert_eq!(Creation::parse(CREATION).unwrap().address.pin(), None);
 }
 
 #[test]
@@ -123,9 +123,9 @@ fn what_is_wrong_is_told() {
     assert_eq!(refusal(&CREATION.replacen("gc", "gi", 1)), BadCode::CutOff, "an invitation is longer");
     assert_eq!(refusal(&RECOVERY.replacen("gr", "gc", 1)), BadCode::Mistyped);
     for cut in 0..CREATION.len() {
-        let told = refusal(&CREATION[..cut]);
-        assert_eq!(told, if cut < 4 { BadCode::NotACode } else { BadCode::CutOff }, "{cut}");
-        assert_eq!(refusal(&RECOVERY[..cut]), told, "{cut}");
+        let message = refusal(&CREATION[..cut]);
+        assert_eq!(message, if cut < 4 { BadCode::NotACode } else { BadCode::CutOff }, "{cut}");
+        assert_eq!(refusal(&RECOVERY[..cut]), message, "{cut}");
     }
     assert_eq!(refusal(&format!("{CREATION}aaaaaaaa")), BadCode::Mistyped);
     assert_eq!(refusal(&CREATION.replacen("ibceq", "biceq", 1)), BadCode::Mistyped);
@@ -138,11 +138,11 @@ fn what_is_wrong_is_told() {
 
 #[test]
 fn another_kind_is_told_apart_before_anything_else() {
-    let (wanted, found) = (CodeKind::Invite, CodeKind::Recovery);
-    assert_eq!(InvitationCode::parse(RECOVERY).unwrap_err(), BadCode::Another { wanted, found });
-    assert_eq!(InvitationCode::parse("gr1-mistyped").unwrap_err(), BadCode::Another { wanted, found });
-    let told = InvitationCode::parse(RECOVERY).unwrap_err().to_string();
-    assert_eq!(told, "this is a recovery code; use an invitation, which starts with gi1-");
+    let (expected, found) = (CodeKind::Invite, CodeKind::Recovery);
+    assert_eq!(InvitationCode::parse(RECOVERY).unwrap_err(), BadCode::Another { expected, found });
+    assert_eq!(InvitationCode::parse("gr1-mistyped").unwrap_err(), BadCode::Another { expected, found });
+    let message = InvitationCode::parse(RECOVERY).unwrap_err().to_string();
+    assert_eq!(message, "this is a recovery code; use an invitation, which starts with gi1-");
     assert!(matches!(Creation::parse(INVITE).unwrap_err(), BadCode::Another { .. }));
     assert!(matches!(Recovery::parse(CREATION).unwrap_err(), BadCode::Another { .. }));
 }
@@ -171,7 +171,7 @@ proptest! {
         let place = || AccountAddress::new(AccountId(account), &url, pin).unwrap();
         let device_secret = DeviceSecret::random();
         let code = AccountCode::Recovery(Recovery {
-            place: place(),
+            address: place(),
             device: DeviceId(account),
             device_secret,
             api_key: ApiKey::random(),
@@ -180,7 +180,7 @@ proptest! {
             head: Newest { seq, hash: Hash::of(&[&account]) },
             made_at: seq,
         });
-        for code in [code, AccountCode::Creation(Creation { place: place(), api_key: ApiKey::random() })] {
+        for code in [code, AccountCode::Creation(Creation { address: place(), api_key: ApiKey::random() })] {
             let read = AccountCode::parse(&code.text()).unwrap();
             prop_assert_eq!(read.text(), code.text());
             prop_assert_eq!(read.place(), &place());

@@ -57,16 +57,16 @@ impl Head {
 
     /// Returns the device that made this head. `before` is the head that this one follows.
     pub fn author(&self, before: &Self) -> Author {
-        let known = self.device(self.by).or_else(|| before.device(self.by));
-        let name = known.map_or_else(|| self.by.to_string(), |device| device.name.clone());
+        let author = self.device(self.by).or_else(|| before.device(self.by));
+        let name = author.map_or_else(|| self.by.to_string(), |device| device.name.clone());
         Author { id: self.by, name }
     }
 
     /// Returns the devices that this head removes and those that it admits, compared to the head before.
     pub fn device_changes(&self, before: &Self) -> Vec<DeviceChange> {
-        let changes = |of: &Self, other: &Self, is_admitted| {
+        let changes = |head: &Self, other: &Self, is_admitted| {
             let by = self.author(before);
-            let changed = of.devices.iter().filter(|device| other.device(device.id).is_none());
+            let changed = head.devices.iter().filter(|device| other.device(device.id).is_none());
             changed
                 .map(|device| DeviceChange { device: device.clone(), is_admitted, by: by.clone() })
                 .collect::<Vec<_>>()

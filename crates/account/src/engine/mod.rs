@@ -130,24 +130,24 @@ pub struct Engine {
     /// The heads before the newest one, oldest first.
     past: VecDeque<Newest>,
     /// The messages that the user has seen about pending intents.
-    told: HashMap<IntentId, String>,
+    reported: HashMap<IntentId, String>,
     /// The number of former versions that are kept of a secret.
-    keep: usize,
+    former_versions: usize,
 }
 
 impl Engine {
     /// Starts a new account with a new key. The first push creates the first head.
-    pub fn found(me: Me, keep: usize) -> Self {
-        Self::empty(me, EpochKey::random(1), Hash::default(), None, keep)
+    pub fn found(me: Me, former_versions: usize) -> Self {
+        Self::empty(me, EpochKey::random(1), Hash::default(), None, former_versions)
     }
 
     /// Starts with an account that this device has been admitted to, of which everything is still to be pulled.
     /// `anchor` is the head that admitted it and `key` the key of its epoch, both from a wrap that was opened.
-    pub fn join(me: Me, key: EpochKey, anchor: Newest, keep: usize) -> Self {
-        Self::empty(me, key, Hash::default(), Some(anchor), keep)
+    pub fn join(me: Me, key: EpochKey, anchor: Newest, former_versions: usize) -> Self {
+        Self::empty(me, key, Hash::default(), Some(anchor), former_versions)
     }
 
-    fn empty(me: Me, key: EpochKey, hash: Hash, anchor: Option<Newest>, keep: usize) -> Self {
+    fn empty(me: Me, key: EpochKey, hash: Hash, anchor: Option<Newest>, former_versions: usize) -> Self {
         let head = Head {
             seq: anchor.map_or(0, |anchor| anchor.seq.saturating_sub(1)),
             epoch: key.epoch(),
@@ -166,8 +166,8 @@ impl Engine {
             differing: BTreeSet::new(),
             sent: Vec::new(),
             past: VecDeque::new(),
-            told: HashMap::new(),
-            keep,
+            reported: HashMap::new(),
+            former_versions,
         }
     }
 
@@ -208,7 +208,7 @@ impl Engine {
 
     /// Sets the number of former versions that are kept from now on.
     pub fn keep_former_versions(&mut self, number: usize) {
-        self.keep = number;
+        self.former_versions = number;
     }
 
     /// Returns the position from which to pull.
@@ -250,10 +250,10 @@ impl Engine {
         self.pending.extend(intents.into_iter().map(Arc::new));
     }
 
-    /// Brings in the secrets that this device had before it joined the account. `mine` are these secrets, and the
+    /// Brings in the secrets that this device had before it joined the account. `local` are these secrets, and the
     /// intents say what becomes of each. A secret that no intent is about is gone.
-    pub fn bring(&mut self, mine: &[Arc<Secret>], intents: Vec<Intent>) -> Update {
-        for secret in mine {
+    pub fn bring(&mut self, local: &[Arc<Secret>], intents: Vec<Intent>) -> Update {
+        for secret in local {
             self.differing.insert(secret.id);
             self.view.put(Arc::clone(secret));
         }
@@ -270,20 +270,22 @@ impl Engine {
     fn settle(&mut self, mut base: Replica, settled: &HashSet<IntentId>) -> Update {
         let mut touched = base.take_touched();
         touched.append(&mut self.differing);
-        let (gone, kept): (Vec<_>, Vec<_>) = self.pending.drain(..).partition(|intent| settled.contains(&intent.id));
-        self.pending = kept.into();
-        let mut notices = self.revived(&base, &touched, &gone);
+        let (done, remaining): (Vec<_>, Vec<_>) =
+            self.pending.drain(..).partition(|intent| settled.contains(&intent.id));
+        self.pending = remaining.into();
+        let mut notices = self.revived(&base, &touched, &done);
         let mut view = base.clone();
-        let maker = HeadAuthor { device: self.me.device, seq: self.head.seq + 1, keep: self.keep };
+        let author =
+            HeadAuthor { device: self.me.device, seq: self.head.seq + 1, former_versions: self.former_versions };
         for intent in self.pending.clone() {
-            notices.extend(view.apply(&intent, maker).and_then(|notice| self.tell(intent.id, notice)));
+            notices.extend(view.apply(&intent, author).and_then(|notice| self.tell(intent.id, notice)));
         }
-        for intent in &gone {
-            self.told.remove(&intent.id);
+        for intent in &done {
+            self.reported.remove(&intent.id);
         }
         self.differing = view.take_touched();
         touched.extend(&self.differing);
-        let mut update = Update { settled: gone.iter().map(|intent| intent.id).collect(), ..Update::default() };
+        let mut update = Update { settled: done.iter().map(|intent| intent.id).collect(), ..Update::default() };
         for id in touched {
             let before = self.view.secret(id).cloned();
             let Some(now) = view.secret(id).cloned() else {
@@ -328,7 +330,7 @@ impl Engine {
         self.view.take_references(&base);
         self.base = base;
         for intent in self.pending.drain(..pushed.len()) {
-            self.told.remove(&intent.id);
+            self.reported.remove(&intent.id);
         }
         Update { settled: pushed.to_vec(), ..Update::default() }
     }
@@ -354,7 +356,7 @@ impl Engine {
 
     /// Returns a notice unless the user has seen it: an intent is applied again with every head.
     fn tell(&mut self, intent: IntentId, notice: Notice) -> Option<Notice> {
-        let before = self.told.insert(intent, notice.text.clone());
+        let before = self.reported.insert(intent, notice.text.clone());
         (before.as_ref() != Some(&notice.text)).then_some(notice)
     }
 
@@ -363,16 +365,16 @@ impl Engine {
     fn revived(&self, base: &Replica, touched: &BTreeSet<SecretId>, settled: &[Arc<Intent>]) -> Vec<Notice> {
         let is_back = |id: &&SecretId| self.base.deleted(**id).is_some();
         let by_edit = |id: &SecretId| settled.iter().any(|intent| intent.secret == *id);
-        let back = touched.iter().filter(is_back).filter(|id| !by_edit(id)).filter_map(|id| base.secret(*id));
-        let who = if self.head.by == self.me.device {
+        let restored = touched.iter().filter(is_back).filter(|id| !by_edit(id)).filter_map(|id| base.secret(*id));
+        let cause = if self.head.by == self.me.device {
             "a template on this device references"
         } else {
             "another device references or has changed"
         };
         let text = |name| {
-            format!("`{name}` was deleted and is restored: {who} it. Check who needs it before you delete it again")
+            format!("`{name}` was deleted and is restored: {cause} it. Check who needs it before you delete it again")
         };
-        back.map(|secret| Notice { at: self.head.made_at, text: text(&secret.name) }).collect()
+        restored.map(|secret| Notice { at: self.head.made_at, text: text(&secret.name) }).collect()
     }
 }
 

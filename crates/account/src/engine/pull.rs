@@ -37,7 +37,7 @@ struct Verified {
     records: Vec<RecordWrite>,
     authors: HashMap<SecretId, Author>,
     /// Whether the known state is discarded.
-    anew: bool,
+    is_full: bool,
 }
 
 impl Engine {
@@ -82,23 +82,23 @@ impl Engine {
         if (walk.head.seq, walk.hash) != (newest.seq, newest.hash) {
             return Err(PullError::Tampered("some of its heads are missing"));
         }
-        let anew = anchor.is_some();
-        let (base, records) = self.records(pages, &walk, anew)?;
+        let is_full = anchor.is_some();
+        let (base, records) = self.records(pages, &walk, is_full)?;
         let leaves = leaves(&records);
-        let root = if anew { RecordTree::new().with(&leaves) } else { self.tree.with(&leaves) };
+        let root = if is_full { RecordTree::new().with(&leaves) } else { self.tree.with(&leaves) };
         if root != walk.head.root {
             return Err(PullError::Tampered("its records do not match its head"));
         }
         let author =
             |changed: &ChangedRecord| Some((SecretId(changed.record.id.0), walk.authors.get(&changed.seq)?.clone()));
         let authors = pages.iter().flat_map(|page| &page.records).filter_map(author).collect();
-        Ok(Some(Verified { walk, base, records, authors, anew }))
+        Ok(Some(Verified { walk, base, records, authors, is_full }))
     }
 
     /// Makes a verified answer the state in effect. Nothing in it can fail.
     fn go_over(&mut self, verified: Verified) -> Update {
-        let Verified { walk, base, records, authors, anew } = verified;
-        if anew {
+        let Verified { walk, base, records, authors, is_full } = verified;
+        if is_full {
             self.tree = RecordTree::new();
         }
         for (id, leaf) in leaves(&records) {
@@ -162,9 +162,10 @@ impl Engine {
             walk.keys.insert(sealed.epoch, Arc::new(key));
         }
         let key = walk.keys.get(&sealed.epoch).ok_or(PullError::Tampered("the key of its epoch is missing"))?;
-        let opened = key.open(BoxKind::Head, self.me.account, NO_ID, sealed.seq, &sealed.sealed);
-        let opened = opened.map_err(|_| PullError::Tampered("a head cannot be decrypted"))?;
-        let head: Head = serde_json::from_slice(&opened).map_err(|_| PullError::Tampered("a head cannot be read"))?;
+        let plaintext = key.open(BoxKind::Head, self.me.account, NO_ID, sealed.seq, &sealed.sealed);
+        let plaintext = plaintext.map_err(|_| PullError::Tampered("a head cannot be decrypted"))?;
+        let head: Head =
+            serde_json::from_slice(&plaintext).map_err(|_| PullError::Tampered("a head cannot be read"))?;
         if (head.seq, head.epoch, head.prev) != (sealed.seq, sealed.epoch, sealed.prev) {
             return Err(PullError::Tampered("a head does not match its description"));
         }
@@ -199,15 +200,15 @@ impl Engine {
         is_confirmed: bool,
         wraps: &[&Wrap],
     ) -> Result<EpochKey, PullError> {
-        let mine = wraps.iter().rev().find(|wrap| wrap.epoch == sealed.epoch && wrap.device == self.me.device);
+        let own_wrap = wraps.iter().rev().find(|wrap| wrap.epoch == sealed.epoch && wrap.device == self.me.device);
         // Without a wrap, this device has been left out of the new epoch.
-        let wrap = mine.ok_or(PullError::Revoked)?;
+        let wrap = own_wrap.ok_or(PullError::Revoked)?;
         let sender = walk
             .head
             .device(wrap.sender)
             .ok_or(PullError::Tampered("a key does not come from a device of the account"))?;
-        let opened = open_wrap(self.me.account, (self.me.device, &self.me.secret), &sender.key, wrap);
-        let (key, pinned) = opened.map_err(|_| PullError::Tampered("the key of its epoch cannot be decrypted"))?;
+        let unwrapped = open_wrap(self.me.account, (self.me.device, &self.me.secret), &sender.key, wrap);
+        let (key, pinned) = unwrapped.map_err(|_| PullError::Tampered("the key of its epoch cannot be decrypted"))?;
         let is_next = key.epoch() == walk.head.epoch + 1 && pinned.seq >= sealed.seq;
         let is_there = walk.offered.contains(&(pinned.seq, pinned.hash));
         if is_confirmed || (is_next && is_there) {
@@ -221,37 +222,37 @@ impl Engine {
         for link in links.iter().rev() {
             if let Some(key) = keys.get(&link.epoch).cloned()
                 && !keys.contains_key(&(link.epoch - 1))
-                && let Ok(former) = key.open_link(self.me.account, link)
+                && let Ok(previous) = key.open_link(self.me.account, link)
             {
-                keys.insert(former.epoch(), Arc::new(former));
+                keys.insert(previous.epoch(), Arc::new(previous));
             }
         }
     }
 
-    /// Returns the content of the account with these records, and the records that changed. With `anew`, starts from
+    /// Returns the content of the account with these records, and the records that changed. With `is_full`, starts from
     /// nothing instead of the known content.
     fn records(
         &self,
         pages: &[ChangesPage],
         walk: &Walk,
-        anew: bool,
+        is_full: bool,
     ) -> Result<(Replica, Vec<RecordWrite>), PullError> {
-        let mut base = if anew { Replica::default() } else { self.base.clone() };
-        let mut found = Vec::new();
+        let mut base = if is_full { Replica::default() } else { self.base.clone() };
+        let mut changed = Vec::new();
         for (id, record) in newest_forms(pages)? {
-            let known = self.tree.get(&id).filter(|_| !anew).copied();
+            let existing = self.tree.get(&id).filter(|_| !is_full).copied();
             let Some(sealed) = &record.sealed else {
-                if known.is_some() {
+                if existing.is_some() {
                     base.remove(SecretId(id.0));
-                    found.push((id, None));
+                    changed.push((id, None));
                 }
                 continue;
             };
             let leaf = RecordLeaf::of(record.revision, record.epoch, sealed);
-            if known == Some(leaf) {
+            if existing == Some(leaf) {
                 continue;
             }
-            if known.is_some_and(|known| known.revision >= record.revision) {
+            if existing.is_some_and(|existing| existing.revision >= record.revision) {
                 return Err(PullError::Tampered(GOES_BACK));
             }
             if record.epoch < walk.oldest {
@@ -259,25 +260,25 @@ impl Engine {
             }
             let key =
                 walk.keys.get(&record.epoch).ok_or(PullError::Tampered("the key of a record's epoch is missing"))?;
-            let opened = key.open(BoxKind::Record, self.me.account, id.0, record.revision, sealed);
-            let opened = opened.map_err(|_| PullError::Tampered("a record cannot be decrypted"))?;
-            let object = Object::decode(&opened).map_err(|_| PullError::Tampered("a record cannot be read"))?;
+            let plaintext = key.open(BoxKind::Record, self.me.account, id.0, record.revision, sealed);
+            let plaintext = plaintext.map_err(|_| PullError::Tampered("a record cannot be decrypted"))?;
+            let object = Object::decode(&plaintext).map_err(|_| PullError::Tampered("a record cannot be read"))?;
             place(&mut base, &walk.head, id, object)?;
-            found.push((id, Some((leaf, sealed.clone()))));
+            changed.push((id, Some((leaf, sealed.clone()))));
         }
-        if anew {
+        if is_full {
             // A record that was known and is not in the answer no longer exists.
-            let there: HashSet<_> = found.iter().map(|(id, _)| *id).collect();
-            found.extend(self.tree.iter().filter(|(id, _)| !there.contains(id)).map(|(id, _)| (*id, None)));
+            let present: HashSet<_> = changed.iter().map(|(id, _)| *id).collect();
+            changed.extend(self.tree.iter().filter(|(id, _)| !present.contains(id)).map(|(id, _)| (*id, None)));
             for secret in self.base.secrets() {
                 base.touch(secret.id);
             }
         }
-        let known: Vec<_> = base.all_references().map(|(device, _)| *device).collect();
-        for device in known.into_iter().filter(|device| walk.head.device(*device).is_none()) {
+        let devices: Vec<_> = base.all_references().map(|(device, _)| *device).collect();
+        for device in devices.into_iter().filter(|device| walk.head.device(*device).is_none()) {
             base.set_references(device, None);
         }
-        Ok((base, found))
+        Ok((base, changed))
     }
 }
 

@@ -42,7 +42,7 @@ pub enum Proposal {
         /// The name of the device.
         name: String,
         /// Whether the device is a recovery code.
-        paper: bool,
+        is_recovery: bool,
         /// The API key of the device; `None` if the server has it already.
         api_key: Option<DeviceKey>,
     },
@@ -55,7 +55,7 @@ pub enum Proposal {
         /// The newest head that the server has.
         onto: Newest,
         /// The records that the server has.
-        has: HashMap<ObjectId, RecordLeaf>,
+        stored: HashMap<ObjectId, RecordLeaf>,
         /// The boxes that this device has.
         boxes: HashMap<ObjectId, Sealed>,
     },
@@ -71,7 +71,7 @@ pub struct Blocked {
     /// The id of the template, or the path of a file or folder that cannot be read.
     pub template: String,
     /// The line and column, counted from 1; `None` if they are not known.
-    pub place: Option<(u32, u32)>,
+    pub position: Option<(u32, u32)>,
     /// The name as it is spelled there; `None` if it is not known what the file names.
     pub name: Option<String>,
     /// Whether the file certainly references the secret.
@@ -175,13 +175,15 @@ impl Engine {
                 device: *device,
                 device_name: self.head.name_of(*device),
                 template: template.to_owned(),
-                place: None,
+                position: None,
                 name: None,
                 certain: false,
             };
-            for named in references.references.iter().filter(|named| names.iter().any(|name| named.is(name))) {
-                let (place, name) = (Some((named.line, named.column)), Some(named.name.clone()));
-                blocked.push(Blocked { place, name, certain: true, ..by(&named.template) });
+            for reference in
+                references.references.iter().filter(|reference| names.iter().any(|name| reference.is(name)))
+            {
+                let (position, name) = (Some((reference.line, reference.column)), Some(reference.name.clone()));
+                blocked.push(Blocked { position, name, certain: true, ..by(&reference.template) });
             }
             for text in &references.texts {
                 for name in names.iter().filter(|name| text.hold(name)) {
@@ -190,7 +192,8 @@ impl Engine {
             }
             blocked.extend(references.unknown.iter().map(|unknown| by(unknown)));
         }
-        blocked.sort_by(|a, b| (&a.device_name, &a.template, a.place).cmp(&(&b.device_name, &b.template, b.place)));
+        blocked
+            .sort_by(|a, b| (&a.device_name, &a.template, a.position).cmp(&(&b.device_name, &b.template, b.position)));
         blocked
     }
 
@@ -202,8 +205,8 @@ impl Engine {
     /// Returns whether these references have to be published: they have changed, or something was deleted since they
     /// were published.
     fn publishes(&self, local: &References) -> bool {
-        let Some(known) = self.base.references(self.me.device) else { return true };
-        !known.is_same(local) || self.base.all_deleted().any(|(_, deleted)| deleted.seq > known.seen)
+        let Some(published) = self.base.references(self.me.device) else { return true };
+        !published.is_same(local) || self.base.all_deleted().any(|(_, deleted)| deleted.seq > published.seen)
     }
 
     /// Works a push out. `local` is what the templates of this device name now. Returns `None` where there is nothing to
@@ -211,13 +214,18 @@ impl Engine {
     ///
     /// # Errors
     /// [`PushError`] for the reason. The state does not change in any case.
-    pub fn prepare(&self, wish: &Proposal, local: &References, now: Millis) -> Result<Option<PreparedPush>, PushError> {
-        let mut draft = self.draft(wish, local, now)?;
+    pub fn prepare(
+        &self,
+        proposal: &Proposal,
+        local: &References,
+        now: Millis,
+    ) -> Result<Option<PreparedPush>, PushError> {
+        let mut draft = self.draft(proposal, local, now)?;
         let key = draft.epoch_key.clone().or_else(|| self.keys.get(&self.head.epoch).cloned());
         // The key of the head in force is there as long as the engine is.
         let key = key.ok_or(PushError::NoDevice)?;
         let records = self.seal_changed(&mut draft.next, &draft.devices, &key)?;
-        if records.is_empty() && draft.intents.is_empty() && matches!(wish, Proposal::Edits) {
+        if records.is_empty() && draft.intents.is_empty() && matches!(proposal, Proposal::Edits) {
             return Ok(None);
         }
         let Draft { onto, seq, next, devices, intents, notices, epoch_key } = draft;
@@ -231,40 +239,46 @@ impl Engine {
             devices,
             intents,
         };
-        let (push, newest, records) = self.seal_push(wish, &head, records, &key)?;
+        let (push, newest, records) = self.seal_push(proposal, &head, records, &key)?;
         Ok(Some(PreparedPush { push, onto, newest, head, base: next, records, notices, key: epoch_key }))
     }
 
     /// Works out what the account becomes: with what is pending, with what is wanted, and with the references of this
     /// device.
-    fn draft(&self, wish: &Proposal, local: &References, now: Millis) -> Result<Draft, PushError> {
-        let onto = match wish {
+    fn draft(&self, proposal: &Proposal, local: &References, now: Millis) -> Result<Draft, PushError> {
+        let onto = match proposal {
             Proposal::Repair { onto, .. } => *onto,
             _ => Newest { seq: self.head.seq, hash: self.hash },
         };
         let seq = self.head.seq.max(onto.seq) + 1;
-        let maker = HeadAuthor { device: self.me.device, seq, keep: self.keep };
+        let author = HeadAuthor { device: self.me.device, seq, former_versions: self.former_versions };
         let (mut next, mut notices, mut room) = (self.base.clone(), Vec::new(), Room::of_push());
-        let intents = self.carry(&mut next, maker, &mut room, &mut notices);
+        let intents = self.carry(&mut next, author, &mut room, &mut notices);
         let is_all = intents.len() == self.pending.len();
-        if !is_all && matches!(wish, Proposal::Delete(_) | Proposal::Leave) {
+        if !is_all && matches!(proposal, Proposal::Delete(_) | Proposal::Leave) {
             // The intents that are left over would bring the secret back, or never arrive.
             return Err(PushError::Behind);
         }
         let devices = self.head.devices.clone();
         let mut draft = Draft { onto, seq, next, devices, intents, notices, epoch_key: None };
-        self.propose(wish, &mut draft, maker, now)?;
-        if !matches!(wish, Proposal::Leave) && is_all && self.publishes(local) {
-            self.publish(&mut draft.next, local, maker, &mut room);
+        self.propose(proposal, &mut draft, author, now)?;
+        if !matches!(proposal, Proposal::Leave) && is_all && self.publishes(local) {
+            self.publish(&mut draft.next, local, author, &mut room);
         }
         forget_deleted(&mut draft.next, &draft.devices, room.records);
         Ok(draft)
     }
 
     /// Adds what is wanted beside what is pending to a draft.
-    fn propose(&self, wish: &Proposal, draft: &mut Draft, maker: HeadAuthor, now: Millis) -> Result<(), PushError> {
+    fn propose(
+        &self,
+        proposal: &Proposal,
+        draft: &mut Draft,
+        author: HeadAuthor,
+        now: Millis,
+    ) -> Result<(), PushError> {
         let Draft { next, devices, intents, .. } = draft;
-        match wish {
+        match proposal {
             Proposal::Edits | Proposal::Beat | Proposal::Repair { .. } => {}
             Proposal::Found { name } => {
                 let public = PublicKey(self.me.secret.public());
@@ -277,13 +291,13 @@ impl Engine {
                     return Err(PushError::Referenced(blocked));
                 }
                 let intent = Intent::new(*id, now, IntentChange::Delete);
-                next.apply(&intent, maker);
+                next.apply(&intent, author);
                 intents.push(intent.id);
             }
-            Proposal::Admit { id, key, name, paper, .. } => {
+            Proposal::Admit { id, key, name, is_recovery, .. } => {
                 // A device that is already in the account asks again because the answer was lost.
                 if self.head.device(*id).is_none() {
-                    devices.push(device(*id, *key, name, now, *paper));
+                    devices.push(device(*id, *key, name, now, *is_recovery));
                 }
             }
             Proposal::Revoke(id) => {
@@ -304,7 +318,7 @@ impl Engine {
     /// the records in it: for a repair, everything that the server does not have.
     fn seal_push(
         &self,
-        wish: &Proposal,
+        proposal: &Proposal,
         head: &Head,
         mut records: Vec<RecordWrite>,
         key: &EpochKey,
@@ -314,25 +328,25 @@ impl Engine {
         let sealed = SealedHead { seq: head.seq, epoch: head.epoch, prev: head.prev, sealed };
         let newest = Newest { seq: head.seq, hash: sealed.hash(self.me.account) };
         let mut push = Push { head: sealed, ..empty_push() };
-        let mut there = None;
-        if let Proposal::Repair { has, boxes, .. } = wish {
-            records = self.differing_from(has, boxes, records)?;
-            there = Some(has);
+        let mut on_server = None;
+        if let Proposal::Repair { stored, boxes, .. } = proposal {
+            records = self.differing_from(stored, boxes, records)?;
+            on_server = Some(stored);
         }
-        let known = |id| self.tree.get(id).or_else(|| there?.get(id)).copied();
-        push.records = records.iter().map(|(id, written)| record(*id, written.as_ref(), known(id))).collect();
-        self.add_keys(&mut push, wish, head, newest, key)?;
+        let existing = |id| self.tree.get(id).or_else(|| on_server?.get(id)).copied();
+        push.records = records.iter().map(|(id, written)| record(*id, written.as_ref(), existing(id))).collect();
+        self.add_keys(&mut push, proposal, head, newest, key)?;
         Ok((push, newest, records))
     }
 
     /// Publishes the references of this device, and brings back the deleted secrets that they mean. If that does not
     /// fit into one push, a later one publishes them.
-    fn publish(&self, next: &mut Replica, local: &References, maker: HeadAuthor, room: &mut Room) {
+    fn publish(&self, next: &mut Replica, local: &References, author: HeadAuthor, room: &mut Room) {
         for id in next.meant(local) {
             if !room.take(next.deleted(id).map(|deleted| &*deleted.secret)) {
                 return;
             }
-            next.revive(id, maker);
+            next.revive(id, author);
         }
         // `seen` is the head before this one: templates may come to name what this push deletes while it is on its way.
         let published = References { device: self.me.device, seen: self.head.seq, ..local.clone() };
@@ -343,7 +357,7 @@ impl Engine {
     fn carry(
         &self,
         next: &mut Replica,
-        maker: HeadAuthor,
+        author: HeadAuthor,
         room: &mut Room,
         notices: &mut Vec<(IntentId, Notice)>,
     ) -> Vec<IntentId> {
@@ -356,7 +370,7 @@ impl Engine {
             if !room.take(changed.map(|secret| &**secret)) {
                 break;
             }
-            notices.extend(next.apply(intent, maker).map(|notice| (intent.id, notice)));
+            notices.extend(next.apply(intent, author).map(|notice| (intent.id, notice)));
             intents.push(intent.id);
         }
         intents
@@ -371,14 +385,14 @@ impl Engine {
     ) -> Result<Vec<RecordWrite>, serde_json::Error> {
         let mut records = Vec::new();
         let mut seal = |id: ObjectId, object: Option<Object>| {
-            let known = self.tree.get(&id);
+            let existing = self.tree.get(&id);
             let Some(object) = object else {
-                if known.is_some() {
+                if existing.is_some() {
                     records.push((id, None));
                 }
                 return Ok(());
             };
-            let revision = known.map_or(1, |known| known.revision + 1);
+            let revision = existing.map_or(1, |existing| existing.revision + 1);
             let sealed = key.seal(BoxKind::Record, self.me.account, id.0, revision, &object.encode()?);
             records.push((id, Some((RecordLeaf::of(revision, key.epoch(), &sealed), sealed))));
             Ok::<_, serde_json::Error>(())
@@ -395,8 +409,8 @@ impl Engine {
             };
             seal(ObjectId(id.0), object)?;
         }
-        for known in self.head.devices.iter().filter(|known| devices.iter().all(|device| device.id != known.id)) {
-            seal(known.references, None)?;
+        for removed in self.head.devices.iter().filter(|removed| devices.iter().all(|device| device.id != removed.id)) {
+            seal(removed.references, None)?;
         }
         let published = next.references(self.me.device);
         let before = self.base.references(self.me.device);
@@ -412,17 +426,17 @@ impl Engine {
     /// Returns the records of the whole state that the server does not have, or has in another form.
     fn differing_from(
         &self,
-        has: &HashMap<ObjectId, RecordLeaf>,
+        stored: &HashMap<ObjectId, RecordLeaf>,
         boxes: &HashMap<ObjectId, Sealed>,
         records: Vec<RecordWrite>,
     ) -> Result<Vec<RecordWrite>, PushError> {
         let mut written: HashMap<_, _> = records.into_iter().collect();
-        for (id, leaf) in self.tree.iter().filter(|(id, leaf)| has.get(*id) != Some(*leaf)) {
+        for (id, leaf) in self.tree.iter().filter(|(id, leaf)| stored.get(*id) != Some(*leaf)) {
             if let Some(sealed) = boxes.get(id) {
                 written.entry(*id).or_insert_with(|| Some((*leaf, sealed.clone())));
             }
         }
-        for id in has.keys().filter(|id| self.tree.get(id).is_none()) {
+        for id in stored.keys().filter(|id| self.tree.get(id).is_none()) {
             written.entry(*id).or_insert(None);
         }
         let bytes: usize = written.values().flatten().map(|(_, sealed)| sealed.0.len() + 200).sum();
@@ -437,7 +451,7 @@ impl Engine {
     fn add_keys(
         &self,
         push: &mut Push,
-        wish: &Proposal,
+        proposal: &Proposal,
         head: &Head,
         newest: Newest,
         key: &EpochKey,
@@ -445,7 +459,7 @@ impl Engine {
         let wrap = |device: &Device| -> Result<Wrap, crypto::WeakKey> {
             key.wrap_for(self.me.account, (self.me.device, &self.me.secret), (device.id, device.key), newest)
         };
-        match wish {
+        match proposal {
             Proposal::Admit { id, api_key, .. } => {
                 if let Some(device) = head.device(*id) {
                     push.wraps.push(wrap(device)?);
@@ -459,11 +473,11 @@ impl Engine {
             Proposal::Leave => push.revoked.push(self.me.device),
             _ => {}
         }
-        if head.epoch > self.head.epoch || matches!(wish, Proposal::Repair { .. }) {
+        if head.epoch > self.head.epoch || matches!(proposal, Proposal::Repair { .. }) {
             // This device gets a wrap too: the answer may be lost, and the new key with it. After a repair, the server
             // may not know the newest epoch at all.
             push.wraps = head.devices.iter().map(wrap).collect::<Result<_, _>>()?;
-            push.link = self.keys.get(&(head.epoch - 1)).map(|former| key.link(self.me.account, former));
+            push.link = self.keys.get(&(head.epoch - 1)).map(|previous| key.link(self.me.account, previous));
         }
         Ok(())
     }
@@ -494,30 +508,30 @@ impl Engine {
     }
 }
 
-fn device(id: DeviceId, key: PublicKey, name: &str, now: Millis, paper: bool) -> Device {
-    Device { id, key, name: name.to_owned(), joined_at: now, paper, references: ObjectId(random()) }
+fn device(id: DeviceId, key: PublicKey, name: &str, now: Millis, is_recovery: bool) -> Device {
+    Device { id, key, name: name.to_owned(), joined_at: now, paper: is_recovery, references: ObjectId(random()) }
 }
 
 /// Forgets deleted secrets once every device has published, since the delete, that it does not mean them. Forgets
-/// `most` at most.
-fn forget_deleted(next: &mut Replica, devices: &[Device], most: usize) {
+/// `limit` at most.
+fn forget_deleted(next: &mut Replica, devices: &[Device], limit: usize) {
     let seen = |device: &Device| next.references(device.id).map_or(0, |references| references.seen);
     let seen = devices.iter().filter(|device| !device.paper).map(seen).min().unwrap_or(0);
-    let gone = next.all_deleted().filter(|(_, deleted)| deleted.seq <= seen).map(|(id, _)| *id);
-    let gone: Vec<_> = gone.take(most).collect();
-    for id in gone {
+    let expired = next.all_deleted().filter(|(_, deleted)| deleted.seq <= seen).map(|(id, _)| *id);
+    let expired: Vec<_> = expired.take(limit).collect();
+    for id in expired {
         next.remove(id);
     }
 }
 
-fn record(id: ObjectId, written: Option<&(RecordLeaf, Sealed)>, known: Option<RecordLeaf>) -> SealedRecord {
+fn record(id: ObjectId, written: Option<&(RecordLeaf, Sealed)>, existing: Option<RecordLeaf>) -> SealedRecord {
     match written {
         Some((leaf, sealed)) => {
             SealedRecord { id, revision: leaf.revision, epoch: leaf.epoch, sealed: Some(sealed.clone()) }
         }
         None => {
-            let revision = known.map_or(1, |known| known.revision + 1);
-            SealedRecord { id, revision, epoch: known.map_or(1, |known| known.epoch), sealed: None }
+            let revision = existing.map_or(1, |existing| existing.revision + 1);
+            SealedRecord { id, revision, epoch: existing.map_or(1, |existing| existing.epoch), sealed: None }
         }
     }
 }

@@ -14,50 +14,50 @@ use guillemet_secret::record::{Secret, Version};
 /// values, and also the name and the enabled state if `before` changed them later by its clock. Deletes are left out: a
 /// person can delete again.
 pub(super) fn rescue(before: &Replica, now: &Replica) -> Vec<Arc<Intent>> {
-    let mut rescued = Vec::new();
+    let mut recovered = Vec::new();
     for secret in before.secrets() {
         let want = |change| Intent::new(secret.id, secret.updated_at, change);
         match now.secret(secret.id) {
-            Some(known) => rescued.extend(of_living(secret, known).into_iter().map(want)),
+            Some(current) => recovered.extend(of_living(secret, current).into_iter().map(want)),
             None => match now.deleted(secret.id) {
-                Some(deleted) => rescued.extend(values(secret, &deleted.secret).into_iter().map(want)),
-                None => rescued.push(want(IntentChange::Create(Arc::clone(secret)))),
+                Some(deleted) => recovered.extend(values(secret, &deleted.secret).into_iter().map(want)),
+                None => recovered.push(want(IntentChange::Create(Arc::clone(secret)))),
             },
         }
     }
-    rescued.sort_by_key(|intent| (intent.at, intent.secret));
-    rescued.into_iter().map(Arc::new).collect()
+    recovered.sort_by_key(|intent| (intent.at, intent.secret));
+    recovered.into_iter().map(Arc::new).collect()
 }
 
-fn of_living(secret: &Secret, known: &Secret) -> Vec<IntentChange> {
-    let mut changes = values(secret, known);
-    if is_later(secret, known) {
-        if secret.name.as_str() != known.name.as_str() {
+fn of_living(secret: &Secret, current: &Secret) -> Vec<IntentChange> {
+    let mut changes = values(secret, current);
+    if is_later(secret, current) {
+        if secret.name.as_str() != current.name.as_str() {
             changes.push(IntentChange::Rename(secret.name.clone()));
         }
-        if secret.enabled != known.enabled {
+        if secret.enabled != current.enabled {
             changes.push(IntentChange::Enable(secret.enabled));
         }
-    } else if !changes.is_empty() && secret.versions.iter().all(|version| version.id != known.current().id) {
+    } else if !changes.is_empty() && secret.versions.iter().all(|version| version.id != current.current().id) {
         // The account's value was set after those that it lost. It stays the present value, and the lost ones become
         // former versions.
-        changes.push(IntentChange::Value(Version { id: random(), ..known.current().clone() }));
+        changes.push(IntentChange::Value(Version { id: random(), ..current.current().clone() }));
     }
     changes
 }
 
 /// Returns the versions after the last one that both have. A missing version before that was pruned. If there is no
 /// common version, returns the present one if `secret` is later, and nothing otherwise.
-fn values(secret: &Secret, known: &Secret) -> Vec<IntentChange> {
-    let is_known = |version: &Version| known.versions.iter().any(|known| known.id == version.id);
+fn values(secret: &Secret, current: &Secret) -> Vec<IntentChange> {
+    let is_known = |version: &Version| current.versions.iter().any(|other| other.id == version.id);
     let lost = match secret.versions.iter().rposition(is_known) {
         Some(common) => common + 1,
-        None if is_later(secret, known) => secret.versions.len() - 1,
+        None if is_later(secret, current) => secret.versions.len() - 1,
         None => secret.versions.len(),
     };
     secret.versions[lost..].iter().cloned().map(IntentChange::Value).collect()
 }
 
-fn is_later(secret: &Secret, known: &Secret) -> bool {
-    secret.updated_at > known.updated_at
+fn is_later(secret: &Secret, current: &Secret) -> bool {
+    secret.updated_at > current.updated_at
 }

@@ -70,13 +70,13 @@ impl Words {
 impl References {
     /// Returns whether a name is referenced, or may be referenced by a text that cannot be parsed.
     pub fn names(&self, name: &SecretName) -> bool {
-        self.references.iter().any(|named| named.is(name)) || self.texts.iter().any(|text| text.hold(name))
+        self.references.iter().any(|reference| reference.is(name)) || self.texts.iter().any(|text| text.hold(name))
     }
 
     /// Returns whether a name is really meant: it is referenced, or is a whole word of a text that cannot be parsed.
     pub fn means(&self, name: &SecretName) -> bool {
         let key = name.key();
-        self.references.iter().any(|named| named.is(name))
+        self.references.iter().any(|reference| reference.is(name))
             || self.texts.iter().any(|text| text.words.binary_search(&key).is_ok())
     }
 

@@ -48,7 +48,7 @@ pub struct HeadAuthor {
     /// The number of the head.
     pub seq: u64,
     /// The number of former versions that are kept of a secret.
-    pub keep: usize,
+    pub former_versions: usize,
 }
 
 /// The content of an account, without its head; the head of this file describes it.
@@ -59,7 +59,7 @@ pub struct Replica {
     /// By the key of the present name.
     names: Map<Box<str>, SecretId>,
     /// By the key of each former name.
-    former: Map<Box<str>, SecretId>,
+    former_names: Map<Box<str>, SecretId>,
     references: Map<DeviceId, Arc<References>>,
     /// The secrets that have changed since the last call of `take_touched`.
     touched: BTreeSet<SecretId>,
@@ -89,7 +89,7 @@ impl Replica {
     /// Returns the secret that has this name, or had it formerly.
     pub fn named(&self, name: &SecretName) -> Option<&Arc<Secret>> {
         let key = name.key();
-        let id = self.names.get(key.as_str()).or_else(|| self.former.get(key.as_str()))?;
+        let id = self.names.get(key.as_str()).or_else(|| self.former_names.get(key.as_str()))?;
         self.secrets.get(id)
     }
 
@@ -142,7 +142,7 @@ impl Replica {
         self.deleted.remove(&secret.id);
         self.names.insert(secret.name.key().into(), secret.id);
         for former in &secret.former_names {
-            self.former.insert(former.key().into(), secret.id);
+            self.former_names.insert(former.key().into(), secret.id);
         }
         self.secrets.insert(secret.id, secret);
     }
@@ -177,49 +177,49 @@ impl Replica {
         };
         forget(|holdings| &mut holdings.names, &secret.name);
         for former in &secret.former_names {
-            forget(|holdings| &mut holdings.former, former);
+            forget(|holdings| &mut holdings.former_names, former);
         }
     }
 
     /// Applies an intent to the present content. Returns a notice if the user should know about the result.
-    pub fn apply(&mut self, intent: &Intent, maker: HeadAuthor) -> Option<Notice> {
+    pub fn apply(&mut self, intent: &Intent, author: HeadAuthor) -> Option<Notice> {
         let notice = |text| Some(Notice { at: intent.at, text });
         if let IntentChange::Create(secret) = &intent.change {
-            return self.create(secret, maker).and_then(notice);
+            return self.create(secret, author).and_then(notice);
         }
         if matches!(intent.change, IntentChange::Delete) {
             if let Some(secret) = self.secrets.get(&intent.secret).cloned() {
-                let deleted = Deleted { seq: maker.seq, at: intent.at, by: maker.device, secret };
+                let deleted = Deleted { seq: author.seq, at: intent.at, by: author.device, secret };
                 self.bury(Arc::new(deleted));
             }
             return None;
         }
-        let mut told = None;
+        let mut message = None;
         if !self.secrets.contains_key(&intent.secret) {
-            let name = self.revive(intent.secret, maker)?;
-            told = Some(format!(
+            let name = self.revive(intent.secret, author)?;
+            message = Some(format!(
                 "`{name}` was deleted on one device and changed on another: it was kept, with the change"
             ));
         }
-        let known = self.secrets.get(&intent.secret)?;
+        let current = self.secrets.get(&intent.secret)?;
         if let IntentChange::Value(version) = &intent.change
-            && known.versions.iter().any(|known| known.id == version.id)
+            && current.versions.iter().any(|other| other.id == version.id)
         {
             // The value is already in the account, through a head that this device never saw because the server was
             // restored from a backup.
             return None;
         }
-        let mut next = known.next(intent.at);
+        let mut next = current.next(intent.at);
         match &intent.change {
-            IntentChange::Value(version) => next.add_version(version.clone(), maker.keep),
+            IntentChange::Value(version) => next.add_version(version.clone(), author.former_versions),
             IntentChange::Enable(enabled) => next.enabled = *enabled,
             // A template of another device still means this secret by that name.
-            IntentChange::Forget(name) if self.is_referenced(name, maker) => {}
+            IntentChange::Forget(name) if self.is_referenced(name, author) => {}
             IntentChange::Forget(name) => next.forget_name(name),
             IntentChange::Rename(name) => {
-                let free = self.claim(name, next.id, maker);
+                let free = self.claim(name, next.id, author);
                 if free.as_str() != name.as_str() {
-                    told = Some(format!(
+                    message = Some(format!(
                         "`{}` could not be renamed to `{name}`, because another device uses that name: it is called \
                          `{free}`. Rename one of them, and check the templates that reference it",
                         next.name
@@ -230,17 +230,17 @@ impl Replica {
             IntentChange::Create(_) | IntentChange::Delete => {}
         }
         self.put(Arc::new(next));
-        told.and_then(notice)
+        message.and_then(notice)
     }
 
     /// Adds a new secret. Returns the text of a notice if it got another name.
-    fn create(&mut self, secret: &Arc<Secret>, maker: HeadAuthor) -> Option<String> {
+    fn create(&mut self, secret: &Arc<Secret>, author: HeadAuthor) -> Option<String> {
         if self.secrets.contains_key(&secret.id) {
             return None;
         }
         // It was deleted elsewhere, and created again after the account was restored from a backup.
         self.deleted.remove(&secret.id);
-        let free = self.enter(secret, maker);
+        let free = self.enter(secret, author);
         (free.as_str() != secret.name.as_str()).then(|| {
             format!(
                 "a new secret `{}` was created on two devices: this one is called `{free}`. Keep the right one, and \
@@ -252,8 +252,8 @@ impl Replica {
 
     /// Puts a secret that was not there, under another name if its own is taken. Former names that are taken stay with
     /// the secret that has them.
-    fn enter(&mut self, secret: &Arc<Secret>, maker: HeadAuthor) -> SecretName {
-        let name = self.claim(&secret.name, secret.id, maker);
+    fn enter(&mut self, secret: &Arc<Secret>, author: HeadAuthor) -> SecretName {
+        let name = self.claim(&secret.name, secret.id, author);
         let is_free = |former: &SecretName| self.named(former).is_none() && *former != name;
         if name.as_str() == secret.name.as_str() && secret.former_names.iter().all(is_free) {
             self.put(Arc::clone(secret));
@@ -265,44 +265,44 @@ impl Replica {
     }
 
     /// Brings a deleted secret back. Returns its name, or `None` if it is not among the deleted ones.
-    pub fn revive(&mut self, id: SecretId, maker: HeadAuthor) -> Option<SecretName> {
+    pub fn revive(&mut self, id: SecretId, author: HeadAuthor) -> Option<SecretName> {
         let deleted = self.deleted.remove(&id)?;
-        Some(self.enter(&deleted.secret, maker))
+        Some(self.enter(&deleted.secret, author))
     }
 
     /// Returns a name for this secret: the wanted one, or the next free one. A former name of another secret counts as
     /// free if nothing references it, and is taken from that secret.
-    fn claim(&mut self, wanted: &SecretName, id: SecretId, maker: HeadAuthor) -> SecretName {
+    fn claim(&mut self, requested: &SecretName, id: SecretId, author: HeadAuthor) -> SecretName {
         let is_free = |name: &SecretName| self.named(name).is_none_or(|holder| holder.id == id);
-        if is_free(wanted) {
-            return wanted.clone();
+        if is_free(requested) {
+            return requested.clone();
         }
-        let key = wanted.key();
+        let key = requested.key();
         if !self.names.contains_key(key.as_str())
-            && !self.is_referenced(wanted, maker)
-            && let Some(holder) = self.former.get(key.as_str()).and_then(|id| self.secrets.get(id)).cloned()
+            && !self.is_referenced(requested, author)
+            && let Some(holder) = self.former_names.get(key.as_str()).and_then(|id| self.secrets.get(id)).cloned()
         {
-            let mut robbed = (*holder).clone();
-            robbed.forget_name(wanted);
-            self.put(Arc::new(robbed));
-            return wanted.clone();
+            let mut next = (*holder).clone();
+            next.forget_name(requested);
+            self.put(Arc::new(next));
+            return requested.clone();
         }
         let numbered = |number: u32| -> Option<SecretName> {
             let end = format!("-{number}");
-            let room = NAME_MAX - end.len();
-            let text = wanted.as_str();
-            format!("{}{end}", &text[..text.len().min(room)]).parse().ok()
+            let max_len = NAME_MAX - end.len();
+            let text = requested.as_str();
+            format!("{}{end}", &text[..text.len().min(max_len)]).parse().ok()
         };
         // There are fewer secrets than numbers.
         (2..).filter_map(numbered).find(is_free).unwrap_or_else(|| {
-            debug_assert!(false, "{maker:?}: no number is free");
-            wanted.clone()
+            debug_assert!(false, "{author:?}: no number is free");
+            requested.clone()
         })
     }
 
     /// Returns whether another device references this name. The maker has already checked its own templates.
-    fn is_referenced(&self, name: &SecretName, maker: HeadAuthor) -> bool {
-        self.references.iter().any(|(device, references)| *device != maker.device && references.names(name))
+    fn is_referenced(&self, name: &SecretName, author: HeadAuthor) -> bool {
+        self.references.iter().any(|(device, references)| *device != author.device && references.names(name))
     }
 
     /// Returns the deleted secrets that these references mean: those whose name no other secret has now. Oldest delete
@@ -326,7 +326,7 @@ impl Replica {
 pub fn is_same(a: &Secret, b: &Secret) -> bool {
     let exact =
         |a: &[SecretName], b: &[SecretName]| a.iter().map(SecretName::as_str).eq(b.iter().map(SecretName::as_str));
-    let version = |of: &Secret| of.versions.iter().map(|v| (v.number, v.id, v.created_at)).collect::<Vec<_>>();
+    let version = |secret: &Secret| secret.versions.iter().map(|v| (v.number, v.id, v.created_at)).collect::<Vec<_>>();
     (a.id, a.enabled, a.created_at, a.updated_at) == (b.id, b.enabled, b.created_at, b.updated_at)
         && a.name.as_str() == b.name.as_str()
         && exact(&a.former_names, &b.former_names)

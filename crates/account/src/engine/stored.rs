@@ -79,7 +79,7 @@ impl Engine {
         records: Vec<(ObjectId, RecordLeaf, Sealed)>,
         secrets: &[Arc<Secret>],
         intents: Vec<Intent>,
-        keep: usize,
+        former_versions: usize,
     ) -> Result<(Self, Update), StoredStateError> {
         let mut keys = BTreeMap::new();
         for (epoch, mut bytes) in memory.keys {
@@ -93,9 +93,9 @@ impl Engine {
                 return Err(StoredStateError("a record was changed"));
             }
             let key = keys.get(&leaf.epoch).ok_or(StoredStateError("a key is missing"))?;
-            let opened = key.open(BoxKind::Record, memory.account, id.0, leaf.revision, &sealed);
-            let opened = opened.map_err(|_| StoredStateError("a record cannot be decrypted"))?;
-            let object = Object::decode(&opened).map_err(|_| StoredStateError("a record cannot be read"))?;
+            let plaintext = key.open(BoxKind::Record, memory.account, id.0, leaf.revision, &sealed);
+            let plaintext = plaintext.map_err(|_| StoredStateError("a record cannot be decrypted"))?;
+            let object = Object::decode(&plaintext).map_err(|_| StoredStateError("a record cannot be read"))?;
             place(&mut base, &memory.head, id, object)
                 .map_err(|_| StoredStateError("a record does not match its description"))?;
             tree.set(id, Some(leaf));
@@ -120,8 +120,8 @@ impl Engine {
             pending: intents.into_iter().map(Arc::new).collect(),
             sent: memory.sent,
             past: memory.past,
-            told: HashMap::new(),
-            keep,
+            reported: HashMap::new(),
+            former_versions,
         };
         let update = engine.settle(base, &HashSet::new());
         Ok((engine, update))

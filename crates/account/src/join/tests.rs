@@ -21,7 +21,7 @@ fn public(from: u8) -> PublicKey {
 
 fn invitation() -> InvitationCode {
     InvitationCode {
-        place: AccountAddress::new(account(), "https://account.example", None).unwrap(),
+        address: AccountAddress::new(account(), "https://account.example", None).unwrap(),
         inviter: DeviceId(count(0xd0)),
         inviter_key: public(0x01),
         secret: Zeroizing::new(count(0x70)),
@@ -83,8 +83,8 @@ fn an_invited_device_says_what_guillemet_says() {
     let again = |change: fn(&mut Enrolment)| {
         let mut changed = said_with("name");
         change(&mut changed);
-        let said = said(account(), &public(0x01), &changed.key, &changed.public_key);
-        changed.mac = Hash(join_key(&count(0x70)).subkey("account-join-mac").mac(&said));
+        let message = said(account(), &public(0x01), &changed.key, &changed.public_key);
+        changed.mac = Hash(join_key(&count(0x70)).subkey("account-join-mac").mac(&message));
         verified(&changed)
     };
     assert_eq!(again(|_| ()), Ok("name".to_owned()));

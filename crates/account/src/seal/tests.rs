@@ -84,12 +84,12 @@ fn padding_is_taken_off_only_as_it_is_put_on() {
     let unpad = |bytes: &[u8]| unpad(Zeroizing::new(bytes.to_vec())).map(|bytes| bytes.to_vec());
     for len in [0, 1, 251, 252, 253, 4092, 4093, 70_000] {
         let text = vec![7; len];
-        let whole = pad(&text);
-        assert_eq!(unpad(&whole).unwrap(), text);
+        let padded = pad(&text);
+        assert_eq!(unpad(&padded).unwrap(), text);
         let written = len + 4;
-        assert!(whole.len() >= written && whole.len() <= written + (written / 8).max(255), "{len}: {}", whole.len());
-        assert!(unpad(&[&whole[..], &[0; 256]].concat()).is_err(), "more zeros than there should be");
-        assert!(unpad(&whole[..whole.len() - 1]).is_err());
+        assert!(padded.len() >= written && padded.len() <= written + (written / 8).max(255), "{len}: {}", padded.len());
+        assert!(unpad(&[&padded[..], &[0; 256]].concat()).is_err(), "more zeros than there should be");
+        assert!(unpad(&padded[..padded.len() - 1]).is_err());
     }
     let mut other = pad(b"text");
     other[8] = 1;
@@ -176,18 +176,18 @@ fn a_wrap_is_taken_by_its_recipient_only() {
     let wrap = key.wrap_for(account(), (SENDER, &sender), (ME, public(&me)), head()).unwrap();
     assert_eq!(opened(&wrap).unwrap().1, head());
     let other = DeviceSecret::random();
-    let refused = |account, me, sender: &PublicKey, wrap: &Wrap| open_wrap(account, me, sender, wrap).unwrap_err();
+    let error = |account, me, sender: &PublicKey, wrap: &Wrap| open_wrap(account, me, sender, wrap).unwrap_err();
     let from = public(&sender);
-    assert_eq!(refused(account(), (SENDER, &sender), &from, &wrap), BadWrap::Misdirected);
-    assert_eq!(refused(account(), (ME, &other), &from, &wrap), BadWrap::Unopened);
-    assert_eq!(refused(account(), (ME, &me), &public(&other), &wrap), BadWrap::Unopened);
-    assert_eq!(refused(account(), (ME, &me), &PublicKey::default(), &wrap), BadWrap::Unopened);
-    assert_eq!(refused(AccountId(count(0)), (ME, &me), &from, &wrap), BadWrap::Account);
-    assert_eq!(refused(account(), (ME, &me), &from, &Wrap { epoch: 4, ..wrap.clone() }), BadWrap::Epoch);
-    assert_eq!(refused(account(), (ME, &me), &from, &Wrap { sender: ME, ..wrap.clone() }), BadWrap::Sender);
+    assert_eq!(error(account(), (SENDER, &sender), &from, &wrap), BadWrap::Misdirected);
+    assert_eq!(error(account(), (ME, &other), &from, &wrap), BadWrap::Unopened);
+    assert_eq!(error(account(), (ME, &me), &public(&other), &wrap), BadWrap::Unopened);
+    assert_eq!(error(account(), (ME, &me), &PublicKey::default(), &wrap), BadWrap::Unopened);
+    assert_eq!(error(AccountId(count(0)), (ME, &me), &from, &wrap), BadWrap::Account);
+    assert_eq!(error(account(), (ME, &me), &from, &Wrap { epoch: 4, ..wrap.clone() }), BadWrap::Epoch);
+    assert_eq!(error(account(), (ME, &me), &from, &Wrap { sender: ME, ..wrap.clone() }), BadWrap::Sender);
     // The server gives a wrap for one device to another one that has the same key: a cloned machine.
     let misled = Wrap { device: SENDER, ..wrap.clone() };
-    assert_eq!(refused(account(), (SENDER, &me), &from, &misled), BadWrap::Recipient);
+    assert_eq!(error(account(), (SENDER, &me), &from, &misled), BadWrap::Recipient);
     let weak = key.wrap_for(account(), (SENDER, &sender), (ME, PublicKey::default()), head());
     assert_eq!(weak.unwrap_err(), WeakKey);
 }

@@ -97,14 +97,14 @@ impl EpochKey {
 /// [`BadWrap`] for the reason why the key is refused.
 pub fn open_wrap(
     account: AccountId,
-    me: (DeviceId, &DeviceSecret),
+    recipient: (DeviceId, &DeviceSecret),
     sender_key: &PublicKey,
     wrap: &Wrap,
 ) -> Result<(EpochKey, Newest), BadWrap> {
-    if wrap.device != me.0 {
+    if wrap.device != recipient.0 {
         return Err(BadWrap::Misdirected);
     }
-    let bytes = crypto::unwrap(me.1, &sender_key.0, &wrap.sealed.0).map_err(|_| BadWrap::Unopened)?;
+    let bytes = crypto::unwrap(recipient.1, &sender_key.0, &wrap.sealed.0).map_err(|_| BadWrap::Unopened)?;
     if bytes.len() != LEN {
         return Err(BadWrap::Malformed);
     }
@@ -118,7 +118,7 @@ pub fn open_wrap(
     if inside.sender != wrap.sender {
         return Err(BadWrap::Sender);
     }
-    if inside.recipient != me.0 {
+    if inside.recipient != recipient.0 {
         return Err(BadWrap::Recipient);
     }
     Ok((EpochKey::new(inside.epoch, inside.key), inside.head))

@@ -106,8 +106,8 @@ impl Attributes {
             set_source(file, source);
         }
         if let Some((user, group)) = self.owner {
-            let own = file.metadata()?;
-            if (own.uid(), own.gid()) != (user, group) {
+            let current = file.metadata()?;
+            if (current.uid(), current.gid()) != (user, group) {
                 fchown(file, Some(user), Some(group))?;
             }
             match self.extended.iter().find(|(name, _)| name.as_c_str() == ACL) {

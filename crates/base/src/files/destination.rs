@@ -170,13 +170,13 @@ impl Existing {
     /// Reads the whole file.
     ///
     /// # Errors
-    /// `InvalidData` if it is longer than `most` bytes; otherwise the error of the operating system.
-    pub fn read(&self, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    /// `InvalidData` if it is longer than `max` bytes; otherwise the error of the operating system.
+    pub fn read(&self, max: u64) -> io::Result<Zeroizing<Vec<u8>>> {
         let len = self.file.metadata()?.len();
-        let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(len.min(most)).unwrap_or(0) + 1));
-        FromStart { file: &self.file, at: 0 }.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > most {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is longer than {most} bytes")));
+        let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(len.min(max)).unwrap_or(0) + 1));
+        FromStart { file: &self.file, at: 0 }.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > max {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is longer than {max} bytes")));
         }
         Ok(bytes)
     }
@@ -192,8 +192,10 @@ impl Existing {
     /// Checks that the name is still this file's, and the file unchanged. The change time does not count, because NFS
     /// and FUSE file systems can report it late.
     fn check_unchanged(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
-        let look = |of: &fs::Metadata| (of.dev(), of.ino(), of.len(), of.mtime(), of.mtime_nsec());
-        if look(&folder.metadata_of(name)?) == look(&self.metadata) {
+        let identity = |metadata: &fs::Metadata| {
+            (metadata.dev(), metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec())
+        };
+        if identity(&folder.metadata_of(name)?) == identity(&self.metadata) {
             Ok(())
         } else {
             Err(io::Error::other("it changed while it was being read"))

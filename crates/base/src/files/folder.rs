@@ -153,8 +153,8 @@ impl Folder {
         // empty key, vault or journal is refused by name when it is read, and nothing overwrites it.
         let reserved = self.create(to, Mode::RUSR | Mode::WUSR)?;
         self.rename(from, to).inspect_err(|_| {
-            let (Ok(ours), Ok(there)) = (reserved.metadata(), self.metadata_of(to)) else { return };
-            if (ours.dev(), ours.ino()) == (there.dev(), there.ino()) {
+            let (Ok(own), Ok(existing)) = (reserved.metadata(), self.metadata_of(to)) else { return };
+            if (own.dev(), own.ino()) == (existing.dev(), existing.ino()) {
                 let _ = self.remove(to);
             }
         })
@@ -185,14 +185,14 @@ impl AsFd for Folder {
 
 /// Checks that this is the metadata of a regular file; the error says what it is instead.
 fn regular(metadata: &fs::Metadata) -> io::Result<()> {
-    let wrong = if metadata.is_symlink() {
+    let problem = if metadata.is_symlink() {
         "it is a symbolic link; pass the path of the file itself"
     } else if !metadata.is_file() {
         "it is not a regular file"
     } else {
         return Ok(());
     };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, wrong))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, problem))
 }
 
 /// Walks a path that begins at the folder `start` and returns the folder at its end. `links` counts down the links that

@@ -274,11 +274,11 @@ fn links_put_in_the_way_lead_nowhere() {
     chown(&folder, OTHER);
     fs::write(&victim, "key").unwrap();
     set_mode(&victim, 0o600);
-    let look = || {
+    let inspect = || {
         let metadata = fs::symlink_metadata(&victim).unwrap();
         (metadata.uid(), metadata.gid(), metadata.mode(), metadata.ctime(), metadata.ctime_nsec())
     };
-    let before = look();
+    let before = inspect();
     let target = folder.join("a");
     let is_over = std::sync::atomic::AtomicBool::new(false);
     let (mut put, mut swapped) = (0, 0);
@@ -316,7 +316,7 @@ fn links_put_in_the_way_lead_nowhere() {
     });
     println!("put {put}, swapped {swapped}");
     assert!(swapped > 0);
-    assert_eq!(look(), before);
+    assert_eq!(inspect(), before);
     assert_eq!(fs::read(&victim).unwrap(), b"key");
 }
 

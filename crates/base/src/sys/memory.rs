@@ -113,14 +113,14 @@ impl SecretPage<[u8; KEY_LEN]> {
 }
 
 impl<T> SecretPage<T> {
-    /// Moves the result of `make` into a page.
+    /// Moves the result of `init` into a page.
     ///
     /// # Panics
     /// If the system has no memory left for a page, or `T` does not fit into one.
-    pub fn new(make: impl FnOnce() -> T) -> Self {
+    pub fn new(init: impl FnOnce() -> T) -> Self {
         let page = Self::empty();
-        let mut made = std::mem::ManuallyDrop::new(make());
-        let source = std::ptr::from_mut(&mut *made);
+        let mut value = std::mem::ManuallyDrop::new(init());
+        let source = std::ptr::from_mut(&mut *value);
         // SAFETY: both are live and large enough for a `T`. The page is new, so they do not overlap. The source is
         // moved out of, overwritten, and neither used nor dropped again.
         unsafe {

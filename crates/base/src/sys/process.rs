@@ -45,25 +45,25 @@ pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     each_from(first, |fd| unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })
 }
 
-/// Calls `each` for every open descriptor from `first` on. This replaces `close_range` on a system that does not have
-/// it or forbids it. `each` returns -1 and sets `errno` if it fails.
+/// Calls `visit` for every open descriptor from `first` on. This replaces `close_range` on a system that does not have
+/// it or forbids it. `visit` returns -1 and sets `errno` if it fails.
 ///
 /// The open descriptors are those in `/proc/self/fd`. Without `/proc`, every number that this process can have been
 /// given is tried.
-fn each_from(first: RawFd, each: impl Fn(RawFd) -> libc::c_int) -> io::Result<()> {
-    // The list is read completely before `each` is called: reading it takes a descriptor too, which is closed by then.
+fn each_from(first: RawFd, visit: impl Fn(RawFd) -> libc::c_int) -> io::Result<()> {
+    // The list is read completely before `visit` is called: reading it takes a descriptor too, which is closed by then.
     let listed: io::Result<Vec<Option<RawFd>>> = std::fs::read_dir("/proc/self/fd").and_then(|entries| {
         entries.map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok()))).collect()
     });
     let open: Box<dyn Iterator<Item = RawFd>> = match listed {
         Ok(numbers) => Box::new(numbers.into_iter().flatten()),
         Err(_) => {
-            let most = rustix::process::getrlimit(Resource::Nofile).current;
-            Box::new(0..most.and_then(|most| RawFd::try_from(most).ok()).unwrap_or(RawFd::MAX))
+            let limit = rustix::process::getrlimit(Resource::Nofile).current;
+            Box::new(0..limit.and_then(|limit| RawFd::try_from(limit).ok()).unwrap_or(RawFd::MAX))
         }
     };
     for fd in open.filter(|fd| *fd >= first) {
-        if each(fd) < 0 {
+        if visit(fd) < 0 {
             let error = io::Error::last_os_error();
             // The descriptor was closed meanwhile, or was never open.
             if error.raw_os_error() != Some(libc::EBADF) {
@@ -105,15 +105,15 @@ pub fn hold_signals() -> HeldSignals {
     const FAULTS: [libc::c_int; 7] =
         [libc::SIGABRT, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV, libc::SIGSYS, libc::SIGTRAP];
     // SAFETY: a signal set is plain integers, for which zeros are a value, and `sigfillset` fills all of it.
-    let (mut all, mut before) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    let (mut mask, mut before) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
     // SAFETY: every pointer is to a set on this stack that outlives its call. The signals exist. Changing the mask of
     // the calling thread touches no memory. None of the calls can fail with these arguments.
     unsafe {
-        libc::sigfillset(&raw mut all);
-        for fault in FAULTS {
-            libc::sigdelset(&raw mut all, fault);
+        libc::sigfillset(&raw mut mask);
+        for signal in FAULTS {
+            libc::sigdelset(&raw mut mask, signal);
         }
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const mask, &raw mut before);
     }
     HeldSignals { before, _thread: PhantomData }
 }
@@ -178,9 +178,10 @@ pub fn trace(pid: i32) -> io::Result<()> {
 /// # Errors
 /// The error of the kernel.
 pub fn map_writable_code() -> io::Result<()> {
-    let both = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+    let protection = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
     // SAFETY: a new anonymous mapping touches no memory that exists; it stays until the process ends.
-    let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, both, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
+    let page =
+        unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
     if page == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -193,15 +194,15 @@ mod tests {
     #[test]
     fn every_descriptor_is_found_one_by_one() {
         let files = [(); 3].map(|()| std::fs::File::open("/dev/null").unwrap());
-        let wanted: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
+        let expected: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
         let found = std::cell::RefCell::new(Vec::new());
-        each_from(wanted[0], |fd| {
+        each_from(expected[0], |fd| {
             found.borrow_mut().push(fd);
             0
         })
         .unwrap();
         let found = found.into_inner();
-        assert!(wanted.iter().all(|fd| found.contains(fd)), "{wanted:?} {found:?}");
-        assert!(found.iter().all(|fd| *fd >= wanted[0]), "{found:?}");
+        assert!(expected.iter().all(|fd| found.contains(fd)), "{expected:?} {found:?}");
+        assert!(found.iter().all(|fd| *fd >= expected[0]), "{found:?}");
     }
 }

@@ -29,7 +29,7 @@ static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
 /// The write end of the pipe, where the handler can read it.
 static WRITER: AtomicI32 = AtomicI32::new(-1);
 /// Signal actions apply to the whole process, so only one `CaughtSignals` exists at a time.
-static TURN: Mutex<()> = Mutex::new(());
+static LOCK: Mutex<()> = Mutex::new(());
 
 /// A guard that catches signals. It becomes readable (`poll`) when a signal has arrived, and stays so.
 ///
@@ -37,7 +37,7 @@ static TURN: Mutex<()> = Mutex::new(());
 /// process that a signal was to end is then ended by it. A signal that was ignored before stays ignored.
 pub struct CaughtSignals {
     before: Vec<(libc::c_int, libc::sigaction)>,
-    _turn: MutexGuard<'static, ()>,
+    _guard: MutexGuard<'static, ()>,
 }
 
 impl CaughtSignals {
@@ -46,7 +46,7 @@ impl CaughtSignals {
     /// # Errors
     /// The error of the operating system if no pipe can be created.
     pub fn catch() -> io::Result<Self> {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         if PIPE.get().is_none() {
             let (reader, writer) = io::pipe()?;
             let (reader, writer) = (OwnedFd::from(reader), OwnedFd::from(writer));
@@ -55,7 +55,7 @@ impl CaughtSignals {
             WRITER.store(writer.as_raw_fd(), Ordering::SeqCst);
             let _ = PIPE.set((reader, writer));
         }
-        let mut caught = Self { before: Vec::with_capacity(SIGNALS.len()), _turn: turn };
+        let mut caught = Self { before: Vec::with_capacity(SIGNALS.len()), _guard: guard };
         for signal in SIGNALS {
             let Some(before) = action_of(signal) else { continue };
             if before.sa_sigaction != libc::SIG_IGN && catch(signal) {
@@ -135,11 +135,11 @@ mod tests {
         SEEN.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn on(signal: libc::c_int, what: libc::sighandler_t) {
+    fn on(signal: libc::c_int, handler: libc::sighandler_t) {
         // SAFETY: as in `catch`; the handler only counts.
         unsafe {
             let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
-            action.sa_sigaction = what;
+            action.sa_sigaction = handler;
             libc::sigaction(signal, &raw const action, std::ptr::null_mut());
         }
     }

@@ -22,7 +22,7 @@ fn beneath<T>(work: impl FnOnce() -> T) -> T {
 
 #[inline(never)]
 fn overwrite() {
-    let left = [0_u8; DEPTH];
+    let zeros = [0_u8; DEPTH];
     // The compiler has to assume that somebody reads the array, so it cannot omit the writes.
-    std::hint::black_box(&left);
+    std::hint::black_box(&zeros);
 }

@@ -4,8 +4,8 @@
 ///
 /// Callers wait for each other, because the system keeps one position in the list for the whole process.
 pub fn all() -> Vec<uzers::User> {
-    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _guard = LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     // SAFETY: `getpwent` is unsafe if two threads call it, because they share its position and its buffer. Nothing else
     // in this program calls it. Here only one thread does so at a time, and it has copied the result before it lets the
     // next one in.

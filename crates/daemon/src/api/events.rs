@@ -69,12 +69,12 @@ mod tests {
             events.tell(Event::Template { id: format!("f/{number}"), change: Change::Changed });
         }
         events.close();
-        let mut told = Vec::new();
+        let mut received = Vec::new();
         while let Some(text) = next(&mut stream).await {
-            told.push(text);
+            received.push(text);
         }
-        assert!(told.iter().any(|text| text.starts_with("event: missed\n")));
-        assert_eq!(told.last().unwrap(), "event: template\ndata: {\"id\":\"f/4999\",\"change\":\"changed\"}\n\n");
+        assert!(received.iter().any(|text| text.starts_with("event: missed\n")));
+        assert_eq!(received.last().unwrap(), "event: template\ndata: {\"id\":\"f/4999\",\"change\":\"changed\"}\n\n");
         assert!(super::stream(&events).is_err());
     }
 }

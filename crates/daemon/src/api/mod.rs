@@ -62,25 +62,25 @@ pub async fn serve(
     app: Arc<App>,
     counts: Arc<RequestCounters>,
     mut listener: Listener,
-    mut asked: mpsc::Receiver<oneshot::Sender<()>>,
+    mut gate_requests: mpsc::Receiver<oneshot::Sender<()>>,
     mut stop: Shutdown,
 ) {
     let mut gate = Gate::new(app, counts);
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut interval = tokio::time::interval(LOOK);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             () = stop.requested() => break,
-            _ = look.tick() => {
+            _ = interval.tick() => {
                 drop(gate.look());
                 continue;
             }
-            Some(held) = asked.recv() => {
+            Some(done) = gate_requests.recv() => {
                 let (admission, ended) = (Arc::clone(&gate.admission), gate.look());
                 tokio::spawn(async move {
                     admission.have_ended(&ended).await;
                     // The caller of the reload may have disconnected.
-                    let _ = held.send(());
+                    let _ = done.send(());
                 });
                 continue;
             }
@@ -109,8 +109,8 @@ struct Gate {
     /// The response to callers that already have all the connections they may have.
     full: Arc<ConnectionRefusal>,
     /// The callers without any right that have not been logged yet: their number, and the last one.
-    untold: Option<(u64, Peer)>,
-    told_at: Instant,
+    unlogged: Option<(u64, Peer)>,
+    logged_at: Instant,
 }
 
 impl Gate {
@@ -126,8 +126,8 @@ impl Gate {
                 "this caller has reached its limit of connections; reuse a connection for several requests, or raise \
                  limits.connections",
             ))),
-            untold: None,
-            told_at: Instant::now(),
+            unlogged: None,
+            logged_at: Instant::now(),
             app,
             counts,
         }
@@ -138,8 +138,8 @@ impl Gate {
         let peer = Peer::of(&stream);
         let Some(holder) = self.holder(&peer) else {
             self.counts.answered(None, StatusCode::FORBIDDEN);
-            let count = self.untold.take().map_or(0, |(count, _)| count);
-            self.untold = Some((count + 1, peer));
+            let count = self.unlogged.take().map_or(0, |(count, _)| count);
+            self.unlogged = Some((count + 1, peer));
             return self.forbidden.send(stream);
         };
         let peer = peer.with_executable();
@@ -176,11 +176,11 @@ impl Gate {
             tokio::spawn(async move { identity::refresh(&app).await });
         }
         self.rules = rules;
-        if self.told_at.elapsed() >= TELL
-            && let Some((count, peer)) = self.untold.take()
+        if self.logged_at.elapsed() >= TELL
+            && let Some((count, peer)) = self.unlogged.take()
         {
             tracing::warn!(count, last = ?peer.caller, "callers without any permission were refused");
-            self.told_at = Instant::now();
+            self.logged_at = Instant::now();
         }
         ended
     }
@@ -212,15 +212,15 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Connection
     let _counted = served.counts.connected();
     let service = service_fn(async |request| {
         state.asked();
-        let mut answer = served.answer(request).await;
+        let mut response = served.answer(request).await;
         if state.is_last() {
-            answer.headers_mut().insert(CONNECTION, CLOSE);
+            response.headers_mut().insert(CONNECTION, CLOSE);
         }
         // A stream of events counts as a request in progress for as long as it lasts.
-        if let Either::Left(_) = answer.body() {
+        if let Either::Left(_) = response.body() {
             state.answered();
         }
-        Ok::<_, Infallible>(answer)
+        Ok::<_, Infallible>(response)
     });
     // No timer of hyper's: it would be set and cleared with each request, and `state` knows which connections are
     // silent.
@@ -231,10 +231,10 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Connection
         .max_buf_size(64 << 10)
         .serve_connection(TokioIo::new(Timed::new(stream, Arc::clone(state), limits.transfer)), service);
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
+    let result = tokio::select! {
         // First read what has arrived, then check whether the connection has to end.
         biased;
-        ended = connection.as_mut() => ended,
+        result = connection.as_mut() => result,
         reason = state.ended() => {
             tracing::debug!(caller = ?served.peer.caller, ?reason, "a connection is closed");
             let most = match reason {
@@ -250,7 +250,7 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Connection
             tokio::time::timeout(most, connection).await.unwrap_or(Ok(()))
         }
     };
-    if let Err(error) = ended {
+    if let Err(error) = result {
         tracing::debug!(%error, "a connection was interrupted");
     }
 }
@@ -258,19 +258,19 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Connection
 impl Served {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
-        let found = self.router.find(head.method.as_str(), head.uri.path());
+        let matched = self.router.find(head.method.as_str(), head.uri.path());
         // For the log, which must not contain paths or methods: they may hold a value that was pasted into the wrong
         // place.
-        let known = if let RouteMatch::Endpoint(endpoint, _) = &found { Some(*endpoint) } else { None };
+        let endpoint = if let RouteMatch::Endpoint(endpoint, _) = &matched { Some(*endpoint) } else { None };
         let mut rules = self.app.rules.load_full();
         if self.peer.is_known_by_name(&rules) && !rules.are_current() {
             rules = identity::refresh(&self.app).await;
         }
         let response = match self.peer.access(self.app.own_uid, &rules) {
-            Some((caller, access)) => self.dispatch(found, &head, body, caller, &access, &rules).await,
+            Some((caller, access)) => self.dispatch(matched, &head, body, caller, &access, &rules).await,
             // The caller had rights when it connected. It has none now, so it keeps no connection either.
             None => {
-                if let Some((caller, endpoint)) = self.peer.caller.as_ref().zip(known) {
+                if let Some((caller, endpoint)) = self.peer.caller.as_ref().zip(endpoint) {
                     self.app.resolver.forbid(caller, endpoint.route(), None, std::iter::empty());
                 }
                 let mut response = no_rights().into_response();
@@ -278,9 +278,9 @@ impl Served {
                 response
             }
         };
-        let response = self.counted(&head.method, known, response);
-        self.counts.answered(known, response.status());
-        tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");
+        let response = self.counted(&head.method, endpoint, response);
+        self.counts.answered(endpoint, response.status());
+        tracing::debug!(?endpoint, status = response.status().as_u16(), "answered");
         response
     }
 
@@ -315,14 +315,14 @@ impl Served {
     /// Handles a request of a caller that has some right, whether or not its path exists.
     async fn dispatch(
         &self,
-        found: RouteMatch<'_, Endpoint>,
+        matched: RouteMatch<'_, Endpoint>,
         head: &Parts,
         body: Incoming,
         caller: &Caller,
         access: &Access<'_>,
         rules: &Arc<Rules>,
     ) -> Response<Body> {
-        let (endpoint, params) = match found {
+        let (endpoint, params) = match matched {
             RouteMatch::Endpoint(endpoint, params) => (endpoint, params),
             RouteMatch::Nothing => {
                 let message = "there is no such path; see openapi.yaml";

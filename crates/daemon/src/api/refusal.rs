@@ -25,8 +25,8 @@ const DRAINED: usize = 2 << 20;
 
 /// A response that refuses a connection.
 pub struct ConnectionRefusal {
-    answer: Bytes,
-    under_way: Arc<Semaphore>,
+    response: Bytes,
+    permits: Arc<Semaphore>,
 }
 
 impl ConnectionRefusal {
@@ -39,22 +39,22 @@ impl ConnectionRefusal {
             status.as_u16(),
             body.len()
         );
-        Self { answer: [head.as_bytes(), &body].concat().into(), under_way: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { response: [head.as_bytes(), &body].concat().into(), permits: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Sends the refusal to a caller and ends its connection.
     pub fn send(&self, stream: UnixStream) {
-        match Arc::clone(&self.under_way).try_acquire_owned() {
+        match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => {
-                let answer = self.answer.clone();
+                let response = self.response.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = deliver(stream, &answer).await {
+                    if let Err(error) = deliver(stream, &response).await {
                         tracing::debug!(%error, "a refusal could not be sent");
                     }
                     drop(permit);
                 });
             }
-            Err(_) => send_at_once(&stream, &self.answer),
+            Err(_) => send_at_once(&stream, &self.response),
         }
     }
 }
@@ -62,16 +62,16 @@ impl ConnectionRefusal {
 /// Reads the head of the request before sending the response, because some clients look for a response only after they
 /// have sent it. Then waits until the caller has taken the response: closing a connection with unread data can destroy
 /// what the peer has not read yet.
-async fn deliver(mut stream: UnixStream, answer: &[u8]) -> io::Result<()> {
+async fn deliver(mut stream: UnixStream, response: &[u8]) -> io::Result<()> {
     let _ = timeout(PATIENCE, read_head(&mut stream)).await;
     timeout(PATIENCE, async {
-        stream.write_all(answer).await?;
+        stream.write_all(response).await?;
         stream.shutdown().await?;
-        let (mut buffer, mut left) = ([0; 4096], DRAINED);
+        let (mut buffer, mut remaining) = ([0; 4096], DRAINED);
         loop {
             match stream.read(&mut buffer).await? {
                 0 => return Ok(()),
-                read => left = left.checked_sub(read).ok_or(io::ErrorKind::FileTooLarge)?,
+                read => remaining = remaining.checked_sub(read).ok_or(io::ErrorKind::FileTooLarge)?,
             }
         }
     })
@@ -97,8 +97,8 @@ async fn read_head(stream: &mut UnixStream) -> io::Result<()> {
 
 /// Does the same without waiting, as far as the system can take and give data at once. Uses system calls directly,
 /// because the runtime does not know yet whether the socket is ready.
-fn send_at_once(stream: &UnixStream, answer: &[u8]) {
-    let _ = send(stream, answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+fn send_at_once(stream: &UnixStream, response: &[u8]) {
+    let _ = send(stream, response, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     let _ = shutdown(stream, Shutdown::Write);
     let mut buffer = [0; 4096];
     for _ in 0..16 {
@@ -158,7 +158,7 @@ mod tests {
                 theirs
             })
             .collect();
-        assert_eq!(refusal.under_way.available_permits(), 0, "they are waited for");
+        assert_eq!(refusal.permits.available_permits(), 0, "they are waited for");
         // The next caller is not waited for: it has its response when this returns, even if it has sent something.
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
@@ -170,7 +170,7 @@ mod tests {
         for stream in silent {
             assert_eq!(told(stream).await.unwrap(), EXPECTED);
         }
-        while refusal.under_way.available_permits() < AT_ONCE {
+        while refusal.permits.available_permits() < AT_ONCE {
             tokio::task::yield_now().await;
         }
     }

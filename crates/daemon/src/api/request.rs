@@ -67,15 +67,15 @@ pub fn inventory(raw: Option<&str>) -> Result<Filter, HttpError> {
     let [limit, offset, text, status] = query(raw, ["limit", "offset", "query", "status"])?;
     let mut errors = Vec::new();
     let page = read_page(limit.as_deref(), offset.as_deref(), &mut errors);
-    let status = status.and_then(|wanted| {
-        let known = SecretStatus::ALL.iter().find(|(name, _)| *name == wanted);
-        if known.is_none() {
+    let status = status.and_then(|requested| {
+        let entry = SecretStatus::ALL.iter().find(|(name, _)| *name == requested);
+        if entry.is_none() {
             errors.push((
                 "status".into(),
                 format!("must be one of {}", SecretStatus::ALL.map(|(name, _)| name).join(", ")),
             ));
         }
-        known.map(|(_, status)| *status)
+        entry.map(|(_, status)| *status)
     });
     if errors.is_empty() {
         Ok(Filter { query: text, status, offset: page.offset, limit: Some(page.limit) })
@@ -113,8 +113,8 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
     let since = since.and_then(|time| {
         // A `+` that was not percent-encoded has become a space, and no valid time contains one.
         let time = OffsetDateTime::parse(&time.replace(' ', "+"), &Rfc3339);
-        let wrong = |_| errors.push(("since".into(), "must be a time such as 2026-01-31T09:30:00Z".into()));
-        time.map_err(wrong).ok().map(|time| Millis::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
+        let malformed = |_| errors.push(("since".into(), "must be a time such as 2026-01-31T09:30:00Z".into()));
+        time.map_err(malformed).ok().map(|time| Millis::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
     });
     let class = class.and_then(|name| {
         let class = Class::named(&name);
@@ -178,11 +178,11 @@ impl Fields {
 
     /// Returns a required string. `None` means that it is missing or wrong, which `finish` reports.
     pub fn text(&mut self, field: &str) -> Option<String> {
-        let found = self.optional_text(field);
-        if found.is_none() && !self.errors.iter().any(|(known, _)| known == field) {
+        let text = self.optional_text(field);
+        if text.is_none() && !self.errors.iter().any(|(name, _)| name == field) {
             self.wrong(field, "missing");
         }
-        found
+        text
     }
 
     /// Returns an optional string; `None` if it is absent, null or wrong.
@@ -197,13 +197,13 @@ impl Fields {
         }
     }
 
-    /// Returns a required string that has to be one of `known`.
-    pub fn one_of(&mut self, field: &str, known: &[&str]) -> Option<String> {
+    /// Returns a required string that has to be one of `allowed`.
+    pub fn one_of(&mut self, field: &str, allowed: &[&str]) -> Option<String> {
         let text = self.text(field)?;
-        if known.contains(&text.as_str()) {
+        if allowed.contains(&text.as_str()) {
             return Some(text);
         }
-        self.wrong(field, format!("must be one of {}", known.join(", ")));
+        self.wrong(field, format!("must be one of {}", allowed.join(", ")));
         None
     }
 
@@ -281,10 +281,10 @@ impl Fields {
             }
         };
         let mut names: Vec<SecretName> = Vec::with_capacity(items.len());
-        let mut known = std::collections::HashSet::new();
+        let mut seen = std::collections::HashSet::new();
         for (index, item) in items.iter().enumerate() {
             match item.as_str().map(str::parse::<SecretName>) {
-                Some(Ok(name)) if known.insert(name.key()) => names.push(name),
+                Some(Ok(name)) if seen.insert(name.key()) => names.push(name),
                 Some(Ok(_)) => {}
                 Some(Err(invalid)) => self.wrong(format!("{field}.{index}"), invalid.to_string()),
                 None => self.wrong(format!("{field}.{index}"), "must be a string"),
@@ -296,11 +296,11 @@ impl Fields {
     /// Returns the decisions about secrets that exist both here and in the account, by name; empty if the field is
     /// absent.
     pub fn same_names(&mut self, field: &str) -> BTreeMap<String, SameName> {
-        let decided = match self.fields.remove(field) {
+        let value = match self.fields.remove(field) {
             None | Some(Value::Null) => return BTreeMap::new(),
-            Some(decided) => decided,
+            Some(value) => value,
         };
-        serde_json::from_value(decided).unwrap_or_else(|_| {
+        serde_json::from_value(value).unwrap_or_else(|_| {
             self.wrong(field, "must be an object with `both`, `account` or `mine` for each name");
             BTreeMap::new()
         })
@@ -309,11 +309,11 @@ impl Fields {
     /// Returns the decision that applies to all such secrets; `None` if it is absent, null or wrong.
     pub fn same_name(&mut self, field: &str) -> Option<SameName> {
         let text = self.optional_text(field)?;
-        let known = serde_json::from_value(Value::String(text)).ok();
-        if known.is_none() {
+        let choice = serde_json::from_value(Value::String(text)).ok();
+        if choice.is_none() {
             self.wrong(field, "must be both, account or mine");
         }
-        known
+        choice
     }
 
     /// Returns the memory reserved for the body, for a caller that keeps a large part of it.

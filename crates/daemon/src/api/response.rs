@@ -98,8 +98,8 @@ impl<R: IntoResponse> IntoResponse for Tagged<R> {
 impl<A: IntoResponse, B: IntoResponse> IntoResponse for Either<A, B> {
     fn into_response(self) -> Response<Body> {
         match self {
-            Self::Left(answer) => answer.into_response(),
-            Self::Right(answer) => answer.into_response(),
+            Self::Left(response) => response.into_response(),
+            Self::Right(response) => response.into_response(),
         }
     }
 }

@@ -80,11 +80,11 @@ impl Peer {
 
     /// Returns the rules that apply to this caller.
     fn rules<'a>(&self, caller: &Caller, rules: &'a Rules) -> impl Iterator<Item = &'a ClientRule> {
-        rules.all().filter(|(rule, number)| self.is(caller, &rule.who, *number)).map(|(rule, _)| rule)
+        rules.all().filter(|(rule, number)| self.is(caller, &rule.caller, *number)).map(|(rule, _)| rule)
     }
 
-    fn is(&self, caller: &Caller, who: &CallerMatch, number: u32) -> bool {
-        match who {
+    fn is(&self, caller: &Caller, expected: &CallerMatch, number: u32) -> bool {
+        match expected {
             CallerMatch::User(_) => caller.uid == number,
             CallerMatch::Group(_) if self.unnamed.is_group(number) => false,
             CallerMatch::Group(_) => {
@@ -209,10 +209,10 @@ mod tests {
     #[tokio::test]
     async fn without_rules_only_the_daemons_own_user_may() {
         let (stream, _other) = UnixStream::pair().unwrap();
-        let own = rustix::process::getuid().as_raw();
+        let uid = rustix::process::getuid().as_raw();
         let peer = Peer::of(&stream).with_executable();
-        let none = config("");
-        let (caller, access) = peer.access(own, &none).unwrap();
+        let rules = config("");
+        let (caller, access) = peer.access(uid, &rules).unwrap();
         assert_eq!(caller.pid, std::process::id());
         assert!(!caller.exe.is_empty() && access.administers());
         let mut groups: Vec<u32> =
@@ -221,8 +221,8 @@ mod tests {
         groups.sort_unstable();
         seen.sort_unstable();
         assert_eq!(seen, groups);
-        assert!(peer.access(own + 1, &none).is_none());
-        assert!(Peer { caller: None, ..peer }.access(own, &none).is_none());
+        assert!(peer.access(uid + 1, &rules).is_none());
+        assert!(Peer { caller: None, ..peer }.access(uid, &rules).is_none());
     }
 
     #[test]

@@ -69,13 +69,13 @@ pub async fn devices(app: &App) -> Result<Vec<DeviceView>, AppError> {
 /// # Errors
 /// [`AppError::Sync`] if there is no such device, or no contact with the account's server.
 pub async fn revoke(app: &Arc<App>, actor: &Actor, device: &str) -> Result<(DeviceId, Vec<String>), AppError> {
-    let about = about_device(app, actor, device).await;
+    let subject = about_device(app, actor, device).await;
     let revoke = async {
         let device: DeviceId =
             device.parse().map_err(|_| SyncError::Account(AccountError::Unprepared(PushError::NoDevice)))?;
         Ok((device, sync::revoke(&app.sync, actor, device).await?))
     };
-    audit::attempt(app, actor, &[(ChangeKind::DeviceRevoked, about)], revoke).await
+    audit::attempt(app, actor, &[(ChangeKind::DeviceRevoked, subject)], revoke).await
 }
 
 /// Makes a recovery code for the account.
@@ -94,8 +94,8 @@ pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<sync::Printed, Ap
 /// [`AppError::Sync`].
 pub async fn repair(app: &Arc<App>, actor: &Actor, confirmed: Option<&str>) -> Result<RepairPlan, AppError> {
     let repair = async { Ok(sync::repair(&app.sync, actor, confirmed).await?) };
-    let whole = [(ChangeKind::AccountRepaired, ChangeSubject::Whole)];
-    let recorded = if confirmed.is_some() { whole.as_slice() } else { &[] };
+    let changes = [(ChangeKind::AccountRepaired, ChangeSubject::Whole)];
+    let recorded = if confirmed.is_some() { changes.as_slice() } else { &[] };
     audit::attempt(app, actor, recorded, repair).await
 }
 

@@ -27,32 +27,32 @@ pub fn about(resolver: &Resolver, actor: &Actor, name: &SecretName) -> ChangeSub
 }
 
 /// Returns the keyed hash that is recorded in place of a text that is not known here.
-pub fn unknown(resolver: &Resolver, actor: &Actor, asked: &str) -> ChangeSubject {
+pub fn unknown(resolver: &Resolver, actor: &Actor, name: &str) -> ChangeSubject {
     let uid = actor.caller.as_ref().map_or(0, |caller| caller.uid);
-    match resolver.recorder.unknown(uid, asked, now()) {
+    match resolver.recorder.unknown(uid, name, now()) {
         Subject::Unknown(unknown) => ChangeSubject::Unknown(unknown),
         Subject::Name(_) | Subject::Secret(_) => ChangeSubject::Whole,
     }
 }
 
-/// Awaits a change. If it fails, records one failed event for each kind in `wanted`.
+/// Awaits a change. If it fails, records one failed event for each kind in `attempted`.
 ///
 /// # Errors
 /// Those of the change.
 pub async fn attempt<T>(
     app: &Arc<App>,
     actor: &Actor,
-    wanted: &[(ChangeKind, ChangeSubject)],
+    attempted: &[(ChangeKind, ChangeSubject)],
     change: impl Future<Output = Result<T, AppError>>,
 ) -> Result<T, AppError> {
     let done = change.await;
     if let Err(error) = &done
         && !error.is_after_the_fact()
     {
-        let failed = |(kind, about): &(ChangeKind, ChangeSubject)| {
-            AuditChange::new(*kind, actor, now()).about(about.clone()).failed(error.code().name())
+        let failed = |(kind, subject): &(ChangeKind, ChangeSubject)| {
+            AuditChange::new(*kind, actor, now()).about(subject.clone()).failed(error.code().name())
         };
-        record_failed(app, wanted.iter().map(failed).collect()).await;
+        record_failed(app, attempted.iter().map(failed).collect()).await;
     }
     done
 }

@@ -31,10 +31,10 @@ const DOCUMENT: &str = "configuration";
 /// The configuration in force, and how it compares with the file.
 pub struct Configuration {
     /// Held while the file is read and its configuration put in force.
-    turn: tokio::sync::Mutex<()>,
+    exclusive: tokio::sync::Mutex<()>,
     loaded: ArcSwap<Loaded>,
     /// Why the file is not in force; empty if it is.
-    refused: ArcSwapOption<ConfigRefusal>,
+    refusal: ArcSwapOption<ConfigRefusal>,
     /// The fingerprint of the file when it was last read. `None` if a later change might not show in the fingerprint.
     read: Mutex<Option<Fingerprint>>,
     /// The configuration that the daemon started with.
@@ -92,7 +92,13 @@ impl Configuration {
     pub fn new(config: Arc<Config>, text: &ConfigText) -> Self {
         let read = Mutex::new(text.fingerprint.filter(Fingerprint::is_settled));
         let loaded = ArcSwap::from_pointee(Loaded { digest: text.digest(), at: now() });
-        Self { turn: tokio::sync::Mutex::default(), loaded, refused: ArcSwapOption::empty(), read, at_start: config }
+        Self {
+            exclusive: tokio::sync::Mutex::default(),
+            loaded,
+            refusal: ArcSwapOption::empty(),
+            read,
+            at_start: config,
+        }
     }
 
     /// Returns which configuration is in force.
@@ -102,7 +108,7 @@ impl Configuration {
 
     /// Returns whether the file, as it was last read, is in force.
     pub fn is_valid(&self) -> bool {
-        self.refused.load().is_none()
+        self.refusal.load().is_none()
     }
 
     fn last_read(&self) -> Option<Fingerprint> {
@@ -123,13 +129,13 @@ impl App {
     /// Returns the configuration as `status` shows it.
     pub fn configuration_view(&self) -> ConfigurationView {
         let Loaded { digest, at } = self.configuration.loaded();
-        let refused = self.configuration.refused.load();
+        let refusal = self.configuration.refusal.load();
         ConfigurationView {
             file: self.home.config_file().to_string_lossy().into_owned(),
             digest: digest.to_string(),
             loaded_at: rfc3339(at),
-            valid: refused.is_none(),
-            problems: refused.as_ref().map_or_else(Vec::new, |refused| refused.problems.clone()),
+            valid: refusal.is_none(),
+            problems: refusal.as_ref().map_or_else(Vec::new, |refusal| refusal.problems.clone()),
             needs_restart: owned(self.configuration.needs_restart(&self.config.load())),
         }
     }
@@ -137,8 +143,8 @@ impl App {
     /// Returns why the file is not in force, one line for each problem; empty if it is in force.
     pub fn configuration_problems(&self) -> Vec<String> {
         let file = self.home.config_file();
-        let refused = self.configuration.refused.load();
-        let problems = refused.iter().flat_map(|refused| &refused.problems);
+        let refusal = self.configuration.refusal.load();
+        let problems = refusal.iter().flat_map(|refusal| &refusal.problems);
         problems.map(|problem| located(&file, problem)).collect()
     }
 
@@ -179,7 +185,7 @@ impl App {
 /// [`AppError::Configuration`] with everything that is wrong with the file.
 pub async fn reload_for(app: &Arc<App>, caller: &Caller) -> Result<Reloaded, AppError> {
     let reloaded = reload(app, Cause::Asked(caller.clone())).await;
-    reloaded.map_err(|refused| AppError::Configuration { file: app.home.config_file(), refused })
+    reloaded.map_err(|refusal| AppError::Configuration { file: app.home.config_file(), refusal })
 }
 
 /// Reads the file now, even if it is still being written, and returns once it is in force.
@@ -190,7 +196,7 @@ pub async fn reload(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Config
     let app = Arc::clone(app);
     // The caller may disconnect: a reload that has begun is finished all the same.
     let reloading = tokio::spawn(async move {
-        let _turn = app.configuration.turn.lock().await;
+        let _guard = app.configuration.exclusive.lock().await;
         reload_in_turn(&app, cause).await
     });
     reloading.await.unwrap_or_else(|_| {
@@ -202,22 +208,23 @@ pub async fn reload(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Config
 /// Reads the file again if it changed since it was last read, once it has stopped changing. Tries a refused file again
 /// even if it did not change, because the reason may be elsewhere, such as in the permissions of a folder.
 pub async fn follow(app: &Arc<App>) {
-    let settled = |seen: Option<Fingerprint>| seen == app.configuration.last_read() && seen.is_some();
-    let seen = look(app).await;
-    if settled(seen) {
+    let is_current =
+        |fingerprint: Option<Fingerprint>| fingerprint == app.configuration.last_read() && fingerprint.is_some();
+    let fingerprint = look(app).await;
+    if is_current(fingerprint) {
         if !app.configuration.is_valid() {
             retry(app).await;
         }
         return;
     }
-    let mut rest = Rest::new(seen, Instant::now());
+    let mut settling = Rest::new(fingerprint, Instant::now());
     loop {
         tokio::time::sleep(REST).await;
-        let seen = look(app).await;
-        if settled(seen) {
+        let fingerprint = look(app).await;
+        if is_current(fingerprint) {
             return;
         }
-        match rest.look(seen, Instant::now()) {
+        match settling.look(fingerprint, Instant::now()) {
             Next::Look => {}
             Next::Read => return retry(app).await,
             Next::GiveUp => return,
@@ -228,12 +235,12 @@ pub async fn follow(app: &Arc<App>) {
 /// Puts the file in force if it changed. Called for a template that cannot be planned, so that a variable that was just
 /// added to the file does not fail a render.
 pub async fn catch_up(app: &Arc<App>) {
-    let seen = look(app).await;
-    if seen.is_some() && seen != app.configuration.last_read() {
+    let fingerprint = look(app).await;
+    if fingerprint.is_some() && fingerprint != app.configuration.last_read() {
         follow(app).await;
     }
     // A reload may be under way: wait for it.
-    drop(app.configuration.turn.lock().await);
+    drop(app.configuration.exclusive.lock().await);
 }
 
 async fn retry(app: &Arc<App>) {
@@ -257,8 +264,8 @@ struct Read {
 fn read(app: &App) -> Read {
     let file = app.home.config_file();
     // Since the start, others may have been given permission to write the file: then it is not even read.
-    if let Err(untrusted) = app.home.again() {
-        let findings = untrusted.findings().iter();
+    if let Err(error) = app.home.again() {
+        let findings = error.findings().iter();
         let problems = findings.map(|finding| Problem { message: finding.to_string(), ..Problem::default() });
         let fingerprint = Fingerprint::of(&file).ok();
         return Read { config: Err(problems.collect()), digest: None, fingerprint };
@@ -285,7 +292,7 @@ async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Co
     match config {
         Ok(config) => {
             let after = digest.unwrap_or(before);
-            let was_refused = app.configuration.refused.swap(None).is_some();
+            let was_refused = app.configuration.refusal.swap(None).is_some();
             // A file that was written again with the same contents is no change.
             if after == before && !was_refused && matches!(cause, Cause::Changed) {
                 return Ok(reloaded(app, Vec::new()));
@@ -309,17 +316,17 @@ async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Co
 }
 
 /// Keeps the refusal so that it is shown, and logs and records it if it is new.
-async fn refuse(app: &Arc<App>, cause: &Cause, refused: ConfigRefusal) -> Arc<ConfigRefusal> {
-    let refused = Arc::new(refused);
-    let known = app.configuration.refused.swap(Some(Arc::clone(&refused)));
+async fn refuse(app: &Arc<App>, cause: &Cause, refusal: ConfigRefusal) -> Arc<ConfigRefusal> {
+    let refusal = Arc::new(refusal);
+    let previous = app.configuration.refusal.swap(Some(Arc::clone(&refusal)));
     // The file is tried again and again: report the same refusal only once.
-    if known.as_deref() != Some(&*refused) || !matches!(cause, Cause::Changed) {
+    if previous.as_deref() != Some(&*refusal) || !matches!(cause, Cause::Changed) {
         for problem in app.configuration_problems() {
             tracing::error!("the previous configuration stays in effect: {problem}");
         }
         record_refusal(app, cause, app.configuration.loaded().digest).await;
     }
-    refused
+    refusal
 }
 
 fn owned(keys: Vec<&'static str>) -> Vec<String> {
@@ -364,10 +371,10 @@ async fn apply(app: &Arc<App>, config: Arc<Config>, changed: &[&str]) {
     if plan_again {
         app.inventory.template_changes().notify_one();
     }
-    let (held, answered) = oneshot::channel();
+    let (done, finished) = oneshot::channel();
     // An error means that the server has stopped.
-    if app.gate.send(held).await.is_ok() {
-        let _ = answered.await;
+    if app.gate.send(done).await.is_ok() {
+        let _ = finished.await;
     }
 }
 
@@ -387,8 +394,8 @@ async fn record(app: &Arc<App>, cause: &Cause, before: ConfigDigest, after: Conf
 
 /// Records that the file was refused.
 async fn record_refusal(app: &Arc<App>, cause: &Cause, before: ConfigDigest) {
-    let refused = changed(&cause.actor(), before).failed(ErrorCode::Validation.name());
-    audit::record_failed(app, vec![refused]).await;
+    let change = changed(&cause.actor(), before).failed(ErrorCode::Validation.name());
+    audit::record_failed(app, vec![change]).await;
 }
 
 fn changed(actor: &Actor, before: ConfigDigest) -> AuditChange {

@@ -87,7 +87,7 @@ pub enum AppError {
         /// The path of the configuration file.
         file: PathBuf,
         /// Everything that is wrong with it.
-        refused: Arc<RefusedConfiguration>,
+        refusal: Arc<RefusedConfiguration>,
     },
     /// Secrets of a render or a resolve cannot be used. Lists all of them.
     #[error("{}", faults_message(.0))]
@@ -196,14 +196,14 @@ impl TemplateError {
     }
 
     fn message(&self) -> String {
-        let shown = self.template.as_ref().map_or_else(|| "the template".into(), |id| format!("template `{id}`"));
+        let subject = self.template.as_ref().map_or_else(|| "the template".into(), |id| format!("template `{id}`"));
         match (&self.cause, &self.template) {
-            (Unplanned::Plugin(message), _) if !self.is_redacted => format!("{shown} cannot be rendered: {message}"),
+            (Unplanned::Plugin(message), _) if !self.is_redacted => format!("{subject} cannot be rendered: {message}"),
             (Unplanned::NoTarget(targets), _) => {
-                format!("{shown} has no such target; use one of: {}", targets.join(", "))
+                format!("{subject} has no such target; use one of: {}", targets.join(", "))
             }
-            (_, Some(id)) => format!("{shown} cannot be rendered; run `guillemet template check {id}` to see why"),
-            (_, None) => format!("{shown} cannot be rendered"),
+            (_, Some(id)) => format!("{subject} cannot be rendered; run `guillemet template check {id}` to see why"),
+            (_, None) => format!("{subject} cannot be rendered"),
         }
     }
 
@@ -304,13 +304,13 @@ impl AppError {
         match self {
             Self::Inventory(error) => inventory_entries(error),
             Self::Sync(error) => sync_entries(error),
-            Self::Configuration { file, refused } => {
+            Self::Configuration { file, refusal } => {
                 let entry = |problem: &Problem| {
                     let mut entry = ErrorEntry::of_problem(problem);
                     entry.file = Some(file.to_string_lossy().into_owned());
                     entry
                 };
-                refused.problems.iter().map(entry).collect()
+                refusal.problems.iter().map(entry).collect()
             }
             Self::Secrets(faults) => faults.iter().map(fault_entry).collect(),
             Self::Template(error) => error.entries(),
@@ -349,9 +349,9 @@ impl From<Exhausted> for AppError {
 }
 
 impl From<ResolveError> for AppError {
-    fn from(refused: ResolveError) -> Self {
-        match refused {
-            ResolveError::Unrecorded(why) => Self::Unavailable(why),
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Unrecorded(message) => Self::Unavailable(message),
             ResolveError::Exhausted => Self::Exhausted,
             ResolveError::Secrets(faults) => Self::Secrets(faults),
         }
@@ -405,10 +405,10 @@ fn faults_message(faults: &[Fault]) -> String {
         (RefusalReason::Disabled, "is disabled", "are disabled"),
     ];
     let mut parts: Vec<String> = (parts.into_iter())
-        .filter_map(|(reason, one, many)| match number(reason) {
+        .filter_map(|(reason, singular, plural)| match number(reason) {
             0 => None,
-            1 => Some(format!("1 secret {one}")),
-            number => Some(format!("{number} secrets {many}")),
+            1 => Some(format!("1 secret {singular}")),
+            number => Some(format!("{number} secrets {plural}")),
         })
         .collect();
     match number(RefusalReason::Unfit) {
@@ -416,12 +416,12 @@ fn faults_message(faults: &[Fault]) -> String {
         1 => parts.push("1 value does not fit its place".into()),
         number => parts.push(format!("{number} values do not fit their places")),
     }
-    let what = match faults.first() {
+    let action = match faults.first() {
         Some(Fault { template: Some(id), .. }) => format!("render {id}"),
         Some(Fault { line: Some(_), .. }) => "render the template".into(),
         _ => "resolve".into(),
     };
-    format!("cannot {what}: {}", parts.join(", "))
+    format!("cannot {action}: {}", parts.join(", "))
 }
 
 fn inventory_code(error: &InventoryError) -> ErrorCode {

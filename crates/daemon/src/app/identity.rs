@@ -42,7 +42,7 @@ enum Found {
 #[derive(Default)]
 pub struct LookUps {
     /// Held while names are looked up, and while other rules are put in force.
-    turn: tokio::sync::Mutex<()>,
+    exclusive: tokio::sync::Mutex<()>,
     pending: Arc<Mutex<HashSet<CallerMatch>>>,
 }
 
@@ -67,11 +67,11 @@ pub struct Rules {
     /// The configuration that the rules come from.
     pub config: Arc<Config>,
     /// The look-up results, in the order of the rules.
-    found: Vec<Found>,
+    results: Vec<Found>,
     /// Whether a rule names the daemon's own user. Stays true when the name disappears: the rule restricts that user,
     /// and a failed look-up must not lift the restriction.
     binds_owner: bool,
-    asked: Mutex<Asked>,
+    lookup: Mutex<Asked>,
 }
 
 impl Rules {
@@ -85,21 +85,21 @@ impl Rules {
         names: &HashMap<CallerMatch, Found>,
         before: Option<&Self>,
         own_uid: u32,
-        asked: Asked,
+        lookup: Asked,
     ) -> Self {
-        let found = |rule: &ClientRule| match &rule.who {
+        let result = |rule: &ClientRule| match &rule.caller {
             CallerMatch::User(NameOrNumber::Number(number)) | CallerMatch::Group(NameOrNumber::Number(number)) => {
                 Found::Number(*number)
             }
-            who => names.get(who).copied().unwrap_or(Found::Unanswered),
+            caller => names.get(caller).copied().unwrap_or(Found::Unanswered),
         };
-        let found: Vec<Found> = config.clients.iter().map(found).collect();
-        let own = |(rule, found): (&ClientRule, &Found)| {
-            matches!(rule.who, CallerMatch::User(_)) && *found == Found::Number(own_uid)
+        let results: Vec<Found> = config.clients.iter().map(result).collect();
+        let is_owner = |(rule, result): (&ClientRule, &Found)| {
+            matches!(rule.caller, CallerMatch::User(_)) && *result == Found::Number(own_uid)
         };
-        let binds_owner = config.clients.iter().zip(&found).any(own)
+        let binds_owner = config.clients.iter().zip(&results).any(is_owner)
             || before.is_some_and(|before| Arc::ptr_eq(&before.config, &config) && before.binds_owner);
-        Self { config, found, binds_owner, asked: Mutex::new(asked) }
+        Self { config, results, binds_owner, lookup: Mutex::new(lookup) }
     }
 
     /// Returns whether a rule names the user that this daemon runs as. Without such a rule, that user may do
@@ -110,7 +110,7 @@ impl Rules {
 
     /// Returns every rule whose user or group has a number now, together with that number.
     pub fn all(&self) -> impl Iterator<Item = (&ClientRule, u32)> {
-        self.config.clients.iter().zip(&self.found).filter_map(|(rule, found)| match found {
+        self.config.clients.iter().zip(&self.results).filter_map(|(rule, result)| match result {
             Found::Number(number) => Some((rule, *number)),
             Found::Nobody | Found::Unanswered => None,
         })
@@ -118,8 +118,8 @@ impl Rules {
 
     /// Returns whether a name that had a number got no answer this time.
     fn lost_an_answer(&self, before: &Self) -> bool {
-        let lost = |(now, before): (&Found, &Found)| *now == Found::Unanswered && matches!(before, Found::Number(_));
-        self.found.iter().zip(&before.found).any(lost)
+        let is_lost = |(now, before): (&Found, &Found)| *now == Found::Unanswered && matches!(before, Found::Number(_));
+        self.results.iter().zip(&before.results).any(is_lost)
     }
 
     /// Returns whether any rule names a user or group.
@@ -138,67 +138,67 @@ impl Rules {
     }
 
     fn is_current_for(&self, time: Duration) -> bool {
-        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.is_settled && asked.at.elapsed() < time && asked.files == Asked::now().files
+        let lookup = *self.lookup.lock().unwrap_or_else(PoisonError::into_inner);
+        lookup.is_settled && lookup.at.elapsed() < time && lookup.files == Asked::now().files
     }
 
     /// Returns the rules that apply to nobody now and why, each with its place in the file.
     pub fn warnings(&self) -> Vec<Problem> {
-        let warning = |(index, (rule, found)): (usize, (&ClientRule, &Found))| {
-            let message = match found {
+        let warning = |(index, (rule, result)): (usize, (&ClientRule, &Found))| {
+            let message = match result {
                 Found::Number(_) => return None,
                 Found::Nobody => {
-                    format!("there is no {} on this machine, so this rule has no effect", rule.who)
+                    format!("there is no {} on this machine, so this rule has no effect", rule.caller)
                 }
                 Found::Unanswered => {
-                    format!("{} could not be looked up, so this rule has no effect for now", rule.who)
+                    format!("{} could not be looked up, so this rule has no effect for now", rule.caller)
                 }
             };
-            let key = if matches!(rule.who, CallerMatch::User(_)) { "uid" } else { "group" };
+            let key = if matches!(rule.caller, CallerMatch::User(_)) { "uid" } else { "group" };
             let (line, column) = (Some(rule.place.line), Some(rule.place.column));
             Some(Problem { path: format!("client[{}].{key}", index + 1), line, column, message, help: None })
         };
-        self.config.clients.iter().zip(&self.found).enumerate().filter_map(warning).collect()
+        self.config.clients.iter().zip(&self.results).enumerate().filter_map(warning).collect()
     }
 }
 
 /// Returns whether a rule names its user or group, rather than giving a number.
 pub fn is_named(rule: &ClientRule) -> bool {
-    matches!(rule.who, CallerMatch::User(NameOrNumber::Name(_)) | CallerMatch::Group(NameOrNumber::Name(_)))
+    matches!(rule.caller, CallerMatch::User(NameOrNumber::Name(_)) | CallerMatch::Group(NameOrNumber::Name(_)))
 }
 
 /// Returns whether names are being looked up now.
 pub fn is_busy(app: &App) -> bool {
-    app.look_ups.turn.try_lock().is_err()
+    app.lookups.exclusive.try_lock().is_err()
 }
 
 /// Returns the rules in force after looking up their names again. Does nothing if that has just been done.
 pub async fn refresh(app: &App) -> Arc<Rules> {
-    let _turn = app.look_ups.turn.lock().await;
+    let _guard = app.lookups.exclusive.lock().await;
     let rules = app.rules.load_full();
     if !rules.are_due() {
         return rules;
     }
-    let looked_up = look_up(app, &rules.config, Some(&rules)).await;
-    if rules.are_current() && looked_up.lost_an_answer(&rules) {
+    let updated = look_up(app, &rules.config, Some(&rules)).await;
+    if rules.are_current() && updated.lost_an_answer(&rules) {
         // While the former answer is still good, a directory service may be slow.
         return rules;
     }
-    if looked_up.found == rules.found && looked_up.binds_owner == rules.binds_owner {
+    if updated.results == rules.results && updated.binds_owner == rules.binds_owner {
         // Keep the same `Arc`: code that compares the rules in force with those it knows then sees no change.
-        let asked = *looked_up.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        *rules.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+        let lookup = *updated.lookup.lock().unwrap_or_else(PoisonError::into_inner);
+        *rules.lookup.lock().unwrap_or_else(PoisonError::into_inner) = lookup;
         return rules;
     }
-    tell(app, &looked_up);
-    let looked_up = Arc::new(looked_up);
-    app.rules.store(Arc::clone(&looked_up));
-    looked_up
+    tell(app, &updated);
+    let updated = Arc::new(updated);
+    app.rules.store(Arc::clone(&updated));
+    updated
 }
 
 /// Puts a configuration in force, with its rules and everything else that is read from `App::config`.
 pub async fn put_in_force(app: &App, config: Arc<Config>) -> Arc<Rules> {
-    let _turn = app.look_ups.turn.lock().await;
+    let _guard = app.lookups.exclusive.lock().await;
     let rules = Arc::new(look_up(app, &config, None).await);
     tell(app, &rules);
     app.config.store(config);
@@ -216,39 +216,39 @@ fn tell(app: &App, rules: &Rules) {
 /// Looks up every name of a configuration, each on its own thread.
 async fn look_up(app: &App, config: &Arc<Config>, before: Option<&Rules>) -> Rules {
     // Taken before the look-ups, so that a change during them is noticed afterwards.
-    let asked = Asked::now();
+    let lookup = Asked::now();
     let names: HashSet<&CallerMatch> =
-        config.clients.iter().filter(|rule| is_named(rule)).map(|rule| &rule.who).collect();
-    let mut answers = Vec::with_capacity(names.len());
-    for who in names {
-        answers.push((who.clone(), begin(&app.look_ups.pending, who)));
+        config.clients.iter().filter(|rule| is_named(rule)).map(|rule| &rule.caller).collect();
+    let mut tasks = Vec::with_capacity(names.len());
+    for caller in names {
+        tasks.push((caller.clone(), begin(&app.lookups.pending, caller)));
     }
     let until = tokio::time::Instant::now() + PATIENCE;
-    let mut found = HashMap::with_capacity(answers.len());
-    for (who, answer) in answers {
-        let answer = match answer {
+    let mut results = HashMap::with_capacity(tasks.len());
+    for (caller, task) in tasks {
+        let result = match task {
             Some(answer) => tokio::time::timeout_at(until, answer).await.ok().and_then(Result::ok),
             None => None,
         };
-        found.insert(who, answer.unwrap_or(Found::Unanswered));
+        results.insert(caller, result.unwrap_or(Found::Unanswered));
     }
-    Rules::new(Arc::clone(config), &found, before, app.own_uid, asked)
+    Rules::new(Arc::clone(config), &results, before, app.own_uid, lookup)
 }
 
 /// Begins to look up a name. Returns `None` if an earlier look-up of it has not returned yet.
-fn begin(pending: &Arc<Mutex<HashSet<CallerMatch>>>, who: &CallerMatch) -> Option<tokio::task::JoinHandle<Found>> {
-    let is_new = pending.lock().unwrap_or_else(PoisonError::into_inner).insert(who.clone());
-    let (pending, who) = (Arc::clone(pending), who.clone());
+fn begin(pending: &Arc<Mutex<HashSet<CallerMatch>>>, caller: &CallerMatch) -> Option<tokio::task::JoinHandle<Found>> {
+    let is_new = pending.lock().unwrap_or_else(PoisonError::into_inner).insert(caller.clone());
+    let (pending, caller) = (Arc::clone(pending), caller.clone());
     is_new.then(|| {
         tokio::task::spawn_blocking(move || {
-            let number = match &who {
+            let number = match &caller {
                 CallerMatch::User(NameOrNumber::Name(name)) => uzers::get_user_by_name(name).map(|user| user.uid()),
                 CallerMatch::Group(NameOrNumber::Name(name)) => uzers::get_group_by_name(name).map(|group| group.gid()),
                 CallerMatch::User(NameOrNumber::Number(number)) | CallerMatch::Group(NameOrNumber::Number(number)) => {
                     Some(*number)
                 }
             };
-            pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&who);
+            pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&caller);
             number.map_or(Found::Nobody, Found::Number)
         })
     })

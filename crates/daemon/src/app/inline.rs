@@ -80,8 +80,8 @@ pub struct InlineTemplate {
 }
 
 /// Renders an inline template. If the caller does not administer, the template gets a separate planner that ends with
-/// the request, so a template that attacks its planner cannot affect other templates (promise Isolated). `known` holds
-/// the entity tags of the copies that the caller has.
+/// the request, so a template that attacks its planner cannot affect other templates (promise Isolated). `if_none_match`
+/// holds the entity tags of the copies that the caller has.
 ///
 /// # Errors
 /// - [`AppError::Unavailable`]: this device has had no news of its account for too long, the planning takes too long,
@@ -95,7 +95,7 @@ pub struct InlineTemplate {
 pub async fn render(
     app: &Arc<App>,
     inline: &InlineTemplate,
-    known: Option<&str>,
+    if_none_match: Option<&str>,
     principal: Principal<'_>,
 ) -> Result<(Rendered, Plan), AppError> {
     ensure_recent_head(app.sync.handle.head_age(), principal.config().max_head_age)?;
@@ -117,7 +117,7 @@ pub async fn render(
     }
     // Names may have moved to other secrets meanwhile.
     permit(app, &snapshot, &lexed, principal)?;
-    let rendered = leaving_nothing(|| app.resolver.render(snapshot, None, &plan, principal.caller, known))?;
+    let rendered = leaving_nothing(|| app.resolver.render(snapshot, None, &plan, principal.caller, if_none_match))?;
     Ok((rendered, plan))
 }
 
@@ -130,8 +130,8 @@ async fn plan_in_turn(
 ) -> Result<Plan, AppError> {
     let until = Instant::now() + PLAN_TIME;
     let administers = principal.access.administers();
-    let turn = tokio::time::timeout_at(until, app.inline.turn(principal.caller.uid, !administers)).await;
-    let turn = turn.map_err(|_| {
+    let permit = tokio::time::timeout_at(until, app.inline.turn(principal.caller.uid, !administers)).await;
+    let permit = permit.map_err(|_| {
         AppError::Busy(
             "another template of this user is being compiled (POST /v1/render compiles one template per user at a \
              time), or all planners for these templates are busy; try again",
@@ -139,12 +139,12 @@ async fn plan_in_turn(
     })?;
     let planning = async {
         if administers {
-            let _turn = turn;
+            let _permit = permit;
             let source = Source { feature: &inline.feature, format: inline.format, lexed: &lexed };
             return plan_once(source, inline.target.as_deref(), &app.registry, &principal.config().variables).await;
         }
         let variables = Variables { vars: json!({}), ..Variables::default() };
-        plan_apart(app, inline, &lexed, variables, turn).await
+        plan_apart(app, inline, &lexed, variables, permit).await
     };
     tokio::time::timeout_at(until, planning)
         .await
@@ -163,31 +163,31 @@ async fn plan_apart(
     inline: &InlineTemplate,
     lexed: &Arc<Lexed>,
     variables: Variables,
-    turn: Turn,
+    permit: Turn,
 ) -> Result<Plan, Unplanned> {
-    let (mut told, wanted) = oneshot::channel();
+    let (mut sender, receiver) = oneshot::channel();
     let (app, lexed) = (Arc::clone(app), Arc::clone(lexed));
     let (feature, format, target) = (inline.feature.clone(), inline.format, inline.target.clone());
     tokio::spawn(async move {
-        let _turn = turn;
+        let _permit = permit;
         let registry = match app.registry.apart(&feature).await {
             Ok(registry) => registry,
             Err(message) => {
-                let _ = told.send(Err(Unplanned::Plugin(message)));
+                let _ = sender.send(Err(Unplanned::Plugin(message)));
                 return;
             }
         };
         let source = Source { feature: &feature, format, lexed: &lexed };
         let planned = tokio::select! {
             planned = plan_once(source, target.as_deref(), &registry, &variables) => Some(planned),
-            () = told.closed() => None,
+            () = sender.closed() => None,
         };
         if let Some(planned) = planned {
-            let _ = told.send(planned);
+            let _ = sender.send(planned);
         }
         registry.end().await;
     });
-    wanted.await.unwrap_or_else(|_| Err(Unplanned::Plugin("the planner exited unexpectedly; try again".into())))
+    receiver.await.unwrap_or_else(|_| Err(Unplanned::Plugin("the planner exited unexpectedly; try again".into())))
 }
 
 /// Refuses a template that names, in any branch, a secret that its caller may not resolve by that name.

@@ -13,7 +13,7 @@ pub struct Page {
 
 impl Page {
     /// Returns this page of all items.
-    pub fn of<T>(self, all: Vec<T>) -> Listing<T> {
-        Listing { count: all.len(), items: all.into_iter().skip(self.offset).take(self.limit).collect() }
+    pub fn of<T>(self, items: Vec<T>) -> Listing<T> {
+        Listing { count: items.len(), items: items.into_iter().skip(self.offset).take(self.limit).collect() }
     }
 }

@@ -43,7 +43,7 @@ pub struct LinkRequest {
     /// The caller that asked for the link.
     pub caller: Caller,
     /// Receives the link, or the reason why there is none.
-    pub answer: oneshot::Sender<Result<ConsoleLink, String>>,
+    pub reply: oneshot::Sender<Result<ConsoleLink, String>>,
 }
 
 /// The state of the running daemon that every request uses.
@@ -63,7 +63,7 @@ pub struct App {
     /// The rules in force, with the numbers that their users and groups have.
     pub rules: ArcSwap<Rules>,
     /// The look-ups of those numbers.
-    pub look_ups: LookUps,
+    pub lookups: LookUps,
     /// Which configuration is in force, and whether it matches the file.
     pub configuration: Configuration,
     /// Asks the API's server to check open connections against the rules in force. The server answers once the event
@@ -115,8 +115,8 @@ pub async fn blocking<T: Send + 'static>(
 /// [`AppError::Unavailable`] if the console cannot be opened or the daemon is stopping.
 pub async fn console_link(app: &Arc<App>, caller: &Caller) -> Result<ConsoleLink, AppError> {
     let closed = || AppError::Unavailable("the console is not available: the daemon is shutting down".into());
-    let (answer, link) = oneshot::channel();
-    let request = LinkRequest { caller: caller.clone(), answer };
+    let (reply, link) = oneshot::channel();
+    let request = LinkRequest { caller: caller.clone(), reply };
     app.links.send(request).await.map_err(|_| closed())?;
     link.await.map_err(|_| closed())?.map_err(AppError::Unavailable)
 }

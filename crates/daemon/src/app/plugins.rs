@@ -36,8 +36,8 @@ pub async fn look_again(app: &Arc<App>) {
     if pins.is_empty() {
         return;
     }
-    let (looking, looked_for) = (Arc::clone(app), pins.clone());
-    let changed = tokio::task::spawn_blocking(move || looking.registry.look_again(&looked_for)).await;
+    let (shared, expected_pins) = (Arc::clone(app), pins.clone());
+    let changed = tokio::task::spawn_blocking(move || shared.registry.look_again(&expected_pins)).await;
     for feature in changed.unwrap_or_default() {
         forget_plans(app, &feature).await;
     }
@@ -65,11 +65,11 @@ pub async fn add(
 ) -> Result<PluginView, AppError> {
     let kind = ChangeKind::PluginAdded;
     // Compiled without the lock on `App::pins`, so that nobody waits for it.
-    let inspected = async { Ok(app.registry.candidate(file).await?) };
-    let candidate = audit::attempt(app, actor, &[(kind, ChangeSubject::Whole)], inspected).await?;
-    let about = ChangeSubject::Plugin(candidate.feature().to_owned());
+    let candidate = async { Ok(app.registry.candidate(file).await?) };
+    let candidate = audit::attempt(app, actor, &[(kind, ChangeSubject::Whole)], candidate).await?;
+    let subject = ChangeSubject::Plugin(candidate.feature().to_owned());
     let adding = confirmed(app, actor, candidate, digest, replaces);
-    let added = audit::attempt(app, actor, &[(kind, about)], adding).await?;
+    let added = audit::attempt(app, actor, &[(kind, subject)], adding).await?;
     forget_plans(app, &added.feature).await;
     Ok(added)
 }
@@ -87,7 +87,7 @@ async fn confirmed(
     let pin = async |pin: Pin| {
         let mut change = of_plugin(ChangeKind::PluginAdded, actor, &pin.feature).after(pin.digest.as_str());
         change.before = app.registry.digest(&pin.feature);
-        next.retain(|known| known.feature != pin.feature);
+        next.retain(|existing| existing.feature != pin.feature);
         next.push(pin);
         store_pins(app, &next, change).await
     };
@@ -106,11 +106,11 @@ fn of_plugin(kind: ChangeKind, actor: &Actor, feature: &str) -> AuditChange {
 /// [`AppError::NotFound`] if no plugin was added for the feature. [`AppError::Unavailable`] if the removal cannot be
 /// stored.
 pub async fn remove(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), AppError> {
-    let about = match app.registry.knows(feature) {
+    let subject = match app.registry.knows(feature) {
         true => ChangeSubject::Plugin(feature.to_owned()),
         false => audit::unknown(&app.resolver, actor, feature),
     };
-    audit::attempt(app, actor, &[(ChangeKind::PluginRemoved, about)], removed(app, actor, feature)).await?;
+    audit::attempt(app, actor, &[(ChangeKind::PluginRemoved, subject)], removed(app, actor, feature)).await?;
     forget_plans(app, feature).await;
     Ok(())
 }

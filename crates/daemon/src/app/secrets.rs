@@ -39,8 +39,8 @@ pub async fn list(app: &Arc<App>, filter: Filter, since: Instant) -> Result<(usi
 /// [`AppError::Inventory`] if there is no such secret, or usage cannot be read.
 pub async fn show(app: &Arc<App>, name: SecretName) -> Result<SecretDetail, AppError> {
     sync::refresh_reports(&app.sync).await;
-    let shown = show_all(app, vec![name.clone()], Instant::now()).await?.pop();
-    shown.ok_or_else(|| InventoryError::NotFound(name.to_string()).into())
+    let detail = show_all(app, vec![name.clone()], Instant::now()).await?.pop();
+    detail.ok_or_else(|| InventoryError::NotFound(name.to_string()).into())
 }
 
 /// Returns the details of each of these names that exists, for the files as they were at `since` or later. The field of
@@ -50,15 +50,15 @@ pub async fn show(app: &Arc<App>, name: SecretName) -> Result<SecretDetail, AppE
 /// [`AppError::Inventory`], but not for names that do not exist.
 pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>, since: Instant) -> Result<Vec<SecretDetail>, AppError> {
     let names: Arc<[SecretName]> = names.into();
-    let look = |names: Arc<[SecretName]>| {
+    let read = |names: Arc<[SecretName]>| {
         blocking(app, move |inventory| {
-            let shown = names.iter().map(|name| inventory.show(name, since));
-            shown.filter(|shown| !matches!(shown, Err(InventoryError::NotFound(_)))).collect::<Result<Vec<_>, _>>()
+            let details = names.iter().map(|name| inventory.show(name, since));
+            details.filter(|detail| !matches!(detail, Err(InventoryError::NotFound(_)))).collect::<Result<Vec<_>, _>>()
         })
     };
-    let mut shown = look(Arc::clone(&names)).await?;
+    let mut details = read(Arc::clone(&names)).await?;
     let snapshot = app.resolver.current.load();
-    let references = shown.iter().flat_map(|shown| &shown.references);
+    let references = details.iter().flat_map(|detail| &detail.references);
     let unknown = references.filter(|reference| reference.device.is_none() && reference.field.is_none());
     let unplanned: BTreeSet<&str> = unknown.map(|reference| reference.template.as_str()).collect();
     let unplanned = unplanned.into_iter().filter_map(|id| snapshot.templates.get(id));
@@ -66,9 +66,9 @@ pub async fn show_all(app: &Arc<App>, names: Vec<SecretName>, since: Instant) ->
     drop(snapshot);
     if !unplanned.is_empty() {
         plan_for_fields(app, unplanned).await;
-        shown = look(names).await?;
+        details = read(names).await?;
     }
-    Ok(shown)
+    Ok(details)
 }
 
 /// Plans templates, so that the fields of their references are known.
@@ -88,11 +88,11 @@ async fn plan_for_fields(app: &App, unplanned: Vec<Arc<Prepared>>) {
 async fn changed(
     app: &Arc<App>,
     actor: &Actor,
-    wanted: &[(ChangeKind, ChangeSubject)],
+    attempted: &[(ChangeKind, ChangeSubject)],
     change: impl FnOnce(&Inventory, &Actor) -> Result<(ChangedSecret, Released), InventoryError> + Send + 'static,
 ) -> Result<ChangedSecret, AppError> {
     let by = actor.clone();
-    audit::attempt(app, actor, wanted, async {
+    audit::attempt(app, actor, attempted, async {
         let (changed, released) = blocking(app, move |inventory| change(inventory, &by)).await?;
         released.wait().await;
         Ok(changed)
@@ -111,8 +111,8 @@ pub async fn create(
     value: Zeroizing<String>,
     enabled: bool,
 ) -> Result<ChangedSecret, AppError> {
-    let wanted = [(ChangeKind::SecretCreated, audit::about(&app.resolver, actor, &name))];
-    changed(app, actor, &wanted, move |inventory, actor| inventory.create(actor, name, &value, enabled)).await
+    let attempted = [(ChangeKind::SecretCreated, audit::about(&app.resolver, actor, &name))];
+    changed(app, actor, &attempted, move |inventory, actor| inventory.create(actor, name, &value, enabled)).await
 }
 
 /// Changes a secret, if its entity tag matches `expected`.
@@ -126,15 +126,17 @@ pub async fn update(
     change: SecretChange,
     expected: Option<String>,
 ) -> Result<ChangedSecret, AppError> {
-    let about = audit::about(&app.resolver, actor, &name);
+    let subject = audit::about(&app.resolver, actor, &name);
     let kinds = [
         change.value.as_ref().map(|_| ChangeKind::SecretRotated),
-        change.enabled.map(|on| if on { ChangeKind::SecretEnabled } else { ChangeKind::SecretDisabled }),
+        change
+            .enabled
+            .map(|is_enabled| if is_enabled { ChangeKind::SecretEnabled } else { ChangeKind::SecretDisabled }),
         change.name.as_ref().map(|_| ChangeKind::SecretRenamed),
         change.rewrite.then_some(ChangeKind::ReferencesRewritten),
     ];
-    let wanted: Vec<_> = kinds.into_iter().flatten().map(|kind| (kind, about.clone())).collect();
-    changed(app, actor, &wanted, move |inventory, actor| inventory.update(actor, &name, change, expected.as_deref()))
+    let attempted: Vec<_> = kinds.into_iter().flatten().map(|kind| (kind, subject.clone())).collect();
+    changed(app, actor, &attempted, move |inventory, actor| inventory.update(actor, &name, change, expected.as_deref()))
         .await
 }
 
@@ -149,9 +151,11 @@ pub async fn roll_back(
     version: u32,
     expected: Option<String>,
 ) -> Result<ChangedSecret, AppError> {
-    let wanted = [(ChangeKind::SecretRolledBack, audit::about(&app.resolver, actor, &name))];
-    changed(app, actor, &wanted, move |inventory, actor| inventory.rollback(actor, &name, version, expected.as_deref()))
-        .await
+    let attempted = [(ChangeKind::SecretRolledBack, audit::about(&app.resolver, actor, &name))];
+    changed(app, actor, &attempted, move |inventory, actor| {
+        inventory.rollback(actor, &name, version, expected.as_deref())
+    })
+    .await
 }
 
 /// Deletes a secret that no template references, and its usage counters.
@@ -159,9 +163,9 @@ pub async fn roll_back(
 /// # Errors
 /// [`AppError::Inventory`], such as for references that block the delete; [`AppError::Sync`].
 pub async fn delete(app: &Arc<App>, actor: &Actor, name: SecretName, expected: Option<String>) -> Result<(), AppError> {
-    let wanted = [(ChangeKind::SecretDeleted, audit::about(&app.resolver, actor, &name))];
+    let attempted = [(ChangeKind::SecretDeleted, audit::about(&app.resolver, actor, &name))];
     let deleting = async { Ok(sync::delete(&app.sync, actor, name, expected).await?) };
-    let (id, released) = audit::attempt(app, actor, &wanted, deleting).await?;
+    let (id, released) = audit::attempt(app, actor, &attempted, deleting).await?;
     released.wait().await;
     // Only now: before this, an answer that was still leaving could have recorded a use.
     blocking(app, move |inventory| inventory.forget_usage(id)).await
@@ -206,9 +210,9 @@ async fn revealed(
     resolve: impl FnOnce() -> Result<Bytes, AppError>,
 ) -> Result<Bytes, AppError> {
     let kind = ChangeKind::SecretRevealed;
-    let wanted: Vec<_> = names.iter().map(|name| (kind, audit::about(&app.resolver, actor, name))).collect();
-    let body = audit::attempt(app, actor, &wanted, async { resolve() }).await?;
-    let done = wanted.into_iter().map(|(kind, about)| AuditChange::new(kind, actor, now()).about(about));
+    let attempted: Vec<_> = names.iter().map(|name| (kind, audit::about(&app.resolver, actor, name))).collect();
+    let body = audit::attempt(app, actor, &attempted, async { resolve() }).await?;
+    let done = attempted.into_iter().map(|(kind, subject)| AuditChange::new(kind, actor, now()).about(subject));
     audit::record(app, done.collect()).await?;
     Ok(body)
 }
@@ -222,6 +226,6 @@ pub(super) fn forbidden_names<'a>(
     if access.administers() {
         return Vec::new();
     }
-    let may = |name: &SecretName| access.may_resolve(name, state.secret(&name.key()).map(|secret| &secret.name));
-    names.enumerate().filter(|(_, name)| !may(name)).map(|(index, _)| index).collect()
+    let is_allowed = |name: &SecretName| access.may_resolve(name, state.secret(&name.key()).map(|secret| &secret.name));
+    names.enumerate().filter(|(_, name)| !is_allowed(name)).map(|(index, _)| index).collect()
 }

@@ -32,7 +32,7 @@ pub struct RenderOptions<'a> {
     /// A name of the target that the caller has a copy of. The render is refused for any other target.
     pub expected_target: Option<&'a [u8]>,
     /// The entity tags of the copies that the caller has; `None` if it sent none.
-    pub known: Option<&'a str>,
+    pub if_none_match: Option<&'a str>,
 }
 
 /// Renders a template for a caller, from the file as it is now, and records the uses of its secrets.
@@ -68,8 +68,9 @@ pub async fn render(
         return Err(forbidden_template(app, principal.route, id, principal.caller));
     }
     check_same_target(&plan.target, options.expected_target)?;
-    let of = Some(prepared.template.id.as_str());
-    let rendered = leaving_nothing(|| app.resolver.render(snapshot, of, &plan, principal.caller, options.known))?;
+    let template_id = Some(prepared.template.id.as_str());
+    let rendered =
+        leaving_nothing(|| app.resolver.render(snapshot, template_id, &plan, principal.caller, options.if_none_match))?;
     Ok((rendered, plan))
 }
 
@@ -99,18 +100,18 @@ async fn may_render(app: &Arc<App>, id: &str, target: Option<&str>, access: &Acc
     let (feature, _) = id.split_once('/').unwrap_or_default();
     let of_feature = async || app.registry.targets(feature).await.unwrap_or_default();
     if let Some(name) = target {
-        let known = of_feature().await.into_iter().find(|known| known.names().any(|known| known == name));
-        return match known {
-            Some(known) => access.may_render(id, Some(&known.names().collect::<Vec<_>>())),
+        let found = of_feature().await.into_iter().find(|candidate| candidate.names().any(|alias| alias == name));
+        return match found {
+            Some(found) => access.may_render(id, Some(&found.names().collect::<Vec<_>>())),
             None => access.may_render(id, Some(&[name])),
         };
     }
     let config = app.config.load_full();
-    let named = async {
+    let targets = async {
         let (_, prepared) = current(app, id, Instant::now() + PLAN_TIME).await.ok()?;
         prepared.targets(&app.registry, &config.variables).await.ok()
     };
-    let default = match tokio::time::timeout(PLAN_TIME, named).await.ok().flatten() {
+    let default = match tokio::time::timeout(PLAN_TIME, targets).await.ok().flatten() {
         Some(targets) => targets.list.first().cloned(),
         // The template does not exist or is broken: treat it like one that names no targets.
         None => of_feature().await.into_iter().next(),
@@ -134,19 +135,19 @@ pub fn forbidden_template(app: &Arc<App>, route: &str, id: &str, caller: &Caller
 }
 
 /// Checks that the newest head is recent enough to serve from. `age` is its age in milliseconds, or `None` without an
-/// account; `most` is `account.max_head_age_seconds`, or `None` for no limit.
+/// account; `max_age` is `account.max_head_age_seconds`, or `None` for no limit.
 ///
 /// # Errors
 /// [`AppError::Unavailable`] if the head is older.
-pub(super) fn ensure_recent_head(age: Option<Millis>, most: Option<Duration>) -> Result<(), AppError> {
-    let Some((age, most)) = age.zip(most).filter(|(age, most)| u128::from(*age) > most.as_millis()) else {
+pub(super) fn ensure_recent_head(age: Option<Millis>, max_age: Option<Duration>) -> Result<(), AppError> {
+    let Some((age, max_age)) = age.zip(max_age).filter(|(age, max_age)| u128::from(*age) > max_age.as_millis()) else {
         return Ok(());
     };
     let message = format!(
         "the account state on this device is {} s old, and account.max_head_age_seconds is {}; no secrets are \
          delivered until this device reaches the account again. Run `guillemet account status` to see why",
         age / 1000,
-        most.as_secs()
+        max_age.as_secs()
     );
     Err(AppError::Unavailable(message))
 }
@@ -183,31 +184,31 @@ pub struct Rechecks {
 
 impl Default for Rechecks {
     fn default() -> Self {
-        let places = || Arc::new(Semaphore::new(RECHECKS));
-        Self { local: places(), remote: places() }
+        let permits = || Arc::new(Semaphore::new(RECHECKS));
+        Self { local: permits(), remote: permits() }
     }
 }
 
 impl Rechecks {
     /// Reads the file of template `id` again, whether or not the template is known.
     async fn recheck(&self, app: &Arc<App>, id: &str, is_local: bool, until: Instant) -> Result<(), AppError> {
-        let late = || {
+        let too_late = || {
             let message =
                 format!("reading the file of template `{id}` takes too long; try again when its file system responds");
             AppError::Unavailable(message)
         };
-        let places = Arc::clone(if is_local { &self.local } else { &self.remote });
+        let permits = Arc::clone(if is_local { &self.local } else { &self.remote });
         let owned_id = id.to_owned();
         let recheck = async {
-            let Ok(place) = places.acquire_owned().await else { return Err(late()) };
+            let Ok(permit) = permits.acquire_owned().await else { return Err(too_late()) };
             let read = move |inventory: &Inventory| {
-                let _place = place;
+                let _permit = permit;
                 inventory.recheck(&owned_id);
                 Ok(())
             };
             blocking(app, read).await
         };
-        tokio::time::timeout_at(until.into(), recheck).await.map_err(|_| late())?
+        tokio::time::timeout_at(until.into(), recheck).await.map_err(|_| too_late())?
     }
 }
 
@@ -221,8 +222,8 @@ pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Sn
     let mut rechecked = false;
     loop {
         let snapshot = app.resolver.current.load();
-        let found = snapshot.templates.get(id).cloned();
-        match found {
+        let template = snapshot.templates.get(id).cloned();
+        match template {
             Some(prepared) if prepared.template.is_local && prepared.template.is_current() => {
                 return ensure_published(app, snapshot, prepared, until).await;
             }
@@ -240,9 +241,9 @@ pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Sn
                 return Err(AppError::Unavailable(message));
             }
             // Changed, gone or new since it was read, or only a read that may wait can tell.
-            found => {
-                let is_local = found.as_ref().is_none_or(|prepared| prepared.template.is_local);
-                read = found;
+            template => {
+                let is_local = template.as_ref().is_none_or(|prepared| prepared.template.is_local);
+                read = template;
                 drop(snapshot);
                 app.rechecks.recheck(app, id, is_local, until).await?;
                 rechecked = true;
@@ -267,16 +268,16 @@ pub async fn planned(
         let (snapshot, prepared) = current(app, id, until).await?;
         match prepared.ready(target) {
             Some(Ok(plan)) => return Ok((snapshot, prepared, plan)),
-            Some(Err(unplanned)) => {
+            Some(Err(error)) => {
                 drop(snapshot);
-                let may_be_of_variables = matches!(unplanned, Unplanned::Problems(_));
+                let may_be_of_variables = matches!(error, Unplanned::Problems(_));
                 if may_be_of_variables && !std::mem::replace(&mut has_caught_up, true) {
                     let catching_up = configuration::catch_up(app);
                     let _ = tokio::time::timeout_at(until.into(), catching_up).await;
                     continue;
                 }
                 let hint = if may_be_of_variables { app.configuration_hint() } else { None };
-                return Err(AppError::Template(TemplateError::new(Some(id), unplanned).with_hint(hint)));
+                return Err(AppError::Template(TemplateError::new(Some(id), error).with_hint(hint)));
             }
             None => {}
         }
@@ -289,8 +290,8 @@ pub async fn planned(
                 let message = format!("template `{id}` is still being compiled; try again");
                 return Err(AppError::Unavailable(message));
             }
-            Ok(Err(unplanned @ (Unplanned::NoTarget(_) | Unplanned::Plugin(_)))) => {
-                return Err(AppError::Template(TemplateError::new(Some(id), unplanned)));
+            Ok(Err(error @ (Unplanned::NoTarget(_) | Unplanned::Plugin(_)))) => {
+                return Err(AppError::Template(TemplateError::new(Some(id), error)));
             }
             Ok(_) => {}
         }
@@ -310,11 +311,8 @@ mod tests {
             assert!(ensure_recent_head(age, most).is_ok(), "{age:?} of {most:?}");
         }
         for age in [60_001, u64::MAX] {
-            let refused = format!("{:?}", ensure_recent_head(Some(age), minute).unwrap_err());
-            assert!(
-                refused.contains("Unavailable") && refused.contains("account.max_head_age_seconds is 60"),
-                "{refused}"
-            );
+            let error = format!("{:?}", ensure_recent_head(Some(age), minute).unwrap_err());
+            assert!(error.contains("Unavailable") && error.contains("account.max_head_age_seconds is 60"), "{error}");
         }
     }
 }

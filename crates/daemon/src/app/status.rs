@@ -16,17 +16,17 @@ use guillemet_template::catalog::Stray;
 const STRAYS_NAMED: usize = 3;
 
 /// Returns a warning if the folder has files that a person may take for templates.
-fn stray_warning(all: &[Arc<Stray>]) -> Option<String> {
-    let told: Vec<&str> = all.iter().filter(|stray| !stray.is_quiet()).map(|stray| stray.path.as_str()).collect();
-    let named = told[..told.len().min(STRAYS_NAMED)].join(", ");
-    let more = told.len().saturating_sub(STRAYS_NAMED);
+fn stray_warning(strays: &[Arc<Stray>]) -> Option<String> {
+    let paths: Vec<&str> = strays.iter().filter(|stray| !stray.is_quiet()).map(|stray| stray.path.as_str()).collect();
+    let listed = paths[..paths.len().min(STRAYS_NAMED)].join(", ");
+    let more = paths.len().saturating_sub(STRAYS_NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let (number, are) = match told.len() {
+    let (number, are) = match paths.len() {
         0 => return None,
         1 => ("one file".to_owned(), "is not a template"),
         number => (format!("{number} files"), "are not templates"),
     };
-    Some(format!("{number} in the templates folder {are}: {named}{more}; run `guillemet template list` to see why"))
+    Some(format!("{number} in the templates folder {are}: {listed}{more}; run `guillemet template list` to see why"))
 }
 
 /// The longest time that the status waits for the check of who can change templates.
@@ -36,14 +36,14 @@ const WAIT: Duration = Duration::from_secs(2);
 /// a file system hangs, only the check hangs. The hanging file system has a warning of its own.
 async fn changeable_templates(app: &Arc<App>) -> Option<String> {
     let checked = async {
-        let turn = Arc::clone(&app.template_check).lock_owned().await;
+        let guard = Arc::clone(&app.template_check).lock_owned().await;
         let app = Arc::clone(app);
-        let look = move || {
-            let _turn = turn;
+        let check = move || {
+            let _guard = guard;
             let snapshot = app.resolver.current.load();
             app.home.template_warning(snapshot.templates.values().map(|prepared| prepared.template.path.as_path()))
         };
-        tokio::task::spawn_blocking(look).await.ok().flatten()
+        tokio::task::spawn_blocking(check).await.ok().flatten()
     };
     tokio::time::timeout(WAIT, checked).await.ok().flatten()
 }
@@ -53,30 +53,30 @@ async fn changeable_templates(app: &Arc<App>) -> Option<String> {
 /// # Errors
 /// [`AppError::Internal`] if the inventory panics.
 pub async fn status(app: &Arc<App>) -> Result<DaemonStatus, AppError> {
-    let ([active, disabled, missing], unreadable, all_strays, unkept) = {
+    let ([active, disabled, missing], unreadable, all_strays, recorder_problems) = {
         let (resolver, since) = (Arc::clone(&app.resolver), Instant::now());
-        let look = move |inventory: &Inventory| {
-            let unkept = resolver.recorder.problems();
-            (inventory.counts(since), inventory.unreadable(), inventory.strays(), unkept)
+        let read = move |inventory: &Inventory| {
+            let recorder_problems = resolver.recorder.problems();
+            (inventory.counts(since), inventory.unreadable(), inventory.strays(), recorder_problems)
         };
-        app.inventory.run(look).await.map_err(|_| AppError::internal())?
+        app.inventory.run(read).await.map_err(|_| AppError::internal())?
     };
     let changeable = changeable_templates(app).await;
     let not_templates = stray_warning(&all_strays);
-    let refused = app.registry.refused();
-    let unlogged = match logging::dropped_lines() {
+    let refused_plugins = app.registry.refused();
+    let lost_log_lines = match logging::dropped_lines() {
         0 => None,
         lines => Some(format!("log lines that could not be written: {lines}; check where the log is written to")),
     };
     let socket = app.socket_problem.load_full();
     let configuration = app.configuration_warnings();
     let warnings = (app.warnings.iter().chain(socket.as_deref()).chain(&configuration))
-        .chain(&unkept)
+        .chain(&recorder_problems)
         .chain(&unreadable)
         .chain(&changeable)
         .chain(&not_templates)
-        .chain(&refused)
-        .chain(&unlogged)
+        .chain(&refused_plugins)
+        .chain(&lost_log_lines)
         .cloned()
         .collect();
     let templates = templates::templates(app).await;

@@ -19,13 +19,13 @@ use guillemet_template::catalog::{Content, Stray};
 const STRAYS_SHOWN: usize = 100;
 
 /// Returns the view of files that are not templates: their number, and the first 100 of them.
-pub fn strays(all: &[Arc<Stray>]) -> Strays {
+pub fn strays(strays: &[Arc<Stray>]) -> Strays {
     let view = |stray: &Arc<Stray>| StrayView {
         path: stray.path.clone(),
         reason: stray.why.code().into(),
         message: stray.message(),
     };
-    Strays { count: all.len(), items: all.iter().take(STRAYS_SHOWN).map(view).collect() }
+    Strays { count: strays.len(), items: strays.iter().take(STRAYS_SHOWN).map(view).collect() }
 }
 
 /// Returns the files in the templates' folder that are not templates, after a scan of the folder. If the folder does not
@@ -45,11 +45,11 @@ pub async fn list_strays(app: &Arc<App>) -> Result<Strays, AppError> {
 /// Returns every template, by id. Waits for the plans that are not made yet.
 pub async fn templates(app: &Arc<App>) -> Vec<TemplateView> {
     let snapshot = app.resolver.current.load();
-    let mut all: Vec<Arc<Prepared>> = snapshot.templates.values().cloned().collect();
+    let mut templates: Vec<Arc<Prepared>> = snapshot.templates.values().cloned().collect();
     drop(snapshot);
-    all.sort_by(|a, b| a.template.id.cmp(&b.template.id));
-    let mut views = Vec::with_capacity(all.len());
-    for prepared in all {
+    templates.sort_by(|a, b| a.template.id.cmp(&b.template.id));
+    let mut views = Vec::with_capacity(templates.len());
+    for prepared in templates {
         views.push(template(app, &prepared).await);
     }
     views
@@ -59,7 +59,7 @@ pub async fn templates(app: &Arc<App>) -> Vec<TemplateView> {
 pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
     let config = app.config.load_full();
     let template = &prepared.template;
-    let found = found(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
+    let findings = found(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
     let plan = prepared.any_ready();
     let uses = plan.as_ref().map_or(&[][..], |plan| &plan.uses);
     let references = match &template.content {
@@ -78,17 +78,17 @@ pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
         id: template.id.clone(),
         feature: template.feature.clone(),
         format: template.format.extension().into(),
-        status: if found.problems.is_empty() { TemplateStatus::Ok } else { TemplateStatus::Broken },
+        status: if findings.problems.is_empty() { TemplateStatus::Ok } else { TemplateStatus::Broken },
         references: references.collect(),
         targets: targets(prepared, &app.registry, &config).await,
-        warnings: found.warnings,
-        problems: found.problems,
+        warnings: findings.warnings,
+        problems: findings.problems,
     }
 }
 
-/// Explains a plan of a template: its document with names in place of values, and what happens to each value. `asked` is
-/// the target as the caller named it.
-pub fn explain(prepared: &Prepared, plan: &Plan, asked: Option<&str>) -> Explanation {
+/// Explains a plan of a template: its document with names in place of values, and what happens to each value.
+/// `requested` is the target as the caller named it.
+pub fn explain(prepared: &Prepared, plan: &Plan, requested: Option<&str>) -> Explanation {
     let explained = |(index, encodings): (usize, Vec<&'static str>)| {
         let usage = &plan.uses[index];
         ExplainedUse {
@@ -107,7 +107,7 @@ pub fn explain(prepared: &Prepared, plan: &Plan, asked: Option<&str>) -> Explana
         file_name: plan.target.file_name.clone(),
         document: preview::document(plan),
         secrets: preview::uses(plan).into_iter().map(explained).collect(),
-        warnings: preview::warnings(plan, asked),
+        warnings: preview::warnings(plan, requested),
     }
 }
 

@@ -59,14 +59,14 @@ struct Wanted<'a> {
 
 impl Wanted<'_> {
     fn of_name(&self, name: &str) -> bool {
-        self.query.secret.as_ref().is_some_and(|wanted| name.eq_ignore_ascii_case(wanted.as_str()))
+        self.query.secret.as_ref().is_some_and(|requested| name.eq_ignore_ascii_case(requested.as_str()))
     }
 }
 
 impl Picks for Wanted<'_> {
     fn class(&self, class: Class) -> bool {
-        self.query.class.is_none_or(|wanted| wanted == class)
-            && self.query.outcome.is_none_or(|wanted| wanted.row().class == class)
+        self.query.class.is_none_or(|requested| requested == class)
+            && self.query.outcome.is_none_or(|requested| requested.row().class == class)
     }
 
     fn of_use(&self, event: &Decoded<'_>, listed: &Listed<'_>) -> bool {
@@ -79,7 +79,7 @@ impl Picks for Wanted<'_> {
         };
         of_secret
             && self.query.since.is_none_or(|since| event.time >= since)
-            && self.query.outcome.is_none_or(|wanted| wanted == EventKind::Use(event.outcome))
+            && self.query.outcome.is_none_or(|requested| requested == EventKind::Use(event.outcome))
     }
 
     fn of_change(&self, change: &AuditChange) -> bool {
@@ -92,7 +92,7 @@ impl Picks for Wanted<'_> {
         };
         of_secret
             && self.query.since.is_none_or(|since| change.time >= since)
-            && self.query.outcome.is_none_or(|wanted| wanted == EventKind::Change(change.kind))
+            && self.query.outcome.is_none_or(|requested| requested == EventKind::Change(change.kind))
     }
 }
 
@@ -120,9 +120,9 @@ fn events(resolver: &Resolver, page: Page, query: &Events) -> Result<Listing<Eve
         }
     }
     let mut ids = Vec::new();
-    if let Some(wanted) = &query.secret {
-        ids.extend(names.iter().filter(|(_, name)| name.eq_ignore_ascii_case(wanted.as_str())).map(|(id, _)| *id));
-        ids.extend(state.secret(&wanted.key()).map(|secret| secret.id));
+    if let Some(requested) = &query.secret {
+        ids.extend(names.iter().filter(|(_, name)| name.eq_ignore_ascii_case(requested.as_str())).map(|(id, _)| *id));
+        ids.extend(state.secret(&requested.key()).map(|secret| secret.id));
     }
     names.extend(state.secrets.values().map(|secret| (secret.id, secret.name.to_string())));
     let unknown = query.secret.as_ref().map(|name| recorder.hashed(name.as_str()));

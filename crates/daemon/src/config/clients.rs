@@ -32,11 +32,11 @@ pub enum CallerMatch {
 /// Formats the callers as errors name them: "user `agent`".
 impl fmt::Display for CallerMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, who) = match self {
-            Self::User(who) => ("user", who),
-            Self::Group(who) => ("group", who),
+        let (kind, name) = match self {
+            Self::User(name) => ("user", name),
+            Self::Group(name) => ("group", name),
         };
-        match who {
+        match name {
             NameOrNumber::Number(number) => write!(f, "{kind} {number}"),
             NameOrNumber::Name(name) => write!(f, "{kind} `{name}`"),
         }
@@ -47,7 +47,7 @@ impl fmt::Display for CallerMatch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientRule {
     /// The callers that the rule is about.
-    pub who: CallerMatch,
+    pub caller: CallerMatch,
     /// The templates they can render. A template without a target means all of its targets.
     pub templates: Vec<TemplatePattern>,
     /// The secrets they can resolve by name.
@@ -90,14 +90,14 @@ pub(super) fn rules<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Vec<
 
 fn rule<'a>(reader: &mut Reader<'a>, mut entries: Entries<'a>, offset: usize) -> Option<ClientRule> {
     let (uid, group) = (entries.take("uid"), entries.take("group"));
-    let named = match (uid, group) {
+    let matched = match (uid, group) {
         (Some(uid), None) => {
-            let who = name_or_number(reader, &entries, "uid", uid).map(CallerMatch::User);
-            who.map(|who| (who, uid.span().start))
+            let caller = name_or_number(reader, &entries, "uid", uid).map(CallerMatch::User);
+            caller.map(|caller| (caller, uid.span().start))
         }
         (None, Some(group)) => {
-            let who = name_or_number(reader, &entries, "group", group).map(CallerMatch::Group);
-            who.map(|who| (who, group.span().start))
+            let caller = name_or_number(reader, &entries, "group", group).map(CallerMatch::Group);
+            caller.map(|caller| (caller, group.span().start))
         }
         _ => {
             reader.wrong(entries.path_of("uid"), offset, "or `group` is required: set exactly one of them");
@@ -117,8 +117,8 @@ fn rule<'a>(reader: &mut Reader<'a>, mut entries: Entries<'a>, offset: usize) ->
     let templates = templates.into_iter().filter_map(|text| template(reader, &entries, text)).collect();
     let secrets = secrets.into_iter().filter_map(|text| secret(reader, &entries, text)).collect();
     reader.end(entries);
-    let (who, offset) = named?;
-    Some(ClientRule { who, templates, secrets, admin, place: reader.place(offset) })
+    let (caller, offset) = matched?;
+    Some(ClientRule { caller, templates, secrets, admin, place: reader.place(offset) })
 }
 
 fn name_or_number(
@@ -127,16 +127,16 @@ fn name_or_number(
     key: &str,
     value: &Spanned<DeValue<'_>>,
 ) -> Option<NameOrNumber> {
-    let found = match value.get_ref() {
+    let parsed = match value.get_ref() {
         DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()).ok().map(NameOrNumber::Number),
         DeValue::String(name) if !name.is_empty() && !name.contains('\0') => Some(NameOrNumber::Name(name.to_string())),
         _ => None,
     };
-    if found.is_none() {
+    if parsed.is_none() {
         let message = format!("must be a name, or a number between 0 and {}", u32::MAX);
         reader.wrong(entries.path_of(key), value.span().start, message);
     }
-    found
+    parsed
 }
 
 fn template(reader: &mut Reader<'_>, entries: &Entries<'_>, (text, offset): TextAt<'_>) -> Option<TemplatePattern> {
@@ -182,7 +182,7 @@ mod tests {
         let rules = rules.unwrap();
         let root = || NameOrNumber::Name("root".into());
         let who = [CallerMatch::User(NameOrNumber::Number(0)), CallerMatch::User(root()), CallerMatch::Group(root())];
-        assert_eq!([&rules[0].who, &rules[1].who, &rules[2].who], who.each_ref());
+        assert_eq!([&rules[0].caller, &rules[1].caller, &rules[2].caller], who.each_ref());
         assert_eq!(rules[0].templates[1].target, Some(Pattern::exact("livekit")));
         assert!(rules[2].admin && rules[1].secrets[0].matches("CalCom-key"));
         assert!(!rules[0].templates[1].id.matches("sip-trunk/Office"));
@@ -198,7 +198,7 @@ mod tests {
              [[client]]\nuid = 1\ngroup = 1\nadmin = true\n[[client]]\nuid = 1\n[[client]]\nuid = -1\nadmin = 'yes'\nmore = 1\n",
         );
         let problems = problems.unwrap_err();
-        for begin in [
+        for expected in [
             "2:7: `client[1].uid` must be a name",
             "3:14: `client[1].templates` is not a template",
             "3:35: `client[1].templates` is not a template",
@@ -209,7 +209,7 @@ mod tests {
             "13:9: `client[4].admin` must be true or false, not a string",
             "14:1: `client[4].more` is not a known key",
         ] {
-            assert!(problems.iter().any(|problem| problem.starts_with(begin)), "{begin}: {problems:#?}");
+            assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{expected}: {problems:#?}");
         }
     }
 }

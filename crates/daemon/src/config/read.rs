@@ -26,8 +26,8 @@ pub(super) struct Reader<'a> {
 pub(super) struct Entries<'a> {
     /// The dotted path of the table; empty for the whole file.
     path: String,
-    left: Vec<(&'a Spanned<std::borrow::Cow<'a, str>>, &'a Spanned<DeValue<'a>>)>,
-    known: Vec<&'static str>,
+    remaining: Vec<(&'a Spanned<std::borrow::Cow<'a, str>>, &'a Spanned<DeValue<'a>>)>,
+    known_keys: Vec<&'static str>,
 }
 
 /// A text in the file, and its offset in bytes.
@@ -36,18 +36,18 @@ pub(super) type TextAt<'a> = (&'a str, usize);
 impl<'a> Entries<'a> {
     /// Returns the entries of a table.
     pub(super) fn new(path: &str, table: &'a DeTable<'a>) -> Self {
-        Self { path: path.to_owned(), left: table.iter().collect(), known: Vec::new() }
+        Self { path: path.to_owned(), remaining: table.iter().collect(), known_keys: Vec::new() }
     }
 
     fn none(path: String) -> Self {
-        Self { path, left: Vec::new(), known: Vec::new() }
+        Self { path, remaining: Vec::new(), known_keys: Vec::new() }
     }
 
     /// Returns the value of a key, and removes it from the entries.
     pub(super) fn take(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
-        self.known.push(key);
-        let index = self.left.iter().position(|(name, _)| name.get_ref() == key)?;
-        Some(self.left.swap_remove(index).1)
+        self.known_keys.push(key);
+        let index = self.remaining.iter().position(|(name, _)| name.get_ref() == key)?;
+        Some(self.remaining.swap_remove(index).1)
     }
 
     /// Returns the dotted path of a key.
@@ -96,8 +96,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes that a value has the wrong type.
-    fn mistyped(&mut self, path: String, value: &Spanned<DeValue<'_>>, wanted: &str) {
-        let message = format!("must be {wanted}, not {}", kind(value.get_ref()));
+    fn mistyped(&mut self, path: String, value: &Spanned<DeValue<'_>>, expected: &str) {
+        let message = format!("must be {expected}, not {}", kind(value.get_ref()));
         self.wrong(path, value.span().start, message);
     }
 
@@ -131,23 +131,23 @@ impl<'a> Reader<'a> {
         tables
     }
 
-    /// Returns a whole number within a range, or `otherwise` if it is absent or wrong.
+    /// Returns a whole number within a range, or `default` if it is absent or wrong.
     pub(super) fn number(
         &mut self,
         from: &mut Entries<'a>,
         key: &'static str,
         range: RangeInclusive<u64>,
-        otherwise: u64,
+        default: u64,
     ) -> u64 {
         let path = from.path_of(key);
-        let Some(value) = from.take(key) else { return otherwise };
-        let Some(number) = self.integer(&path, value) else { return otherwise };
+        let Some(value) = from.take(key) else { return default };
+        let Some(number) = self.integer(&path, value) else { return default };
         match u64::try_from(number) {
             Ok(number) if range.contains(&number) => number,
             _ => {
                 let message = format!("must be between {} and {}", range.start(), range.end());
                 self.wrong(path, value.span().start, message);
-                otherwise
+                default
             }
         }
     }
@@ -221,19 +221,19 @@ impl<'a> Reader<'a> {
         let entry = |(key, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
             (key.get_ref().to_string(), self.json(&path, value))
         };
-        serde_json::Value::Object(from.left.into_iter().map(entry).collect())
+        serde_json::Value::Object(from.remaining.into_iter().map(entry).collect())
     }
 
     /// Notes every entry that is left as an unknown key.
     pub(super) fn end(&mut self, from: Entries<'a>) {
-        let known = from.known.join(", ");
-        for (key, _) in from.left {
+        let known_keys = from.known_keys.join(", ");
+        for (key, _) in from.remaining {
             let name = key.get_ref();
             let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-            let shown = !name.is_empty() && name.len() <= KEY_MAX && name.chars().all(is_bare);
-            let shown = if shown { name.as_ref() } else { "…" };
+            let is_printable = !name.is_empty() && name.len() <= KEY_MAX && name.chars().all(is_bare);
+            let shown = if is_printable { name.as_ref() } else { "…" };
             let path = if from.path.is_empty() { shown.to_owned() } else { format!("{}.{shown}", from.path) };
-            self.wrong(path, key.span().start, format!("is not a known key; use one of: {known}"));
+            self.wrong(path, key.span().start, format!("is not a known key; use one of: {known_keys}"));
         }
     }
 }

@@ -15,17 +15,17 @@ impl Form {
     ///
     /// # Errors
     /// A bad request. Its message contains nothing of the body.
-    pub fn read(body: &[u8], known: &[&str]) -> Result<Self, HttpError> {
-        let wrong = |message: &str| HttpError::new(HttpErrorCode::BadRequest, message);
+    pub fn read(body: &[u8], allowed: &[&str]) -> Result<Self, HttpError> {
+        let bad_request = |message: &str| HttpError::new(HttpErrorCode::BadRequest, message);
         let mut fields: Vec<(String, Zeroizing<String>)> = Vec::new();
         for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
             let middle = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
             let (name, text) = (decode(&pair[..middle])?, decode(pair.get(middle + 1..).unwrap_or_default())?);
-            let Some(name) = known.iter().find(|known| **known == *name) else {
-                return Err(wrong("the form contains an unknown field; reload the page and try again"));
+            let Some(name) = allowed.iter().find(|field| **field == *name) else {
+                return Err(bad_request("the form contains an unknown field; reload the page and try again"));
             };
-            if fields.iter().any(|(there, _)| there == name) {
-                return Err(wrong("the form contains a field twice; reload the page and try again"));
+            if fields.iter().any(|(other, _)| other == name) {
+                return Err(bad_request("the form contains a field twice; reload the page and try again"));
             }
             fields.push(((*name).to_owned(), text));
         }
@@ -34,8 +34,8 @@ impl Form {
 
     /// Removes a field and returns its text; empty if there is no such field.
     pub fn take(&mut self, name: &str) -> Zeroizing<String> {
-        let found = self.0.iter().position(|(there, _)| there == name);
-        found.map(|index| self.0.swap_remove(index).1).unwrap_or_default()
+        let position = self.0.iter().position(|(field, _)| field == name);
+        position.map(|index| self.0.swap_remove(index).1).unwrap_or_default()
     }
 
     /// Returns whether a checkbox is checked. Removes the field.

@@ -43,12 +43,12 @@ impl InventoryQuery {
     /// # Errors
     /// A validation error or a bad request, if a parameter is unknown, given twice or has an unknown value.
     pub fn read(raw: Option<&str>) -> Result<Self, HttpError> {
-        let known = ["query", "status", "sort", "direction", "offset"];
-        let [query, status, sort, direction, offset] = request::query(raw, known)?.map(Option::unwrap_or_default);
-        let one_of = |name: &str, value: &str, known: &[&str]| {
-            let message = || format!("`{name}` must be one of {}", known.join(", "));
-            let fits = value.is_empty() || known.contains(&value);
-            if fits { Ok(()) } else { Err(HttpError::new(HttpErrorCode::BadRequest, message())) }
+        let parameters = ["query", "status", "sort", "direction", "offset"];
+        let [query, status, sort, direction, offset] = request::query(raw, parameters)?.map(Option::unwrap_or_default);
+        let one_of = |name: &str, value: &str, allowed: &[&str]| {
+            let message = || format!("`{name}` must be one of {}", allowed.join(", "));
+            let is_allowed = value.is_empty() || allowed.contains(&value);
+            if is_allowed { Ok(()) } else { Err(HttpError::new(HttpErrorCode::BadRequest, message())) }
         };
         one_of("status", &status, &SecretStatus::ALL.map(|(name, _)| name))?;
         one_of("sort", &sort, &SORTS.map(|(name, _)| name))?;
@@ -86,11 +86,11 @@ impl InventoryQuery {
     /// Returns the headings of the columns.
     pub fn columns(&self) -> Vec<Column> {
         let column = |(sort, label): (&str, &'static str)| {
-            let here = sort == self.sort;
+            let is_current = sort == self.sort;
             // The first click shows the most used or the latest first, but names from the beginning of the alphabet.
-            let descending = if here { !self.descending } else { matches!(sort, "usage" | "last_used") };
+            let descending = if is_current { !self.descending } else { matches!(sort, "usage" | "last_used") };
             let other = Self { sort: sort.into(), descending, offset: 0, ..self.clone() };
-            let sorted = match (here, self.descending) {
+            let sorted = match (is_current, self.descending) {
                 (false, _) => "none",
                 (true, false) => "ascending",
                 (true, true) => "descending",
@@ -127,8 +127,8 @@ impl InventoryQuery {
     pub fn neighbours(&self, count: usize) -> (Option<String>, Option<String>) {
         let at = |offset| Self { offset, ..self.clone() }.to_query();
         let before = (self.offset > 0).then(|| at(self.offset.saturating_sub(ROWS)));
-        let behind = self.offset.saturating_add(ROWS);
-        (before, (behind < count).then(|| at(behind)))
+        let next = self.offset.saturating_add(ROWS);
+        (before, (next < count).then(|| at(next)))
     }
 
     /// Returns the number of the first row, counted from 1.
@@ -148,8 +148,8 @@ mod tests {
         }
         let sent = "query=&status=&sort=name&direction=asc&offset=";
         assert_eq!(InventoryQuery::read(Some(sent)).unwrap(), InventoryQuery::read(None).unwrap());
-        for wrong in ["status=x", "sort=x", "direction=x", "offset=x", "other=1", "sort=name&sort=name"] {
-            assert!(InventoryQuery::read(Some(wrong)).is_err(), "{wrong}");
+        for invalid in ["status=x", "sort=x", "direction=x", "offset=x", "other=1", "sort=name&sort=name"] {
+            assert!(InventoryQuery::read(Some(invalid)).is_err(), "{invalid}");
         }
     }
 

@@ -85,7 +85,7 @@ impl Site {
     /// Responds to a request for a link, and lets its caller connect.
     fn give_link(&self, request: LinkRequest) {
         self.visitors().extend(peer::visitors(&request.caller));
-        let _ = request.answer.send(Ok(self.link(&request.caller)));
+        let _ = request.reply.send(Ok(self.link(&request.caller)));
     }
 
     /// Records the sessions that have ended.
@@ -118,11 +118,11 @@ impl Site {
 }
 
 /// Opens the console whenever a link is requested, until told to stop.
-pub async fn run(app: Arc<App>, mut wanted: mpsc::Receiver<LinkRequest>, mut stop: Shutdown) {
+pub async fn run(app: Arc<App>, mut requests: mpsc::Receiver<LinkRequest>, mut stop: Shutdown) {
     loop {
         let first = tokio::select! {
             () = stop.requested() => return,
-            first = wanted.recv() => first,
+            first = requests.recv() => first,
         };
         let Some(first) = first else { return };
         match Listeners::open().await {
@@ -137,30 +137,31 @@ pub async fn run(app: Arc<App>, mut wanted: mpsc::Receiver<LinkRequest>, mut sto
                 });
                 site.give_link(first);
                 tracing::info!(port = listeners.port, "the console is open");
-                serve(&site, listeners, &mut wanted, &mut stop).await;
+                serve(&site, listeners, &mut requests, &mut stop).await;
                 tracing::info!("the console is closed");
             }
             Err(error) => {
-                let _ = first.answer.send(Err(format!("the console cannot be opened: {error}")));
+                let _ = first.reply.send(Err(format!("the console cannot be opened: {error}")));
             }
         }
     }
 }
 
 /// Serves until no link and no session is left, or until told to stop.
-async fn serve(site: &Arc<Site>, listeners: Listeners, wanted: &mut mpsc::Receiver<LinkRequest>, stop: &mut Shutdown) {
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn serve(site: &Arc<Site>, listeners: Listeners,
+    requests: &mut mpsc::Receiver<LinkRequest>, stop: &mut Shutdown) {
+    let mut interval = tokio::time::interval(LOOK);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let admission = Admission::new(CONNECTIONS, site.own_uid);
     let mut door = Door { site, admission: &admission, connections: JoinSet::new(), count: 0 };
     loop {
         tokio::select! {
             () = stop.requested() => break,
-            link = wanted.recv() => match link {
+            link = requests.recv() => match link {
                 Some(link) => site.give_link(link),
                 None => break,
             },
-            _ = look.tick() => {
+            _ = interval.tick() => {
                 admission.end_silent(HEAD_TIME);
                 site.record_ended().await;
                 if site.sessions().are_over(Instant::now()) {
@@ -214,23 +215,23 @@ async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: Slot<()>, mut
     let state = &slot.state;
     let service = service_fn(async |request| {
         state.asked();
-        let mut answer = router::answer(site, request).await;
-        if let Ok(answer) = &mut answer
+        let mut response = router::answer(site, request).await;
+        if let Ok(response) = &mut response
             && state.is_last()
         {
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         state.answered();
-        answer
+        response
     });
     let connection = http1::Builder::new()
         .max_buf_size(64 << 10)
         .serve_connection(TokioIo::new(Timed::new(stream, Arc::clone(state), ANSWER_TIME)), service);
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
+    let result = tokio::select! {
         // First read what has arrived, then check whether the connection has to end.
         biased;
-        ended = connection.as_mut() => ended,
+        result = connection.as_mut() => result,
         _ = state.ended() => {
             if !state.has_rest() {
                 return;
@@ -242,7 +243,7 @@ async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: Slot<()>, mut
             tokio::time::timeout(LAST_REQUEST_TIME, connection).await.unwrap_or(Ok(()))
         }
     };
-    if let Err(error) = ended {
+    if let Err(error) = result {
         tracing::debug!(%error, "a connection to the console was interrupted");
     }
 }
@@ -293,8 +294,8 @@ impl Listeners {
     /// can connect, and the caller that requests a link should learn why.
     async fn owners(listener: SocketAddr) -> io::Result<Owners> {
         let owners = Owners::open()?;
-        let own = TcpStream::connect(listener).await?;
-        owners.of(own.local_addr()?, listener)?;
+        let connection = TcpStream::connect(listener).await?;
+        owners.of(connection.local_addr()?, listener)?;
         Ok(owners)
     }
 

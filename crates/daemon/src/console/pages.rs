@@ -78,8 +78,8 @@ fn escaped(text: &str) -> String {
 }
 
 /// Returns the data for a page from a type that the API serializes.
-pub fn data<T: Serialize>(of: T) -> Value {
-    Value::from(Serde(of))
+pub fn data<T: Serialize>(value: T) -> Value {
+    Value::from(Serde(value))
 }
 
 /// The engine with all pages.
@@ -143,7 +143,7 @@ impl Pages {
 
     /// Returns a file that pages load, if the path has the current digest.
     pub fn asset(&self, digest: &str, name: &str) -> Option<Response<Full<Bytes>>> {
-        let (_, media_type, content) = ASSETS.iter().find(|(known, ..)| digest == self.digest && *known == name)?;
+        let (_, media_type, content) = ASSETS.iter().find(|(file, ..)| digest == self.digest && *file == name)?;
         let mut response = Response::new(Full::new(Bytes::from_static(content.as_bytes())));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         let forever = HeaderValue::from_static("public, max-age=31536000, immutable");

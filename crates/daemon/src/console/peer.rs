@@ -69,17 +69,17 @@ impl Owners {
         while recv(&self.0, &mut buffer, RecvFlags::DONTWAIT).is_ok() {}
         send(&self.0, &bytes, SendFlags::empty())?;
         let (_, len) = recv(&self.0, &mut buffer, RecvFlags::DONTWAIT)?;
-        let answer = buffer.get(..len).ok_or(io::ErrorKind::InvalidData)?;
-        let answer = NetlinkMessage::<SockDiagMessage>::deserialize(answer).map_err(io::Error::other)?;
-        match answer.payload {
+        let response = buffer.get(..len).ok_or(io::ErrorKind::InvalidData)?;
+        let response = NetlinkMessage::<SockDiagMessage>::deserialize(response).map_err(io::Error::other)?;
+        match response.payload {
             // If there is no such connection, the kernel reports the socket that listens at the address. A socket that
             // was closed has no inode and no owner any more; the kernel reports root for it.
-            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found))
-                if found.header.socket_id.destination_port == remote.port()
-                    && found.header.inode != 0
-                    && !Unnamed::here().is_user(found.header.uid) =>
+            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(socket))
+                if socket.header.socket_id.destination_port == remote.port()
+                    && socket.header.inode != 0
+                    && !Unnamed::here().is_user(socket.header.uid) =>
             {
-                Ok(found.header.uid)
+                Ok(socket.header.uid)
             }
             NetlinkPayload::Error(error) => Err(error.to_io()),
             _ => Err(io::ErrorKind::NotFound.into()),

@@ -123,15 +123,15 @@ async fn unsealed(site: &Arc<Site>, parts: &Parts, body: Incoming) -> Response<F
         return plain(StatusCode::MISDIRECTED_REQUEST, "this is another host");
     }
     let routes = router();
-    let found = routes.at(parts.uri.path()).ok();
-    let route = found.as_ref().map(|found| found.value.0);
-    match (route, &found) {
+    let matched = routes.at(parts.uri.path()).ok();
+    let route = matched.as_ref().map(|matched| matched.value.0);
+    match (route, &matched) {
         (Some(Route::LogIn), _) if parts.method == Method::GET => return log_in(site, parts).await,
         (Some(Route::LogIn), _) => {
             return not_allowed(plain(StatusCode::METHOD_NOT_ALLOWED, "a link is followed"), "GET");
         }
-        (Some(Route::Asset), Some(found)) if parts.method == Method::GET || parts.method == Method::HEAD => {
-            let param = |name| found.params.get(name).unwrap_or_default();
+        (Some(Route::Asset), Some(matched)) if parts.method == Method::GET || parts.method == Method::HEAD => {
+            let param = |name| matched.params.get(name).unwrap_or_default();
             let asset = site.pages.asset(param("digest"), param("file"));
             return asset.unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "there is no such file"));
         }
@@ -139,23 +139,23 @@ async fn unsealed(site: &Arc<Site>, parts: &Parts, body: Incoming) -> Response<F
     }
     // Requests that a page makes by itself do not keep the session alive.
     let active = route != Some(Route::Live);
-    let seen = cookie(&parts.headers).and_then(|cookie| site.sessions().find(cookie, active, Instant::now()));
-    let Some(session) = seen else { return stranger(site, parts, route) };
+    let session = cookie(&parts.headers).and_then(|cookie| site.sessions().find(cookie, active, Instant::now()));
+    let Some(session) = session else { return stranger(site, parts, route) };
     let url = |params| RequestUrl::new(params, parts.uri.query());
-    let Some(found) = found else {
+    let Some(matched) = matched else {
         let visit = Visit { site, session, parts, url: url(Params::default()) };
         return visit.error(&AppError::NotFound("there is no such page".into()).into());
     };
-    let (route, fields) = *found.value;
-    let visit = Visit { site, session, parts, url: url(found.params) };
+    let (route, fields) = *matched.value;
+    let visit = Visit { site, session, parts, url: url(matched.params) };
     let methods = route.methods(fields);
-    if !methods.split(", ").any(|known| parts.method == *known) {
+    if !methods.split(", ").any(|allowed| parts.method == *allowed) {
         let error = HttpError::new(HttpErrorCode::MethodNotAllowed, format!("this page only supports {methods}"));
         return not_allowed(visit.error(&error), methods);
     }
-    let answered =
+    let result =
         if parts.method == Method::POST { post(&visit, route, fields, body).await } else { get(&visit, route).await };
-    let response = answered.unwrap_or_else(|error| visit.error(&error));
+    let response = result.unwrap_or_else(|error| visit.error(&error));
     tracing::debug!(?route, method = %parts.method, status = response.status().as_u16(), "answered in the console");
     response
 }
@@ -197,9 +197,9 @@ async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], mut body: Incomi
         ));
     }
     let (limit, budget) = (visit.site.app.config.load().limits.transfer, &visit.site.app.resolver.budget);
-    let sent = request::bytes(&mut body, request::Intake { limit, budget, uid: visit.site.own_uid }).await?;
-    let mut form = leaving_nothing(|| Form::read(&sent, fields))?;
-    drop((sent, body));
+    let received = request::bytes(&mut body, request::Intake { limit, budget, uid: visit.site.own_uid }).await?;
+    let mut form = leaving_nothing(|| Form::read(&received, fields))?;
+    drop((received, body));
     if !session::same(&form.take("csrf"), &visit.session.csrf) {
         forbidden(visit, route);
         let message = "this form is not of this session; nothing was changed. Go back, reload the page and try again";
@@ -221,7 +221,7 @@ async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], mut body: Incomi
 
 /// Records that a form was refused because it did not come from a page of this session.
 fn forbidden(visit: &Visit<'_>, route: Route) {
-    let path = ROUTES.iter().find(|(_, known, _)| *known == route).map_or("", |(path, ..)| *path);
+    let path = ROUTES.iter().find(|(_, listed, _)| *listed == route).map_or("", |(path, ..)| *path);
     if let Some(caller) = &visit.session.actor.caller {
         visit.site.app.resolver.forbid(caller, &format!("POST {path}"), None, std::iter::empty());
     }
@@ -242,18 +242,18 @@ fn router() -> &'static matchit::Router<(Route, &'static [&'static str])> {
 /// Returns whether a request is for this host: in its only `Host` header, and in its target if that contains a host.
 fn is_for(host: &str, parts: &Parts) -> bool {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
-    let one = hosts.next().is_some_and(|named| named.as_bytes() == host.as_bytes()) && hosts.next().is_none();
-    one && parts.uri.authority().is_none_or(|authority| authority.as_str() == host)
+    let is_only_host = hosts.next().is_some_and(|value| value.as_bytes() == host.as_bytes()) && hosts.next().is_none();
+    is_only_host && parts.uri.authority().is_none_or(|authority| authority.as_str() == host)
 }
 
 /// Returns whether a form comes from a page of this host, as far as the browser reports that.
 fn is_from(host: &str, headers: &HeaderMap) -> bool {
-    let one = |name: HeaderName| -> Result<Option<&[u8]>, ()> {
-        let mut all = headers.get_all(name).iter();
-        let first = all.next().map(HeaderValue::as_bytes);
-        if all.next().is_none() { Ok(first) } else { Err(()) }
+    let single = |name: HeaderName| -> Result<Option<&[u8]>, ()> {
+        let mut values = headers.get_all(name).iter();
+        let first = values.next().map(HeaderValue::as_bytes);
+        if values.next().is_none() { Ok(first) } else { Err(()) }
     };
-    let (Ok(origin), Ok(site)) = (one(header::ORIGIN), one(HeaderName::from_static("sec-fetch-site"))) else {
+    let (Ok(origin), Ok(site)) = (single(header::ORIGIN), single(HeaderName::from_static("sec-fetch-site"))) else {
         return false;
     };
     let same_site = site.map(|site| site == b"same-origin");
@@ -268,26 +268,26 @@ fn is_from(host: &str, headers: &HeaderMap) -> bool {
 /// Returns the session's cookie. Returns `None` if there are several, because then another page must have set one.
 fn cookie(headers: &HeaderMap) -> Option<&str> {
     let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut ours = pairs
+    let mut cookies = pairs
         .flat_map(|value| value.split("; "))
         .filter_map(|pair| pair.split_once('='))
         .filter(|(name, _)| *name == COOKIE);
-    let (_, first) = ours.next()?;
-    ours.next().is_none().then_some(first)
+    let (_, first) = cookies.next()?;
+    cookies.next().is_none().then_some(first)
 }
 
 async fn log_in(site: &Arc<Site>, parts: &Parts) -> Response<Full<Bytes>> {
     // A browser that prefetches has not followed the link.
     let ahead = parts.headers.contains_key("sec-purpose");
     let token = parts.uri.query().and_then(|query| query.strip_prefix("token="));
-    let begun = token.filter(|_| !ahead).and_then(|token| site.sessions().log_in(token, Instant::now()));
-    let Some((cookie, actor)) = begun else {
+    let login = token.filter(|_| !ahead).and_then(|token| site.sessions().log_in(token, Instant::now()));
+    let Some((cookie, actor)) = login else {
         tracing::warn!("a link to the console was refused: used, expired or unknown");
         let message = "This link is no longer good: each works once, for a minute.";
         return outside(site, StatusCode::FORBIDDEN, "Not logged in", message, false);
     };
-    let opened = AuditChange::new(ChangeKind::ConsoleOpened, &actor, now());
-    if let Err(error) = app::audit::record(&site.app, vec![opened]).await.map_err(HttpError::from) {
+    let change = AuditChange::new(ChangeKind::ConsoleOpened, &actor, now());
+    if let Err(error) = app::audit::record(&site.app, vec![change]).await.map_err(HttpError::from) {
         site.sessions().forget(&cookie);
         return outside(site, error.status(), "Not logged in", error.message(), false);
     }
@@ -305,8 +305,8 @@ async fn log_out(visit: &Visit<'_>) -> Response<Full<Bytes>> {
     visit.site.sessions().log_out(visit.session.id);
     visit.site.record_ended().await;
     let mut response = outside(visit.site, StatusCode::OK, "Logged out", "You are logged out.", false);
-    let gone = HeaderValue::from_static("guillemet_session=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0");
-    response.headers_mut().insert(header::SET_COOKIE, gone);
+    let expired = HeaderValue::from_static("guillemet_session=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0");
+    response.headers_mut().insert(header::SET_COOKIE, expired);
     response
 }
 
@@ -314,10 +314,10 @@ async fn log_out(visit: &Visit<'_>) -> Response<Full<Bytes>> {
 fn stranger(site: &Arc<Site>, parts: &Parts, route: Option<Route>) -> Response<Full<Bytes>> {
     // The link was followed from a page of another site: the browser withholds the strict cookie from the page that the
     // login leads to, and sends it with requests that this page itself makes. So let the page reload itself.
-    let led = parts.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
-    let again = led && route == Some(Route::Secrets) && parts.method == Method::GET;
+    let is_cross_site = parts.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    let reload = is_cross_site && route == Some(Route::Secrets) && parts.method == Method::GET;
     let message = "There is no session here, or it has ended.";
-    outside(site, StatusCode::FORBIDDEN, "Not logged in", message, again)
+    outside(site, StatusCode::FORBIDDEN, "Not logged in", message, reload)
 }
 
 fn outside(site: &Site, status: StatusCode, title: &str, message: &str, refresh: bool) -> Response<Full<Bytes>> {

@@ -69,7 +69,7 @@ impl Chart {
         let days = (0..DAYS).map(|index| {
             let date = (today - Duration::days(i64::from(DAYS - 1 - index))).date();
             let day = format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day());
-            let count = by_day.iter().find(|known| known.day == day).map_or(0, |known| known.count);
+            let count = by_day.iter().find(|usage| usage.day == day).map_or(0, |usage| usage.count);
             (index, day, count)
         });
         let days: Vec<(u32, String, u64)> = days.collect();
@@ -99,10 +99,10 @@ impl Row {
 pub async fn table(visit: &Visit<'_>) -> PageResult {
     let listing = InventoryQuery::read(visit.url.raw_query())?;
     let (count, rows) = actions::list_whole(&visit.site.app, &listing).await?;
-    let (before, behind) = listing.neighbours(count);
+    let (before, next) = listing.neighbours(count);
     let last = listing.first() + rows.len() - usize::from(!rows.is_empty());
-    let shown = context! {
-        count, before, behind, last,
+    let context = context! {
+        count, before, behind => next, last,
         first => listing.first(),
         listing => data(&listing),
         columns => data(listing.columns()),
@@ -110,7 +110,7 @@ pub async fn table(visit: &Visit<'_>) -> PageResult {
         statuses => SecretStatus::ALL.map(|(name, _)| name).to_vec(),
         rows => data(rows.into_iter().map(Row::new).collect::<Vec<_>>()),
     };
-    Ok(visit.page("secrets.html", StatusCode::OK, "Secrets", SECTION, shown))
+    Ok(visit.page("secrets.html", StatusCode::OK, "Secrets", SECTION, context))
 }
 
 /// Returns, as JSON, the cells of the table that change while it is open.
@@ -151,14 +151,14 @@ struct Entered {
 }
 
 /// Returns the form of a new secret (`of` is `None`) or of an existing one.
-fn form(visit: &Visit<'_>, of: Option<&str>, entered: &Entered, wrong: Option<&HttpError>) -> Response<Full<Bytes>> {
+fn form(visit: &Visit<'_>, of: Option<&str>, entered: &Entered, error: Option<&HttpError>) -> Response<Full<Bytes>> {
     let title = of.map_or_else(|| "New Secret".to_owned(), |name| format!("Edit {name}"));
-    let shown = context! {
+    let context = context! {
         of, name => entered.name.as_str(), enabled => entered.enabled, etag => entered.etag.as_str(),
         action => of.map_or_else(|| SECRETS.to_owned(), |name| format!("{SECRETS}/{}/edit", part(name))),
-        ..wrongs(wrong, &["name", "value"])
+        ..wrongs(error, &["name", "value"])
     };
-    visit.page("secret.html", wrong.map_or(StatusCode::OK, HttpError::status), &title, SECTION, shown)
+    visit.page("secret.html", error.map_or(StatusCode::OK, HttpError::status), &title, SECTION, context)
 }
 
 /// Returns the errors of a form for its page: those of each field, and those that belong to no field.
@@ -171,7 +171,7 @@ fn wrongs(error: Option<&HttpError>, fields: &[&str]) -> Value {
             // A problem in a template has a field of the config, not of this form.
             match (&entry.template, at.get_mut(field)) {
                 (Some(template), _) => others.push(format!("{template}: {message}")),
-                (None, Some(there)) => *there = message,
+                (None, Some(slot)) => *slot = message,
                 (None, None) => others.push(message),
             }
         }
@@ -267,14 +267,14 @@ pub async fn save(visit: &Visit<'_>, mut sent: Form) -> PageResult {
 
 /// Returns the message about a secret that was saved, which after a rename lists what still uses a former name.
 fn told(saved: &ChangedSecret, before: &SecretDetail) -> String {
-    let (name, former) = (&saved.secret.name, &before.secret.name);
+    let (name, previous) = (&saved.secret.name, &before.secret.name);
     let templates = saved.rewritten.len();
     if templates > 0 {
         let noun = if templates == 1 { "template names" } else { "templates name" };
         return format!("{name} was saved. {templates} {noun} it by its new name: {}.", saved.rewritten.join(", "));
     }
     let references = before.references.len();
-    if name.eq_ignore_ascii_case(former) || references == 0 {
+    if name.eq_ignore_ascii_case(previous) || references == 0 {
         return format!("{name} was saved.");
     }
     format!(
@@ -301,7 +301,7 @@ pub async fn roll_back(visit: &Visit<'_>) -> PageResult {
     let detail = kept(visit).await?;
     let etag = detail.etag.clone().unwrap_or_default();
     let version = version.and_then(|version| version.parse().ok());
-    let is_former = |version: &u32| detail.versions.iter().any(|known| !known.current && known.version == *version);
+    let is_former = |version: &u32| detail.versions.iter().any(|other| !other.current && other.version == *version);
     let Some(version) = version.filter(is_former) else {
         return Err(AppError::NotFound(format!("`{}` has no such former version", detail.secret.name)).into());
     };
@@ -313,12 +313,12 @@ fn back(
     detail: SecretDetail,
     etag: &str,
     version: u32,
-    wrong: Option<&HttpError>,
+    error: Option<&HttpError>,
 ) -> Response<Full<Bytes>> {
     let title = format!("Go back to version {version} of {}", detail.secret.name);
-    let status = wrong.map_or(StatusCode::OK, HttpError::status);
-    let shown = context! { etag, version, row => data(Row::new(detail)), ..wrongs(wrong, &[]) };
-    visit.page("rollback.html", status, &title, SECTION, shown)
+    let status = error.map_or(StatusCode::OK, HttpError::status);
+    let context = context! { etag, version, row => data(Row::new(detail)), ..wrongs(error, &[]) };
+    visit.page("rollback.html", status, &title, SECTION, context)
 }
 
 /// Restores the value of a former version.
@@ -331,18 +331,18 @@ pub async fn restore(visit: &Visit<'_>, mut sent: Form) -> PageResult {
     match service::roll_back(&visit.site.app, &visit.session.actor, name, version, expected(&etag)).await {
         Ok(ChangedSecret { secret, .. }) => {
             let now = secret.version.unwrap_or_default();
-            let told = format!("{} has the value of its version {version} again, as version {now}.", secret.name);
-            Ok(visit.go(SECRETS, told))
+            let message = format!("{} has the value of its version {version} again, as version {now}.", secret.name);
+            Ok(visit.go(SECRETS, message))
         }
         Err(error) => Ok(back(visit, detail, &etag, version, Some(&error.into()))),
     }
 }
 
-fn rotation(visit: &Visit<'_>, detail: SecretDetail, etag: &str, wrong: Option<&HttpError>) -> Response<Full<Bytes>> {
+fn rotation(visit: &Visit<'_>, detail: SecretDetail, etag: &str, error: Option<&HttpError>) -> Response<Full<Bytes>> {
     let title = format!("Rotate {}", detail.secret.name);
-    let status = wrong.map_or(StatusCode::OK, HttpError::status);
-    let shown = context! { etag, row => data(Row::new(detail)), ..wrongs(wrong, &["value"]) };
-    visit.page("rotate.html", status, &title, SECTION, shown)
+    let status = error.map_or(StatusCode::OK, HttpError::status);
+    let context = context! { etag, row => data(Row::new(detail)), ..wrongs(error, &["value"]) };
+    visit.page("rotate.html", status, &title, SECTION, context)
 }
 
 /// Stores the new value.
@@ -381,22 +381,22 @@ enum Deletion<'a> {
     Refused(&'a HttpError),
 }
 
-fn deletion(visit: &Visit<'_>, detail: SecretDetail, why: Deletion<'_>) -> Response<Full<Bytes>> {
-    let (refused, status) = match why {
+fn deletion(visit: &Visit<'_>, detail: SecretDetail, reason: Deletion<'_>) -> Response<Full<Bytes>> {
+    let (error, status) = match reason {
         Deletion::Asked => (None, StatusCode::OK),
         Deletion::UsedMeanwhile => (None, StatusCode::CONFLICT),
         Deletion::Refused(error) => (Some(error), error.status()),
     };
     let title = format!("Delete {}", detail.secret.name);
-    let shown = context! {
+    let context = context! {
         etag => detail.etag.clone().unwrap_or_default(),
         row => data(Row::new(detail)),
-        refused => refused.map(HttpError::message),
-        detail => refused.and_then(HttpError::detail),
-        blockers => data(refused.map(HttpError::errors).unwrap_or_default()),
-        meanwhile => matches!(why, Deletion::UsedMeanwhile),
+        refused => error.map(HttpError::message),
+        detail => error.and_then(HttpError::detail),
+        blockers => data(error.map(HttpError::errors).unwrap_or_default()),
+        meanwhile => matches!(reason, Deletion::UsedMeanwhile),
     };
-    visit.page("delete.html", status, &title, SECTION, shown)
+    visit.page("delete.html", status, &title, SECTION, context)
 }
 
 /// Deletes the secret, or shows everything that has to be updated first.

@@ -76,7 +76,7 @@ struct Session {
     /// The operator, for the audit trail.
     actor: Actor,
     csrf: String,
-    began: Instant,
+    started: Instant,
     used: Instant,
     flash: Option<String>,
 }
@@ -136,7 +136,7 @@ impl Sessions {
             cookie: Kept::of(&cookie),
             actor: actor.clone(),
             csrf: word(),
-            began: now,
+            started: now,
             used: now,
             flash: None,
         });
@@ -202,7 +202,7 @@ impl Sessions {
     fn expire(&mut self, now: Instant) {
         let Times { idle, longest, .. } = self.times;
         self.links.retain(|link| now < link.until);
-        self.end(|session| now >= session.used + idle || now >= session.began + longest);
+        self.end(|session| now >= session.used + idle || now >= session.started + longest);
     }
 
     fn end(&mut self, is_over: impl Fn(&Session) -> bool) {

@@ -21,8 +21,8 @@ pub async fn list(visit: &Visit<'_>) -> PageResult {
     visit.url.query([])?;
     let app = &visit.site.app;
     let strays = templates::list_strays(app).await?;
-    let shown = context! { templates => data(templates::templates(app).await), strays => data(strays) };
-    Ok(visit.page("templates.html", StatusCode::OK, "Templates", "templates", shown))
+    let context = context! { templates => data(templates::templates(app).await), strays => data(strays) };
+    Ok(visit.page("templates.html", StatusCode::OK, "Templates", "templates", context))
 }
 
 /// Shows one template: what is wrong with it, and its document for a target with «name» in place of each value.
@@ -35,25 +35,25 @@ pub async fn show(visit: &Visit<'_>) -> PageResult {
     let template = Arc::clone(&prepared.template);
     let text = tokio::task::spawn_blocking(move || template.text()).await.ok().flatten().unwrap_or_default();
     let (problems, warnings) = (with_lines(&view.problems, &text), with_lines(&view.warnings, &text));
-    let (explained, refused) = match serving::planned(app, &id, target.as_deref()).await {
+    let (explained, error) = match serving::planned(app, &id, target.as_deref()).await {
         Ok((_, prepared, plan)) => (Some(templates::explain(&prepared, &plan, target.as_deref())), None),
         Err(error) => (None, Some(HttpError::from(error))),
     };
     let present = explained.as_ref().map(|explained| explained.target.clone());
     let target = present.or(target).or_else(|| view.targets.first().cloned()).unwrap_or_default();
-    let status = match &refused {
+    let status = match &error {
         Some(error) if error.status() == StatusCode::NOT_FOUND => error.status(),
         _ => StatusCode::OK,
     };
-    let shown = context! {
+    let data = context! {
         template => data(&view),
         found => context! { problems => data(problems), warnings => data(warnings) },
         target,
         explained => data(&explained),
-        refused => refused.as_ref().map(HttpError::message),
-        others => data(refused.as_ref().map(HttpError::errors).unwrap_or_default()),
+        refused => error.as_ref().map(HttpError::message),
+        others => data(error.as_ref().map(HttpError::errors).unwrap_or_default()),
     };
-    Ok(visit.page("template.html", status, &format!("Template {id}"), "templates", shown))
+    Ok(visit.page("template.html", status, &format!("Template {id}"), "templates", data))
 }
 
 /// A problem, with the line that it is about.

@@ -42,11 +42,11 @@ pub enum EndReason {
 
 /// The slots for connections. `T` is what is known of a connection besides its holder.
 pub struct Admission<T> {
-    begin: Instant,
+    started: Instant,
     limit: usize,
     table: Mutex<Table<T>>,
     /// Notified whenever a slot is given back.
-    given_back: Notify,
+    released: Notify,
 }
 
 struct Table<T> {
@@ -60,7 +60,7 @@ struct Table<T> {
 
 struct Entry<T> {
     holder: SlotHolder,
-    about: T,
+    info: T,
     streams: bool,
     state: Arc<ConnectionState>,
 }
@@ -70,7 +70,7 @@ pub struct Slot<T> {
     admission: Arc<Admission<T>>,
     number: u64,
     /// Resolves when the connection that had this slot before has ended.
-    former: Option<oneshot::Receiver<()>>,
+    predecessor: Option<oneshot::Receiver<()>>,
     /// What the connection is doing at the moment.
     pub state: Arc<ConnectionState>,
 }
@@ -85,7 +85,7 @@ impl<T> Admission<T> {
             by_process: HashMap::new(),
             open: 0,
         };
-        Arc::new(Self { begin: Instant::now(), limit, table: Mutex::new(table), given_back: Notify::new() })
+        Arc::new(Self { started: Instant::now(), limit, table: Mutex::new(table), released: Notify::new() })
     }
 
     fn table(&self) -> MutexGuard<'_, Table<T>> {
@@ -93,16 +93,16 @@ impl<T> Admission<T> {
     }
 
     /// Returns a slot for a connection of this holder, or `None` if it gets none.
-    pub fn take(self: &Arc<Self>, holder: SlotHolder, about: T) -> Option<Slot<T>> {
+    pub fn take(self: &Arc<Self>, holder: SlotHolder, info: T) -> Option<Slot<T>> {
         let mut table = self.table();
-        let former = if table.shares.available(holder.uid) == 0 { Some(table.make_room(holder)?) } else { None };
+        let predecessor = if table.shares.available(holder.uid) == 0 { Some(table.make_room(holder)?) } else { None };
         table.next += 1;
-        let (number, state) = (table.next, Arc::new(ConnectionState::new(self.begin)));
+        let (number, state) = (table.next, Arc::new(ConnectionState::new(self.started)));
         table.shares.add(holder.uid, 1);
         *table.by_process.entry(holder).or_default() += 1;
         table.open += 1;
-        table.entries.insert(number, Entry { holder, about, streams: false, state: Arc::clone(&state) });
-        Some(Slot { admission: Arc::clone(self), number, former, state })
+        table.entries.insert(number, Entry { holder, info, streams: false, state: Arc::clone(&state) });
+        Some(Slot { admission: Arc::clone(self), number, predecessor, state })
     }
 
     /// Ends connections that have been idle, or have been sending one head, for `limit`.
@@ -119,7 +119,7 @@ impl<T> Admission<T> {
     pub fn end_forbidden(&self, is_forbidden: impl Fn(&T, bool) -> bool) -> Vec<u64> {
         let mut streams = Vec::new();
         for (number, entry) in &self.table().entries {
-            if !is_forbidden(&entry.about, entry.streams) {
+            if !is_forbidden(&entry.info, entry.streams) {
                 continue;
             }
             if entry.streams {
@@ -135,11 +135,11 @@ impl<T> Admission<T> {
     /// Returns when the connections with these numbers are gone.
     pub async fn have_ended(&self, numbers: &[u64]) {
         loop {
-            let given_back = self.given_back.notified();
+            let released = self.released.notified();
             if numbers.iter().all(|number| !self.table().entries.contains_key(number)) {
                 return;
             }
-            given_back.await;
+            released.await;
         }
     }
 
@@ -149,11 +149,11 @@ impl<T> Admission<T> {
             entry.state.end(EndReason::Stop);
         }
         loop {
-            let given_back = self.given_back.notified();
+            let released = self.released.notified();
             if self.table().open == 0 {
                 return;
             }
-            given_back.await;
+            released.await;
         }
     }
 }
@@ -164,9 +164,9 @@ impl<T> Table<T> {
     fn make_room(&mut self, holder: SlotHolder) -> Option<oneshot::Receiver<()>> {
         let shared = |uid| self.shares.shared_by(uid);
         let processes = |holder: &SlotHolder| self.by_process.get(holder).copied().unwrap_or(0);
-        let (own, own_process) = (shared(holder.uid), processes(&holder));
+        let (own_count, own_process) = (shared(holder.uid), processes(&holder));
         let has_more = |other: &SlotHolder| {
-            if other.uid == holder.uid { processes(other) > own_process } else { shared(other.uid) > own }
+            if other.uid == holder.uid { processes(other) > own_process } else { shared(other.uid) > own_count }
         };
         loop {
             let idle =
@@ -175,13 +175,13 @@ impl<T> Table<T> {
                 idle.filter(|(entry, ..)| has_more(&entry.holder)).max_by_key(|(entry, since, number)| {
                     (shared(entry.holder.uid), processes(&entry.holder), Reverse(*since), Reverse(**number))
                 })?;
-            let (gone, former) = oneshot::channel();
+            let (done, predecessor) = oneshot::channel();
             // If a request has arrived on it at this very moment, another connection has to end.
             if entry.state.end_if_idle(EndReason::Taken) {
-                let _ = entry.state.successor.set(gone);
+                let _ = entry.state.successor.set(done);
                 let number = *number;
                 self.remove(number);
-                return Some(former);
+                return Some(predecessor);
             }
         }
     }
@@ -202,9 +202,9 @@ impl<T> Table<T> {
 impl<T> Slot<T> {
     /// Waits until the connection that had this slot before has ended. Returns whether it did so in time.
     pub async fn is_free(&mut self, within: Duration) -> bool {
-        match self.former.take() {
+        match self.predecessor.take() {
             // Nothing is ever sent: the channel closes when the other connection ends.
-            Some(former) => tokio::time::timeout(within, former).await.is_ok(),
+            Some(predecessor) => tokio::time::timeout(within, predecessor).await.is_ok(),
             None => true,
         }
     }
@@ -220,9 +220,11 @@ impl<T> Slot<T> {
         let Some(uid) = table.entries.get(&self.number).map(|entry| entry.holder.uid) else { return false };
         let streams = || table.entries.values().filter(|entry| entry.streams).map(|entry| entry.holder.uid);
         let owner = table.shares.owner();
-        let own = streams().filter(|other| *other == uid).count();
-        let others = streams().filter(|other| *other != owner).count();
-        if own >= (limit / 8).max(1) || uid != owner && others >= ((limit - table.shares.reserved()) / 2).max(1) {
+        let own_count = streams().filter(|other| *other == uid).count();
+        let other_count = streams().filter(|other| *other != owner).count();
+        if own_count >= (limit / 8).max(1)
+            || uid != owner && other_count >= ((limit - table.shares.reserved()) / 2).max(1)
+        {
             return false;
         }
         if let Some(entry) = table.entries.get_mut(&self.number) {
@@ -243,17 +245,17 @@ impl<T> Drop for Slot<T> {
         table.remove(self.number);
         table.open -= 1;
         drop(table);
-        self.admission.given_back.notify_waiters();
+        self.admission.released.notify_waiters();
     }
 }
 
 /// The state of a connection. The table of slots reads it; updating it takes no lock and no timer for a request.
 pub struct ConnectionState {
-    begin: Instant,
-    /// Milliseconds from `begin` to when the connection became idle, or one of the constants below.
+    started: Instant,
+    /// Milliseconds from `started` to when the connection became idle, or one of the constants below.
     now: AtomicU64,
-    ended: OnceLock<EndReason>,
-    told: Notify,
+    end_reason: OnceLock<EndReason>,
+    end_requested: Notify,
     /// Dropped together with this state: the connection that gets this one's slot waits for that.
     successor: OnceLock<oneshot::Sender<()>>,
 }
@@ -279,12 +281,12 @@ pub enum ReadAllowance {
 }
 
 impl ConnectionState {
-    fn new(begin: Instant) -> Self {
+    fn new(started: Instant) -> Self {
         let state = Self {
-            begin,
+            started,
             now: AtomicU64::new(0),
-            ended: OnceLock::new(),
-            told: Notify::new(),
+            end_reason: OnceLock::new(),
+            end_requested: Notify::new(),
             successor: OnceLock::new(),
         };
         state.now.store(state.elapsed(), Ordering::Relaxed);
@@ -292,17 +294,17 @@ impl ConnectionState {
     }
 
     fn elapsed(&self) -> u64 {
-        u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(0).min(READING - 1)
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(0).min(READING - 1)
     }
 
     /// Notes that a read begins. From here on the connection is not idle, so that no request is lost between the
     /// system's buffer and ours.
     pub fn reading(&self) -> ReadAllowance {
         let now = self.now.load(Ordering::Acquire);
-        let begun =
+        let has_started =
             now < READING && self.now.compare_exchange(now, now | READING, Ordering::AcqRel, Ordering::Acquire).is_ok();
         match self.now.load(Ordering::Acquire) {
-            _ if begun => ReadAllowance::FromIdle,
+            _ if has_started => ReadAllowance::FromIdle,
             ENDED => ReadAllowance::Rest,
             _ => ReadAllowance::More,
         }
@@ -353,16 +355,16 @@ impl ConnectionState {
 
     /// Returns whether the connection ends, at once or after the request in progress.
     pub fn is_last(&self) -> bool {
-        self.ended.get().is_some()
+        self.end_reason.get().is_some()
     }
 
     /// Returns when the connection has to end, with the first reason for it.
     pub async fn ended(&self) -> EndReason {
         loop {
-            if let Some(ended) = self.ended.get() {
-                return *ended;
+            if let Some(reason) = self.end_reason.get() {
+                return *reason;
             }
-            self.told.notified().await;
+            self.end_requested.notified().await;
         }
     }
 
@@ -373,18 +375,18 @@ impl ConnectionState {
 
     /// Ends the connection, whatever it is doing.
     fn end(&self, reason: EndReason) {
-        let _ = self.ended.set(reason);
-        self.told.notify_one();
+        let _ = self.end_reason.set(reason);
+        self.end_requested.notify_one();
     }
 
     /// Ends the connection if it is idle. Returns whether it was.
     fn end_if_idle(&self, reason: EndReason) -> bool {
         let Some(since) = self.idle_since() else { return false };
-        let ended = self.now.compare_exchange(since, ENDED, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        if ended {
+        let has_ended = self.now.compare_exchange(since, ENDED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if has_ended {
             self.end(reason);
         }
-        ended
+        has_ended
     }
 
     /// Ends the connection if it has been idle, or has been sending one head, for `limit` milliseconds.

@@ -64,12 +64,12 @@ impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Timed<S> {
         }
         let before = buf.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
-        let came = buf.filled().len() > before;
-        if reading == ReadAllowance::FromIdle && !came {
+        let has_data = buf.filled().len() > before;
+        if reading == ReadAllowance::FromIdle && !has_data {
             self.state.nothing_read();
         }
         // Nothing more arrives because receiving was stopped, which is no reason to abort the response.
-        if matches!(result, Poll::Ready(Ok(()))) && !came && self.state.is_last() && self.state.is_busy() {
+        if matches!(result, Poll::Ready(Ok(()))) && !has_data && self.state.is_last() && self.state.is_busy() {
             return Poll::Pending;
         }
         result

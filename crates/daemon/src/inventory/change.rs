@@ -72,12 +72,12 @@ impl Inventory {
         let is_scanned = self.scan_for(&name);
         let mut owned = self.owned();
         let state = self.resolver.current.load();
-        let robbed = self.claim(&owned, &state, &name, None, is_scanned)?;
+        let transfer = self.claim(&owned, &state, &name, None, is_scanned)?;
         drop(state);
         let secret = Arc::new(Secret::new(name, value, enabled, now())?);
         let audit = AuditChange::between(None, &secret, actor, secret.created_at);
-        self.write(&mut owned, &with_robbed(robbed.as_ref(), None, &secret), None, &audit)?;
-        let released = self.put(&mut owned, None, robbed.map(|(_, robbed)| robbed), Arc::clone(&secret));
+        self.write(&mut owned, &with_robbed(transfer.as_ref(), None, &secret), None, &audit)?;
+        let released = self.put(&mut owned, None, transfer.map(|(_, holder)| holder), Arc::clone(&secret));
         Ok((self.changed(&owned, &secret, Vec::new())?, released))
     }
 
@@ -112,10 +112,10 @@ impl Inventory {
         let state = self.resolver.current.load();
         let secret = self.expect(&mut owned, &state, name, expected)?;
         let mut next = secret.next(now());
-        let mut robbed = None;
+        let mut transfer = None;
         let mut is_same = true;
         if let Some(name) = change.name.filter(|name| name.as_str() != secret.name.as_str()) {
-            robbed = self.claim(&owned, &state, &name, Some(&secret), is_scanned)?;
+            transfer = self.claim(&owned, &state, &name, Some(&secret), is_scanned)?;
             next.rename(name);
             forget_names(&mut owned, &mut next);
             is_same = false;
@@ -141,8 +141,8 @@ impl Inventory {
             rewrite.note(true).map_err(|files| InventoryError::Unwritable { name: next.name.to_string(), files })?;
         let document = (!rewrite.is_empty()).then_some((RENAME, note.as_slice()));
         let audit = AuditChange::between(Some(&secret), &next, actor, next.updated_at);
-        self.write(&mut owned, &with_robbed(robbed.as_ref(), Some(&secret), &next), document, &audit)?;
-        let released = self.put(&mut owned, Some(&secret), robbed.map(|(_, robbed)| robbed), Arc::clone(&next));
+        self.write(&mut owned, &with_robbed(transfer.as_ref(), Some(&secret), &next), document, &audit)?;
+        let released = self.put(&mut owned, Some(&secret), transfer.map(|(_, holder)| holder), Arc::clone(&next));
         let rewritten = self.rewrite(&mut owned, actor, &next, rewrite)?;
         Ok((self.changed(&owned, &next, rewritten)?, released))
     }
@@ -215,14 +215,14 @@ impl Inventory {
         let blockers = owned.catalog.blockers(&[name], Instant::now());
         let mut blockers: Vec<_> =
             blockers.into_iter().map(|blocker| blocker_view(blocker, &holder.name, state)).collect();
-        blockers.extend(owned.sync.iter().flat_map(|joined| joined.references(name)));
+        blockers.extend(owned.sync.iter().flat_map(|synced| synced.references(name)));
         if !blockers.is_empty() {
             let (name, holder) = (name.to_string(), holder.name.to_string());
             return Err(InventoryError::Formerly { name, holder, blockers });
         }
-        let mut robbed = holder.next(now());
-        robbed.forget_name(name);
-        Ok(Some((Arc::clone(holder), Arc::new(robbed))))
+        let mut next = holder.next(now());
+        next.forget_name(name);
+        Ok(Some((Arc::clone(holder), Arc::new(next))))
     }
 
     /// Puts a changed secret into the state in place of its former state, together with the secret whose former name it
@@ -231,20 +231,20 @@ impl Inventory {
         &self,
         owned: &mut Owned,
         before: Option<&Secret>,
-        robbed: Option<Arc<Secret>>,
+        holder: Option<Arc<Secret>>,
         secret: Arc<Secret>,
     ) -> Released {
         owned.index = None;
         let (change, id, name) =
             (if before.is_some() { Change::Changed } else { Change::Created }, secret.id, secret.name.clone());
         let released = self.resolver.current.change(|state| {
-            if let Some(robbed) = &robbed {
-                state.put(Some(&robbed.name.key()), Arc::clone(robbed));
+            if let Some(holder) = &holder {
+                state.put(Some(&holder.name.key()), Arc::clone(holder));
             }
             state.put(before.map(|before| before.name.key()).as_deref(), secret);
         });
-        if let Some(robbed) = robbed {
-            self.events.tell(Event::of_secret(robbed.id, &robbed.name, Change::Changed));
+        if let Some(holder) = holder {
+            self.events.tell(Event::of_secret(holder.id, &holder.name, Change::Changed));
         }
         self.events.tell(Event::of_secret(id, &name, change));
         released
@@ -277,11 +277,11 @@ impl Inventory {
             return Ok(Vec::new());
         }
         let templates: Vec<String> = rewrite.templates().map(str::to_owned).collect();
-        let placed = rewrite.place();
+        let result = rewrite.place();
         let audit = AuditChange::new(ChangeKind::ReferencesRewritten, actor, now()).of_secret(secret.id, &secret.name);
         let audit = audit.after(templates.join(", "));
         // If this fails, the files that were already put in place stay.
-        let audit = if placed.is_ok() { audit } else { audit.failed("conflict") };
+        let audit = if result.is_ok() { audit } else { audit.failed("conflict") };
         owned.vault.write(&Writes {
             documents: vec![(RENAME.into(), Some(NOTHING))],
             changes: &[audit],
@@ -290,7 +290,7 @@ impl Inventory {
         // No scan is needed: these files have just been read and written under the same lock.
         let reading = owned.catalog.begin().recheck(templates.iter().map(String::as_str));
         self.apply_reading(owned, reading);
-        match placed {
+        match result {
             Ok(()) => Ok(templates),
             Err(error) => {
                 Err(InventoryError::NotRewritten { name: secret.name.to_string(), problem: error.to_string() })
@@ -317,12 +317,12 @@ type Robbed = (Arc<Secret>, Arc<Secret>);
 
 /// Returns the secrets that are written together. The one that loses its name comes first.
 fn with_robbed<'a>(
-    robbed: Option<&'a Robbed>,
+    transfer: Option<&'a Robbed>,
     before: Option<&'a Secret>,
     secret: &Arc<Secret>,
 ) -> Vec<(Option<&'a Secret>, Arc<Secret>)> {
-    let robbed = robbed.map(|(before, after)| (Some(&**before), Arc::clone(after)));
-    robbed.into_iter().chain([(before, Arc::clone(secret))]).collect()
+    let transfer = transfer.map(|(before, after)| (Some(&**before), Arc::clone(after)));
+    transfer.into_iter().chain([(before, Arc::clone(secret))]).collect()
 }
 
 /// Returns the secret to change, in the expected state.
@@ -345,11 +345,11 @@ fn expect(state: &State, name: &SecretName, expected: Option<&str>) -> Result<Ar
 /// Drops the oldest former names that nothing references, if there are too many.
 fn forget_names(owned: &mut Owned, secret: &mut Secret) {
     let now = Instant::now();
-    let mut surplus = secret.former_names.len().saturating_sub(FORMER_NAMES);
+    let mut excess = secret.former_names.len().saturating_sub(FORMER_NAMES);
     secret.former_names.retain(|name| {
-        let is_named_elsewhere = || owned.sync.iter().any(|joined| !joined.references(name).is_empty());
-        let goes = surplus > 0 && owned.catalog.blockers(&[name], now).is_empty() && !is_named_elsewhere();
-        surplus -= usize::from(goes);
-        !goes
+        let is_named_elsewhere = || owned.sync.iter().any(|synced| !synced.references(name).is_empty());
+        let is_dropped = excess > 0 && owned.catalog.blockers(&[name], now).is_empty() && !is_named_elsewhere();
+        excess -= usize::from(is_dropped);
+        !is_dropped
     });
 }

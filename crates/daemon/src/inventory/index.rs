@@ -33,13 +33,13 @@ pub(super) type Others = (Arc<str>, Arc<References>);
 /// A reference on another device.
 pub(super) struct Remote {
     device: Arc<str>,
-    told: Arc<References>,
+    references: Arc<References>,
     index: usize,
 }
 
 impl Remote {
     fn named(&self) -> &DeviceReference {
-        &self.told.references[self.index]
+        &self.references.references[self.index]
     }
 }
 
@@ -57,8 +57,8 @@ impl Row {
     /// Makes the row of one secret, without building the whole index.
     pub(super) fn of(state: &State, catalog: &Catalog, others: &[Others], secret: Arc<Secret>) -> Self {
         let key: Box<str> = secret.name.key().into();
-        let references = references(state, catalog).filter(|(found, _)| *found == key);
-        let remote = remote_references(state, others).filter(|(found, _)| *found == key);
+        let references = references(state, catalog).filter(|(name, _)| *name == key);
+        let remote = remote_references(state, others).filter(|(name, _)| *name == key);
         Self {
             references: references.map(|(_, reference)| reference).collect(),
             remote: remote.map(|(_, reference)| reference).collect(),
@@ -101,10 +101,10 @@ fn leads_to(state: &State, key: String) -> Box<str> {
 
 /// Iterates over the references on the account's other devices in the same way.
 fn remote_references(state: &State, others: &[Others]) -> impl Iterator<Item = (Box<str>, Remote)> {
-    others.iter().flat_map(move |(device, told)| {
-        told.references.iter().enumerate().map(move |(index, named)| {
-            let remote = Remote { device: Arc::clone(device), told: Arc::clone(told), index };
-            (leads_to(state, named.name.to_ascii_lowercase()), remote)
+    others.iter().flat_map(move |(device, references)| {
+        references.references.iter().enumerate().map(move |(index, reference)| {
+            let remote = Remote { device: Arc::clone(device), references: Arc::clone(references), index };
+            (leads_to(state, reference.name.to_ascii_lowercase()), remote)
         })
     })
 }
@@ -121,20 +121,20 @@ impl Index {
         for (key, reference) in remote_references(state, others) {
             remote.entry(key).or_default().push(reference);
         }
-        let mut found: HashMap<Box<str>, Vec<Found>> = HashMap::new();
+        let mut local: HashMap<Box<str>, Vec<Found>> = HashMap::new();
         for (key, reference) in references(state, catalog) {
-            found.entry(key).or_default().push(reference);
+            local.entry(key).or_default().push(reference);
         }
         let mut rows = Vec::with_capacity(state.secrets.len() + 16);
         for (key, secret) in &state.secrets {
-            let references = found.remove(key).unwrap_or_default();
+            let references = local.remove(key).unwrap_or_default();
             let remote = remote.remove(key).unwrap_or_default();
             rows.push(Row { key: key.clone(), secret: Some(Arc::clone(secret)), references, remote });
         }
-        let missing: BTreeSet<Box<str>> = found.keys().chain(remote.keys()).cloned().collect();
+        let missing: BTreeSet<Box<str>> = local.keys().chain(remote.keys()).cloned().collect();
         rows.extend(missing.into_iter().map(|key| {
             let (references, remote) =
-                (found.remove(&key).unwrap_or_default(), remote.remove(&key).unwrap_or_default());
+                (local.remove(&key).unwrap_or_default(), remote.remove(&key).unwrap_or_default());
             Row { key, secret: None, references, remote }
         }));
         rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));

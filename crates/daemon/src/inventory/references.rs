@@ -24,7 +24,8 @@ impl SyncedVault {
         let name =
             |device: DeviceId| self.engine.head().map_or_else(|| device.to_string(), |(head, _)| head.name_of(device));
         let others = self.engine.base().all_references().filter(|(device, _)| **device != me);
-        let mut others: Vec<_> = others.map(|(device, told)| (name(*device).into(), Arc::clone(told))).collect();
+        let mut others: Vec<_> =
+            others.map(|(device, references)| (name(*device).into(), Arc::clone(references))).collect();
         others.sort_by(|a: &(Arc<str>, _), b| a.0.cmp(&b.0));
         others
     }
@@ -33,16 +34,16 @@ impl SyncedVault {
     pub(in crate::inventory) fn references(&self, name: &SecretName) -> Vec<BlockerView> {
         let mut blockers = Vec::new();
         for (device, references) in self.others() {
-            let named = references.references.iter().filter(|named| named.is(name));
-            blockers.extend(named.map(|named| remote_view(&device, named)));
+            let reference = references.references.iter().filter(|reference| reference.is(name));
+            blockers.extend(reference.map(|reference| remote_view(&device, reference)));
         }
         blockers
     }
 }
 
-fn remote_view(device: &str, named: &DeviceReference) -> BlockerView {
+fn remote_view(device: &str, reference: &DeviceReference) -> BlockerView {
     BlockerView {
-        reference: remote_reference(device, named),
+        reference: remote_reference(device, reference),
         message: format!("a template on `{device}` references it; remove the reference there"),
         reason: BlockReason::Referenced,
         retry_after_ms: None,
@@ -72,8 +73,8 @@ pub(super) fn blocked_view(blocked: Blocked) -> BlockerView {
         reference: ReferenceView {
             device: Some(blocked.device_name.clone()),
             template: blocked.template,
-            line: blocked.place.map(|(line, _)| line),
-            column: blocked.place.map(|(_, column)| column),
+            line: blocked.position.map(|(line, _)| line),
+            column: blocked.position.map(|(_, column)| column),
             field: None,
             name: blocked.name,
         },
@@ -87,17 +88,17 @@ pub(super) fn blocked_view(blocked: Blocked) -> BlockerView {
 /// parsed. Files that vanished just now count, since git or an editor may be replacing them. What does not fit into one
 /// record is published as unknown, which blocks every delete.
 pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
-    let mut told = References::default();
+    let mut published = References::default();
     let mut words = 0;
     for template in catalog.files().chain(catalog.vanished(now)) {
         match &template.content {
             Content::Lexed(_) | Content::Broken { names: Names::References(_), .. } => {
                 let references = template.references();
-                if told.references.len() + references.len() > REFERENCES_MAX {
-                    told.unknown.push(template.id.clone());
+                if published.references.len() + references.len() > REFERENCES_MAX {
+                    published.unknown.push(template.id.clone());
                     continue;
                 }
-                told.references.extend(references.iter().map(|reference| DeviceReference {
+                published.references.extend(references.iter().map(|reference| DeviceReference {
                     template: template.id.clone(),
                     line: reference.line,
                     column: reference.column,
@@ -106,9 +107,9 @@ pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
             }
             Content::Broken { names: Names::Text(text), .. } if words + text.len() <= WORDS_MAX => {
                 words += text.len();
-                told.texts.push(Words::of(&template.id, text));
+                published.texts.push(Words::of(&template.id, text));
             }
-            Content::Broken { .. } => told.unknown.push(template.id.clone()),
+            Content::Broken { .. } => published.unknown.push(template.id.clone()),
         }
     }
     for stray in catalog.strays().chain(catalog.vanished_strays(now)) {
@@ -116,22 +117,22 @@ pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
             Ok("") => {}
             Ok(text) if words + text.len() <= WORDS_MAX => {
                 words += text.len();
-                told.texts.push(Words::of(&stray.path, text));
+                published.texts.push(Words::of(&stray.path, text));
             }
-            Ok(_) | Err(_) => told.unknown.push(stray.path.clone()),
+            Ok(_) | Err(_) => published.unknown.push(stray.path.clone()),
         }
     }
-    told.unknown.extend(catalog.unreadable());
+    published.unknown.extend(catalog.unreadable());
     // The same content in another order, or with duplicates, must not count as a change.
-    told.references.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
-    told.references.dedup();
-    told.texts.sort_unstable_by(|a, b| (&a.template, &a.words).cmp(&(&b.template, &b.words)));
-    told.texts.dedup();
-    told.unknown.sort_unstable();
-    told.unknown.dedup();
-    told
+    published.references.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
+    published.references.dedup();
+    published.texts.sort_unstable_by(|a, b| (&a.template, &a.words).cmp(&(&b.template, &b.words)));
+    published.texts.dedup();
+    published.unknown.sort_unstable();
+    published.unknown.dedup();
+    published
 }
 
-fn place(named: &DeviceReference) -> (&str, u32, u32, &str) {
-    (&named.template, named.line, named.column, &named.name)
+fn place(reference: &DeviceReference) -> (&str, u32, u32, &str) {
+    (&reference.template, reference.line, reference.column, &reference.name)
 }

@@ -1,6 +1,6 @@
 //! Scans of the templates' folders: one at a time, on their own thread, without the inventory's mutex.
 //!
-//! A caller that has to know what is in the files asks, and waits for a scan that begins after the question: a scan
+//! A caller that has to know what is in the files asks, and waits for a scan that begins after the request: a scan
 //! that is already running may have passed the file that matters. All waiting callers share the next scan, and scans
 //! begin at least `PACE` apart, so more callers cost no more. A file system that hangs blocks only this thread. Knows
 //! nothing of templates.
@@ -25,7 +25,7 @@ const PACE: Duration = Duration::from_millis(250);
 /// The time without progress after which a scan counts as hanging.
 const STILL: Duration = Duration::from_secs(5);
 
-/// The reasons why a question was not answered.
+/// The reasons why a request was not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unanswered {
     /// A scan is running, and did not end in time.
@@ -36,33 +36,33 @@ pub(super) enum Unanswered {
     Failed,
 }
 
-/// The questions, and how far they are answered.
+/// The requests for a scan, and how far they are answered.
 #[derive(Debug)]
 pub(super) struct Scans {
     state: Mutex<State>,
-    /// Notified of a question, and at the end of `serve`.
-    asked: Condvar,
+    /// Notified of a request, and at the end of `serve`.
+    requested: Condvar,
     /// Notified when a scan has ended.
-    ended: Condvar,
+    finished: Condvar,
     /// Rises while a scan makes progress.
     progress: AtomicU64,
 }
 
 #[derive(Debug)]
 struct State {
-    /// The number of questions so far.
-    asked: u64,
-    /// The number of questions that were answered, counted from the first.
-    answered: u64,
-    /// The number of questions that were asked before the last failed scan.
+    /// The number of requests so far.
+    requests: u64,
+    /// The number of requests that were answered, counted from the first.
+    completed: u64,
+    /// The number of requests made before the last failed scan.
     failed: u64,
     is_running: bool,
     /// The number of scans that began, and the time when the last one did.
-    begun: (u64, Option<Instant>),
+    started: (u64, Option<Instant>),
     /// The beginning of the last scan that was completed.
-    known_at: Option<Instant>,
+    completed_start: Option<Instant>,
     /// The progress when it was last seen to rise, and the time when that was.
-    seen: (u64, Instant),
+    last_progress: (u64, Instant),
     is_over: bool,
     schedule: Schedule,
 }
@@ -71,17 +71,22 @@ impl Scans {
     pub(super) fn new() -> Self {
         let now = Instant::now();
         let state = State {
-            asked: 0,
-            answered: 0,
+            requests: 0,
+            completed: 0,
             failed: 0,
             is_running: false,
-            begun: (0, None),
-            known_at: None,
-            seen: (0, now),
+            started: (0, None),
+            completed_start: None,
+            last_progress: (0, now),
             is_over: false,
             schedule: Schedule::new(now),
         };
-        Self { state: Mutex::new(state), asked: Condvar::new(), ended: Condvar::new(), progress: AtomicU64::new(0) }
+        Self {
+            state: Mutex::new(state),
+            requested: Condvar::new(),
+            finished: Condvar::new(),
+            progress: AtomicU64::new(0),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -89,42 +94,42 @@ impl Scans {
     }
 
     /// Waits until a scan that began after `since` has ended and its result was applied. `since` is the time when the
-    /// caller began, so that several questions for one answer need only one scan.
+    /// caller began, so that several requests for one answer need only one scan.
     ///
     /// # Errors
-    /// [`Unanswered`] if it takes longer than `patience`, makes no progress, or fails.
-    pub(super) fn ask(&self, since: Instant, patience: Duration) -> Result<(), Unanswered> {
-        let until = Instant::now() + patience;
+    /// [`Unanswered`] if it takes longer than `timeout`, makes no progress, or fails.
+    pub(super) fn ask(&self, since: Instant, timeout: Duration) -> Result<(), Unanswered> {
+        let until = Instant::now() + timeout;
         let mut state = self.state();
-        let mut question = None;
+        let mut request = None;
         loop {
-            if state.known_at.is_some_and(|begun| begun > since) {
+            if state.completed_start.is_some_and(|started| started > since) {
                 return Ok(());
             }
-            let question = *question.get_or_insert_with(|| {
-                state.asked += 1;
-                self.asked.notify_one();
-                state.asked
+            let request = *request.get_or_insert_with(|| {
+                state.requests += 1;
+                self.requested.notify_one();
+                state.requests
             });
-            if state.answered >= question {
+            if state.completed >= request {
                 return Ok(());
             }
-            if state.failed >= question {
+            if state.failed >= request {
                 return Err(Unanswered::Failed);
             }
             let (now, progress) = (Instant::now(), self.progress.load(Ordering::Relaxed));
-            if state.seen.0 != progress || !state.is_running {
-                state.seen = (progress, now);
+            if state.last_progress.0 != progress || !state.is_running {
+                state.last_progress = (progress, now);
             }
-            let hangs_at = state.seen.1 + STILL;
-            if now >= hangs_at {
+            let stalled_at = state.last_progress.1 + STILL;
+            if now >= stalled_at {
                 return Err(Unanswered::Hanging);
             }
             if now >= until {
                 return Err(Unanswered::Slow);
             }
-            let wait = hangs_at.min(until) - now;
-            state = self.ended.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+            let wait = stalled_at.min(until) - now;
+            state = self.finished.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -140,41 +145,41 @@ impl Scans {
 
     /// Returns the number of scans that began so far.
     pub(super) fn begun(&self) -> u64 {
-        self.state().begun.0
+        self.state().started.0
     }
 
     /// Makes [`Self::serve`] return, after a scan that is running.
     pub(super) fn end(&self) {
         self.state().is_over = true;
-        self.asked.notify_one();
+        self.requested.notify_one();
     }
 
     /// Runs scans when callers ask, until [`Self::end`] is called or `scan` returns `None`.
     pub(super) fn serve(&self, mut scan: impl FnMut(&AtomicU64) -> Option<()>) {
         loop {
             let Some(mut state) = self.next() else { return };
-            let questions = state.asked;
-            let begun_at = Instant::now();
-            state.begun = (state.begun.0 + 1, Some(begun_at));
+            let requests = state.requests;
+            let started_at = Instant::now();
+            state.started = (state.started.0 + 1, Some(started_at));
             state.is_running = true;
-            state.seen = (self.progress.load(Ordering::Relaxed), Instant::now());
+            state.last_progress = (self.progress.load(Ordering::Relaxed), Instant::now());
             drop(state);
 
-            let begun = thread_time();
+            let cpu_time = thread_time();
             // Unwinding is safe: the result of a scan is applied as a whole at its end.
             let scanned = catch_unwind(AssertUnwindSafe(|| scan(&self.progress)));
-            let cost = thread_time().saturating_sub(begun);
+            let cost = thread_time().saturating_sub(cpu_time);
 
             let mut state = self.state();
             state.is_running = false;
             state.schedule.scanned(Instant::now(), cost);
             match scanned {
-                Ok(Some(())) => (state.answered, state.known_at) = (questions, Some(begun_at)),
+                Ok(Some(())) => (state.completed, state.completed_start) = (requests, Some(started_at)),
                 Ok(None) => return,
-                Err(_) => state.failed = questions,
+                Err(_) => state.failed = requests,
             }
             drop(state);
-            self.ended.notify_all();
+            self.finished.notify_all();
         }
     }
 
@@ -182,12 +187,12 @@ impl Scans {
     fn next(&self) -> Option<MutexGuard<'_, State>> {
         let mut state = self.state();
         while !state.is_over {
-            let is_asked = state.asked > state.answered.max(state.failed);
-            let rest = state.begun.1.map_or(Duration::ZERO, |begun| PACE.saturating_sub(begun.elapsed()));
-            state = match is_asked {
-                true if rest.is_zero() => return Some(state),
-                true => self.asked.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0,
-                false => self.asked.wait(state).unwrap_or_else(PoisonError::into_inner),
+            let is_requested = state.requests > state.completed.max(state.failed);
+            let pause = state.started.1.map_or(Duration::ZERO, |started| PACE.saturating_sub(started.elapsed()));
+            state = match is_requested {
+                true if pause.is_zero() => return Some(state),
+                true => self.requested.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0,
+                false => self.requested.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
         None
@@ -230,10 +235,10 @@ mod tests {
         }
 
         fn ask(&self) -> thread::JoinHandle<Result<(), Unanswered>> {
-            let before = self.scans.state().asked;
+            let before = self.scans.state().requests;
             let scans = Arc::clone(&self.scans);
             let asking = thread::spawn(move || scans.ask(Instant::now(), LONG));
-            while self.scans.state().asked == before {
+            while self.scans.state().requests == before {
                 thread::yield_now();
             }
             asking
@@ -277,7 +282,7 @@ mod tests {
         scanner.begun.recv().unwrap();
         assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(Unanswered::Slow));
         // As if the scan had made no progress for that long.
-        scanner.scans.state().seen.1 -= STILL;
+        scanner.scans.state().last_progress.1 -= STILL;
         assert_eq!(scanner.scans.ask(Instant::now(), LONG), Err(Unanswered::Hanging));
         // The scan makes progress again.
         scanner.scans.progress.fetch_add(1, Ordering::Relaxed);

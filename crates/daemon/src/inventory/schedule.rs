@@ -81,8 +81,8 @@ mod tests {
                     now += 2 * BUSY;
                 }
                 schedule.scanned(now, cost);
-                let whole = schedule.due() - now + cost;
-                assert!(cost * 100 <= whole, "{cost:?} of {whole:?}");
+                let period = schedule.due() - now + cost;
+                assert!(cost * 100 <= period, "{cost:?} of {period:?}");
                 assert!(schedule.due() >= now + if is_busy { SOON } else { LATER });
             }
         }

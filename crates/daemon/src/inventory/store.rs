@@ -41,20 +41,20 @@ impl Inventory {
         let secrets = changed.iter().map(|(_, after)| &**after).collect();
         let mut writes = Writes { secrets, changes: audit, ..Writes::default() };
         writes.documents.extend(document.map(|(label, bytes)| (Cow::from(label), Some(bytes))));
-        let Some(joined) = &mut owned.sync else {
+        let Some(synced) = &mut owned.sync else {
             return Ok(owned.vault.write(&writes)?);
         };
         let intents: Vec<Vec<Intent>> = changed.iter().map(|(before, after)| Intent::between(*before, after)).collect();
         let encoded: Vec<_> = intents.iter().flatten().map(|intent| (intent.id, intent.encode())).collect();
-        let labels: Vec<_> = (joined.next..).map(label).take(encoded.len()).collect();
+        let labels: Vec<_> = (synced.next..).map(label).take(encoded.len()).collect();
         for (label, (_, bytes)) in labels.iter().zip(&encoded) {
             writes.documents.push((Cow::from(label.as_str()), Some(bytes)));
         }
         owned.vault.write(&writes)?;
-        joined.next += labels.len() as u64;
-        joined.kept.extend(encoded.iter().map(|(id, _)| *id).zip(labels));
+        synced.next += labels.len() as u64;
+        synced.stored.extend(encoded.iter().map(|(id, _)| *id).zip(labels));
         for ((_, after), intents) in changed.iter().zip(intents) {
-            joined.engine.edited(Arc::clone(after), intents);
+            synced.engine.edited(Arc::clone(after), intents);
         }
         self.due.notify_one();
         Ok(())
@@ -75,8 +75,8 @@ impl Inventory {
         let state = self.resolver.current.load();
         let secret = self.expect(owned, &state, name, expected)?;
         let mut blockers = local_blockers(owned, &secret, &state);
-        if let Some(joined) = &owned.sync {
-            blockers.extend(joined.engine.blocked(&secret).into_iter().map(blocked_view));
+        if let Some(synced) = &owned.sync {
+            blockers.extend(synced.engine.blocked(&secret).into_iter().map(blocked_view));
         }
         match blockers.is_empty() {
             true => Ok(secret),
@@ -121,8 +121,8 @@ impl Inventory {
         for secret in &update.removed {
             self.events.tell(Event::of_secret(secret.id, &secret.name, Change::Deleted));
         }
-        let joined = owned.sync.as_ref();
-        if update.advanced && joined.is_some_and(|joined| joined.engine.base().all_deleted().next().is_some()) {
+        let synced = owned.sync.as_ref();
+        if update.advanced && synced.is_some_and(|synced| synced.engine.base().all_deleted().next().is_some()) {
             // Other devices wait for this device to confirm that none of its templates means what was deleted.
             self.due.notify_one();
         }
@@ -130,47 +130,47 @@ impl Inventory {
     }
 
     fn write_update(owned: &mut Owned, update: &Update, audit: &[AuditChange]) -> Result<(), VaultError> {
-        let Some(joined) = &mut owned.sync else { return Ok(()) };
-        joined.notices.extend(update.notices.iter().cloned());
-        let surplus = joined.notices.len().saturating_sub(NOTICES);
-        joined.notices.drain(..surplus);
+        let Some(synced) = &mut owned.sync else { return Ok(()) };
+        synced.notices.extend(update.notices.iter().cloned());
+        let excess = synced.notices.len().saturating_sub(NOTICES);
+        synced.notices.drain(..excess);
         let mut writes = Writes {
             secrets: update.put.iter().map(|secret| &**secret).collect(),
             removed: update.removed.iter().map(|secret| secret.id).collect(),
             changes: audit,
             ..Writes::default()
         };
-        let mut kept = std::mem::take(&mut joined.kept);
+        let mut stored = std::mem::take(&mut synced.stored);
         let settled: HashSet<_> = update.settled.iter().collect();
-        let gone = |(id, _): &(guillemet_wire::IntentId, String)| settled.contains(id);
-        let mut forgotten = Vec::new();
+        let is_settled = |(id, _): &(guillemet_wire::IntentId, String)| settled.contains(id);
+        let mut removed = Vec::new();
         // Almost always the settled intents are the oldest, and there may be very many behind them.
-        while let Some(oldest) = kept.pop_front_if(|kept| gone(kept)) {
-            forgotten.push(oldest.1);
+        while let Some(oldest) = stored.pop_front_if(|entry| is_settled(entry)) {
+            removed.push(oldest.1);
         }
-        if forgotten.len() < settled.len() {
-            forgotten.extend(kept.iter().filter(|kept| gone(kept)).map(|(_, label)| label.clone()));
-            kept.retain(|kept| !gone(kept));
+        if removed.len() < settled.len() {
+            removed.extend(stored.iter().filter(|entry| is_settled(entry)).map(|(_, label)| label.clone()));
+            stored.retain(|entry| !is_settled(entry));
         }
         // Labels are in the order of the intents, so intents behind an inserted one are written again. The kept ones
         // are pending in the same order: if the last kept one is at its place, nothing was inserted between them.
         let is_last = |(id, _): &(guillemet_wire::IntentId, String)| {
-            joined.engine.pending().nth(kept.len() - 1).is_some_and(|pending| pending.id == *id)
+            synced.engine.pending().nth(stored.len() - 1).is_some_and(|pending| pending.id == *id)
         };
-        if !kept.back().is_none_or(is_last) {
-            forgotten.extend(kept.drain(..).map(|(_, label)| label));
+        if !stored.back().is_none_or(is_last) {
+            removed.extend(stored.drain(..).map(|(_, label)| label));
         }
-        let added: Vec<Arc<Intent>> = joined.engine.pending().skip(kept.len()).cloned().collect();
+        let added: Vec<Arc<Intent>> = synced.engine.pending().skip(stored.len()).cloned().collect();
         let encoded: Vec<_> = added.iter().map(|intent| intent.encode()).collect();
-        let labels: Vec<_> = (joined.next..).map(label).take(added.len()).collect();
-        writes.documents.extend(forgotten.into_iter().map(|label| (Cow::from(label), None)));
+        let labels: Vec<_> = (synced.next..).map(label).take(added.len()).collect();
+        writes.documents.extend(removed.into_iter().map(|label| (Cow::from(label), None)));
         for (label, bytes) in labels.iter().zip(&encoded) {
             writes.documents.push((Cow::from(label.clone()), Some(bytes)));
         }
-        joined.next += labels.len() as u64;
-        kept.extend(added.iter().map(|intent| intent.id).zip(labels));
-        joined.kept = kept;
-        let document = joined.document()?;
+        synced.next += labels.len() as u64;
+        stored.extend(added.iter().map(|intent| intent.id).zip(labels));
+        synced.stored = stored;
+        let document = synced.document()?;
         writes.documents.push((Cow::from(ACCOUNT), Some(&document)));
         let records: Vec<AccountRecord> = update.records.iter().map(account_record).collect();
         writes.account = AccountWrites::These(&records);
@@ -182,7 +182,7 @@ impl Inventory {
         let state = self.resolver.current.load();
         let secrets: Vec<Arc<Secret>> = state.secrets.values().cloned().collect();
         match load(&owned.vault, &secrets, self.former_versions.load(Ordering::Relaxed)) {
-            Ok(loaded) => owned.sync = loaded.map(|(joined, _)| joined),
+            Ok(loaded) => owned.sync = loaded.map(|(synced, _)| synced),
             Err(error) => {
                 tracing::error!(%error, "the account is not used until the next start");
                 owned.sync = None;
@@ -198,16 +198,16 @@ fn local_blockers(owned: &Owned, secret: &Secret, state: &State) -> Vec<BlockerV
     blockers.into_iter().map(|blocker| blocker_view(blocker, &secret.name, state)).collect()
 }
 
-/// Returns the events of the audit trail for the secrets of an update. `who` returns who changed each secret.
-pub(super) fn of_secrets(update: &Update, who: impl Fn(SecretId) -> Actor) -> Vec<AuditChange> {
+/// Returns the events of the audit trail for the secrets of an update. `actor_of` returns who changed each secret.
+pub(super) fn of_secrets(update: &Update, actor_of: impl Fn(SecretId) -> Actor) -> Vec<AuditChange> {
     let time = now();
     let replaced: HashMap<SecretId, &Secret> = update.replaced.iter().map(|before| (before.id, &**before)).collect();
     let put = update
         .put
         .iter()
-        .flat_map(|after| AuditChange::between(replaced.get(&after.id).copied(), after, &who(after.id), time));
+        .flat_map(|after| AuditChange::between(replaced.get(&after.id).copied(), after, &actor_of(after.id), time));
     let removed = update.removed.iter().map(|secret| {
-        AuditChange::new(ChangeKind::SecretDeleted, &who(secret.id), time).of_secret(secret.id, &secret.name)
+        AuditChange::new(ChangeKind::SecretDeleted, &actor_of(secret.id), time).of_secret(secret.id, &secret.name)
     });
     put.chain(removed).collect()
 }

@@ -41,9 +41,9 @@ pub(super) const NOTICES: usize = 100;
 pub struct Outgoing {
     /// The push, and the state it leads to.
     pub candidate: PreparedPush,
-    /// The references that it publishes, and the templates they are from (`told`).
+    /// The references that it publishes, and the templates they are from.
     local: References,
-    told: Vec<Arc<Template>>,
+    templates: Vec<Arc<Template>>,
 }
 
 /// The reason why a step of a sync was not done.
@@ -89,7 +89,7 @@ pub struct AccountState {
     pub notices: Vec<Notice>,
     /// The devices that have published references, each with the number of the head it had seen and the number of its
     /// references.
-    pub seen: Vec<(DeviceId, u64, usize)>,
+    pub published: Vec<(DeviceId, u64, usize)>,
     /// The number of secrets in the account.
     pub secrets: usize,
 }
@@ -104,16 +104,19 @@ impl Inventory {
     /// Returns the state of the account; `None` if the vault is in no account.
     pub fn account(&self) -> Option<AccountState> {
         let owned = self.owned();
-        let joined = owned.sync.as_ref()?;
-        let engine = &joined.engine;
-        let seen = engine.base().all_references().map(|(device, told)| (*device, told.seen, told.references.len()));
+        let synced = owned.sync.as_ref()?;
+        let engine = &synced.engine;
+        let published = engine
+            .base()
+            .all_references()
+            .map(|(device, references)| (*device, references.seen, references.references.len()));
         Some(AccountState {
-            facts: joined.facts.clone(),
+            facts: synced.facts.clone(),
             head: engine.head().map(|(head, hash)| (head.clone(), hash)),
             me: (engine.me().account, engine.me().device),
             pending: engine.pending().len(),
-            notices: joined.notices.clone(),
-            seen: seen.collect(),
+            notices: synced.notices.clone(),
+            published: published.collect(),
             secrets: engine.base().len(),
         })
     }
@@ -128,19 +131,19 @@ impl Inventory {
         change: impl FnOnce(&mut AccountFacts),
     ) -> Result<(), AccountError> {
         let mut owned = self.owned();
-        let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
-        change(&mut joined.facts);
-        let document = joined.document()?;
+        let synced = owned.sync.as_mut().ok_or(AccountError::None)?;
+        change(&mut synced.facts);
+        let document = synced.document()?;
         let documents = vec![(Cow::from(ACCOUNT), Some(document.as_slice()))];
         Ok(owned.vault.write(&Writes { documents, changes: audit, ..Writes::default() })?)
     }
 
-    /// Calls `look` with the engine, under the lock.
+    /// Calls `read` with the engine, under the lock.
     ///
     /// # Errors
     /// [`AccountError::None`] without an account.
-    pub fn with_engine<T>(&self, look: impl FnOnce(&Engine) -> T) -> Result<T, AccountError> {
-        Ok(look(&self.owned().sync.as_ref().ok_or(AccountError::None)?.engine))
+    pub fn with_engine<T>(&self, read: impl FnOnce(&Engine) -> T) -> Result<T, AccountError> {
+        Ok(read(&self.owned().sync.as_ref().ok_or(AccountError::None)?.engine))
     }
 
     /// Returns the cursor to pull from.
@@ -159,9 +162,9 @@ impl Inventory {
     /// [`AccountError::Inventory`] if the vault cannot be written.
     pub fn account_pulled(&self, pages: &[ChangesPage]) -> Result<Released, AccountError> {
         let mut owned = self.owned();
-        let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
-        let update = joined.engine.pulled(pages)?;
-        let audit = by_devices(&joined.engine, &update);
+        let synced = owned.sync.as_mut().ok_or(AccountError::None)?;
+        let update = synced.engine.pulled(pages)?;
+        let audit = by_devices(&synced.engine, &update);
         self.apply(&mut owned, update, audit)
     }
 
@@ -171,10 +174,10 @@ impl Inventory {
     /// Those of [`Self::account_pulled`].
     pub fn account_adopted(&self, newest: Newest, pages: &[ChangesPage]) -> Result<Released, AccountError> {
         let mut owned = self.owned();
-        let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
-        let update = joined.engine.adopt(newest, pages)?;
-        joined.facts.stopped = None;
-        let audit = by_devices(&joined.engine, &update);
+        let synced = owned.sync.as_mut().ok_or(AccountError::None)?;
+        let update = synced.engine.adopt(newest, pages)?;
+        synced.facts.stopped = None;
+        let audit = by_devices(&synced.engine, &update);
         self.apply(&mut owned, update, audit)
     }
 
@@ -183,12 +186,12 @@ impl Inventory {
     /// # Errors
     /// [`AccountError::Unprepared`] if the push cannot be prepared; [`AccountError::None`] without an account;
     /// [`AccountError::Inventory`] if the vault cannot be written.
-    pub fn account_push(&self, wish: &Proposal) -> Result<Option<Outgoing>, AccountError> {
+    pub fn account_push(&self, proposal: &Proposal) -> Result<Option<Outgoing>, AccountError> {
         // A scan that begins now: published references, and the confirmation that nothing references a deleted secret,
         // must be newer than the question.
         self.rescan();
         let mut owned = self.owned();
-        let prepared = self.prepare(&mut owned, wish)?;
+        let prepared = self.prepare(&mut owned, proposal)?;
         if prepared.is_none() {
             // Nothing to push means that the other devices know all references of these templates.
             for template in owned.catalog.templates() {
@@ -198,17 +201,17 @@ impl Inventory {
         Ok(prepared)
     }
 
-    fn prepare(&self, owned: &mut Owned, wish: &Proposal) -> Result<Option<Outgoing>, AccountError> {
+    fn prepare(&self, owned: &mut Owned, proposal: &Proposal) -> Result<Option<Outgoing>, AccountError> {
         let local = local_references(&owned.catalog, Instant::now());
-        let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
-        joined.engine.keep_former_versions(self.former_versions.load(Ordering::Relaxed));
-        let Some(candidate) = joined.engine.prepare(wish, &local, now())? else {
+        let synced = owned.sync.as_mut().ok_or(AccountError::None)?;
+        synced.engine.keep_former_versions(self.former_versions.load(Ordering::Relaxed));
+        let Some(candidate) = synced.engine.prepare(proposal, &local, now())? else {
             return Ok(None);
         };
-        joined.engine.sending(&candidate);
-        let document = joined.document()?;
+        synced.engine.sending(&candidate);
+        let document = synced.document()?;
         owned.vault.set_document(ACCOUNT, &document)?;
-        Ok(Some(Outgoing { candidate, local, told: owned.catalog.templates().cloned().collect() }))
+        Ok(Some(Outgoing { candidate, local, templates: owned.catalog.templates().cloned().collect() }))
     }
 
     /// Prepares the push that deletes a secret. No template of this device may reference the secret and, at the head
@@ -235,19 +238,19 @@ impl Inventory {
     /// server has the push in any case, and the next pull brings it.
     pub fn account_accepted(&self, prepared: Outgoing, actor: &Actor) -> Result<Released, AccountError> {
         let mut owned = self.owned();
-        let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
-        let update = joined.engine.accepted(prepared.candidate);
+        let synced = owned.sync.as_mut().ok_or(AccountError::None)?;
+        let update = synced.engine.accepted(prepared.candidate);
         let mut audit = of_secrets(&update, |_| actor.clone());
         // A device that leaves records that itself.
-        let others = update.devices.iter().filter(|change| change.device.id != joined.engine.me().device);
+        let others = update.devices.iter().filter(|change| change.device.id != synced.engine.me().device);
         audit.extend(others.map(|change| of_device(change, actor)));
         let released = self.apply(&mut owned, update, audit)?;
         // A push with many pending intents does not contain the references yet.
-        let is_told = owned.sync.as_ref().is_some_and(|joined| {
-            let known = joined.engine.base().references(joined.engine.me().device);
-            known.is_some_and(|known| known.is_same(&prepared.local))
+        let is_published = owned.sync.as_ref().is_some_and(|synced| {
+            let published = synced.engine.base().references(synced.engine.me().device);
+            published.is_some_and(|published| published.is_same(&prepared.local))
         });
-        for template in prepared.told.iter().filter(|_| is_told) {
+        for template in prepared.templates.iter().filter(|_| is_published) {
             template.publish();
         }
         Ok(released)
@@ -264,42 +267,43 @@ impl Inventory {
         engine: &mut Option<Engine>,
         facts: &AccountFacts,
         records: &[RecordWrite],
-        begun: AuditChange,
+        change: AuditChange,
         decide: impl Fn(&SecretName) -> Option<SameName>,
     ) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         if owned.sync.is_some() {
             return Err(AccountError::Already);
         }
-        let known = engine.as_ref().ok_or(AccountError::None)?;
+        let account = engine.as_ref().ok_or(AccountError::None)?;
         let state = self.resolver.current.load();
-        let mut mine: Vec<Arc<Secret>> = state.secrets.values().cloned().collect();
-        mine.sort_by_key(|secret| secret.name.key());
-        let intents = intents_of(known, &mine, decide)?;
+        let mut local: Vec<Arc<Secret>> = state.secrets.values().cloned().collect();
+        local.sort_by_key(|secret| secret.name.key());
+        let intents = intents_of(account, &local, decide)?;
         let Some(mut engine) = engine.take() else { return Err(AccountError::None) };
-        let mut update = engine.bring(&mine, intents);
+        let mut update = engine.bring(&local, intents);
         // Everything that the account contains is new to this vault.
-        let known: HashSet<_> = update.put.iter().map(|secret| secret.id).collect();
-        let brought = engine.view().secrets().filter(|secret| !known.contains(&secret.id));
-        let is_mine: HashSet<_> = mine.iter().map(|secret| secret.id).collect();
-        let brought = brought.filter(|secret| !is_mine.contains(&secret.id));
-        update.put.extend(brought.cloned());
+        let added: HashSet<_> = update.put.iter().map(|secret| secret.id).collect();
+        let received = engine.view().secrets().filter(|secret| !added.contains(&secret.id));
+        let local_ids: HashSet<_> = local.iter().map(|secret| secret.id).collect();
+        let received = received.filter(|secret| !local_ids.contains(&secret.id));
+        update.put.extend(received.cloned());
         update.records = records.to_vec();
         drop(state);
-        let joined = SyncedVault {
+        let synced = SyncedVault {
             engine,
             facts: facts.clone(),
             notices: Vec::new(),
             next: 0,
-            kept: VecDeque::new(),
+            stored: VecDeque::new(),
             usage: Vec::new(),
         };
         // What the account brings is recorded as one event; each change of the vault's own secrets has its own event.
-        let own = |change: &AuditChange| matches!(&change.about, ChangeSubject::Secret(id, _) if is_mine.contains(id));
-        let mut audit = of_secrets(&update, |_| begun.actor.clone());
-        audit.retain(own);
-        audit.push(begun.after(format!("{} secrets", joined.engine.view().secrets().count())));
-        owned.sync = Some(joined);
+        let is_local =
+            |change: &AuditChange| matches!(&change.about, ChangeSubject::Secret(id, _) if local_ids.contains(id));
+        let mut audit = of_secrets(&update, |_| change.actor.clone());
+        audit.retain(is_local);
+        audit.push(change.after(format!("{} secrets", synced.engine.view().secrets().count())));
+        owned.sync = Some(synced);
         let applied = self.apply(&mut owned, update, audit);
         if applied.is_err() {
             owned.sync = None;
@@ -312,11 +316,11 @@ impl Inventory {
     ///
     /// # Errors
     /// [`AccountError::None`] without an account; [`AccountError::Inventory`] if the vault cannot be written.
-    pub fn account_end(&self, left: AuditChange) -> Result<(), AccountError> {
+    pub fn account_end(&self, change: AuditChange) -> Result<(), AccountError> {
         let mut owned = self.owned();
-        let Some(joined) = &owned.sync else { return Err(AccountError::None) };
-        let labels: Vec<String> = joined.kept.iter().map(|(_, label)| label.clone()).collect();
-        let audit = [left];
+        let Some(synced) = &owned.sync else { return Err(AccountError::None) };
+        let labels: Vec<String> = synced.stored.iter().map(|(_, label)| label.clone()).collect();
+        let audit = [change];
         let mut writes = Writes { account: AccountWrites::Forget, changes: &audit, ..Writes::default() };
         writes.documents.extend([(Cow::from(ACCOUNT), None), (Cow::from(USAGE), None)]);
         writes.documents.extend(labels.iter().map(|label| (Cow::from(label.as_str()), None)));
@@ -342,30 +346,30 @@ impl Inventory {
 /// [`AccountError::SameNames`] with the names that `decide` does not decide.
 fn intents_of(
     account: &Engine,
-    mine: &[Arc<Secret>],
+    local: &[Arc<Secret>],
     decide: impl Fn(&SecretName) -> Option<SameName>,
 ) -> Result<Vec<Intent>, AccountError> {
     let (mut intents, mut undecided) = (Vec::new(), Vec::new());
-    for secret in mine {
-        let there = account.view().secret(secret.id).or_else(|| account.view().named(&secret.name));
+    for secret in local {
+        let existing = account.view().secret(secret.id).or_else(|| account.view().named(&secret.name));
         let want = |id, change| Intent::new(id, now(), change);
-        match there {
+        match existing {
             None => intents.push(want(secret.id, IntentChange::Create(Arc::clone(secret)))),
             // This vault was in the account before, and has nothing that the account does not have.
-            Some(same) if same.id == secret.id && has_all_of(same, secret) => {
-                if same.enabled != secret.enabled && secret.updated_at > same.updated_at {
-                    intents.push(want(same.id, IntentChange::Enable(secret.enabled)));
+            Some(remote) if remote.id == secret.id && has_all_of(remote, secret) => {
+                if remote.enabled != secret.enabled && secret.updated_at > remote.updated_at {
+                    intents.push(want(remote.id, IntentChange::Enable(secret.enabled)));
                 }
             }
-            Some(theirs) => match decide(&secret.name) {
+            Some(remote) => match decide(&secret.name) {
                 None => undecided.push(secret.name.to_string()),
                 Some(SameName::Both) => {
-                    let is_own = theirs.id != secret.id;
+                    let is_own = remote.id != secret.id;
                     let id = if is_own { secret.id } else { SecretId(crypto::random()) };
                     intents.push(want(id, IntentChange::Create(Arc::new(Secret { id, ..(**secret).clone() }))));
                 }
                 Some(SameName::Account) => {}
-                Some(SameName::Mine) => intents.push(want(theirs.id, IntentChange::Value(secret.current().clone()))),
+                Some(SameName::Mine) => intents.push(want(remote.id, IntentChange::Value(secret.current().clone()))),
             },
         }
     }
@@ -380,8 +384,8 @@ fn of_device(change: &DeviceChange, actor: &Actor) -> AuditChange {
         (true, false) => ChangeKind::DeviceJoined,
         (false, _) => ChangeKind::DeviceRevoked,
     };
-    let about = ChangeSubject::Device(DeviceRef { id: device.id.to_string(), name: device.name.clone() });
-    AuditChange::new(kind, actor, now()).about(about)
+    let subject = ChangeSubject::Device(DeviceRef { id: device.id.to_string(), name: device.name.clone() });
+    AuditChange::new(kind, actor, now()).about(subject)
 }
 
 /// Returns the events of the audit trail for an update. Changes of other devices name those devices. Changes of an
@@ -391,20 +395,20 @@ fn by_devices(engine: &Engine, update: &Update) -> Vec<AuditChange> {
         true => Actor::own(),
         false => Actor::device(&id.to_string(), name),
     };
-    let who = |secret| match (engine.base().deleted(secret), engine.head()) {
+    let actor_of = |secret| match (engine.base().deleted(secret), engine.head()) {
         // The record of a deleted secret says who deleted it. For anything else, the server reports which head brought
         // it.
         (Some(deleted), Some((head, _))) => actor(deleted.by, &head.name_of(deleted.by)),
         _ => update.authors.get(&secret).map_or_else(Actor::own, |author| actor(author.id, &author.name)),
     };
-    let mut audit = of_secrets(update, who);
+    let mut audit = of_secrets(update, actor_of);
     audit.extend(update.devices.iter().map(|change| of_device(change, &actor(change.by.id, &change.by.name))));
     audit
 }
 
 /// Returns whether the account's secret has the current value and the name of this vault's secret.
-fn has_all_of(theirs: &Secret, mine: &Secret) -> bool {
-    let has_value = theirs.versions.iter().any(|version| version.id == mine.current().id);
-    let mut names = std::iter::once(&theirs.name).chain(&theirs.former_names);
-    has_value && names.any(|name| name.key() == mine.name.key())
+fn has_all_of(remote: &Secret, local: &Secret) -> bool {
+    let has_value = remote.versions.iter().any(|version| version.id == local.current().id);
+    let mut names = std::iter::once(&remote.name).chain(&remote.former_names);
+    has_value && names.any(|name| name.key() == local.name.key())
 }

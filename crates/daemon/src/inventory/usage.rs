@@ -23,15 +23,15 @@ pub(super) fn usage_view(usage: SecretUsage, by_device: Vec<DeviceUsage>, refusa
         count: caller.count,
         last_used_at: rfc3339(caller.last_used),
     });
-    let refusals = refusals.into_iter().map(|refused| RefusalCount {
-        outcome: refused.outcome.name().into(),
-        template: refused.template,
-        field: field(refused.field),
-        target: refused.target,
-        uid: refused.uid,
-        exe: refused.exe,
-        count: refused.count,
-        last_at: rfc3339(refused.last),
+    let refusals = refusals.into_iter().map(|refusal| RefusalCount {
+        outcome: refusal.outcome.name().into(),
+        template: refusal.template,
+        field: field(refusal.field),
+        target: refusal.target,
+        uid: refusal.uid,
+        exe: refusal.exe,
+        count: refusal.count,
+        last_at: rfc3339(refusal.last),
     });
     SecretUsageView {
         by_template: by_template.collect(),

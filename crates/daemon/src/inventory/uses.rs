@@ -19,7 +19,7 @@ const RECENT: Millis = 15 * 60 * 1000;
 
 /// The uses of every secret, on every device.
 pub struct AllUses {
-    here: Arc<AllTotals>,
+    local: Arc<AllTotals>,
     others: Vec<(Arc<str>, Option<Arc<UsageReport>>)>,
     now: Millis,
 }
@@ -37,19 +37,19 @@ pub struct Uses {
 
 impl AllUses {
     /// Combines the totals of this device with the reports of the others, each with the device's name.
-    fn new(here: Arc<AllTotals>, others: Vec<(Arc<str>, Option<Arc<UsageReport>>)>, now: Millis) -> Self {
-        Self { here, others, now }
+    fn new(local: Arc<AllTotals>, others: Vec<(Arc<str>, Option<Arc<UsageReport>>)>, now: Millis) -> Self {
+        Self { local, others, now }
     }
 
     /// Returns the uses of one secret.
     pub fn of(&self, secret: SecretId) -> Uses {
-        let here = self.on_this_device(secret);
-        let mut uses = Uses { count: here.count, last: here.last_used.map(|at| (at, None)), is_complete: true };
+        let local = self.on_this_device(secret);
+        let mut uses = Uses { count: local.count, last: local.last_used.map(|at| (at, None)), is_complete: true };
         for (device, report) in &self.others {
             uses.is_complete &= self.is_recent(report.as_deref(), secret);
-            let Some(told) = report.as_ref().and_then(|report| report.of(secret)) else { continue };
-            uses.count = uses.count.saturating_add(told.count);
-            if let Some(at) = told.last_used.filter(|at| uses.last.as_ref().is_none_or(|(known, _)| known < at)) {
+            let Some(reported) = report.as_ref().and_then(|report| report.of(secret)) else { continue };
+            uses.count = uses.count.saturating_add(reported.count);
+            if let Some(at) = reported.last_used.filter(|at| uses.last.as_ref().is_none_or(|(last, _)| last < at)) {
                 uses.last = Some((at, Some(Arc::clone(device))));
             }
         }
@@ -59,12 +59,12 @@ impl AllUses {
     /// Returns the report of each other device about one secret, ordered by the device's name.
     pub fn by_device(&self, secret: SecretId) -> Vec<DeviceUsage> {
         let view = |(device, report): &(Arc<str>, Option<Arc<UsageReport>>)| {
-            let known = report.as_ref().and_then(|report| Some((report.at, report.of(secret)?)));
+            let reported = report.as_ref().and_then(|report| Some((report.at, report.of(secret)?)));
             DeviceUsage {
                 device: device.to_string(),
-                count: known.map(|(_, totals)| totals.count),
-                last_used_at: known.and_then(|(_, totals)| totals.last_used).map(rfc3339),
-                told_at: known.map(|(at, _)| rfc3339(at)),
+                count: reported.map(|(_, totals)| totals.count),
+                last_used_at: reported.and_then(|(_, totals)| totals.last_used).map(rfc3339),
+                told_at: reported.map(|(at, _)| rfc3339(at)),
                 recent: self.is_recent(report.as_deref(), secret),
             }
         };
@@ -73,12 +73,12 @@ impl AllUses {
 
     /// Returns the uses of one secret on this device alone.
     pub fn on_this_device(&self, secret: SecretId) -> Totals {
-        self.here.get(&secret).copied().unwrap_or_default()
+        self.local.get(&secret).copied().unwrap_or_default()
     }
 
     /// Returns the uses on this device, as they are reported to the others.
     pub fn here(&self) -> &AllTotals {
-        &self.here
+        &self.local
     }
 
     fn is_recent(&self, report: Option<&UsageReport>, secret: SecretId) -> bool {
@@ -94,8 +94,8 @@ impl Inventory {
     /// [`RecorderError`] if the journal cannot be folded.
     pub fn uses(&self) -> Result<AllUses, RecorderError> {
         // The lock is not held for this, because a fold writes.
-        let here = self.totals()?;
-        Ok(Self::uses_with(here, &self.owned()))
+        let local = self.totals()?;
+        Ok(Self::uses_with(local, &self.owned()))
     }
 
     /// Returns the same for a caller that holds the lock.
@@ -103,9 +103,9 @@ impl Inventory {
         Ok(Self::uses_with(self.totals()?, owned))
     }
 
-    fn uses_with(here: Arc<AllTotals>, owned: &Owned) -> AllUses {
+    fn uses_with(local: Arc<AllTotals>, owned: &Owned) -> AllUses {
         let others = owned.sync.as_ref().map(SyncedVault::reports_of_others).unwrap_or_default();
-        AllUses::new(here, others, now())
+        AllUses::new(local, others, now())
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is where the totals of all devices come together")]
@@ -151,8 +151,9 @@ mod tests {
         assert_eq!(uses.of(id(3)), Uses { count: 0, last: None, is_complete: true });
         assert_eq!(uses.on_this_device(id(1)).count, 2);
         let by_device = uses.by_device(id(1));
-        let told: Vec<_> = by_device.iter().map(|told| (told.device.as_str(), told.count, told.recent)).collect();
-        assert_eq!(told, [("beta", Some(3), true), ("gamma", Some(0), true)]);
+        let devices: Vec<_> =
+            by_device.iter().map(|report| (report.device.as_str(), report.count, report.recent)).collect();
+        assert_eq!(devices, [("beta", Some(3), true), ("gamma", Some(0), true)]);
     }
 
     #[test]

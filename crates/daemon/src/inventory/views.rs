@@ -9,14 +9,14 @@ use guillemet_secret::record::Secret;
 use guillemet_template::catalog::{BlockReason, Blocker};
 
 /// Makes the view of a reference that another device has published.
-pub(super) fn remote_reference(device: &str, named: &DeviceReference) -> ReferenceView {
+pub(super) fn remote_reference(device: &str, reference: &DeviceReference) -> ReferenceView {
     ReferenceView {
         device: Some(device.to_owned()),
-        template: named.template.clone(),
-        line: Some(named.line),
-        column: Some(named.column),
+        template: reference.template.clone(),
+        line: Some(reference.line),
+        column: Some(reference.column),
         field: None,
-        name: Some(named.name.clone()),
+        name: Some(reference.name.clone()),
     }
 }
 
@@ -51,20 +51,20 @@ pub(super) fn versions(secret: &Secret) -> Vec<VersionView> {
 /// Returns the field that a reference is in; `None` if no plan of the template is known.
 pub(super) fn field(state: &State, template: &str, line: u32, column: u32) -> Option<String> {
     let plan = state.templates.get(template)?.any_ready()?;
-    let here = plan.uses.iter().find(|usage| (usage.line, usage.column) == (line, column))?;
-    Some(here.field.clone())
+    let usage = plan.uses.iter().find(|usage| (usage.line, usage.column) == (line, column))?;
+    Some(usage.field.clone())
 }
 
 /// Makes the view of a blocker for the secret that is called `name` now.
 pub(super) fn blocker_view(blocker: Blocker, name: &SecretName, state: &State) -> BlockerView {
-    let place = blocker.line.zip(blocker.column);
+    let position = blocker.line.zip(blocker.column);
     BlockerView {
         message: blocker.message(name),
         reason: blocker.reason,
         retry_after_ms: blocker.retry_after().map(|wait| wait.as_millis() as u64),
         reference: ReferenceView {
             device: None,
-            field: place.and_then(|(line, column)| field(state, &blocker.template, line, column)),
+            field: position.and_then(|(line, column)| field(state, &blocker.template, line, column)),
             template: blocker.template,
             line: blocker.line,
             column: blocker.column,

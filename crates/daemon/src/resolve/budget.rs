@@ -78,11 +78,11 @@ impl Reservation {
     pub fn resize(&mut self, bytes: usize) -> Result<(), Exhausted> {
         let bytes = counted(bytes);
         if bytes > self.bytes {
-            let (mut shares, more) = (self.budget.shares(), bytes - self.bytes);
-            if more > shares.available(self.uid) {
+            let (mut shares, additional) = (self.budget.shares(), bytes - self.bytes);
+            if additional > shares.available(self.uid) {
                 return Err(Exhausted);
             }
-            shares.add(self.uid, more);
+            shares.add(self.uid, additional);
         } else if bytes < self.bytes {
             self.budget.shares().remove(self.uid, self.bytes - bytes);
         }

@@ -137,7 +137,7 @@ pub struct Resolver {
     /// The memory that answers may take.
     pub budget: Arc<Budget>,
     /// The callers whose refusals have already been logged this minute.
-    pub told: refusals::LoggedCallers,
+    pub logged_callers: refusals::LoggedCallers,
 }
 
 impl fmt::Debug for Resolver {
@@ -195,7 +195,7 @@ impl Resolver {
         };
         let all_ready = secrets.iter().all(|secret| matches!(secret, Wanted::Ready(_)));
         let etag = all_ready.then(|| etag(plan, &secrets));
-        if let Some(etag) = etag.as_ref().filter(|etag| if_none_match.is_some_and(|known| lists(known, etag))) {
+        if let Some(etag) = etag.as_ref().filter(|etag| if_none_match.is_some_and(|header| lists(header, etag))) {
             record(Outcome::Revalidated, &uses_of(plan, &secrets))?;
             return Ok(Rendered { media_type: plan.target.media_type.clone(), etag: etag.clone(), body: None });
         }
@@ -297,9 +297,9 @@ impl Resolver {
         };
         let values: Vec<_> = secrets.iter().map(ready).collect();
         let len: usize = values.iter().map(|value| value.len()).sum();
-        let room = 2 * len + names.len() * 136 + 32;
-        let reservation = self.budget.take(caller.uid, room)?;
-        let mut bytes = Clear::with_capacity(room);
+        let capacity = 2 * len + names.len() * 136 + 32;
+        let reservation = self.budget.take(caller.uid, capacity)?;
+        let mut bytes = Clear::with_capacity(capacity);
         let mut scratch = Clear::with_capacity(values.iter().map(|value| value.len()).max().unwrap_or(0));
         bytes.extend_from_slice(b"{\"secrets\":{");
         for (index, (name, value)) in names.iter().zip(&values).enumerate() {
@@ -359,8 +359,8 @@ fn etag(plan: &Plan, secrets: &[Wanted<'_>]) -> String {
 
 /// Reports whether an `If-None-Match` header lists this tag (RFC 9110, section 13.1.2: weak comparison). `*` does not
 /// count: the caller has to know which version it holds.
-fn lists(known: &str, etag: &str) -> bool {
-    known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
+fn lists(header: &str, etag: &str) -> bool {
+    header.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
 }
 
 #[cfg(test)]

@@ -30,14 +30,14 @@ struct Minute {
 impl LoggedCallers {
     /// Reports whether a refusal of this caller should be logged now. True once a minute for each caller.
     fn is_due(&self, caller: &Caller, now: Millis) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock that was set back begins another minute too.
-        if told.number != now / MINUTE {
-            *told = Minute { number: now / MINUTE, programs: HashMap::new() };
+        if minute.number != now / MINUTE {
+            *minute = Minute { number: now / MINUTE, programs: HashMap::new() };
         }
-        let all: usize = told.programs.values().map(Vec::len).sum();
-        let programs = told.programs.entry(caller.uid).or_default();
-        if programs.contains(&caller.exe) || (all >= TOLD_MAX && !programs.is_empty()) {
+        let total: usize = minute.programs.values().map(Vec::len).sum();
+        let programs = minute.programs.entry(caller.uid).or_default();
+        if programs.contains(&caller.exe) || (total >= TOLD_MAX && !programs.is_empty()) {
             return false;
         }
         programs.push(Arc::clone(&caller.exe));
@@ -78,7 +78,7 @@ impl Resolver {
         }
         for outcome in outcomes {
             let uses: Vec<RecordedUse<'_>> =
-                refused.iter().filter(|(of, _)| *of == outcome).map(|(_, usage)| *usage).collect();
+                refused.iter().filter(|(other, _)| *other == outcome).map(|(_, usage)| *usage).collect();
             self.record_refusal(&RequestEvent {
                 time: now(),
                 outcome,
@@ -93,7 +93,7 @@ impl Resolver {
     }
 
     fn record_refusal(&self, event: &RequestEvent<'_>) -> Result<(), Unrecorded> {
-        if self.told.is_due(event.caller, event.time) {
+        if self.logged_callers.is_due(event.caller, event.time) {
             let (caller, outcome, secrets) = (event.caller, event.outcome.name(), event.uses.len());
             tracing::warn!(
                 ?caller,
@@ -125,8 +125,8 @@ impl Resolver {
 
     /// Records the refusal of a request for something that does not exist here. What the caller asked for is kept as a
     /// hash.
-    pub fn forbid_unknown(&self, caller: &Caller, route: &str, asked: &str) {
-        let subject = self.recorder.unknown(caller.uid, asked, now());
+    pub fn forbid_unknown(&self, caller: &Caller, route: &str, name: &str) {
+        let subject = self.recorder.unknown(caller.uid, name, now());
         self.forbid_uses(caller, route, None, &[RecordedUse { subject, field: "" }]);
     }
 
@@ -146,16 +146,16 @@ mod tests {
 
     #[test]
     fn the_log_tells_of_each_caller_once_a_minute() {
-        let told = LoggedCallers::default();
+        let logged = LoggedCallers::default();
         let caller = |uid, exe: &str| Caller { uid, gid: 0, pid: 1, exe: exe.into() };
         let (a, b) = (caller(1, "/bin/a"), caller(1, "/bin/b"));
-        assert_eq!([&a, &a, &b, &a].map(|caller| told.is_due(caller, 59_999)), [true, false, true, false]);
-        assert_eq!([&a, &a].map(|caller| told.is_due(caller, 60_000)), [true, false]);
-        assert!(told.is_due(&a, 1), "the clock was set back");
+        assert_eq!([&a, &a, &b, &a].map(|caller| logged.is_due(caller, 59_999)), [true, false, true, false]);
+        assert_eq!([&a, &a].map(|caller| logged.is_due(caller, 60_000)), [true, false]);
+        assert!(logged.is_due(&a, 1), "the clock was set back");
         // However many programs one user has, other users are still logged.
-        let many = (0..1000).filter(|n| told.is_due(&caller(1, &format!("/bin/{n}")), 2)).count();
-        assert_eq!(many, TOLD_MAX - 1);
-        assert!(told.is_due(&caller(2, "/bin/a"), 3));
-        assert!(!told.is_due(&caller(2, "/bin/b"), 3));
+        let count = (0..1000).filter(|n| logged.is_due(&caller(1, &format!("/bin/{n}")), 2)).count();
+        assert_eq!(count, TOLD_MAX - 1);
+        assert!(logged.is_due(&caller(2, "/bin/a"), 3));
+        assert!(!logged.is_due(&caller(2, "/bin/b"), 3));
     }
 }

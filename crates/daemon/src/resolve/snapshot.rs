@@ -59,7 +59,7 @@ impl State {
 pub struct Snapshot {
     state: State,
     /// The keys of all names in templates, collected on first use.
-    named: OnceLock<HashSet<String>>,
+    names: OnceLock<HashSet<String>>,
     /// Dropped with the last holder, which `Released` waits for.
     _held: watch::Sender<()>,
 }
@@ -70,9 +70,12 @@ impl Snapshot {
     pub fn knows(&self, key: &str) -> bool {
         let names = || {
             let templates = self.state.templates.values();
-            templates.flat_map(|prepared| prepared.template.references()).map(|found| found.name.key()).collect()
+            templates
+                .flat_map(|prepared| prepared.template.references())
+                .map(|reference| reference.name.key())
+                .collect()
         };
-        self.state.secret(key).is_some() || self.named.get_or_init(names).contains(key)
+        self.state.secret(key).is_some() || self.names.get_or_init(names).contains(key)
     }
 }
 
@@ -111,7 +114,7 @@ impl Released {
 
 fn snapshot(state: State) -> (Arc<Snapshot>, watch::Receiver<()>) {
     let (held, released) = watch::channel(());
-    (Arc::new(Snapshot { state, named: OnceLock::new(), _held: held }), released)
+    (Arc::new(Snapshot { state, names: OnceLock::new(), _held: held }), released)
 }
 
 impl CurrentSnapshot {

@@ -50,11 +50,11 @@ fn what_the_journal_does_not_take_does_not_leave() {
         current: CurrentSnapshot::new(state),
         recorder,
         budget: Budget::new(1 << 20),
-        told: Default::default(),
+        logged_callers: Default::default(),
     };
     let (plan, caller) = (plan_of("token"), Caller { uid: 1, gid: 1, pid: 1, exe: "/usr/bin/agent".into() });
-    let render = |plan: &Plan, known: Option<&str>| {
-        resolver.render(resolver.current.load(), Some("mcp-server/a"), plan, &caller, known)
+    let render = |plan: &Plan, if_none_match: Option<&str>| {
+        resolver.render(resolver.current.load(), Some("mcp-server/a"), plan, &caller, if_none_match)
     };
     let resolve = |name: &SecretName| resolver.resolve(resolver.current.load(), std::slice::from_ref(name), &caller);
     let Ok(Rendered { etag, body, .. }) = render(&plan, None) else { panic!("it is rendered") };

@@ -30,43 +30,43 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// Keeps the daemon in contact with its account's server until the daemon stops.
 pub async fn run(sync: Arc<SyncState>, stop: Shutdown) {
-    let contact = || {
+    let connect = || {
         let (sync, mut stop) = (Arc::clone(&sync), stop.clone());
         async move {
-            let begun = Instant::now();
-            let trouble = tokio::select! {
+            let started = Instant::now();
+            let error = tokio::select! {
                 () = stop.requested() => return None,
-                ended = session(&sync) => ended,
+                result = session(&sync) => result,
             };
-            let was_in_contact = sync.handle.client.swap(None).is_some();
-            if let Some(trouble) = &trouble {
-                tracing::info!(%trouble, "not connected to the account's server");
-                sync.handle.set(match refused(trouble) {
+            let was_connected = sync.handle.client.swap(None).is_some();
+            if let Some(error) = &error {
+                tracing::info!(trouble = %error, "not connected to the account's server");
+                sync.handle.set(match refused(error) {
                     Some((code, message)) => Contact::Refused { code, message },
-                    None => Contact::Offline(Some(trouble.to_string())),
+                    None => Contact::Offline(Some(error.to_string())),
                 });
             }
-            Some(Ended { is_trouble: trouble.is_some(), was_in_contact, after: begun.elapsed() })
+            Some(Ended { is_error: error.is_some(), was_connected, after: started.elapsed() })
         }
     };
-    let wait = |patience| {
+    let wait = |delay| {
         let (sync, mut stop) = (Arc::clone(&sync), stop.clone());
         async move {
             tokio::select! {
                 () = stop.requested() => Woken::Stop,
                 () = sync.handle.changed.notified() => Woken::Changed,
-                () = tokio::time::sleep(patience) => Woken::InTime,
+                () = tokio::time::sleep(delay) => Woken::InTime,
             }
         }
     };
-    keep_in_contact(contact, wait).await;
+    keep_in_contact(connect, wait).await;
 }
 
 /// How a session ended.
 struct Ended {
     /// Whether something went wrong; otherwise this device joined, left or was repaired.
-    is_trouble: bool,
-    was_in_contact: bool,
+    is_error: bool,
+    was_connected: bool,
     /// The duration of the session.
     after: Duration,
 }
@@ -81,27 +81,27 @@ enum Woken {
 
 /// Runs one session after another, with a growing delay after each failed one, until either closure says to stop. Reads
 /// no clock: a session reports how long it lasted, and `wait` waits.
-async fn keep_in_contact<S, W>(mut contact: impl FnMut() -> S, mut wait: impl FnMut(Duration) -> W)
+async fn keep_in_contact<S, W>(mut connect: impl FnMut() -> S, mut wait: impl FnMut(Duration) -> W)
 where
     S: Future<Output = Option<Ended>>,
     W: Future<Output = Woken>,
 {
-    let mut patience = PATIENCE.0;
-    while let Some(ended) = contact().await {
-        if ended.was_in_contact {
-            patience = patience.min(RETURN);
+    let mut delay = PATIENCE.0;
+    while let Some(session) = connect().await {
+        if session.was_connected {
+            delay = delay.min(RETURN);
         }
-        if !ended.is_trouble || ended.after > PATIENCE.1 {
-            patience = PATIENCE.0;
+        if !session.is_error || session.after > PATIENCE.1 {
+            delay = PATIENCE.0;
         }
-        if !ended.is_trouble {
+        if !session.is_error {
             continue;
         }
         // A random part of the delay, so that many daemons do not all come back to a server at the same moment.
         let part = f64::from(u32::from_le_bytes(random())) / f64::from(u32::MAX);
-        match wait(patience.mul_f64(0.5 + part / 2.0)).await {
-            Woken::InTime => patience = (patience * 2).min(PATIENCE.1),
-            Woken::Changed => patience = PATIENCE.0,
+        match wait(delay.mul_f64(0.5 + part / 2.0)).await {
+            Woken::InTime => delay = (delay * 2).min(PATIENCE.1),
+            Woken::Changed => delay = PATIENCE.0,
             Woken::Stop => return,
         }
     }
@@ -112,7 +112,7 @@ where
 async fn session(sync: &Arc<SyncState>) -> Option<SyncError> {
     let account = match sync.account().await {
         Ok(account) => account,
-        Err(trouble) => return Some(trouble),
+        Err(error) => return Some(error),
     };
     let Some(AccountState { facts, me, head, .. }) = account else {
         sync.handle.set(Contact::None);
@@ -130,7 +130,7 @@ async fn session(sync: &Arc<SyncState>) -> Option<SyncError> {
     }
     let client = match connect(facts.url, facts.pin, Some(Zeroizing::new(facts.api_key))).await {
         Ok(client) => Arc::new(client),
-        Err(trouble) => return Some(trouble),
+        Err(error) => return Some(error),
     };
     tokio::select! {
         trouble = talk(sync, &client, me.0) => Some(trouble),
@@ -147,7 +147,7 @@ async fn talk(sync: &Arc<SyncState>, client: &Arc<Client>, account: guillemet_wi
     };
     match exchange(sync, client, events).await {
         Ok(()) => SyncError::Other("the account's server closed the connection".into()),
-        Err(trouble) => trouble,
+        Err(error) => error,
     }
 }
 
@@ -158,7 +158,7 @@ async fn exchange(
 ) -> Result<(), SyncError> {
     let edits = Arc::new(Proposal::Edits);
     {
-        let _turn = sync.handle.turn.lock().await;
+        let _guard = sync.handle.exclusive.lock().await;
         steps::pull(sync, client).await?;
         steps::push(sync, client, &edits, &Actor::own()).await?;
     }
@@ -169,56 +169,56 @@ async fn exchange(
     joining::admit(sync, client).await?;
     usage::report(sync, client).await?;
     usage::fetch(sync, client).await?;
-    let mut heard = Heard { at: Instant::now(), is_told: false };
-    let mut tick = tokio::time::interval_at(heard.at + TICK, TICK);
+    let mut last_fetch = Heard { at: Instant::now(), is_stale: false };
+    let mut tick = tokio::time::interval_at(last_fetch.at + TICK, TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let wait = if events.is_some() { SILENCE } else { POLL };
     // The time of the next pull, whatever else happens in the meantime.
-    let mut look = Instant::now() + wait;
+    let mut next_pull = Instant::now() + wait;
     loop {
         let vanishing = sync.inventory.run(Inventory::vanishing).await?;
         tokio::select! {
-            told = next(&mut events) => match told? {
+            event = next(&mut events) => match event? {
                 Some(ServerEvent::Head { seq }) => {
-                    let _turn = sync.handle.turn.lock().await;
+                    let _guard = sync.handle.exclusive.lock().await;
                     // A lower number may be a late event, or the server was set back: a pull shows which.
                     if sync.run(Inventory::account_cursor).await?.heads_after == seq {
                         steps::heard(sync).await;
                     } else {
                         steps::pull(sync, client).await?;
                     }
-                    look = Instant::now() + wait;
+                    next_pull = Instant::now() + wait;
                 }
                 Some(ServerEvent::Enrolment) => joining::admit(sync, client).await?,
-                Some(ServerEvent::Usage) if heard.at.elapsed() < TICK => heard.is_told = true,
-                Some(ServerEvent::Usage) => heard.fetch(sync, client).await?,
+                Some(ServerEvent::Usage) if last_fetch.at.elapsed() < TICK => last_fetch.is_stale = true,
+                Some(ServerEvent::Usage) => last_fetch.fetch(sync, client).await?,
                 None => return Ok(()),
             },
             () = sync.inventory.due().notified() => {
-                let _turn = sync.handle.turn.lock().await;
+                let _guard = sync.handle.exclusive.lock().await;
                 steps::push(sync, client, &edits, &Actor::own()).await?;
             }
             // The references of a template that is gone for good no longer block anything, so publish that.
             () = tokio::time::sleep(vanishing.unwrap_or_default()), if vanishing.is_some() => {
-                let _turn = sync.handle.turn.lock().await;
+                let _guard = sync.handle.exclusive.lock().await;
                 steps::push(sync, client, &edits, &Actor::own()).await?;
             }
             _ = tick.tick() => {
                 usage::report(sync, client).await?;
-                if heard.is_told || events.is_none() {
-                    heard.fetch(sync, client).await?;
+                if last_fetch.is_stale || events.is_none() {
+                    last_fetch.fetch(sync, client).await?;
                 }
                 beat(sync, client).await?;
             }
-            () = tokio::time::sleep_until(look) => {
+            () = tokio::time::sleep_until(next_pull) => {
                 {
-                    let _turn = sync.handle.turn.lock().await;
+                    let _guard = sync.handle.exclusive.lock().await;
                     steps::pull(sync, client).await?;
                 }
                 if events.is_none() {
                     joining::admit(sync, client).await?;
                 }
-                look = Instant::now() + wait;
+                next_pull = Instant::now() + wait;
             }
         }
     }
@@ -228,12 +228,12 @@ async fn exchange(
 struct Heard {
     at: Instant,
     /// Whether an event has reported new usage since the last fetch.
-    is_told: bool,
+    is_stale: bool,
 }
 
 impl Heard {
     async fn fetch(&mut self, sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
-        *self = Self { at: Instant::now(), is_told: false };
+        *self = Self { at: Instant::now(), is_stale: false };
         usage::fetch(sync, client).await
     }
 }
@@ -248,10 +248,10 @@ async fn next(events: &mut Option<HeadEvents>) -> Result<Option<ServerEvent>, Sy
 
 /// Pushes a new head if `max_head_age_seconds` is set and the newest head is older than half of that.
 async fn beat(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
-    let Some(most) = sync.config.load().max_head_age else { return Ok(()) };
-    let is_old = sync.handle.head_age().is_some_and(|age| u128::from(age) > most.as_millis() / 2);
+    let Some(max_age) = sync.config.load().max_head_age else { return Ok(()) };
+    let is_old = sync.handle.head_age().is_some_and(|age| u128::from(age) > max_age.as_millis() / 2);
     if is_old {
-        let _turn = sync.handle.turn.lock().await;
+        let _guard = sync.handle.exclusive.lock().await;
         steps::push(sync, client, &Arc::new(Proposal::Beat), &Actor::own()).await?;
     }
     Ok(())
@@ -263,7 +263,7 @@ mod tests {
 
     use super::*;
 
-    const AT_ONCE: Ended = Ended { is_trouble: true, was_in_contact: false, after: Duration::ZERO };
+    const AT_ONCE: Ended = Ended { is_error: true, was_connected: false, after: Duration::ZERO };
 
     /// Returns the delays after these sessions, if each wait ends as given.
     async fn waits(sessions: Vec<(Ended, Woken)>) -> Vec<Duration> {
@@ -273,7 +273,7 @@ mod tests {
         let (ends, waits) = (RefCell::new(ends), RefCell::new(Vec::new()));
         let contact = || {
             let ended = sessions.pop();
-            if ended.as_ref().is_some_and(|ended| !ended.is_trouble) {
+            if ended.as_ref().is_some_and(|ended| !ended.is_error) {
                 // There is no wait after such a session.
                 ends.borrow_mut().pop();
             }
@@ -289,11 +289,11 @@ mod tests {
 
     /// Checks that each wait has this length in milliseconds, or is up to half shorter.
     #[track_caller]
-    fn assert_near(waits: &[Duration], wanted: &[u64]) {
-        assert_eq!(waits.len(), wanted.len(), "{waits:?}");
-        for (wait, most) in waits.iter().zip(wanted) {
+    fn assert_near(waits: &[Duration], expected: &[u64]) {
+        assert_eq!(waits.len(), expected.len(), "{waits:?}");
+        for (wait, most) in waits.iter().zip(expected) {
             let most = Duration::from_millis(*most);
-            assert!((most / 2..=most).contains(wait), "{waits:?}, where {wanted:?} are the longest");
+            assert!((most / 2..=most).contains(wait), "{waits:?}, where {expected:?} are the longest");
         }
     }
 
@@ -307,7 +307,7 @@ mod tests {
     #[tokio::test]
     async fn contact_and_changes_make_it_impatient_again() {
         let tries = |number: usize| (0..number).map(|_| (AT_ONCE, Woken::InTime));
-        let lost = |after| (Ended { was_in_contact: true, after, ..AT_ONCE }, Woken::InTime);
+        let lost = |after| (Ended { was_connected: true, after, ..AT_ONCE }, Woken::InTime);
         // A server that restarts is back soon.
         let restarts = tries(7).chain([lost(Duration::from_secs(5))]).chain(tries(1)).collect();
         assert_near(&waits(restarts).await, &[200, 400, 800, 1600, 3200, 6400, 12_800, 2000, 4000]);
@@ -315,7 +315,7 @@ mod tests {
         let long = tries(4).chain([lost(Duration::from_secs(31))]).chain(tries(1)).collect();
         assert_near(&waits(long).await, &[200, 400, 800, 1600, 200, 400]);
         // The same happens if this device joined, left or was repaired, both in contact and while it waits.
-        let changed = (Ended { is_trouble: false, ..AT_ONCE }, Woken::InTime);
+        let changed = (Ended { is_error: false, ..AT_ONCE }, Woken::InTime);
         assert_near(&waits(tries(3).chain([changed]).chain(tries(1)).collect()).await, &[200, 400, 800, 200]);
         let mended = (AT_ONCE, Woken::Changed);
         assert_near(&waits(tries(2).chain([mended]).chain(tries(2)).collect()).await, &[200, 400, 800, 200, 400]);

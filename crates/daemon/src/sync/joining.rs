@@ -51,26 +51,26 @@ pub struct JoinRequest {
     /// What to do with a secret whose name exists both here and in the account, by name.
     pub same_names: BTreeMap<String, SameName>,
     /// What to do with all other such secrets.
-    pub otherwise: Option<SameName>,
+    pub default: Option<SameName>,
 }
 
 impl JoinRequest {
     fn decide(&self, name: &SecretName) -> Option<SameName> {
-        let named = self.same_names.iter().find(|(named, _)| name.as_str().eq_ignore_ascii_case(named));
-        named.map(|(_, decided)| *decided).or(self.otherwise)
+        let entry = self.same_names.iter().find(|(key, _)| name.as_str().eq_ignore_ascii_case(key));
+        entry.map(|(_, choice)| *choice).or(self.default)
     }
 
-    fn place(&self, place: &AccountAddress) -> Result<AccountAddress, SyncError> {
-        let url = self.url.as_deref().unwrap_or(place.url()).trim_end_matches('/');
-        AccountAddress::new(place.account(), url, place.pin().copied())
+    fn place(&self, address: &AccountAddress) -> Result<AccountAddress, SyncError> {
+        let url = self.url.as_deref().unwrap_or(address.url()).trim_end_matches('/');
+        AccountAddress::new(address.account(), url, address.pin().copied())
             .map_err(|error| SyncError::Other(error.to_string()))
     }
 }
 
-fn facts(place: &AccountAddress, api_key: &ApiKey, name: &str) -> AccountFacts {
+fn facts(address: &AccountAddress, api_key: &ApiKey, name: &str) -> AccountFacts {
     AccountFacts {
-        url: place.url().to_owned(),
-        pin: place.pin().copied().map(Hash),
+        url: address.url().to_owned(),
+        pin: address.pin().copied().map(Hash),
         api_key: api_key.expose().to_owned(),
         name: name.to_owned(),
         stopped: None,
@@ -80,8 +80,8 @@ fn facts(place: &AccountAddress, api_key: &ApiKey, name: &str) -> AccountFacts {
 }
 
 /// Makes a client for the server in a place.
-async fn client(place: &AccountAddress, api_key: Option<&ApiKey>) -> Result<Client, SyncError> {
-    let (url, pin) = (place.url().to_owned(), place.pin().copied().map(Hash));
+async fn client(address: &AccountAddress, api_key: Option<&ApiKey>) -> Result<Client, SyncError> {
+    let (url, pin) = (address.url().to_owned(), address.pin().copied().map(Hash));
     connect(url, pin, api_key.map(|key| Zeroizing::new(key.expose().to_owned()))).await
 }
 
@@ -102,22 +102,23 @@ pub async fn create(
     sync: &Arc<SyncState>,
     actor: &Actor,
     code: Creation,
-    wanted: &JoinRequest,
+    request: &JoinRequest,
 ) -> Result<(), SyncError> {
-    let _turn = sync.handle.turn.lock().await;
+    let _guard = sync.handle.exclusive.lock().await;
     if sync.account().await?.is_some() {
         return Err(AccountError::Already.into());
     }
-    let place = wanted.place(&code.place)?;
+    let address = request.place(&code.address)?;
     let (device, api_key) = (DeviceId(random()), ApiKey::random());
-    let me = Me { account: place.account(), device, secret: DeviceSecret::random() };
+    let me = Me { account: address.account(), device, secret: DeviceSecret::random() };
     let mut engine = Engine::found(me, former_versions(sync));
-    let found = engine.prepare(&Proposal::Found { name: wanted.name.clone() }, &References::default(), now());
-    let mut candidate =
-        found.map_err(AccountError::from)?.ok_or_else(|| SyncError::Other("the account has no first head".into()))?;
+    let prepared = engine.prepare(&Proposal::Found { name: request.name.clone() }, &References::default(), now());
+    let mut candidate = prepared
+        .map_err(AccountError::from)?
+        .ok_or_else(|| SyncError::Other("the account has no first head".into()))?;
     candidate.push.keys.push(api_key.device_key(device));
-    let client = client(&place, Some(&code.api_key)).await?;
-    let newest = client.push(place.account(), &candidate.push, None).await.map_err(|error| match error {
+    let client = client(&address, Some(&code.api_key)).await?;
+    let newest = client.push(address.account(), &candidate.push, None).await.map_err(|error| match error {
         ClientError::Conflict(_) | ClientError::Unauthorized => SyncError::Other(
             "this code was already used; run `guillemet account admin create-account` to get another one".into(),
         ),
@@ -127,9 +128,9 @@ pub async fn create(
         return Err(SyncError::Other("the server stored a different head than was sent; do not trust it".into()));
     }
     let records = engine.accepted(candidate).records;
-    let facts = facts(&place, &api_key, &wanted.name);
-    let begun = AuditChange::new(ChangeKind::AccountCreated, actor, now());
-    begin(sync, Joining { engine: Some(engine), facts, records, code: Hash::default() }, wanted, begun).await
+    let facts = facts(&address, &api_key, &request.name);
+    let change = AuditChange::new(ChangeKind::AccountCreated, actor, now());
+    begin(sync, Joining { engine: Some(engine), facts, records, code: Hash::default() }, request, change).await
 }
 
 /// Brings the vault into the account. If a name exists on both sides and is undecided, `joining` is kept for the next
@@ -137,15 +138,15 @@ pub async fn create(
 async fn begin(
     sync: &Arc<SyncState>,
     mut joining: Joining,
-    wanted: &JoinRequest,
-    begun: AuditChange,
+    request: &JoinRequest,
+    change: AuditChange,
 ) -> Result<(), SyncError> {
-    let (state, wanted) = (Arc::clone(sync), wanted.clone());
+    let (state, request) = (Arc::clone(sync), request.clone());
     // The steps that follow run in the same call, because the caller may disconnect before they are done.
-    let begin = move |inventory: &Inventory| {
+    let start = move |inventory: &Inventory| {
         let Joining { engine, facts, records, .. } = &mut joining;
-        let begun = inventory.account_begin(engine, facts, records, begun, |name| wanted.decide(name));
-        match &begun {
+        let result = inventory.account_begin(engine, facts, records, change, |name| request.decide(name));
+        match &result {
             Ok(_) => {
                 state.handle.set(Contact::Offline(None));
                 state.handle.changed.notify_one();
@@ -153,9 +154,9 @@ async fn begin(
             Err(AccountError::SameNames(_)) => *state.handle.joining() = Some(joining),
             Err(_) => {}
         }
-        begun
+        result
     };
-    sync.run(begin).await?.wait().await;
+    sync.run(start).await?.wait().await;
     Ok(())
 }
 
@@ -180,18 +181,18 @@ pub async fn invite(sync: &Arc<SyncState>, actor: &Actor) -> Result<(Zeroizing<S
     let invite = InviteRegistration { token_hash: Hash::of(&[token.as_slice()]), expires_in: INVITE_SECONDS };
     client.invite(state.me.0, &invite).await?;
     let invited = Invited { secret: HEXLOWER.encode(&*secret), until: now() + INVITE_SECONDS * 1000 };
-    let made = AuditChange::new(ChangeKind::DeviceInvited, actor, now());
+    let change = AuditChange::new(ChangeKind::DeviceInvited, actor, now());
     sync.run(move |inventory| {
-        inventory.change_facts(&[made], |facts| {
+        inventory.change_facts(&[change], |facts| {
             facts.invited.retain(|invited| invited.until > now());
             facts.invited.push(invited);
         })
     })
     .await?;
     let inviter_key = own_key(sync).await?;
-    let place = AccountAddress::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
-    let place = place.map_err(|error| SyncError::Other(error.to_string()))?;
-    let code = AccountCode::Invite(InvitationCode { place, inviter: state.me.1, inviter_key, secret, token });
+    let address = AccountAddress::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
+    let address = address.map_err(|error| SyncError::Other(error.to_string()))?;
+    let code = AccountCode::Invite(InvitationCode { address, inviter: state.me.1, inviter_key, secret, token });
     Ok((code.text(), INVITE_SECONDS))
 }
 
@@ -204,22 +205,23 @@ pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result
     }
     let my_key = own_key(sync).await?;
     for enrolment in client.enrolments(state.me.0).await? {
-        let known = invited.iter().find_map(|invited| {
+        let admitted = invited.iter().find_map(|invited| {
             let secret: [u8; 16] = HEXLOWER.decode(invited.secret.as_bytes()).ok()?.try_into().ok()?;
             let name = joins::verify(&secret, state.me.0, &my_key, &enrolment).ok()?;
             Some((invited.secret.clone(), name))
         });
         let id = enrolment.key.device;
-        let Some((used, name)) = known else {
+        let Some((used, name)) = admitted else {
             // Another device invited it, or none did. Its token expires by itself.
             tracing::warn!(device = %id, "a device that was not invited from here wants to join");
             continue;
         };
         // An invitation is for one machine, whatever the server sends.
         invited.retain(|invited| invited.secret != used);
-        let wish = Proposal::Admit { id, key: enrolment.public_key, name: name.clone(), paper: false, api_key: None };
-        let _turn = sync.handle.turn.lock().await;
-        steps::push(sync, client, &Arc::new(wish), &Actor::own()).await?;
+        let proposal =
+            Proposal::Admit { id, key: enrolment.public_key, name: name.clone(), is_recovery: false, api_key: None };
+        let _guard = sync.handle.exclusive.lock().await;
+        steps::push(sync, client, &Arc::new(proposal), &Actor::own()).await?;
         sync.run(move |inventory| {
             inventory.change_facts(&[], |facts| facts.invited.retain(|invited| invited.secret != used))
         })
@@ -237,22 +239,22 @@ pub async fn join(
     sync: &Arc<SyncState>,
     actor: &Actor,
     code: InvitationCode,
-    wanted: &JoinRequest,
+    request: &JoinRequest,
 ) -> Result<(), SyncError> {
-    let _turn = sync.handle.turn.lock().await;
-    let begun = AuditChange::new(ChangeKind::AccountJoined, actor, now());
+    let _guard = sync.handle.exclusive.lock().await;
+    let change = AuditChange::new(ChangeKind::AccountJoined, actor, now());
     if sync.account().await?.is_some() {
         return Err(AccountError::Already.into());
     }
     let hash = code_hash(&*code.secret);
     if let Some(waiting) = take_waiting(sync, &hash) {
-        return begin(sync, waiting, wanted, begun).await;
+        return begin(sync, waiting, request, change).await;
     }
-    let place = wanted.place(&code.place)?;
-    let account = place.account();
+    let address = request.place(&code.address)?;
+    let account = address.account();
     let (device, secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
-    let enrolment = joins::hello(&code, device, PublicKey(secret.public()), &wanted.name, &api_key);
-    let client = client(&place, Some(&api_key)).await?;
+    let enrolment = joins::hello(&code, device, PublicKey(secret.public()), &request.name, &api_key);
+    let client = client(&address, Some(&api_key)).await?;
     client.enrol(account, &code.token, &enrolment).await?;
     let wrap = admitted(&client, account).await?;
     if wrap.sender != code.inviter {
@@ -262,17 +264,17 @@ pub async fn join(
                 .into(),
         ));
     }
-    let opened = open_wrap(account, (device, &secret), &code.inviter_key, &wrap);
-    let (key, anchor) = opened.map_err(|error| SyncError::Other(error.to_string()))?;
+    let unwrapped = open_wrap(account, (device, &secret), &code.inviter_key, &wrap);
+    let (key, anchor) = unwrapped.map_err(|error| SyncError::Other(error.to_string()))?;
     let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(sync));
     let (engine, records) = first_pull(&client, engine).await?;
-    let facts = facts(&place, &api_key, &wanted.name);
-    begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
+    let facts = facts(&address, &api_key, &request.name);
+    begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, request, change).await
 }
 
 /// Waits until this device is admitted, for `WAIT` at most.
 async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, SyncError> {
-    let (until, mut look) = (Instant::now() + WAIT, LOOK.0);
+    let (until, mut delay) = (Instant::now() + WAIT, LOOK.0);
     loop {
         if let Some(wrap) = client.wrap(account).await? {
             return Ok(wrap);
@@ -285,8 +287,8 @@ async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, SyncError
             ));
         }
         // Poll, because a device that is not admitted gets no events.
-        tokio::time::sleep(look).await;
-        look = (look * 2).min(LOOK.1);
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(LOOK.1);
     }
 }
 
@@ -326,22 +328,22 @@ pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<Printed, S
     let client = sync.client().await?;
     let state = sync.account().await?.ok_or(AccountError::None)?;
     let (device, device_secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
-    let wish = Proposal::Admit {
+    let proposal = Proposal::Admit {
         id: device,
         key: PublicKey(device_secret.public()),
         name: "recovery code".into(),
-        paper: true,
+        is_recovery: true,
         api_key: Some(api_key.device_key(device)),
     };
-    let _turn = sync.handle.turn.lock().await;
-    let pushed = steps::push(sync, &client, &Arc::new(wish), actor).await?;
+    let _guard = sync.handle.exclusive.lock().await;
+    let pushed = steps::push(sync, &client, &Arc::new(proposal), actor).await?;
     let head = pushed
         .ok_or_else(|| SyncError::Other("the recovery code could not be added to the account; try again".into()))?;
     let sender_key = own_key(sync).await?;
-    let place = AccountAddress::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
-    let place = place.map_err(|error| SyncError::Other(error.to_string()))?;
+    let address = AccountAddress::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
+    let address = address.map_err(|error| SyncError::Other(error.to_string()))?;
     let made_at = now();
-    let code = Recovery { place, device, device_secret, api_key, sender: state.me.1, sender_key, head, made_at };
+    let code = Recovery { address, device, device_secret, api_key, sender: state.me.1, sender_key, head, made_at };
     Ok(Printed {
         code: AccountCode::Recovery(code).text(),
         seq: head.seq,
@@ -358,50 +360,55 @@ pub async fn recover(
     sync: &Arc<SyncState>,
     actor: &Actor,
     code: Recovery,
-    wanted: &JoinRequest,
+    request: &JoinRequest,
 ) -> Result<(), SyncError> {
-    let _turn = sync.handle.turn.lock().await;
-    let begun = AuditChange::new(ChangeKind::AccountRecovered, actor, now());
+    let _guard = sync.handle.exclusive.lock().await;
+    let change = AuditChange::new(ChangeKind::AccountRecovered, actor, now());
     if sync.account().await?.is_some() {
         return Err(AccountError::Already.into());
     }
     let hash = code_hash(code.api_key.expose().as_bytes());
     if let Some(waiting) = take_waiting(sync, &hash) {
-        return begin(sync, waiting, wanted, begun).await;
+        return begin(sync, waiting, request, change).await;
     }
-    let place = wanted.place(&code.place)?;
-    let account = place.account();
-    let paper_client = client(&place, Some(&code.api_key)).await?;
-    let paper = (code.device, code.device_secret);
-    let (mut pages, first) = since_printed(&paper_client, account, code.head).await?;
-    let key = wrapped_for(&pages, account, &paper, &code.sender_key, code.head)?;
+    let address = request.place(&code.address)?;
+    let account = address.account();
+    let recovery_client = client(&address, Some(&code.api_key)).await?;
+    let recovery_device = (code.device, code.device_secret);
+    let (mut pages, first) = since_printed(&recovery_client, account, code.head).await?;
+    let key = wrapped_for(&pages, account, &recovery_device, &code.sender_key, code.head)?;
     let first = behind_gaps(&mut pages, account, key.epoch(), first);
-    let engine = Engine::join(Me { account, device: paper.0, secret: paper.1 }, key, first, former_versions(sync));
+    let engine = Engine::join(
+        Me { account, device: recovery_device.0, secret: recovery_device.1 },
+        key,
+        first,
+        former_versions(sync),
+    );
     let mut engine = engine;
     let (mut engine, _) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
 
     // The paper device admits the new device, which is a device like any other from then on.
     let (device, secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
-    let wish = Proposal::Admit {
+    let proposal = Proposal::Admit {
         id: device,
         key: PublicKey(secret.public()),
-        name: wanted.name.clone(),
-        paper: false,
+        name: request.name.clone(),
+        is_recovery: false,
         api_key: Some(api_key.device_key(device)),
     };
-    let candidate = engine.prepare(&wish, &References::default(), now()).map_err(AccountError::from)?;
+    let candidate = engine.prepare(&proposal, &References::default(), now()).map_err(AccountError::from)?;
     let candidate = candidate.ok_or_else(|| SyncError::Other("no head admits this device".into()))?;
     engine.sending(&candidate);
     let (onto, anchor) = (candidate.onto, candidate.newest);
-    paper_client.push(account, &candidate.push, Some(onto.hash)).await?;
+    recovery_client.push(account, &candidate.push, Some(onto.hash)).await?;
     let key =
         engine.key().map(|key| EpochKey::new(key.epoch(), Key::from_bytes(&mut Zeroizing::new(*key.key().expose()))));
     let key = key.ok_or_else(|| SyncError::Other("the key of the account is missing".into()))?;
-    let client = client(&place, Some(&api_key)).await?;
+    let client = client(&address, Some(&api_key)).await?;
     let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(sync));
     let (engine, records) = first_pull(&client, engine).await?;
-    let facts = facts(&place, &api_key, &wanted.name);
-    begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
+    let facts = facts(&address, &api_key, &request.name);
+    begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, request, change).await
 }
 
 /// Returns every page since a code was printed, and the head that they begin at: the code's head, or the newest head if
@@ -430,26 +437,27 @@ fn behind_gaps(pages: &mut [ChangesPage], account: AccountId, epoch: u64, first:
     let is_behind_gap = |(before, after): &(&SealedHead, &SealedHead)| {
         after.epoch == epoch && after.seq > first.seq && after.prev != before.hash(account)
     };
-    let Some((_, begin)) = heads().zip(heads().skip(1)).filter(is_behind_gap).last() else { return first };
-    let begin = Newest { seq: begin.seq, hash: begin.hash(account) };
+    let Some((_, start)) = heads().zip(heads().skip(1)).filter(is_behind_gap).last() else { return first };
+    let start = Newest { seq: start.seq, hash: start.hash(account) };
     for page in pages {
-        page.heads.retain(|head| head.seq >= begin.seq);
+        page.heads.retain(|head| head.seq >= start.seq);
     }
-    begin
+    start
 }
 
 /// Returns the key of the epoch that was wrapped for the recovery code at its head.
 fn wrapped_for(
     pages: &[ChangesPage],
     account: AccountId,
-    paper: &(DeviceId, DeviceSecret),
+    recovery_device: &(DeviceId, DeviceSecret),
     sender_key: &PublicKey,
     head: Newest,
 ) -> Result<EpochKey, SyncError> {
     let wraps = pages.iter().flat_map(|page| &page.wraps);
-    let opened = wraps.filter_map(|wrap| open_wrap(account, (paper.0, &paper.1), sender_key, wrap).ok());
-    let found = opened.into_iter().find(|(_, pinned)| *pinned == head).map(|(key, _)| key);
-    found.ok_or_else(|| {
+    let unwrapped =
+        wraps.filter_map(|wrap| open_wrap(account, (recovery_device.0, &recovery_device.1), sender_key, wrap).ok());
+    let key = unwrapped.into_iter().find(|(_, pinned)| *pinned == head).map(|(key, _)| key);
+    key.ok_or_else(|| {
         SyncError::Other(
             "the server does not have the key for this recovery code: the server was restored from an older backup, or \
              a device was revoked after the code was printed and the server no longer keeps the heads from that time. \

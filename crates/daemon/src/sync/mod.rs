@@ -143,7 +143,7 @@ pub struct SyncHandle {
     heard_at: AtomicU64,
     client: ArcSwapOption<Client>,
     /// Held during a pull or push.
-    turn: tokio::sync::Mutex<()>,
+    exclusive: tokio::sync::Mutex<()>,
     /// Notified when this device joined or left an account, or when its state was repaired.
     changed: Notify,
     /// Notified when templates were published or the contact changed.
@@ -162,7 +162,7 @@ impl Default for SyncHandle {
             made_at: AtomicU64::new(0),
             heard_at: AtomicU64::new(0),
             client: ArcSwapOption::empty(),
-            turn: tokio::sync::Mutex::new(()),
+            exclusive: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
             published: Notify::new(),
             fetched: tokio::sync::Mutex::default(),
@@ -180,9 +180,9 @@ impl SyncHandle {
 
     fn set(&self, contact: Contact) {
         self.is_connected.store(contact == Contact::Connected, Ordering::Release);
-        self.contact.send_if_modified(|known| {
-            let is_new = *known != contact;
-            *known = contact;
+        self.contact.send_if_modified(|current| {
+            let is_new = *current != contact;
+            *current = contact;
             is_new
         });
         self.published.notify_waiters();
@@ -205,13 +205,13 @@ impl SyncHandle {
     /// template may be served. Returns at once without contact: the references are published when the contact is back.
     pub async fn published(&self, template: &Template, until: Instant) -> bool {
         loop {
-            let told = self.published.notified();
-            let mut told = std::pin::pin!(told);
-            told.as_mut().enable();
+            let notified = self.published.notified();
+            let mut notified = std::pin::pin!(notified);
+            notified.as_mut().enable();
             if template.is_published() || !self.is_connected.load(Ordering::Acquire) {
                 return true;
             }
-            if tokio::time::timeout_at(until.into(), told).await.is_err() {
+            if tokio::time::timeout_at(until.into(), notified).await.is_err() {
                 return false;
             }
         }
@@ -230,7 +230,7 @@ impl SyncHandle {
         match (state, self.client.load_full()) {
             (Some(Contact::Connected), Some(client)) => Ok(client),
             (Some(Contact::Refused { message, .. }), _) => Err(SyncError::Other(message)),
-            (Some(Contact::Offline(Some(why))), _) => Err(SyncError::Offline(why)),
+            (Some(Contact::Offline(Some(reason))), _) => Err(SyncError::Offline(reason)),
             _ => Err(SyncError::Offline("it has not responded yet".into())),
         }
     }
@@ -297,18 +297,18 @@ pub fn gauges(handle: &SyncHandle, inventory: &Inventory) -> Option<(bool, usize
 /// [`AccountError::None`] if the vault is in no account.
 pub async fn devices(sync: &SyncState) -> Result<Vec<DeviceView>, SyncError> {
     let read = |inventory: &Inventory| Ok((inventory.account().ok_or(AccountError::None)?, inventory.reports()));
-    let (AccountState { head, me, seen, .. }, reports) = sync.run(read).await?;
+    let (AccountState { head, me, published, .. }, reports) = sync.run(read).await?;
     let devices = head.map(|(head, _)| head.devices).unwrap_or_default();
     let view = |device: guillemet_account::engine::Device| {
-        let seen = seen.iter().find(|(id, ..)| *id == device.id);
+        let published = published.iter().find(|(id, ..)| *id == device.id);
         DeviceView {
             this: device.id == me.1,
             id: device.id.to_string(),
             name: device.name,
             joined_at: rfc3339(device.joined_at),
             recovery: device.paper,
-            references: seen.map(|(_, _, references)| *references),
-            references_at_seq: seen.map(|(_, seq, _)| *seq),
+            references: published.map(|(_, _, references)| *references),
+            references_at_seq: published.map(|(_, seq, _)| *seq),
             usage_told_at: reports.iter().find(|report| report.device == device.id).map(|report| rfc3339(report.at)),
         }
     };
@@ -321,17 +321,17 @@ pub async fn devices(sync: &SyncState) -> Result<Vec<DeviceView>, SyncError> {
 /// # Errors
 /// [`SyncError::Server`] if URL, pin or certificates cannot be used; [`SyncError::Other`] if the key is not valid.
 async fn connect(url: String, pin: Option<Hash>, api_key: Option<Zeroizing<String>>) -> Result<Client, SyncError> {
-    let opened = tokio::task::spawn_blocking(move || {
+    let client = tokio::task::spawn_blocking(move || {
         let key = api_key.map(|key| ApiKey::parse(&key)).transpose();
         let key = key.map_err(|error| SyncError::Other(error.to_string()))?;
         Ok::<_, SyncError>(Client::new(&url, pin, key.as_ref())?)
     });
-    opened.await.map_err(|_| SyncError::Other("the address of the server could not be determined".into()))?
+    client.await.map_err(|_| SyncError::Other("the address of the server could not be determined".into()))?
 }
 
 /// Returns the code and message for the contact, if the error means that one side refuses the other.
-fn refused(trouble: &SyncError) -> Option<(&'static str, String)> {
-    match trouble {
+fn refused(error: &SyncError) -> Option<(&'static str, String)> {
+    match error {
         SyncError::Account(AccountError::Refused(refusal)) => Some((refusal.code(), refusal.to_string())),
         SyncError::Server(error) => Some((refused_by(error)?, error.to_string())),
         _ => None,

@@ -23,33 +23,33 @@ use guillemet_wire::{AccountId, Newest, ObjectId, PullCursor, Sealed};
 /// # Errors
 /// Any [`SyncError`]; [`SyncError::Other`] if the words are not those of the server's head.
 pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str>) -> Result<RepairPlan, SyncError> {
-    let _turn = sync.handle.turn.lock().await;
+    let _guard = sync.handle.exclusive.lock().await;
     let state = sync.account().await?.ok_or(AccountError::None)?;
     let account = state.me.0;
     let facts = state.facts;
     let client = connect(facts.url, facts.pin, Some(Zeroizing::new(facts.api_key))).await?;
     let newest = steps::newest(&client, account).await?;
     let compare = move |engine: &Engine| {
-        let known = engine.head().map_or(Newest::default(), |(head, hash)| Newest { seq: head.seq, hash });
-        (known, engine.knows(newest))
+        let local = engine.head().map_or(Newest::default(), |(head, hash)| Newest { seq: head.seq, hash });
+        (local, engine.knows(newest))
     };
-    let (known, knows) = sync.run(move |inventory| inventory.with_engine(compare)).await?;
-    let action = match knows {
-        _ if newest == known => RepairAction::None,
+    let (local, is_known) = sync.run(move |inventory| inventory.with_engine(compare)).await?;
+    let action = match is_known {
+        _ if newest == local => RepairAction::None,
         true => RepairAction::Publish,
         false => RepairAction::Adopt,
     };
     let plan = RepairPlan {
         action,
-        seq: known.seq,
-        words: fingerprint_words(&known.hash),
+        seq: local.seq,
+        words: fingerprint_words(&local.hash),
         server_seq: newest.seq,
         server_words: fingerprint_words(&newest.hash),
         done: false,
     };
     let Some(confirmed) = confirmed else { return Ok(plan) };
-    let same = |text: &str| text.split_whitespace().map(str::to_ascii_lowercase).collect::<Vec<_>>();
-    if same(confirmed) != same(&plan.server_words) {
+    let normalized = |text: &str| text.split_whitespace().map(str::to_ascii_lowercase).collect::<Vec<_>>();
+    if normalized(confirmed) != normalized(&plan.server_words) {
         return Err(SyncError::Other("the words do not match the server's state; nothing was changed".into()));
     }
     let repaired = AuditChange::new(ChangeKind::AccountRepaired, actor, now()).after(action.name());
@@ -81,8 +81,8 @@ async fn publish(
     account: AccountId,
     onto: Newest,
 ) -> Result<(), SyncError> {
-    let all = PullCursor { heads_after: onto.seq, records_after: 0, after_id: None };
-    let pages = steps::pages(client, account, all).await?;
+    let cursor = PullCursor { heads_after: onto.seq, records_after: 0, after_id: None };
+    let pages = steps::pages(client, account, cursor).await?;
     let has: HashMap<ObjectId, RecordLeaf> = pages
         .iter()
         .flat_map(|page| &page.records)
@@ -98,5 +98,5 @@ async fn publish(
         .into_iter()
         .filter_map(|record| Some((ObjectId(record.id), Sealed(record.sealed?))))
         .collect();
-    steps::push(sync, client, &Arc::new(Proposal::Repair { onto, has, boxes }), actor).await.map(drop)
+    steps::push(sync, client, &Arc::new(Proposal::Repair { onto, stored: has, boxes }), actor).await.map(drop)
 }

@@ -45,14 +45,14 @@ pub(super) async fn pages(
 /// Returns the newest head of the server.
 pub(super) async fn newest(client: &Client, account: AccountId) -> Result<Newest, ClientError> {
     // A cursor past every head and record, so that the answer contains nothing else.
-    let past = PullCursor { heads_after: i64::MAX as u64, records_after: i64::MAX as u64, after_id: None };
-    Ok(client.changes(account, &past, 1).await?.newest.unwrap_or_default())
+    let cursor = PullCursor { heads_after: i64::MAX as u64, records_after: i64::MAX as u64, after_id: None };
+    Ok(client.changes(account, &cursor, 1).await?.newest.unwrap_or_default())
 }
 
 /// If the server limits the rate, waits as long as it asks for, and returns whether to send the request again. A push
 /// that was refused for this reason has not been accepted.
-async fn is_to_be_asked_again(refused: Option<&ClientError>, until: Instant) -> bool {
-    match refused {
+async fn is_to_be_asked_again(error: Option<&ClientError>, until: Instant) -> bool {
+    match error {
         Some(ClientError::Busy { after }) if Instant::now() + *after < until => {
             tokio::time::sleep(*after).await;
             true
@@ -65,7 +65,7 @@ async fn account(sync: &SyncState) -> Result<AccountId, SyncError> {
     sync.run(|inventory| inventory.with_engine(|engine| engine.me().account)).await
 }
 
-/// Brings this device to the newest head. The caller holds the lock `turn`.
+/// Brings this device to the newest head. The caller holds the lock `exclusive`.
 pub(super) async fn pull(sync: &Arc<SyncState>, client: &Client) -> Result<(), SyncError> {
     let read = |inventory: &Inventory| inventory.with_engine(|engine| (engine.me().account, engine.cursor()));
     let (account, cursor) = sync.run(read).await?;
@@ -95,22 +95,22 @@ pub(super) fn made_at(engine: &Engine) -> Option<Millis> {
     engine.head().map(|(head, _)| head.made_at)
 }
 
-/// Pushes everything that is pending together with `wish`, until nothing is pending. Returns the head of the first
-/// push, or `None` if there was nothing to push. The caller holds the lock `turn`.
+/// Pushes everything that is pending together with `proposal`, until nothing is pending. Returns the head of the first
+/// push, or `None` if there was nothing to push. The caller holds the lock `exclusive`.
 ///
 /// # Errors
 /// Any [`SyncError`]. Edits that are pending stay pending.
 pub(super) async fn push(
     sync: &Arc<SyncState>,
     client: &Client,
-    wish: &Arc<Proposal>,
+    proposal: &Arc<Proposal>,
     actor: &Actor,
 ) -> Result<Option<Newest>, SyncError> {
     let account = account(sync).await?;
     let mut pushed = None;
     for attempt in 0..TRIES {
-        let wanted = if pushed.is_some() { Arc::new(Proposal::Edits) } else { Arc::clone(wish) };
-        let Some(outgoing) = sync.run(move |inventory| inventory.account_push(&wanted)).await? else {
+        let next = if pushed.is_some() { Arc::new(Proposal::Edits) } else { Arc::clone(proposal) };
+        let Some(outgoing) = sync.run(move |inventory| inventory.account_push(&next)).await? else {
             sync.handle.published.notify_waiters();
             return Ok(pushed);
         };
@@ -146,11 +146,11 @@ async fn send(
     let onto = outgoing.candidate.onto;
     let expected = (onto.seq > 0).then_some(onto.hash);
     let until = Instant::now() + QUIET;
-    let mut sent = client.push(account, &outgoing.candidate.push, expected).await;
-    while is_to_be_asked_again(sent.as_ref().err(), until).await {
-        sent = client.push(account, &outgoing.candidate.push, expected).await;
+    let mut result = client.push(account, &outgoing.candidate.push, expected).await;
+    while is_to_be_asked_again(result.as_ref().err(), until).await {
+        result = client.push(account, &outgoing.candidate.push, expected).await;
     }
-    match sent {
+    match result {
         Ok(newest) if newest == outgoing.candidate.newest => {
             let actor = actor.clone();
             let released = sync.run(move |inventory| inventory.account_accepted(outgoing, &actor)).await?;
@@ -166,8 +166,8 @@ async fn send(
 /// Waits for a random time, longer with each attempt, so that devices that push at the same time drift apart.
 async fn jitter(attempt: u32) {
     let random = u64::from(u32::from_le_bytes(crypto::random()));
-    let most = 5u64 << attempt.min(8);
-    tokio::time::sleep(Duration::from_millis(random % most)).await;
+    let max_delay = 5u64 << attempt.min(8);
+    tokio::time::sleep(Duration::from_millis(random % max_delay)).await;
 }
 
 /// Deletes a secret that no template of any device references (promise Guarded). In a vault that is in no account, only
@@ -189,22 +189,22 @@ pub async fn delete(
     let offline = |error: ClientError| {
         if error.passes() { SyncError::DeleteOffline(error.to_string()) } else { error.into() }
     };
-    let client = sync.client().await.map_err(|trouble| SyncError::DeleteOffline(trouble.to_string()))?;
-    let _turn = sync.handle.turn.lock().await;
+    let client = sync.client().await.map_err(|error| SyncError::DeleteOffline(error.to_string()))?;
+    let _guard = sync.handle.exclusive.lock().await;
     for attempt in 0..TRIES {
-        pull(sync, &client).await.map_err(|trouble| match trouble {
+        pull(sync, &client).await.map_err(|error| match error {
             SyncError::Server(error) => offline(error),
-            trouble => trouble,
+            error => error,
         })?;
         let (name, expected) = (name.clone(), expected.clone());
         let deleting = sync.run(move |inventory| inventory.account_delete(&name, expected.as_deref()));
         let (id, outgoing) = deleting.await?;
-        let sent = send(sync, &client, account, outgoing, actor).await;
-        match sent {
+        let result = send(sync, &client, account, outgoing, actor).await;
+        match result {
             Ok(Some((_, released))) => return Ok((id, released)),
             Ok(None) => jitter(attempt).await,
             Err(SyncError::Server(error)) if error.passes() => return Err(SyncError::Unknown),
-            Err(trouble) => return Err(trouble),
+            Err(error) => return Err(error),
         }
     }
     Err(SyncError::Crowded)
@@ -217,7 +217,7 @@ pub async fn delete(
 /// Any [`SyncError`]. Does nothing without the newest head.
 pub async fn revoke(sync: &Arc<SyncState>, actor: &Actor, device: DeviceId) -> Result<Vec<String>, SyncError> {
     let client = sync.client().await?;
-    let _turn = sync.handle.turn.lock().await;
+    let _guard = sync.handle.exclusive.lock().await;
     if sync.run(move |inventory| inventory.with_engine(|engine| engine.me().device == device)).await? {
         return Err(SyncError::Other(
             "this is the device you are using; run `guillemet account leave` to remove it".into(),
@@ -243,29 +243,29 @@ pub async fn leave(sync: &Arc<SyncState>, actor: &Actor) -> Result<bool, SyncErr
         return Err(AccountError::None.into());
     }
     let client = sync.client().await;
-    let _turn = sync.handle.turn.lock().await;
-    let told = match client {
+    let _guard = sync.handle.exclusive.lock().await;
+    let result = match client {
         Ok(client) => {
-            let told = async {
+            let notify = async {
                 pull(sync, &client).await?;
                 push(sync, &client, &Arc::new(Proposal::Leave), actor).await
             };
-            told.await
+            notify.await
         }
-        Err(trouble) => Err(trouble),
+        Err(error) => Err(error),
     };
-    if let Err(trouble) = &told {
-        tracing::warn!(%trouble, "could not tell the account that this device is leaving");
+    if let Err(error) = &result {
+        tracing::warn!(trouble = %error, "could not tell the account that this device is leaving");
     }
-    let left = AuditChange::new(ChangeKind::AccountLeft, actor, now());
+    let change = AuditChange::new(ChangeKind::AccountLeft, actor, now());
     let state = Arc::clone(sync);
     // The steps that follow run in the same call, because the caller may disconnect before they are done.
     sync.run(move |inventory| {
-        inventory.account_end(left)?;
+        inventory.account_end(change)?;
         state.handle.heard(None);
         state.handle.changed.notify_one();
         Ok(())
     })
     .await?;
-    Ok(told.is_ok())
+    Ok(result.is_ok())
 }

@@ -28,8 +28,8 @@ pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<Client>) -> Resul
     let Ok((Some(state), Ok(uses), reports)) = sync.inventory.run(read).await else { return Ok(()) };
     let (account, me) = state.me;
     let last = reports.into_iter().find(|report| report.device == me);
-    let known = last.as_ref().map_or(0, |last| last.counter);
-    let report = UsageReport::of_device(me, state.facts.usage_counter.max(known) + 1, now(), uses.here());
+    let last_counter = last.as_ref().map_or(0, |last| last.counter);
+    let report = UsageReport::of_device(me, state.facts.usage_counter.max(last_counter) + 1, now(), uses.here());
     if last.is_some_and(|last| !is_due(&last, &report)) {
         return Ok(());
     }
@@ -62,14 +62,14 @@ fn is_due(last: &UsageReport, report: &UsageReport) -> bool {
 /// Fetches the reports of other devices.
 pub(super) async fn fetch(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
     let Some(state) = sync.account().await? else { return Ok(()) };
-    let told = client.usage(state.me.0).await?;
-    sync.run(move |inventory| inventory.keep_reports(told)).await
+    let uploads = client.usage(state.me.0).await?;
+    sync.run(move |inventory| inventory.keep_reports(uploads)).await
 }
 
 /// The last fetch for a request.
 #[derive(Default)]
 pub(super) struct Fetched {
-    began: Option<Instant>,
+    started: Option<Instant>,
     /// No request fetches before this time, because the server did not answer in time.
     not_before: Option<Instant>,
 }
@@ -83,17 +83,19 @@ pub async fn refresh_reports(sync: &Arc<SyncState>) {
     let refreshed = async {
         let mut fetched = sync.handle.fetched.lock().await;
         // A fetch that began for another request meanwhile is recent enough.
-        if fetched.began.is_some_and(|began| began > since) || fetched.not_before.is_some_and(|until| since < until) {
+        if fetched.started.is_some_and(|started| started > since)
+            || fetched.not_before.is_some_and(|until| since < until)
+        {
             return;
         }
-        if let Some(began) = fetched.began {
-            tokio::time::sleep_until((began + PACE).into()).await;
+        if let Some(started) = fetched.started {
+            tokio::time::sleep_until((started + PACE).into()).await;
         }
-        let began = Instant::now();
-        *fetched = Fetched { began: Some(began), not_before: Some(began + PAUSE) };
+        let started = Instant::now();
+        *fetched = Fetched { started: Some(started), not_before: Some(started + PAUSE) };
         match fetch(sync, &client).await {
             Ok(()) => fetched.not_before = None,
-            Err(trouble) => tracing::debug!(%trouble, "cannot fetch the usage reports of other devices"),
+            Err(error) => tracing::debug!(trouble = %error, "cannot fetch the usage reports of other devices"),
         }
     };
     let _ = tokio::time::timeout(WAIT, refreshed).await;

@@ -98,7 +98,7 @@ fn convert(builder: &mut Builder, ast: Ast<'_>) -> Result<Value, TreeError> {
 
 fn number(text: &str, at: usize) -> Result<Number, TreeError> {
     let number: Number = serde_json::from_str(text).map_err(|_| not_finite(at))?;
-    let whole = !text.contains(['.', 'e', 'E']);
+    let is_integer = !text.contains(['.', 'e', 'E']);
     // serde_json would continue with the nearest double.
-    if whole && number.is_f64() && text != "-0" { Err(too_large(at)) } else { Ok(number) }
+    if is_integer && number.is_f64() && text != "-0" { Err(too_large(at)) } else { Ok(number) }
 }

@@ -12,10 +12,10 @@ const ERRORS_MAX: usize = 20;
 pub fn parse(text: &str) -> Result<Tree, Vec<TreeError>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        let told = errors.iter().take(ERRORS_MAX).map(|error| {
+        let first_errors = errors.iter().take(ERRORS_MAX).map(|error| {
             TreeError::new(format!("not valid TOML: {}", error.message()), error.span().map(|span| span.start))
         });
-        return Err(told.collect());
+        return Err(first_errors.collect());
     }
     let mut builder = Builder::default();
     let root = self::table(&mut builder, table.into_inner()).map_err(|error| vec![error])?;
@@ -41,7 +41,7 @@ fn convert(builder: &mut Builder, value: Spanned<DeValue<'_>>) -> Result<Value, 
     builder.enter(at)?;
     Ok(match value.into_inner() {
         DeValue::String(text) => Value::String(text.into_owned()),
-        DeValue::Boolean(truth) => Value::Bool(truth),
+        DeValue::Boolean(boolean) => Value::Bool(boolean),
         DeValue::Integer(integer) => {
             i64::from_str_radix(integer.as_str(), integer.radix()).map_err(|_| too_large(at))?.into()
         }

@@ -152,8 +152,8 @@ impl<'de> Visitor<'de> for NodeVisitor {
         f.write_str("a value")
     }
 
-    fn visit_bool<E>(self, truth: bool) -> Result<Node, E> {
-        Ok(Node::Leaf(Value::Bool(truth)))
+    fn visit_bool<E>(self, boolean: bool) -> Result<Node, E> {
+        Ok(Node::Leaf(Value::Bool(boolean)))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Node, E> {

@@ -35,7 +35,7 @@ pub fn parameter(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     let plain = text.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%+@*!".contains(b));
     let quoted = || std::iter::once(&b'"').chain(text).chain(std::iter::once(&b'"'));
     let stripped = text.len() > 1 && text.starts_with(b"\"") && text.ends_with(b"\"");
-    let begin = out.len();
+    let start = out.len();
     if !plain && is_whole(quoted()) {
         quoted().for_each(|b| out.push(*b));
     } else if plain || is_whole(text.iter()) && !stripped {
@@ -48,7 +48,7 @@ pub fn parameter(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     } else {
         return refuse("a parameter of a baresip account cannot end with `\\`, which would escape the closing quote");
     }
-    if out.len() - begin > MOST {
+    if out.len() - start > MOST {
         return refuse(format!(
             "a parameter of a baresip account can have at most {MOST} bytes with its quotes: baresip cuts a line \
              after 511"
@@ -59,25 +59,25 @@ pub fn parameter(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
 
 /// Reports whether the written text is read to its end and no further, whatever follows it.
 fn is_whole<'a>(written: impl Iterator<Item = &'a u8>) -> bool {
-    let (mut quoted, mut kept) = (false, false);
+    let (mut quoted, mut is_escaped) = (false, false);
     for b in written {
         match b {
-            _ if kept => kept = false,
-            b'\\' => kept = true,
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
             b'"' => quoted = !quoted,
             b' ' | b'\t' | b';' if !quoted => return false,
             _ => {}
         }
     }
-    !quoted && !kept
+    !quoted && !is_escaped
 }
 
 /// Reports whether `;name=` is in the text, with or without blanks between the three.
 fn holds_parameter(text: &[u8]) -> bool {
     let blank = |b: &u8| matches!(b, b' ' | b'\t');
     let name = |b: &u8| b.is_ascii_alphanumeric() || b"_-".contains(b);
-    text.split(|b| *b == b';').skip(1).any(|behind| {
-        let named = behind.trim_ascii_start();
+    text.split(|b| *b == b';').skip(1).any(|parameter| {
+        let named = parameter.trim_ascii_start();
         let rest = &named[named.iter().take_while(|b| name(b)).count()..];
         let rest_begins = rest.iter().find(|b| !blank(b));
         rest.len() < named.len() && rest_begins == Some(&b'=')

@@ -88,7 +88,7 @@ const SHELL: Reader = Reader {
 
 /// Reports whether a `\` precedes one of these characters, or the quote that ends the text.
 fn has_escape(text: &str, escaped: impl Fn(char) -> bool) -> bool {
-    text.split('\\').skip(1).any(|behind| match behind.chars().next() {
+    text.split('\\').skip(1).any(|rest| match rest.chars().next() {
         Some(c) => escaped(c),
         // Another `\`, or the end.
         None => true,
@@ -112,8 +112,8 @@ pub fn value(text: &str, out: &mut Clear) -> Result<(), Refusal> {
         return Ok(());
     }
     let first = |rule: fn(&Reader) -> Rule| DOTENV.iter().find_map(|reader| rule(reader)(text));
-    if let Some(what) = first(|reader| reader.always) {
-        return refuse(format!("a dotenv value cannot contain {what}"));
+    if let Some(name) = first(|reader| reader.always) {
+        return refuse(format!("a dotenv value cannot contain {name}"));
     }
     let quote = match (first(|reader| reader.single), first(|reader| reader.double)) {
         (None, _) => b"'",

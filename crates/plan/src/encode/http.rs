@@ -106,7 +106,7 @@ pub fn check_url(text: &[u8]) -> Result<(), Refusal> {
             "a URL cannot contain spaces, control characters, non-ASCII characters or any of \" < > \\ ^ ` |",
         );
     }
-    let bad_escape = |behind: &[u8]| !behind.get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    let bad_escape = |digits: &[u8]| !digits.get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
     if text.split(|b| *b == b'%').skip(1).any(bad_escape) {
         return refuse("a URL can contain `%` only before two hexadecimal digits");
     }

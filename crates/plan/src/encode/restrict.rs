@@ -16,25 +16,25 @@ pub fn forbid(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> 
     let Op::Forbid { characters, reason } = op else { return Ok(()) };
     let passes =
         |value: &[u8]| std::str::from_utf8(value).is_ok_and(|value| !value.contains(|c| characters.contains(c)));
-    let mut fits = true;
+    let mut is_allowed = true;
     for part in args.texts.iter().flatten() {
         match part {
             Part::Literal(literal) => out.extend_from_slice(literal.as_bytes()),
             Part::Expr(expr) => {
-                let begin = out.len();
+                let start = out.len();
                 eval(expr, args.source, out)?;
-                fits &= passes(&out[begin..]);
+                is_allowed &= passes(&out[start..]);
             }
         }
     }
-    if fits { Ok(()) } else { refuse(reason) }
+    if is_allowed { Ok(()) } else { refuse(reason) }
 }
 
 /// Appends the text; refuses an occurrence of the sequence that is not completely inside one literal.
 pub fn forbid_sequence(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
     let Op::ForbidSequence { sequence, reason } = op else { return Ok(()) };
     let sequence = sequence.as_bytes();
-    let begin = out.len();
+    let start = out.len();
     let mut literals: Vec<std::ops::Range<usize>> = Vec::new();
     for part in args.texts.iter().flatten() {
         let from = out.len();
@@ -49,11 +49,11 @@ pub fn forbid_sequence(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), 
     if sequence.is_empty() {
         return refuse(reason);
     }
-    let ours = |at: usize| literals.iter().any(|range| range.start <= at && at + sequence.len() <= range.end);
-    let found = out[begin..].windows(sequence.len()).enumerate();
+    let is_literal = |at: usize| literals.iter().any(|range| range.start <= at && at + sequence.len() <= range.end);
+    let windows = out[start..].windows(sequence.len()).enumerate();
     // Compares the first byte alone first: nearly every window differs there.
-    let same = |window: &[u8]| window[0] == sequence[0] && window == sequence;
-    if found.into_iter().any(|(at, window)| same(window) && !ours(begin + at)) {
+    let is_sequence = |window: &[u8]| window[0] == sequence[0] && window == sequence;
+    if windows.into_iter().any(|(at, window)| is_sequence(window) && !is_literal(start + at)) {
         return refuse(reason);
     }
     Ok(())
@@ -62,7 +62,7 @@ pub fn forbid_sequence(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), 
 /// Appends the text; refuses it if it has more bytes than allowed.
 pub fn at_most(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
     let Op::AtMost { bytes, reason } = op else { return Ok(()) };
-    let begin = out.len();
+    let start = out.len();
     args.append(0, out)?;
-    if out.len() - begin > *bytes as usize { refuse(reason) } else { Ok(()) }
+    if out.len() - start > *bytes as usize { refuse(reason) } else { Ok(()) }
 }

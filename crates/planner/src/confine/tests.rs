@@ -15,11 +15,11 @@ use guillemet_base::sys::process::trace;
 
 /// Returns everything that was tried, with the result.
 fn attempts() -> Vec<(&'static str, io::Result<()>)> {
-    let told = std::env::var("GUILLEMET_CONFINE_TEST").expect("what the test has set up");
-    let mut told = told.splitn(3, ' ');
-    let parent: i32 = told.next().and_then(|pid| pid.parse().ok()).expect("its pid");
-    let port: u16 = told.next().and_then(|port| port.parse().ok()).expect("a port");
-    let place = Path::new(told.next().expect("a folder"));
+    let setup = std::env::var("GUILLEMET_CONFINE_TEST").expect("what the test has set up");
+    let mut setup = setup.splitn(3, ' ');
+    let parent: i32 = setup.next().and_then(|pid| pid.parse().ok()).expect("its pid");
+    let port: u16 = setup.next().and_then(|port| port.parse().ok()).expect("a port");
+    let place = Path::new(setup.next().expect("a folder"));
     let parent_pid = Pid::from_raw(parent).expect("a pid");
     let to_abstract = || UnixStream::connect_addr(&abstract_name(parent)?);
     vec![
@@ -97,36 +97,36 @@ fn run(layers: &str) -> Vec<String> {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("\nover\n"), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    let told = |line: &&str| ["missing: ", "done: ", "refused: "].iter().any(|word| line.starts_with(word));
-    text.lines().filter(told).map(str::to_owned).collect()
+    let is_report = |line: &&str| ["missing: ", "done: ", "refused: "].iter().any(|word| line.starts_with(word));
+    text.lines().filter(is_report).map(str::to_owned).collect()
 }
 
 #[test]
 fn a_confined_process_can_do_nothing_of_all_that() {
-    let told = run("landlock seccomp");
-    assert!(told.iter().all(|line| line.starts_with("refused: ")), "{told:#?}");
-    assert_eq!(told.len(), 24);
+    let output = run("landlock seccomp");
+    assert!(output.iter().all(|line| line.starts_with("refused: ")), "{output:#?}");
+    assert_eq!(output.len(), 24);
 }
 
 /// Makes sure that the test above does not pass merely because nothing works on this machine.
 #[test]
 fn without_layers_it_can() {
-    let told = run("none");
+    let output = run("none");
     // Yama may keep a user's own processes from each other, but not root.
     let others = ["refused: trace its parent", "refused: read its parent's memory"];
     let excused = |line: &str| !rustix::process::geteuid().is_root() && others.contains(&line);
-    assert!(told.iter().all(|line| line.starts_with("done: ") || excused(line)), "{told:#?}");
-    assert_eq!(told.len(), 24);
+    assert!(output.iter().all(|line| line.starts_with("done: ") || excused(line)), "{output:#?}");
+    assert_eq!(output.len(), 24);
 }
 
 /// Either layer alone keeps it away from files.
 #[test]
 fn landlock_alone_keeps_files_away() {
-    let told = run("landlock");
-    if !missing::has(!told.iter().any(|line| line.starts_with("missing: ")), "Landlock", "run a kernel with it") {
+    let output = run("landlock");
+    if !missing::has(!output.iter().any(|line| line.starts_with("missing: ")), "Landlock", "run a kernel with it") {
         return;
     }
     for what in ["read a file", "read its own program", "list a folder", "write a file", "signal its parent"] {
-        assert!(told.contains(&format!("refused: {what}")), "{told:#?}");
+        assert!(output.contains(&format!("refused: {what}")), "{output:#?}");
     }
 }

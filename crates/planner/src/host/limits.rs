@@ -27,9 +27,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn stop(&mut self, what: &'static str) -> wasmtime::Result<bool> {
-        self.overrun = Some(what);
-        Err(wasmtime::Error::new(Broken(what.to_owned())))
+    fn stop(&mut self, message: &'static str) -> wasmtime::Result<bool> {
+        self.overrun = Some(message);
+        Err(wasmtime::Error::new(Broken(message.to_owned())))
     }
 }
 

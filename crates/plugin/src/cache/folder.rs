@@ -36,17 +36,17 @@ impl PrivateFolder {
     /// Reads a whole file.
     ///
     /// # Errors
-    /// Fails if it does not exist, is larger than `most` bytes, or does not belong to this user alone.
-    pub fn read(&self, name: &str, most: u64) -> io::Result<Vec<u8>> {
+    /// Fails if it does not exist, is larger than `max` bytes, or does not belong to this user alone.
+    pub fn read(&self, name: &str, max: u64) -> io::Result<Vec<u8>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mut file = File::from(openat(&self.0, name, flags, Mode::empty())?);
         own(&file)?;
         let metadata = file.metadata()?;
-        if !metadata.is_file() || metadata.len() > most {
+        if !metadata.is_file() || metadata.len() > max {
             return Err(io::Error::other("it is not a regular file, or it is too large"));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
-        Read::by_ref(&mut file).take(most).read_to_end(&mut bytes)?;
+        Read::by_ref(&mut file).take(max).read_to_end(&mut bytes)?;
         // Marks it as used now, because the least recently used files are removed first.
         let _ = file.set_modified(SystemTime::now());
         Ok(bytes)
@@ -72,21 +72,21 @@ impl PrivateFolder {
             })
     }
 
-    /// Removes files with this ending until the rest has at most `most` bytes, least recently used first. Also removes
+    /// Removes files with this ending until the rest has at most `max` bytes, least recently used first. Also removes
     /// what interrupted writes have left behind.
     ///
     /// # Errors
     /// Fails if the folder cannot be read.
-    pub fn prune(&self, ending: &str, most: u64) -> io::Result<()> {
+    pub fn prune(&self, suffix: &str, max: u64) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.0)? {
             let name = entry?.file_name().to_string_lossy().into_owned();
             let stat = rustix::fs::statat(&self.0, &name, AtFlags::SYMLINK_NOFOLLOW)?;
             let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
             let age = age.saturating_sub(u64::try_from(stat.st_mtime).unwrap_or(0));
-            if name.ends_with(ending) {
+            if name.ends_with(suffix) {
                 files.push((age, u64::try_from(stat.st_size).unwrap_or(0), name));
-            } else if name.starts_with('.') && name.contains(ending) && age > LEFT_BEHIND {
+            } else if name.starts_with('.') && name.contains(suffix) && age > LEFT_BEHIND {
                 let _ = unlinkat(&self.0, &name, AtFlags::empty());
             }
         }
@@ -94,7 +94,7 @@ impl PrivateFolder {
         let mut sum = 0;
         for (_, size, name) in files {
             sum += size;
-            if sum > most {
+            if sum > max {
                 let _ = unlinkat(&self.0, &name, AtFlags::empty());
             }
         }
@@ -108,6 +108,6 @@ const LEFT_BEHIND: u64 = 3_600;
 /// Fails unless the file or folder belongs to this user and nobody else has any right to it.
 fn own(file: &File) -> io::Result<()> {
     let metadata = file.metadata()?;
-    let alone = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & OTHERS == 0;
-    if alone { Ok(()) } else { Err(io::Error::other("other users can access it, or it belongs to another user")) }
+    let is_private = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & OTHERS == 0;
+    if is_private { Ok(()) } else { Err(io::Error::other("other users can access it, or it belongs to another user")) }
 }

@@ -91,30 +91,30 @@ impl Format {
 /// Returns the leaf of a variable that is set. Text that python-dotenv would expand (its variables.py) is an error,
 /// because no value should be expanded.
 fn of_dotenv(text: &str, found: Result<dotenv::Variable, usize>) -> Result<Leaf, String> {
-    let wrong = |at: usize, what: &str| format!("line {}: {what}", PositionCursor::new(text).position(at).0);
-    let variable = found.map_err(|at| wrong(at, "it is not a line of a dotenv file"))?;
-    let begin = variable.range.start;
-    let Some(value) = variable.value else { return Err(wrong(begin, "`=` is missing")) };
+    let error = |at: usize, problem: &str| format!("line {}: {problem}", PositionCursor::new(text).position(at).0);
+    let variable = found.map_err(|at| error(at, "it is not a line of a dotenv file"))?;
+    let start = variable.range.start;
+    let Some(value) = variable.value else { return Err(error(start, "`=` is missing")) };
     if !variable.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        return Err(wrong(begin, "the text before `=` is not a variable name"));
+        return Err(error(start, "the text before `=` is not a variable name"));
     }
     if value.contains("${") {
-        return Err(wrong(begin, "python-dotenv expands `${`"));
+        return Err(error(start, "python-dotenv expands `${`"));
     }
     Ok(Leaf { path: vec![variable.name], text: (*value).clone() })
 }
 
 fn of_json(value: &Value, path: &mut Vec<String>, leaves: &mut Vec<Leaf>) {
-    let mut below = |name: String, value: &Value, path: &mut Vec<String>| {
+    let mut visit = |name: String, value: &Value, path: &mut Vec<String>| {
         path.push(name);
         of_json(value, path, leaves);
         path.pop();
     };
     match value {
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(index, item)| below(index.to_string(), item, path));
+            items.iter().enumerate().for_each(|(index, item)| visit(index.to_string(), item, path));
         }
-        Value::Object(members) => members.iter().for_each(|(name, member)| below(name.clone(), member, path)),
+        Value::Object(members) => members.iter().for_each(|(name, member)| visit(name.clone(), member, path)),
         Value::String(text) => leaves.push(Leaf { path: path.clone(), text: text.clone() }),
         // Not text, but part of the structure.
         other => leaves.push(Leaf { path: [path.as_slice(), &["=".into()]].concat(), text: other.to_string() }),
@@ -124,8 +124,8 @@ fn of_json(value: &Value, path: &mut Vec<String>, leaves: &mut Vec<Leaf>) {
 fn of_xml(element: roxmltree::Node<'_, '_>, path: &mut Vec<String>, leaves: &mut Vec<Leaf>) {
     path.push(element.tag_name().name().to_owned());
     for attribute in element.attributes() {
-        let place = [path.as_slice(), &[format!("@{}", attribute.name())]].concat();
-        leaves.push(Leaf { path: place, text: attribute.value().to_owned() });
+        let leaf_path = [path.as_slice(), &[format!("@{}", attribute.name())]].concat();
+        leaves.push(Leaf { path: leaf_path, text: attribute.value().to_owned() });
     }
     let mut children = 0;
     for child in element.children() {
@@ -135,8 +135,8 @@ fn of_xml(element: roxmltree::Node<'_, '_>, path: &mut Vec<String>, leaves: &mut
             path.pop();
             children += 1;
         } else if child.is_text() {
-            let place = [path.as_slice(), &[format!("text {children}")]].concat();
-            leaves.push(Leaf { path: place, text: child.text().unwrap_or_default().to_owned() });
+            let leaf_path = [path.as_slice(), &[format!("text {children}")]].concat();
+            leaves.push(Leaf { path: leaf_path, text: child.text().unwrap_or_default().to_owned() });
         }
     }
     path.pop();
@@ -156,8 +156,8 @@ mod tests {
         let file = "# a comment\nA='it\\'s #1'\nexport B = \"x\\ty\" # why\nC= bare # comment\nD=a#b\n\nE=''\nF='two\nlines'\n";
         let expected = [("A", "it's #1"), ("B", "x\ty"), ("C", "bare"), ("D", "a#b"), ("E", ""), ("F", "two\nlines")];
         assert_eq!(read(file).unwrap(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        for (wrong, line) in [("A='x", 1), ("A=1\nB", 2), ("A='x' y", 1), ("A=1\n\nB-C=1", 3), ("A=\"${HOME}\"", 1)] {
-            assert!(read(wrong).unwrap_err().starts_with(&format!("line {line}: ")), "{wrong}");
+        for (invalid, line) in [("A='x", 1), ("A=1\nB", 2), ("A='x' y", 1), ("A=1\n\nB-C=1", 3), ("A=\"${HOME}\"", 1)] {
+            assert!(read(invalid).unwrap_err().starts_with(&format!("line {line}: ")), "{invalid}");
         }
     }
 }

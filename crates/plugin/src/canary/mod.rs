@@ -121,8 +121,8 @@ impl Wanted {
         Self { leaf, texts, slots }
     }
 
-    /// Reports whether `found` is this leaf, with the canaries of its slots in their places.
-    fn is(&self, found: &Leaf, filled: Fillings<'_>) -> bool {
+    /// Reports whether `actual` is this leaf, with the canaries of its slots in their places.
+    fn is(&self, actual: &Leaf, filled: Fillings<'_>) -> bool {
         let mut expected = self.texts[0].clone();
         for (slot, text) in self.slots.iter().zip(&self.texts[1..]) {
             match filled(*slot) {
@@ -132,8 +132,8 @@ impl Wanted {
             expected.push_str(text);
         }
         let is_held = self.slots.iter().any(|slot| filled(*slot).is_some());
-        found.path == self.leaf.path
-            && found.text == expected
+        actual.path == self.leaf.path
+            && actual.text == expected
             && (!is_held || places::fits(&self.leaf.path, &self.leaf.text, &expected))
     }
 }
@@ -149,12 +149,12 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn run(&self) -> Vec<Problem> {
-        let wanted: Vec<Wanted> = match self.format.leaves(&self.document(token)) {
+        let expected: Vec<Wanted> = match self.format.leaves(&self.document(token)) {
             Ok(leaves) => leaves.into_iter().map(Wanted::new).collect(),
             Err(reason) => return vec![self.unreadable(&reason)],
         };
         let mut count = vec![0; self.slots.len()];
-        for slot in wanted.iter().flat_map(|wanted| &wanted.slots) {
+        for slot in expected.iter().flat_map(|leaf| &leaf.slots) {
             if let Some(count) = count.get_mut(*slot) {
                 *count += 1;
             }
@@ -169,21 +169,21 @@ impl Check<'_> {
         let plain = self.plain(&mut problems);
         for hostile in values::HOSTILE {
             let filled: Vec<Option<Filled>> = self.slots.iter().map(|slot| self.accepted(slot, hostile.text)).collect();
-            let all = |slot: usize| filled[slot].as_ref().or(plain[slot].as_ref());
-            if self.holds(&wanted, &all) {
+            let fill = |slot: usize| filled[slot].as_ref().or(plain[slot].as_ref());
+            if self.holds(&expected, &fill) {
                 continue;
             }
             let hostile_ones = || (0..self.slots.len()).filter(|slot| filled[*slot].is_some());
-            let alone = |one: &usize| {
-                let only = |slot: usize| if slot == *one { all(slot) } else { plain[slot].as_ref() };
-                !self.holds(&wanted, &only)
+            let fails_alone = |candidate: &usize| {
+                let only = |slot: usize| if slot == *candidate { fill(slot) } else { plain[slot].as_ref() };
+                !self.holds(&expected, &only)
             };
-            let mut guilty: Vec<usize> = hostile_ones().take(ALONE_MAX).filter(alone).collect();
-            if guilty.is_empty() {
-                guilty = hostile_ones().collect();
+            let mut culprits: Vec<usize> = hostile_ones().take(ALONE_MAX).filter(fails_alone).collect();
+            if culprits.is_empty() {
+                culprits = hostile_ones().collect();
             }
-            for slot in guilty {
-                match failed.iter_mut().find(|(known, _)| *known == slot) {
+            for slot in culprits {
+                match failed.iter_mut().find(|(index, _)| *index == slot) {
                     Some((_, names)) => names.push(hostile.name),
                     None => failed.push((slot, vec![hostile.name])),
                 }
@@ -191,9 +191,9 @@ impl Check<'_> {
         }
         failed.sort_by_key(|(slot, _)| *slot);
         problems.extend(failed.into_iter().map(|(slot, names)| {
-            let more = if names.len() > NAMED_MAX { ", and more" } else { "" };
+            let suffix = if names.len() > NAMED_MAX { ", and more" } else { "" };
             let names = names[..names.len().min(NAMED_MAX)].join(", ");
-            self.problem(slot, format!("does not stay one value when it contains {names}{more}"))
+            self.problem(slot, format!("does not stay one value when it contains {names}{suffix}"))
         }));
         problems
     }
@@ -217,14 +217,14 @@ impl Check<'_> {
     /// Returns a harmless filling of each slot. Reports the slots that accept no value at all.
     fn plain(&self, problems: &mut Vec<Problem>) -> Vec<Option<Filled>> {
         let mut fill = |(index, slot): (usize, &Slot)| {
-            let mut refused = String::new();
+            let mut reason = String::new();
             for form in values::PLAIN {
                 match slot.filled(self.plan.kind, &|emission| form(emission)) {
                     Ok(filled) => return Some(filled),
-                    Err(refusal) => refused = refusal.reason,
+                    Err(refusal) => reason = refusal.reason,
                 }
             }
-            problems.push(self.problem(index, format!("does not accept any value: {refused}")));
+            problems.push(self.problem(index, format!("does not accept any value: {reason}")));
             None
         };
         self.slots.iter().enumerate().map(&mut fill).collect()
@@ -232,15 +232,16 @@ impl Check<'_> {
 
     /// Fills the slot with a hostile canary, in the first form that its place accepts.
     fn accepted(&self, slot: &Slot, text: &str) -> Option<Filled> {
-        let fits = |form: &values::Form| slot.filled(self.plan.kind, &|emission| form(emission, text)).ok();
-        values::FORMS.iter().find_map(fits)
+        let fill = |form: &values::Form| slot.filled(self.plan.kind, &|emission| form(emission, text)).ok();
+        values::FORMS.iter().find_map(fill)
     }
 
     /// Reports whether a filled document has exactly the leaves that it should have.
-    fn holds(&self, wanted: &[Wanted], filled: Fillings<'_>) -> bool {
+    fn holds(&self, expected: &[Wanted], filled: Fillings<'_>) -> bool {
         let document = self.document(|slot| filled(slot).map_or_else(|| token(slot), |f| f.written.clone()));
-        let Ok(found) = self.format.leaves(&document) else { return false };
-        found.len() == wanted.len() && wanted.iter().zip(&found).all(|(wanted, found)| wanted.is(found, filled))
+        let Ok(actual) = self.format.leaves(&document) else { return false };
+        actual.len() == expected.len()
+            && expected.iter().zip(&actual).all(|(expected, actual)| expected.is(actual, filled))
     }
 
     fn unreadable(&self, reason: &str) -> Problem {

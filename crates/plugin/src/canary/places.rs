@@ -12,13 +12,13 @@ pub fn fits(path: &[String], before: &str, filled: &str) -> bool {
 
 /// Reports whether a text below a member `headers` can be sent in a header (RFC 9110, section 5.5).
 fn header(path: &[String], filled: &str) -> bool {
-    let Some((_, above)) = path.split_last() else { return true };
-    let below = above.iter().any(|name| name.to_ascii_lowercase().ends_with("headers"));
+    let Some((_, parents)) = path.split_last() else { return true };
+    let is_header = parents.iter().any(|name| name.to_ascii_lowercase().ends_with("headers"));
     let blank = |c: char| matches!(c, ' ' | '\t');
     let fits = !filled.starts_with(blank)
         && !filled.ends_with(blank)
         && filled.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b));
-    !below || fits
+    !is_header || fits
 }
 
 /// Reports whether a leaf that is a URL has the same parts as before, whatever the secrets in it are.
@@ -42,8 +42,8 @@ fn parts(text: &str) -> Option<(String, usize, Vec<usize>, bool)> {
 
 /// Returns host and port as they are written.
 fn authority(text: &str) -> &str {
-    let behind = text.split_once("://").map_or(text, |(_, behind)| behind);
-    let authority = behind.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     authority.rsplit('@').next().unwrap_or_default()
 }
 

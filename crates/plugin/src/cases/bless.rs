@@ -13,7 +13,7 @@ use guillemet_base::problem::Problem;
 ///
 /// # Errors
 /// Fails if the file cannot be written, or if it was changed since it was read.
-pub fn bless(file: &File, found: &[(usize, &Found)]) -> io::Result<Vec<String>> {
+pub fn bless(file: &File, results: &[(usize, &Found)]) -> io::Result<Vec<String>> {
     // Resolves a link, so that the file behind it is written.
     let destination = Destination::open(&file.path.canonicalize()?)?;
     let existing = destination.expect()?;
@@ -22,10 +22,10 @@ pub fn bless(file: &File, found: &[(usize, &Found)]) -> io::Result<Vec<String>> 
     }
     let mut document: DocumentMut = file.text.parse().map_err(io::Error::other)?;
     let mut blessed = Vec::new();
-    for (index, found) in found {
+    for (index, result) in results {
         let table = document.get_mut("case").and_then(|cases| cases.as_array_of_tables_mut()?.get_mut(*index));
         if let Some(table) = table
-            && write(table, &file.cases[*index], found)
+            && write(table, &file.cases[*index], result)
         {
             blessed.push(file.cases[*index].name.clone());
         }
@@ -57,7 +57,7 @@ fn write(table: &mut Table, case: &Case, found: &Found) -> bool {
             }
             if of_warnings(&case.warnings, &plan.warnings).is_some() {
                 match texts(&plan.warnings) {
-                    none if none.is_empty() => drop(table.remove("warnings")),
+                    texts if texts.is_empty() => drop(table.remove("warnings")),
                     some => set(table, "warnings", list(&some)),
                 }
             }
@@ -90,7 +90,7 @@ fn text(text: &str) -> Value {
 fn list(texts: &[String]) -> Value {
     let quoted = |text: &String| Value::from(text.as_str()).to_string();
     let lines = match texts {
-        [one] => format!("[{}]", quoted(one)),
+        [single] => format!("[{}]", quoted(single)),
         texts => format!("[\n{}]", texts.iter().map(|text| format!("  {},\n", quoted(text))).collect::<String>()),
     };
     lines.parse().unwrap_or_else(|_| texts.iter().collect())

@@ -20,15 +20,15 @@ const FILE_MAX: u64 = 16 << 20;
 /// # Errors
 /// Returns one line for each mistake, with its place.
 pub fn read(path: PathBuf) -> Result<File, Vec<String>> {
-    let shown = path.display().to_string();
-    let text = files::read_text(&path, FILE_MAX).map_err(|error| vec![format!("{shown} cannot be read: {error}")])?;
+    let label = path.display().to_string();
+    let text = files::read_text(&path, FILE_MAX).map_err(|error| vec![format!("{label} cannot be read: {error}")])?;
     let document = Document::parse(text.as_str()).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(&text, span.start));
-        vec![format!("{shown}:{line}: {}", error.message())]
+        vec![format!("{label}:{line}: {}", error.message())]
     })?;
-    let mut reader = Reader { shown, text: &text, wrong: Vec::new() };
+    let mut reader = Reader { label, text: &text, problems: Vec::new() };
     let cases = reader.file(document.as_table());
-    if reader.wrong.is_empty() { Ok(File { path, cases, text }) } else { Err(reader.wrong) }
+    if reader.problems.is_empty() { Ok(File { path, cases, text }) } else { Err(reader.problems) }
 }
 
 /// Returns the line of a byte offset, counted from 1.
@@ -37,23 +37,23 @@ fn line_of(text: &str, at: usize) -> usize {
 }
 
 struct Reader<'a> {
-    shown: String,
+    label: String,
     text: &'a str,
-    wrong: Vec<String>,
+    problems: Vec<String>,
 }
 
 impl Reader<'_> {
     fn wrong(&mut self, span: Option<std::ops::Range<usize>>, message: impl std::fmt::Display) {
         let line = span.map_or(1, |span| line_of(self.text, span.start));
-        self.wrong.push(format!("{}:{line}: {message}", self.shown));
+        self.problems.push(format!("{}:{line}: {message}", self.label));
     }
 
     fn file(&mut self, root: &Table) -> Vec<Case> {
-        let none = ArrayOfTables::new();
-        let mut cases = &none;
+        let empty = ArrayOfTables::new();
+        let mut cases = &empty;
         for (key, item) in root {
             match item {
-                Item::ArrayOfTables(found) if key == "case" => cases = found,
+                Item::ArrayOfTables(tables) if key == "case" => cases = tables,
                 _ => self.wrong(item.span(), format!("unknown key `{key}`; write `[[case]]` for each case")),
             }
         }
@@ -136,7 +136,7 @@ impl Reader<'_> {
                     Json::Null
                 }
             },
-            Value::Boolean(truth) => (*truth.value()).into(),
+            Value::Boolean(boolean) => (*boolean.value()).into(),
             Value::Datetime(time) => Json::String(time.value().to_string()),
             Value::Array(list) => list.iter().map(|value| self.value(value)).collect(),
             Value::InlineTable(table) => Json::Object(self.table(table)),
@@ -149,8 +149,8 @@ impl Reader<'_> {
             match piece.split_once('»') {
                 Some((name, _)) if name.parse::<SecretName>().is_ok() => {}
                 Some((name, _)) => {
-                    let wrong = name.parse::<SecretName>().map_or_else(|error| error.to_string(), |_| String::new());
-                    self.wrong(span.clone(), format!("`«{name}»`: {wrong}"));
+                    let reason = name.parse::<SecretName>().map_or_else(|error| error.to_string(), |_| String::new());
+                    self.wrong(span.clone(), format!("`«{name}»`: {reason}"));
                 }
                 None => self.wrong(span.clone(), "`«` without `»`: write a secret as «name»"),
             }

@@ -16,7 +16,7 @@ const AROUND: usize = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// What differs, as a sentence for people.
-    pub what: String,
+    pub message: String,
     /// The expected and found lines; empty if the sentence says everything.
     pub lines: Vec<Line>,
 }
@@ -47,13 +47,13 @@ impl fmt::Display for Line {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
+        f.write_str(&self.message)?;
         self.lines.iter().try_for_each(|line| write!(f, "\n{line}"))
     }
 }
 
-fn says(what: impl Into<String>) -> Vec<Difference> {
-    vec![Difference { what: what.into(), lines: Vec::new() }]
+fn says(message: impl Into<String>) -> Vec<Difference> {
+    vec![Difference { message: message.into(), lines: Vec::new() }]
 }
 
 /// Returns every difference between a result and its case; empty if the case holds.
@@ -61,8 +61,11 @@ pub fn judge(case: &Case, found: &Found) -> Vec<Difference> {
     let (document, plan) = match found {
         Found::Failed(message) => return says(message),
         Found::Problems(problems) if case.document.is_none() && case.problems.is_empty() => {
-            let what = "the case has neither a `document` nor `problems`; these problems were found:";
-            return vec![Difference { what: what.into(), lines: problems.iter().map(told).map(Line::Found).collect() }];
+            let message = "the case has neither a `document` nor `problems`; these problems were found:";
+            return vec![Difference {
+                message: message.into(),
+                lines: problems.iter().map(told).map(Line::Found).collect(),
+            }];
         }
         Found::Problems(problems) => return of_problems(&case.problems, problems),
         Found::Planned { document, plan, .. } => (document, plan),
@@ -71,9 +74,9 @@ pub fn judge(case: &Case, found: &Found) -> Vec<Difference> {
     match &case.document {
         Some(expected) => differences.extend(of_documents(expected, document, plan.kind)),
         None if case.problems.is_empty() => {
-            let what = "the case has neither a `document` nor `problems`; this document was found:";
+            let message = "the case has neither a `document` nor `problems`; this document was found:";
             let lines = document.lines().map(|line| Line::Found(line.into())).collect();
-            differences.push(Difference { what: what.into(), lines });
+            differences.push(Difference { message: message.into(), lines });
         }
         None => {}
     }
@@ -97,11 +100,14 @@ pub fn of_documents(expected: &str, found: &str, kind: DocumentKind) -> Option<D
     }
     if expected.trim_end_matches('\n') == found.trim_end_matches('\n') {
         let breaks = |text: &str| text.len() - text.trim_end_matches('\n').len();
-        let (wanted, is) = (breaks(&expected), breaks(found));
-        return says(format!("the document ends with {is} line breaks, the case's document with {wanted}")).pop();
+        let (expected_breaks, actual_breaks) = (breaks(&expected), breaks(found));
+        return says(format!(
+            "the document ends with {actual_breaks} line breaks, the case's document with {expected_breaks}"
+        ))
+        .pop();
     }
     Some(Difference {
-        what: "the document differs; - is the case, + was found:".into(),
+        message: "the document differs; - is the case, + was found:".into(),
         lines: lines(&expected, found),
     })
 }
@@ -148,36 +154,36 @@ pub fn of_warnings(expected: &[String], found: &[Problem]) -> Option<Difference>
     if expected.len() == found.len() && expected.iter().zip(found).all(|(expected, found)| means(expected, found)) {
         return None;
     }
-    let gone = expected.iter().cloned().map(Line::Expected);
-    let lines = gone.chain(found.iter().map(told).map(Line::Found)).collect();
-    Some(Difference { what: "the warnings differ; - are the case's, + were found:".into(), lines })
+    let missing = expected.iter().cloned().map(Line::Expected);
+    let lines = missing.chain(found.iter().map(told).map(Line::Found)).collect();
+    Some(Difference { message: "the warnings differ; - are the case's, + were found:".into(), lines })
 }
 
 /// Returns the difference between problems. Each expectation with a field matches one problem; one without a field
 /// matches one or more.
 pub fn of_problems(expected: &[String], found: &[Problem]) -> Vec<Difference> {
-    let mut left: Vec<&Problem> = found.iter().collect();
+    let mut remaining: Vec<&Problem> = found.iter().collect();
     let mut missing: Vec<&String> = Vec::new();
     let of_any_field = |expected: &&String| expected.starts_with(": ");
     for expected in expected.iter().filter(|expected| !of_any_field(expected)) {
-        match left.iter().position(|found| means(expected, found)) {
-            Some(at) => drop(left.remove(at)),
+        match remaining.iter().position(|found| means(expected, found)) {
+            Some(at) => drop(remaining.remove(at)),
             None => missing.push(expected),
         }
     }
-    let mut covered = vec![false; left.len()];
+    let mut covered = vec![false; remaining.len()];
     for expected in expected.iter().filter(of_any_field) {
-        let meant: Vec<usize> = (0..left.len()).filter(|at| means(expected, left[*at])).collect();
-        if meant.is_empty() {
+        let matching: Vec<usize> = (0..remaining.len()).filter(|at| means(expected, remaining[*at])).collect();
+        if matching.is_empty() {
             missing.push(expected);
         }
-        meant.into_iter().for_each(|at| covered[at] = true);
+        matching.into_iter().for_each(|at| covered[at] = true);
     }
-    let unexpected = left.iter().zip(&covered).filter(|(_, covered)| !**covered).map(|(found, _)| told(found));
-    let gone = missing.into_iter().cloned().map(Line::Expected);
-    let lines: Vec<Line> = gone.chain(unexpected.map(Line::Found)).collect();
+    let unexpected = remaining.iter().zip(&covered).filter(|(_, covered)| !**covered).map(|(found, _)| told(found));
+    let absent = missing.into_iter().cloned().map(Line::Expected);
+    let lines: Vec<Line> = absent.chain(unexpected.map(Line::Found)).collect();
     if lines.is_empty() {
         return Vec::new();
     }
-    vec![Difference { what: "the problems differ; - are the case's, + were found:".into(), lines }]
+    vec![Difference { message: "the problems differ; - are the case's, + were found:".into(), lines }]
 }

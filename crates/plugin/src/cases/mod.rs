@@ -79,15 +79,15 @@ pub fn read(folder: &Path) -> Result<Vec<File>, Unreadable> {
         }
     }
     paths.sort();
-    let (mut files, mut wrong) = (Vec::new(), Vec::new());
+    let (mut files, mut errors) = (Vec::new(), Vec::new());
     for path in paths {
         match file::read(path) {
             Ok(file) => files.push(file),
-            Err(mut problems) => wrong.append(&mut problems),
+            Err(mut problems) => errors.append(&mut problems),
         }
     }
-    if !wrong.is_empty() {
-        return Err(Unreadable(wrong.join("\n")));
+    if !errors.is_empty() {
+        return Err(Unreadable(errors.join("\n")));
     }
     if files.iter().all(|file| file.cases.is_empty()) {
         return Err(Unreadable(format!(

@@ -120,8 +120,8 @@ impl Running {
         let words = Arc::default();
         let listener = tokio::spawn(listen(errors, Arc::clone(&words), plugin.to_owned()));
         let child = Arc::new(Mutex::new(child));
-        let (told, ended) = watch::channel(None);
-        tokio::spawn(reap(Arc::clone(&child), ends, told));
+        let (sender, ended) = watch::channel(None);
+        tokio::spawn(reap(Arc::clone(&child), ends, sender));
         Ok(Self { child, input, output, words, listener, ended: Ended(ended) })
     }
 
@@ -185,10 +185,10 @@ fn status(child: &Mutex<Child>) -> std::io::Result<Option<ExitStatus>> {
 
 /// Reaps a child as soon as it has ended. No request may come for a long time, and until then it would be a zombie.
 /// `ends` signals the end of any child.
-async fn reap(child: Arc<Mutex<Child>>, mut ends: Signal, told: watch::Sender<Option<ExitStatus>>) {
+async fn reap(child: Arc<Mutex<Child>>, mut ends: Signal, sender: watch::Sender<Option<ExitStatus>>) {
     while ends.recv().await.is_some() {
         if let Ok(Some(status)) = status(&child) {
-            told.send_replace(Some(status));
+            sender.send_replace(Some(status));
             return;
         }
     }
@@ -199,10 +199,10 @@ async fn listen(mut errors: ChildStderr, words: Arc<Mutex<Vec<u8>>>, plugin: Str
     let mut chunk = [0; 1024];
     while let Ok(count @ 1..) = errors.read(&mut chunk).await {
         let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = STDERR_MAX.saturating_sub(words.len()).min(count);
-        words.extend_from_slice(&chunk[..room]);
-        if room > 0 {
-            let said = sanitize(&String::from_utf8_lossy(&chunk[..room]), STDERR_MAX);
+        let taken = STDERR_MAX.saturating_sub(words.len()).min(count);
+        words.extend_from_slice(&chunk[..taken]);
+        if taken > 0 {
+            let said = sanitize(&String::from_utf8_lossy(&chunk[..taken]), STDERR_MAX);
             tracing::debug!(plugin, said, "planner wrote to standard error");
         }
     }

@@ -24,14 +24,14 @@ pub fn try_confinement() -> io::Result<Child> {
 /// Fails with the reason if planners do not start at all.
 pub fn confinement(child: Child) -> io::Result<Vec<String>> {
     let output = child.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let lines = said.lines().map(|line| sanitize(line, 500));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let lines = stderr.lines().map(|line| sanitize(line, 500));
     if output.status.success() {
         return Ok(lines.collect());
     }
-    let said = lines.collect::<Vec<_>>().join("; ");
+    let message = lines.collect::<Vec<_>>().join("; ");
     Err(io::Error::other(match output.status.code() {
-        Some(code) if code == i32::from(CANNOT_WORK) => said,
-        _ => format!("{said} ({})", output.status),
+        Some(code) if code == i32::from(CANNOT_WORK) => message,
+        _ => format!("{message} ({})", output.status),
     }))
 }

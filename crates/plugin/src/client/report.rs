@@ -22,8 +22,8 @@ pub fn usable(report: &Report) -> Result<Description, PlannerError> {
     match &report.description {
         Some(description) if report.broken.is_empty() => Ok(description.clone()),
         _ => {
-            let broken: Vec<&str> = report.broken.iter().map(|rule| rule.sentence.as_str()).collect();
-            Err(PlannerError::Failed { message: sanitize(&broken.join("; "), MESSAGE_MAX) })
+            let sentences: Vec<&str> = report.broken.iter().map(|rule| rule.sentence.as_str()).collect();
+            Err(PlannerError::Failed { message: sanitize(&sentences.join("; "), MESSAGE_MAX) })
         }
     }
 }
@@ -50,13 +50,13 @@ pub fn believed(report: Report) -> Option<Report> {
         name: sanitize(&import.name, NAME_MAX),
         functions: texts(import.functions, NAMES_MAX, NAME_MAX),
     });
-    let broken = report.broken.into_iter().take(RULES_MAX);
-    let broken: Vec<Rule> =
-        broken.map(|rule| Rule { sentence: sanitize(&rule.sentence, RULE_MAX), about: rule.about }).collect();
-    let description = if broken.is_empty() {
+    let rules = report.broken.into_iter().take(RULES_MAX);
+    let rules: Vec<Rule> =
+        rules.map(|rule| Rule { sentence: sanitize(&rule.sentence, RULE_MAX), about: rule.about }).collect();
+    let description = if rules.is_empty() {
         Some(description::check(report.description?).ok()?)
     } else {
         report.description.map(description::shown)
     };
-    Some(Report { imports: imports.collect(), description, broken, ..report })
+    Some(Report { imports: imports.collect(), description, broken: rules, ..report })
 }

@@ -84,12 +84,12 @@ impl OfflineCompiler {
                     let warnings = preview::warnings(&plan, target);
                     Found { problems: canary::check(&plan), warnings }
                 }
-                Err(unplanned) => Found { problems: findings::problems(unplanned), warnings: Vec::new() },
+                Err(error) => Found { problems: findings::problems(error), warnings: Vec::new() },
             },
             None => findings::found(prepared.plans(&self.registry, &self.variables).await, canary::check),
         };
         let is_good = found.problems.is_empty();
-        let elsewhere = match target {
+        let good_for = match target {
             None if !is_good => self.good_elsewhere(prepared).await,
             _ => Vec::new(),
         };
@@ -100,7 +100,7 @@ impl OfflineCompiler {
             status: if is_good { "ok" } else { "broken" },
             problems: found.problems,
             warnings: found.warnings,
-            good_for: elsewhere,
+            good_for,
         }
     }
 

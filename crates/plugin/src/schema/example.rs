@@ -30,8 +30,8 @@ pub fn examples(schema: &Value, secret_fields: &[String]) -> Vec<Example> {
     }
     let config = |field: &String| {
         let path: Vec<&str> = field.split('.').collect();
-        let made = make(schema, schema, Some(&path), DEPTH_MAX);
-        made.as_object().cloned().map(|config| Example { field: field.clone(), config })
+        let value = make(schema, schema, Some(&path), DEPTH_MAX);
+        value.as_object().cloned().map(|config| Example { field: field.clone(), config })
     };
     secret_fields.iter().filter_map(config).collect()
 }
@@ -68,9 +68,9 @@ fn make(root: &Value, node: &Value, path: Option<&[&str]>, depth: usize) -> Valu
         ("*", None) => MEMBER.to_owned(),
         (name, _) => name.to_owned(),
     };
-    let known = candidates.iter().find_map(|node| node["properties"].get(&name));
-    let below = known.or_else(|| first("additionalProperties"));
-    object.insert(name, make(root, below.unwrap_or(&Value::Bool(true)), Some(rest), depth - 1));
+    let property = candidates.iter().find_map(|node| node["properties"].get(&name));
+    let child = property.or_else(|| first("additionalProperties"));
+    object.insert(name, make(root, child.unwrap_or(&Value::Bool(true)), Some(rest), depth - 1));
     Value::Object(object)
 }
 
@@ -85,11 +85,11 @@ fn shape<'a>(root: &'a Value, node: &'a Value, member: Option<&str>, depth: usiz
     let pointer = node["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
     pointer.and_then(|pointer| root.pointer(pointer)).into_iter().for_each(&mut add);
     node["allOf"].as_array().into_iter().flatten().for_each(&mut add);
-    let knows = |branch: &&Value| {
+    let has_member = |branch: &&Value| {
         branches(root, branch).iter().any(|node| member.is_some_and(|name| node["properties"].get(name).is_some()))
     };
     for choice in ["anyOf", "oneOf"].iter().filter_map(|key| node[*key].as_array()) {
-        choice.iter().find(knows).or(choice.first()).into_iter().for_each(&mut add);
+        choice.iter().find(has_member).or(choice.first()).into_iter().for_each(&mut add);
     }
     chosen
 }
@@ -139,8 +139,8 @@ fn members(root: &Value, candidates: &[&Value], depth: usize) -> Map<String, Val
     for node in candidates {
         let required: Vec<&str> = node["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         for (name, schema) in node["properties"].as_object().into_iter().flatten() {
-            let wanted = required.contains(&name.as_str()) || schema.get("examples").is_some();
-            if wanted && !object.contains_key(name) {
+            let is_included = required.contains(&name.as_str()) || schema.get("examples").is_some();
+            if is_included && !object.contains_key(name) {
                 object.insert(name.clone(), make(root, schema, None, depth - 1));
             }
         }

@@ -41,35 +41,35 @@ fn a_schema_knows_every_secret_field() {
         ("port", "does not allow text in the secret field `port`"),
         ("labels", "does not allow text"),
     ] {
-        let told = rules(&pager(), &fields(&[field]));
-        assert!(told.len() == 1 && told[0].contains(words), "{field}: {told:?}");
+        let problems = rules(&pager(), &fields(&[field]));
+        assert!(problems.len() == 1 && problems[0].contains(words), "{field}: {problems:?}");
     }
 }
 
 #[test]
 fn what_is_no_schema_is_told_by_its_places() {
-    let told = |schema: Value| rules(&schema, &[]);
-    let wrong = told(json!({
+    let check = |schema: Value| rules(&schema, &[]);
+    let broken = check(json!({
         "type": "object",
         "properties": {"a": {"type": "text"}, "b": {"minimum": "1"}, "c": {"pattern": "("}}
     }));
     for place in ["`/properties/a/type`", "`/properties/b/minimum`"] {
-        assert!(wrong.iter().any(|rule| rule.contains(place)), "{place}: {wrong:?}");
+        assert!(broken.iter().any(|rule| rule.contains(place)), "{place}: {broken:?}");
     }
-    assert!(told(json!({"type": "array", "properties": {"a": {}}}))[0].contains("\"type\": \"object\""));
-    assert!(told(json!({"type": "object"}))[0].contains("no `properties`"));
+    assert!(check(json!({"type": "array", "properties": {"a": {}}}))[0].contains("\"type\": \"object\""));
+    assert!(check(json!({"type": "object"}))[0].contains("no `properties`"));
     // Nothing is fetched from anywhere.
     for elsewhere in ["file:///etc/passwd", "http://127.0.0.1:9/schema", "other.json"] {
-        let told = told(json!({"type": "object", "properties": {"a": {"$ref": elsewhere}}}));
-        assert!(told.len() == 1 && !told[0].contains("root:"), "{told:?}");
+        let problems = check(json!({"type": "object", "properties": {"a": {"$ref": elsewhere}}}));
+        assert!(problems.len() == 1 && !problems[0].contains("root:"), "{problems:?}");
     }
-    let meta = told(json!({"$schema": "http://127.0.0.1:9/meta", "type": "object", "properties": {"a": {}}}));
+    let meta = check(json!({"$schema": "http://127.0.0.1:9/meta", "type": "object", "properties": {"a": {}}}));
     assert_eq!(meta.len(), 1, "{meta:?}");
 }
 
 #[test]
 fn configs_are_held_against_it() {
-    let schema = Schema::new(&pager()).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+    let schema = Schema::new(&pager()).unwrap_or_else(|problems| panic!("{problems:?}"));
     let config = |value: Value| value.as_object().cloned().unwrap();
     assert!(schema.refuses(&config(json!({"url": "https://example.com"}))).is_empty());
     let refused = schema.refuses(&config(json!({"port": "x"})));

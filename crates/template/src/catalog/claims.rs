@@ -31,7 +31,7 @@ pub(super) fn by_id(files: &Files) -> BTreeMap<String, Arc<Template>> {
     for template in files.values() {
         grouped.entry(template.id.clone()).or_default().push(template);
     }
-    let one = |(id, group): (String, Vec<&Arc<Template>>)| match group.as_slice() {
+    let resolve = |(id, group): (String, Vec<&Arc<Template>>)| match group.as_slice() {
         [template] => (id, Arc::clone(template)),
         several => {
             let names: Vec<String> = several.iter().map(|template| file_name(&template.path)).collect();
@@ -56,7 +56,7 @@ pub(super) fn by_id(files: &Files) -> BTreeMap<String, Arc<Template>> {
             (id, Arc::new(claimed))
         }
     };
-    grouped.into_iter().map(one).collect()
+    grouped.into_iter().map(resolve).collect()
 }
 
 fn file_name(path: &Path) -> String {

@@ -101,9 +101,9 @@ impl Blocker {
                      of the templates folder"
                 )
             }
-            BlockReason::Unsearched(why) => {
+            BlockReason::Unsearched(reason) => {
                 format!(
-                    "`{template}` is not a template and cannot be searched for the name: {why}; move it out of the \
+                    "`{template}` is not a template and cannot be searched for the name: {reason}; move it out of the \
                      templates folder"
                 )
             }
@@ -135,12 +135,13 @@ impl Catalog {
         }
         for vanished in &self.vanished {
             let Some(wait) = waits(vanished.since, now) else { continue };
-            let mut gone = Vec::new();
-            match &vanished.what {
-                Gone::Template(template) => of_file(template, names, &mut gone),
-                Gone::Stray(stray) => of_stray(stray, names, &mut gone),
+            let mut found = Vec::new();
+            match &vanished.file {
+                Gone::Template(template) => of_file(template, names, &mut found),
+                Gone::Stray(stray) => of_stray(stray, names, &mut found),
             }
-            blockers.extend(gone.into_iter().map(|blocker| Blocker { reason: BlockReason::Vanished(wait), ..blocker }));
+            blockers
+                .extend(found.into_iter().map(|blocker| Blocker { reason: BlockReason::Vanished(wait), ..blocker }));
         }
         blockers.extend(self.unreadable.iter().map(|(folder, _)| Blocker {
             template: folder.to_string_lossy().into_owned(),
@@ -153,7 +154,7 @@ impl Catalog {
     }
 }
 
-fn of_file(template: &Template, names: &[&SecretName], into: &mut Vec<Blocker>) {
+fn of_file(template: &Template, names: &[&SecretName], blockers: &mut Vec<Blocker>) {
     let at = |line, column, name: &SecretName, reason| Blocker {
         template: template.id.clone(),
         line: Some(line),
@@ -161,28 +162,28 @@ fn of_file(template: &Template, names: &[&SecretName], into: &mut Vec<Blocker>) 
         name: Some(name.to_string()),
         reason,
     };
-    let named = |reference: &&Reference| names.iter().any(|name| **name == reference.name);
+    let is_named = |reference: &&Reference| names.iter().any(|name| **name == reference.name);
     match &template.content {
-        Content::Lexed(lexed) => into.extend(
+        Content::Lexed(lexed) => blockers.extend(
             lexed
                 .references
                 .iter()
-                .filter(named)
+                .filter(is_named)
                 .map(|reference| at(reference.line, reference.column, &reference.name, BlockReason::Referenced)),
         ),
-        Content::Broken { names: Names::References(references), .. } => into.extend(
+        Content::Broken { names: Names::References(references), .. } => blockers.extend(
             references
                 .iter()
-                .filter(named)
+                .filter(is_named)
                 .map(|reference| at(reference.line, reference.column, &reference.name, BlockReason::LastKnown)),
         ),
         Content::Broken { names: Names::Text(text), .. } => {
             let found = names_in_text(text, names);
-            into.extend(
+            blockers.extend(
                 found.into_iter().map(|(name, line, column)| at(line, column, name, BlockReason::InBrokenText)),
             );
         }
-        Content::Broken { names: Names::Unknown, .. } => into.push(Blocker {
+        Content::Broken { names: Names::Unknown, .. } => blockers.push(Blocker {
             template: template.id.clone(),
             line: None,
             column: None,
@@ -193,19 +194,19 @@ fn of_file(template: &Template, names: &[&SecretName], into: &mut Vec<Blocker>) 
 }
 
 /// Reports only the first occurrence of each name: the file has to go as a whole.
-fn of_stray(stray: &Stray, names: &[&SecretName], into: &mut Vec<Blocker>) {
+fn of_stray(stray: &Stray, names: &[&SecretName], blockers: &mut Vec<Blocker>) {
     let blocker = |reason| Blocker { template: stray.path.clone(), line: None, column: None, name: None, reason };
     match stray.text() {
         Ok(text) => {
             let mut found = names_in_text(text, names);
             found.dedup_by(|later, earlier| later.0 == earlier.0);
-            into.extend(found.into_iter().map(|(name, line, column)| Blocker {
+            blockers.extend(found.into_iter().map(|(name, line, column)| Blocker {
                 line: Some(line),
                 column: Some(column),
                 name: Some(name.to_string()),
                 ..blocker(BlockReason::InStray)
             }));
         }
-        Err(why) => into.push(blocker(BlockReason::Unsearched(why))),
+        Err(reason) => blockers.push(blocker(BlockReason::Unsearched(reason))),
     }
 }

@@ -98,18 +98,18 @@ impl TemplateFolder {
                 let (found, makers) = follow(self.fd.as_fd(), name)?;
                 // Checked before the real open, which a device would notice.
                 regular(&fstat(&found)?)?;
-                let again = format!("/proc/self/fd/{}", found.as_raw_fd());
-                (open(again, flags, Mode::empty())?, makers)
+                let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+                (open(path, flags, Mode::empty())?, makers)
             }
             Err(error) => return Err(error.into()),
         };
         let stat = fstat(&fd)?;
         regular(&stat)?;
         makers.extend(&self.makers);
-        let me = rustix::process::geteuid().as_raw();
+        let own_uid = rustix::process::geteuid().as_raw();
         // The folders above are only checked for the makers who need it.
         let can_everyone = || stat.st_mode & 0o004 != 0 && can_everyone_reach(&fd);
-        if !makers.iter().all(|maker| maker.may_choose(stat.st_uid, me, can_everyone)) {
+        if !makers.iter().all(|maker| maker.may_choose(stat.st_uid, own_uid, can_everyone)) {
             return Err(OpenError::Foreign);
         }
         Ok(File::from(fd))
@@ -123,11 +123,11 @@ impl AsFd for TemplateFolder {
 }
 
 impl LinkOwners {
-    /// Reports whether a link of this maker may lead to a file of this owner. Root and the daemon's user (`me`) may
-    /// choose among their own files. Anyone else may choose a file of their own, and of the files of those two only
+    /// Reports whether a link of this maker may lead to a file of this owner. Root and the daemon's user (`own_uid`)
+    /// may choose among their own files. Anyone else may choose a file of their own, and of the files of those two only
     /// what everyone on this machine can read.
-    fn may_choose(self, owner: u32, me: u32, can_everyone_read: impl Fn() -> bool) -> bool {
-        let is_trusted = |user: u32| user == 0 || user == me;
+    fn may_choose(self, owner: u32, own_uid: u32, can_everyone_read: impl Fn() -> bool) -> bool {
+        let is_trusted = |user: u32| user == 0 || user == own_uid;
         if is_trusted(self.link) && is_trusted(self.folder) {
             return is_trusted(owner);
         }
@@ -151,23 +151,23 @@ fn can_everyone_reach(fd: &OwnedFd) -> bool {
 
 /// Follows the links that begin with an entry of a folder. Returns the file they lead to (`O_PATH`) and their makers.
 fn follow(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(OwnedFd, Vec<LinkOwners>)> {
-    let here = OFlags::PATH | OFlags::CLOEXEC;
-    let mut at = openat(folder, c".", here | OFlags::DIRECTORY, Mode::empty())?;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let mut at = openat(folder, c".", flags | OFlags::DIRECTORY, Mode::empty())?;
     let mut makers = Vec::new();
     let mut ahead: VecDeque<OsString> = VecDeque::from([name.to_owned()]);
     while let Some(step) = ahead.pop_front() {
         if step == "/" {
-            at = open(c"/", here | OFlags::DIRECTORY, Mode::empty())?;
+            at = open(c"/", flags | OFlags::DIRECTORY, Mode::empty())?;
             continue;
         }
-        let next = openat(&at, &step, here | OFlags::NOFOLLOW, Mode::empty())?;
+        let next = openat(&at, &step, flags | OFlags::NOFOLLOW, Mode::empty())?;
         let stat = fstat(&next)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
             if ahead.is_empty() {
                 return Ok((next, makers));
             }
             // Opened once more as a folder, which makes the kernel mount a file system that is mounted on demand.
-            at = openat(&at, &step, here | OFlags::NOFOLLOW | OFlags::DIRECTORY, Mode::empty())?;
+            at = openat(&at, &step, flags | OFlags::NOFOLLOW | OFlags::DIRECTORY, Mode::empty())?;
             continue;
         }
         if makers.len() == LINKS_MAX {

@@ -50,30 +50,30 @@ pub(super) struct FileRead {
     pub bytes: Option<Vec<u8>>,
 }
 
-/// Reads a file of at most `most` bytes; of a larger one, only its metadata.
-pub(super) fn read(folder: &TemplateFolder, name: &OsStr, most: u64) -> Result<FileRead, OpenError> {
-    let begun = Instant::now();
+/// Reads a file of at most `max` bytes; of a larger one, only its metadata.
+pub(super) fn read(folder: &TemplateFolder, name: &OsStr, max: u64) -> Result<FileRead, OpenError> {
+    let started = Instant::now();
     let mut file = folder.open(name)?;
     let size = file.metadata()?.len();
     let mut bytes = None;
-    if size <= most {
+    if size <= max {
         let mut read = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
-        Read::by_ref(&mut file).take(most + 1).read_to_end(&mut read)?;
-        bytes = Some(read).filter(|read| read.len() as u64 <= most);
+        Read::by_ref(&mut file).take(max + 1).read_to_end(&mut read)?;
+        bytes = Some(read).filter(|read| read.len() as u64 <= max);
     }
     // Taken after reading, so that a change in between shows as another fingerprint.
     let fingerprint = Fingerprint::from_metadata(&file.metadata()?);
     let is_local = fstatfs(&file).is_ok_and(|system| LOCAL.contains(&system.f_type));
     let digest = bytes.as_ref().map_or([0; 32], |bytes| Sha256::digest(bytes).into());
-    Ok(FileRead { state: FileState::of(fingerprint, digest, begun), is_local, bytes })
+    Ok(FileRead { state: FileState::of(fingerprint, digest, started), is_local, bytes })
 }
 
-/// Reads a template. Returns `known`, its earlier reading, if nothing changed. Increases `reads`.
+/// Reads a template. Returns `previous`, its earlier reading, if nothing changed. Increases `reads`.
 pub(super) fn read_template(
     folder: &TemplateFolder,
     key: &OsStr,
     format: Format,
-    known: Option<&Arc<Template>>,
+    previous: Option<&Arc<Template>>,
     reads: &AtomicU64,
 ) -> Arc<Template> {
     reads.fetch_add(1, Ordering::Relaxed);
@@ -84,17 +84,17 @@ pub(super) fn read_template(
     let mut is_local = true;
     let (state, content) = match read(folder, file, SEARCH_MAX) {
         Ok(read) => {
-            if let Some(known) = known
-                && known.state.is_same(&read.state)
+            if let Some(previous) = previous
+                && previous.state.is_same(&read.state)
             {
-                known.state.confirm(&read.state);
-                return Arc::clone(known);
+                previous.state.confirm(&read.state);
+                return Arc::clone(previous);
             }
             is_local = read.is_local;
             (read.state, content(&path, read.bytes))
         }
         Err(error) => {
-            let names = known.map_or(Names::Unknown, |known| match &known.content {
+            let names = previous.map_or(Names::Unknown, |previous| match &previous.content {
                 Content::Lexed(lexed) => Names::References(lexed.references.clone()),
                 Content::Broken { names: Names::References(references), .. } => Names::References(references.clone()),
                 Content::Broken { names: Names::Text(text), .. } => Names::Text(text.clone()),
@@ -110,11 +110,11 @@ pub(super) fn read_template(
                 }
             };
             // The problem is the same as before: the same object is returned, so that it does not count as a change.
-            if let Some(known) = known
-                && known.state.is_unread()
-                && matches!(&known.content, Content::Broken { problems, .. } if problems[..] == [problem.clone()])
+            if let Some(previous) = previous
+                && previous.state.is_unread()
+                && matches!(&previous.content, Content::Broken { problems, .. } if problems[..] == [problem.clone()])
             {
-                return Arc::clone(known);
+                return Arc::clone(previous);
             }
             (FileState::unread(), Content::of_file(problem, names))
         }
@@ -161,8 +161,8 @@ fn content(path: &Path, bytes: Option<Vec<u8>>) -> Content {
         let message = format!("a template can have at most {} KiB", TEMPLATE_MAX >> 10);
         return Content::of_file(problem(message, "split it"), Names::Text(text));
     }
-    let named = path.to_str().is_some_and(|path| !path.contains(char::is_control));
-    if !named {
+    let is_printable = path.to_str().is_some_and(|path| !path.contains(char::is_control));
+    if !is_printable {
         let problem = problem("the name of the file or its folder is not plain UTF-8", "rename it");
         return Content::of_file(problem, Names::Text(text));
     }

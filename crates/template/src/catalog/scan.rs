@@ -49,7 +49,7 @@ pub struct ScanResult {
 pub(super) fn scan(basis: &Basis, progress: &AtomicU64) -> ScanResult {
     let mut scan = Scan {
         basis,
-        kept: Vec::with_capacity(basis.known.len()),
+        unchanged: Vec::with_capacity(basis.files.len()),
         read: Vec::new(),
         strays: StrayFiles::new(),
         room: TEXT_MAX,
@@ -62,16 +62,17 @@ pub(super) fn scan(basis: &Basis, progress: &AtomicU64) -> ScanResult {
         Ok(root) => scan.root(&root),
         Err(error) => scan.unreadable(&basis.dir, &error),
     }
-    let Scan { kept, read, strays, unreadable, .. } = scan;
-    let is_same = read.is_empty() && kept.len() == basis.known.len();
-    let files = || kept.into_iter().map(|(key, template)| (key.clone(), Arc::clone(template))).chain(read).collect();
+    let Scan { unchanged, read, strays, unreadable, .. } = scan;
+    let is_same = read.is_empty() && unchanged.len() == basis.files.len();
+    let files =
+        || unchanged.into_iter().map(|(key, template)| (key.clone(), Arc::clone(template))).chain(read).collect();
     ScanResult { files: (!is_same).then(files), strays, unreadable }
 }
 
 struct Scan<'a> {
     basis: &'a Basis,
     /// The templates that are unchanged.
-    kept: Vec<(&'a OsString, &'a Arc<Template>)>,
+    unchanged: Vec<(&'a OsString, &'a Arc<Template>)>,
     /// The new and changed templates.
     read: Vec<(OsString, Arc<Template>)>,
     strays: StrayFiles,
@@ -123,14 +124,14 @@ impl Scan<'_> {
         });
     }
 
-    /// Calls `each` for every entry of a folder, with the entry's path inside the templates' folder.
-    fn each(&mut self, folder: &TemplateFolder, at: &OsStr, mut each: impl FnMut(&mut Self, &OsStr, &CStr, FileType)) {
+    /// Calls `visit` for every entry of a folder, with the entry's path inside the templates' folder.
+    fn each(&mut self, folder: &TemplateFolder, at: &OsStr, mut visit: impl FnMut(&mut Self, &OsStr, &CStr, FileType)) {
         let mut key = [at.as_bytes(), b"/"].concat();
         let prefix = key.len();
         let listed = entries(folder, |name, kind| {
             key.truncate(prefix);
             key.extend_from_slice(name.to_bytes());
-            each(self, OsStr::from_bytes(&key), name, kind);
+            visit(self, OsStr::from_bytes(&key), name, kind);
         });
         if let Err(error) = listed {
             self.unreadable(&folder.path, &error);
@@ -138,14 +139,14 @@ impl Scan<'_> {
     }
 
     fn template(&mut self, folder: &TemplateFolder, key: &OsStr, name: &CStr, format: Format) {
-        let known = self.basis.known.get_key_value(key);
-        match known {
-            Some(known) if is_current(folder, name, &known.1.state) => self.kept.push(known),
+        let previous = self.basis.files.get_key_value(key);
+        match previous {
+            Some(previous) if is_current(folder, name, &previous.1.state) => self.unchanged.push(previous),
             _ => {
-                let known_template = known.map(|(_, template)| template);
+                let known_template = previous.map(|(_, template)| template);
                 let template = read_template(folder, key, format, known_template, &self.basis.reads);
-                match known {
-                    Some(known) if Arc::ptr_eq(known.1, &template) => self.kept.push(known),
+                match previous {
+                    Some(previous) if Arc::ptr_eq(previous.1, &template) => self.unchanged.push(previous),
                     _ => self.read.push((key.to_owned(), template)),
                 }
             }
@@ -182,11 +183,11 @@ impl Scan<'_> {
 
     fn file(&mut self, folder: &TemplateFolder, key: &OsStr, kind: FileType) {
         self.progress.fetch_add(1, Ordering::Relaxed);
-        let known = self.basis.strays.get(key);
-        let current = known
-            .filter(|known| known.is_settled_with(self.room) && is_current(folder, name(key), &known.state))
+        let previous = self.basis.strays.get(key);
+        let current = previous
+            .filter(|previous| previous.is_settled_with(self.room) && is_current(folder, name(key), &previous.state))
             .cloned();
-        let read = || read_stray(folder, key, kind, known, self.room, &self.basis.reads);
+        let read = || read_stray(folder, key, kind, previous, self.room, &self.basis.reads);
         if let Some(stray) = current.or_else(read) {
             self.put(key, stray);
         }
@@ -204,8 +205,8 @@ impl Scan<'_> {
             return;
         };
         // A stray that says the same as before is not a change.
-        let known = self.basis.strays.get(&key).filter(|known| known.is_same(&stray)).cloned();
-        self.strays.insert(key, known.unwrap_or(stray));
+        let previous = self.basis.strays.get(&key).filter(|previous| previous.is_same(&stray)).cloned();
+        self.strays.insert(key, previous.unwrap_or(stray));
     }
 
     fn unreadable(&mut self, folder: &Path, error: &io::Error) {
@@ -219,8 +220,8 @@ impl Scan<'_> {
 /// the file does not exist. Does not find an unknown file with an unusual mix of case in its extension: only a scan
 /// does.
 pub(super) fn recheck(basis: &Basis, id: &str) -> Vec<(OsString, Option<Arc<Template>>)> {
-    let known = known_of(&basis.known, id).map(|(key, _)| key.clone());
-    let mut keys: Vec<OsString> = known.collect();
+    let existing = known_of(&basis.files, id).map(|(key, _)| key.clone());
+    let mut keys: Vec<OsString> = existing.collect();
     keys.extend(Format::EXTENSIONS.iter().flat_map(|extension| {
         let upper = extension.to_ascii_uppercase();
         let title = [&upper[..1], &extension[1..]].concat();
@@ -232,7 +233,7 @@ pub(super) fn recheck(basis: &Basis, id: &str) -> Vec<(OsString, Option<Arc<Temp
     let open = |feature: &OsStr| if is_hidden(feature.as_bytes()) { None } else { root.inside(feature).ok() };
     // All of them are in one folder, except for names that cannot be shown.
     let first = keys.first().and_then(|key| split(key)).map(|(feature, _)| (feature.to_owned(), open(feature)));
-    let one = |key: &OsString| {
+    let check = |key: &OsString| {
         let (feature, file) = split(key)?;
         let format = format(file.as_bytes())?;
         let other;
@@ -246,18 +247,18 @@ pub(super) fn recheck(basis: &Basis, id: &str) -> Vec<(OsString, Option<Arc<Temp
         // A missing entry means that there is no template; any failure to read an existing one is reported as a
         // problem.
         statx(folder, file, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE).ok()?;
-        let known = basis.known.get(key);
-        let current = known.filter(|known| is_current(folder, file, &known.state)).cloned();
-        Some(current.unwrap_or_else(|| read_template(folder, key, format, known, &basis.reads)))
+        let previous = basis.files.get(key);
+        let current = previous.filter(|previous| is_current(folder, file, &previous.state)).cloned();
+        Some(current.unwrap_or_else(|| read_template(folder, key, format, previous, &basis.reads)))
     };
-    keys.into_iter().map(|key| (one(&key), key)).map(|(template, key)| (key, template)).collect()
+    keys.into_iter().map(|key| (check(&key), key)).map(|(template, key)| (key, template)).collect()
 }
 
 /// Returns the known files with this id. They are adjacent in the map.
-fn known_of<'a>(known: &'a Files, id: &'a str) -> impl Iterator<Item = (&'a OsString, &'a Arc<Template>)> {
+fn known_of<'a>(files: &'a Files, id: &'a str) -> impl Iterator<Item = (&'a OsString, &'a Arc<Template>)> {
     // A name that cannot be shown as it is appears in the id in another form.
     let from = if id.contains('\u{fffd}') { "" } else { id };
-    known
+    files
         .range::<OsStr, _>((Bound::Included(OsStr::new(from)), Bound::<&OsStr>::Unbounded))
         .take_while(move |(key, _)| key.as_bytes().starts_with(from.as_bytes()))
         .filter(move |(_, template)| template.id == id)
@@ -265,13 +266,13 @@ fn known_of<'a>(known: &'a Files, id: &'a str) -> impl Iterator<Item = (&'a OsSt
 
 /// Returns the files in a templates' folder that have this id, with extensions in any case.
 pub fn files_of(templates: &Path, id: &str) -> Vec<PathBuf> {
-    let Some((feature, wanted)) = id.split_once('/') else { return Vec::new() };
+    let Some((feature, expected)) = id.split_once('/') else { return Vec::new() };
     let entries = fs::read_dir(templates.join(feature)).into_iter().flatten().flatten();
-    let is_wanted = |path: &PathBuf| {
+    let is_match = |path: &PathBuf| {
         let has_format = path.file_name().is_some_and(|name| format(name.as_bytes()).is_some());
-        has_format && path.file_stem().is_some_and(|stem| stem == wanted)
+        has_format && path.file_stem().is_some_and(|stem| stem == expected)
     };
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_wanted).collect();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_match).collect();
     files.sort_unstable();
     files
 }
@@ -285,14 +286,14 @@ fn split(key: &OsStr) -> Option<(&OsStr, &OsStr)> {
     is_plain.then(|| (OsStr::from_bytes(feature), OsStr::from_bytes(file)))
 }
 
-/// Calls `each` for every entry of a folder.
-fn entries(folder: &TemplateFolder, mut each: impl FnMut(&CStr, FileType)) -> io::Result<()> {
+/// Calls `visit` for every entry of a folder.
+fn entries(folder: &TemplateFolder, mut visit: impl FnMut(&CStr, FileType)) -> io::Result<()> {
     let mut buffer = vec![MaybeUninit::uninit(); ENTRIES];
     let mut listing = RawDir::new(folder.as_fd(), &mut buffer);
     while let Some(entry) = listing.next() {
         let entry = entry?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            each(entry.file_name(), entry.file_type());
+            visit(entry.file_name(), entry.file_type());
         }
     }
     Ok(())
@@ -312,9 +313,9 @@ pub(super) fn format(name: &[u8]) -> Option<Format> {
 
 /// Reports whether the file of an entry is certainly unchanged since it was read, by its metadata alone. Asks the file
 /// system itself, not this machine's cache of it.
-fn is_current(folder: &TemplateFolder, name: impl Arg, known: &FileState) -> bool {
-    known.is_current(|| {
-        let found = statx(folder, name, AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS).ok()?;
-        Some(Fingerprint::from_statx(&found))
+fn is_current(folder: &TemplateFolder, name: impl Arg, state: &FileState) -> bool {
+    state.is_current(|| {
+        let stat = statx(folder, name, AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS).ok()?;
+        Some(Fingerprint::from_statx(&stat))
     })
 }

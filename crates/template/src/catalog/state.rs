@@ -12,23 +12,23 @@ pub(super) struct FileState {
     fingerprint: Option<Fingerprint>,
     /// The SHA-256 of the bytes; zeros if they were not read.
     digest: [u8; 32],
-    begun: Instant,
-    ended: Instant,
+    started: Instant,
+    finished: Instant,
     /// Whether the next change of the file is certain to give it another fingerprint.
     settled: AtomicBool,
 }
 
 impl FileState {
     /// Records a reading that has just ended.
-    pub fn of(fingerprint: Fingerprint, digest: [u8; 32], begun: Instant) -> Self {
+    pub fn of(fingerprint: Fingerprint, digest: [u8; 32], started: Instant) -> Self {
         let settled = AtomicBool::new(fingerprint.is_settled());
-        Self { fingerprint: Some(fingerprint), digest, begun, ended: Instant::now(), settled }
+        Self { fingerprint: Some(fingerprint), digest, started, finished: Instant::now(), settled }
     }
 
     /// Records a file that could not be read.
     pub fn unread() -> Self {
         let now = Instant::now();
-        Self { fingerprint: None, digest: [0; 32], begun: now, ended: now, settled: AtomicBool::new(false) }
+        Self { fingerprint: None, digest: [0; 32], started: now, finished: now, settled: AtomicBool::new(false) }
     }
 
     pub fn is_unread(&self) -> bool {
@@ -64,9 +64,9 @@ impl FileState {
     /// the file system's clock settle the file, whatever its times are: a change after the second reading gets a later
     /// change time than one before the first.
     pub fn confirm(&self, other: &Self) {
-        let after = |first: &Self, second: &Self| second.begun.saturating_duration_since(first.ended);
-        let apart = after(self, other).max(after(other, self));
-        if other.is_settled() || self.fingerprint.is_some_and(|fingerprint| apart >= fingerprint.grain()) {
+        let after = |first: &Self, second: &Self| second.started.saturating_duration_since(first.finished);
+        let distance = after(self, other).max(after(other, self));
+        if other.is_settled() || self.fingerprint.is_some_and(|fingerprint| distance >= fingerprint.grain()) {
             self.settled.store(true, Ordering::Relaxed);
         }
     }

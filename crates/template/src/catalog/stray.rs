@@ -203,29 +203,29 @@ pub(super) fn name(key: &OsStr) -> &OsStr {
 
 /// Reports whether a file of this name is ignored altogether.
 pub(super) fn is_left_alone(name: &[u8]) -> bool {
-    LEFT_ALONE.iter().any(|known| name == known.as_bytes())
-        || PASSING.iter().any(|begin| name.starts_with(begin.as_bytes()))
+    LEFT_ALONE.iter().any(|other| name == other.as_bytes())
+        || PASSING.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
 }
 
-/// Reads a file, keeping at most `room` bytes of text. Returns `known`, its earlier reading, if nothing changed, and
+/// Reads a file, keeping at most `room` bytes of text. Returns `previous`, its earlier reading, if nothing changed, and
 /// `None` if the file has just vanished. Increases `reads`.
 pub(super) fn read_stray(
     folder: &TemplateFolder,
     key: &OsStr,
     kind: FileType,
-    known: Option<&Arc<Stray>>,
+    previous: Option<&Arc<Stray>>,
     room: u64,
     reads: &AtomicU64,
 ) -> Option<Arc<Stray>> {
     reads.fetch_add(1, Ordering::Relaxed);
     let (state, text) = match read(folder, name(key), SEARCH_MAX.min(room)) {
         Ok(read) => {
-            if let Some(known) = known
-                && known.state.is_same(&read.state)
-                && known.text.is_ok() == read.bytes.is_some()
+            if let Some(previous) = previous
+                && previous.state.is_same(&read.state)
+                && previous.text.is_ok() == read.bytes.is_some()
             {
-                known.state.confirm(&read.state);
-                return Some(Arc::clone(known));
+                previous.state.confirm(&read.state);
+                return Some(Arc::clone(previous));
             }
             let text = match read.bytes {
                 Some(bytes) => Ok(searchable(bytes)),
@@ -236,9 +236,9 @@ pub(super) fn read_stray(
         }
         Err(OpenError::Foreign) => (FileState::unread(), Err(Unsearched::Foreign)),
         Err(OpenError::System(error)) => {
-            let leads_nowhere = error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ELOOP);
+            let is_dangling = error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ELOOP);
             let text = match error.kind() {
-                _ if leads_nowhere && kind == FileType::Symlink => Ok(String::new()),
+                _ if is_dangling && kind == FileType::Symlink => Ok(String::new()),
                 ErrorKind::NotFound => return None,
                 // Not a regular file.
                 ErrorKind::InvalidInput => Ok(String::new()),
@@ -248,7 +248,7 @@ pub(super) fn read_stray(
         }
     };
     let stray = Stray::new(key, Why::of(key), state, text);
-    Some(known.filter(|known| known.is_same(&stray)).cloned().unwrap_or(stray))
+    Some(previous.filter(|previous| previous.is_same(&stray)).cloned().unwrap_or(stray))
 }
 
 #[cfg(test)]

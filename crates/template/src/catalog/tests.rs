@@ -177,12 +177,12 @@ fn a_pipe_does_not_hang_and_links_are_followed() {
 fn the_watcher_tells_of_everything_that_matters() {
     let folder = Folder::new();
     fs::create_dir_all(folder.path("f")).unwrap();
-    let (tell, told) = channel();
+    let (tell, notified) = channel();
     let mut watcher = Watcher::new(folder.path(""), move || tell.send(()).unwrap()).unwrap();
     let mut noticed = |what: &str| {
-        told.recv_timeout(Duration::from_secs(10)).unwrap_or_else(|_| panic!("{what} was not noticed"));
+        notified.recv_timeout(Duration::from_secs(10)).unwrap_or_else(|_| panic!("{what} was not noticed"));
         // One change causes several events.
-        while told.recv_timeout(Duration::from_millis(100)).is_ok() {}
+        while notified.recv_timeout(Duration::from_millis(100)).is_ok() {}
         watcher.renew().unwrap();
     };
     folder.write("f/a.toml", "x = 1");
@@ -423,8 +423,8 @@ fn what_cannot_be_searched_may_name_anything() {
     large.set_len(2 << 30).unwrap();
     folder.rescan();
     assert_eq!(folder.blockers("any"), [("f/film.mkv".into(), "unknown")]);
-    let told = folder.catalog.strays().next().unwrap().message();
-    assert!(told.contains("larger than 8 MiB") && told.contains("no secret can be deleted"), "{told}");
+    let message = folder.catalog.strays().next().unwrap().message();
+    assert!(message.contains("larger than 8 MiB") && message.contains("no secret can be deleted"), "{message}");
     fs::remove_file(folder.path("f/film.mkv")).unwrap();
 
     // Together they must not fill the memory; files that fit again are read.

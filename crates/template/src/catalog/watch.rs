@@ -36,24 +36,24 @@ impl Watcher {
     pub fn new(dir: impl Into<PathBuf>, on_change: impl Fn() + Send + 'static) -> Result<Self, WatchError> {
         let dir = dir.into();
         let replaced = Arc::new(AtomicBool::new(true));
-        let (watched, noted) = (dir.clone(), Arc::clone(&replaced));
+        let (watched, flag) = (dir.clone(), Arc::clone(&replaced));
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
             Ok(event) if !event.need_rescan() && !matters(&watched, &event) => {}
             Ok(event) => {
                 if event.need_rescan() || event.paths.contains(&watched) {
-                    noted.store(true, Ordering::Release);
+                    flag.store(true, Ordering::Release);
                 }
                 on_change();
             }
             Err(_) => {
-                noted.store(true, Ordering::Release);
+                flag.store(true, Ordering::Release);
                 on_change();
             }
         });
         let watcher = watcher.map_err(|source| WatchError { path: dir.clone(), source })?;
         let mut this = Self { watcher, dir, replaced };
-        if let Some(above) = this.dir.parent().map(Path::to_owned) {
-            this.watch(&above, RecursiveMode::NonRecursive)?;
+        if let Some(parent) = this.dir.parent().map(Path::to_owned) {
+            this.watch(&parent, RecursiveMode::NonRecursive)?;
         }
         this.renew()?;
         Ok(this)
@@ -80,14 +80,14 @@ impl Watcher {
 /// Reports whether an event may concern a template, or a folder of templates. The parent folder also contains the vault
 /// and its log, and editors and git write files of their own all the time.
 fn matters(dir: &Path, event: &Event) -> bool {
-    let is_of_data = matches!(event.kind, EventKind::Modify(ModifyKind::Data(_)));
+    let is_data_change = matches!(event.kind, EventKind::Modify(ModifyKind::Data(_)));
     let may_be_template = |path: &PathBuf| {
         let Ok(inside) = path.strip_prefix(dir) else { return false };
         let mut steps = inside.iter().map(OsStrExt::as_bytes);
         match (steps.next(), steps.next(), steps.next()) {
             (None, ..) => true,
             // A folder, or a link to one. A file at this level is not a template.
-            (Some(feature), None, _) => !is_hidden(feature) && !is_of_data,
+            (Some(feature), None, _) => !is_hidden(feature) && !is_data_change,
             (Some(feature), Some(file), None) => !is_hidden(feature) && format(file).is_some(),
             _ => false,
         }
@@ -105,17 +105,17 @@ mod tests {
     fn only_what_may_be_a_template_matters() {
         let created = EventKind::Create(CreateKind::File);
         let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
-        let told = |kind, paths: &[&str]| {
+        let is_reported = |kind, paths: &[&str]| {
             let event = Event { paths: paths.iter().map(PathBuf::from).collect(), ..Event::new(kind) };
             matters(Path::new("/home/templates"), &event)
         };
         for path in ["", "/f", "/f/a.toml", "/f/a.YML", "/linked/a.jsonc"] {
-            assert!(told(created, &[&format!("/home/templates{path}")]), "{path}");
+            assert!(is_reported(created, &[&format!("/home/templates{path}")]), "{path}");
         }
-        assert!(told(written, &["/home/templates/f/a.toml"]));
-        assert!(told(EventKind::Remove(RemoveKind::Folder), &["/home/templates/f"]));
+        assert!(is_reported(written, &["/home/templates/f/a.toml"]));
+        assert!(is_reported(EventKind::Remove(RemoveKind::Folder), &["/home/templates/f"]));
         let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::Both));
-        assert!(told(renamed, &["/home/templates/f/a.toml.new", "/home/templates/f/a.toml"]));
+        assert!(is_reported(renamed, &["/home/templates/f/a.toml.new", "/home/templates/f/a.toml"]));
         for path in [
             "/home/vault.db",
             "/home/templates/.git",
@@ -126,9 +126,9 @@ mod tests {
             "/home/templates/f/4913",
             "/home/templates/f/sub/a.toml",
         ] {
-            assert!(!told(created, &[path]) && !told(written, &[path]), "{path}");
+            assert!(!is_reported(created, &[path]) && !is_reported(written, &[path]), "{path}");
         }
-        assert!(!told(written, &["/home/templates/notes.txt"]));
-        assert!(!told(EventKind::Access(notify::event::AccessKind::Any), &["/home/templates/f/a.toml"]));
+        assert!(!is_reported(written, &["/home/templates/notes.txt"]));
+        assert!(!is_reported(EventKind::Access(notify::event::AccessKind::Any), &["/home/templates/f/a.toml"]));
     }
 }

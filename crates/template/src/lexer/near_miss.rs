@@ -45,16 +45,16 @@ pub fn is_own(text: &str) -> bool {
 pub fn meant(text: &str, opener: Opener) -> Option<String> {
     let text = skip(text);
     let (word, rest) = word(text);
-    let almost = opener == Opener::Almost;
+    let is_almost = opener == Opener::Almost;
     let looks_secret = if opener == Opener::Lookalike {
         matches!(word.to_ascii_lowercase().as_str(), "secret" | "secrets")
     } else {
         is_nearly_secret(word)
     };
-    if (looks_secret && opens_name(skip(rest))) || (almost && word == WORDS[0]) {
+    if (looks_secret && opens_name(skip(rest))) || (is_almost && word == WORDS[0]) {
         return Some(secret(rest));
     }
-    if almost && WORDS[3..].contains(&word) {
+    if is_almost && WORDS[3..].contains(&word) {
         return Some(format!("<% {word} %>"));
     }
     let kind = match word.to_ascii_lowercase().as_str() {
@@ -65,20 +65,20 @@ pub fn meant(text: &str, opener: Opener) -> Option<String> {
     let line = rest[..rest.floor_char_boundary(REACH)].lines().next().unwrap_or_default();
     let has_member = line.starts_with(['.', '[']) && CLOSERS.iter().any(|closer| line.contains(closer));
     // `<< var.x >>` is a tag: if nothing has this name, the engine reports it.
-    let is_meant = match opener {
+    let is_near_miss = match opener {
         Opener::Exact => false,
         Opener::Almost => has_member || WORDS.contains(&word),
         Opener::Lookalike => has_member,
     };
-    is_meant.then(|| variable(kind, rest))
+    is_near_miss.then(|| variable(kind, rest))
 }
 
 /// Returns the correct tag of a secret, given the text after `secret`.
 pub fn secret(rest: &str) -> String {
     let rest = skip(rest).trim_start_matches(['(', ':', '=', '.']);
     let mut rest = skip(rest);
-    while let Some(behind) = quote(rest) {
-        rest = behind;
+    while let Some(after) = quote(rest) {
+        rest = after;
     }
     let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c))).unwrap_or(rest.len());
     let name = rest[..end].parse::<SecretName>();

@@ -66,16 +66,16 @@ pub(super) fn frame(bytes: usize) -> (u64, usize) {
 /// Writes a record at a word of an area that has room for it, and returns the commit word.
 pub(super) fn write_record(area: &[AtomicU64], generation: u64, at: usize, bytes: &[u8]) -> u64 {
     let (head, words) = frame(bytes.len());
-    let place = &area[at..at + words];
-    place[0].store(head, Ordering::Relaxed);
-    for (word, bytes) in place[1..].iter().zip(bytes.chunks(8)) {
+    let target = &area[at..at + words];
+    target[0].store(head, Ordering::Relaxed);
+    for (word, bytes) in target[1..].iter().zip(bytes.chunks(8)) {
         let mut padded = [0; 8];
         padded[..bytes.len()].copy_from_slice(bytes);
         word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
     }
     let commit = commit_word(crc32fast::hash(bytes), generation, at, head);
     // Last, and ordered after the other words: from here on the record counts, even if the process is killed.
-    place[words - 1].store(commit, Ordering::Release);
+    target[words - 1].store(commit, Ordering::Release);
     commit
 }
 
@@ -109,11 +109,11 @@ pub(super) fn stamp(generation: u64) -> u64 {
 }
 
 fn commit_word(content: u32, generation: u64, at: usize, head: u64) -> u64 {
-    let mut place = crc32fast::Hasher::new();
-    place.update(&generation.to_le_bytes());
-    place.update(&(at as u64).to_le_bytes());
-    place.update(&head.to_le_bytes());
-    (u64::from(content) << 32) | u64::from(place.finalize())
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&generation.to_le_bytes());
+    hasher.update(&(at as u64).to_le_bytes());
+    hasher.update(&head.to_le_bytes());
+    (u64::from(content) << 32) | u64::from(hasher.finalize())
 }
 
 /// Writes the header of an empty journal. `generation` is that of its first area and at least 1.

@@ -44,9 +44,9 @@ impl Pending {
         self.pieces.iter().flat_map(|piece| {
             let mut rest = piece.as_slice();
             std::iter::from_fn(move || {
-                let (len, behind) = rest.split_first_chunk::<LEN>()?;
-                let (content, behind) = behind.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-                rest = behind;
+                let (len, tail) = rest.split_first_chunk::<LEN>()?;
+                let (content, tail) = tail.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+                rest = tail;
                 Some(content)
             })
         })

@@ -42,7 +42,7 @@ impl Sealer {
 
     /// Seals `content` for a place and puts it into `out`. A number must never be used again in this session, even if
     /// the record is not kept.
-    pub(super) fn seal(&self, number: u64, place: Position, content: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn seal(&self, number: u64, position: Position, content: &[u8], out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(&self.session);
         out.extend_from_slice(&number.to_le_bytes());
@@ -51,7 +51,7 @@ impl Sealer {
         let tag = self
             .cipher
             .expose()
-            .encrypt_in_place_detached(Nonce::from_slice(&nonce), &binding(place), &mut out[HEAD_LEN..])
+            .encrypt_in_place_detached(Nonce::from_slice(&nonce), &binding(position), &mut out[HEAD_LEN..])
             // Fails only for a plaintext of more than 64 GiB.
             .expect("a record fits one box");
         out.extend_from_slice(&tag);
@@ -73,7 +73,7 @@ pub(super) struct Opener<'a> {
 impl Opener<'_> {
     /// Opens a sealed record in place and returns its content, or `None` if it was not sealed for this place, or was
     /// changed.
-    pub(super) fn open<'b>(&mut self, place: Position, sealed: &'b mut [u8]) -> Option<&'b [u8]> {
+    pub(super) fn open<'b>(&mut self, position: Position, sealed: &'b mut [u8]) -> Option<&'b [u8]> {
         let (head, rest) = sealed.split_at_mut_checked(HEAD_LEN)?;
         let (content, tag) = rest.split_at_mut_checked(rest.len().checked_sub(TAG_LEN)?)?;
         let session: Session = *head.first_chunk()?;
@@ -81,22 +81,22 @@ impl Opener<'_> {
         let cipher = if session == self.sealer.session {
             self.sealer.cipher.expose()
         } else {
-            let known = self.other.take().filter(|(known, _)| *known == session);
-            let known = known.unwrap_or_else(|| (session, cipher(&self.sealer.key, &session)));
-            self.other.insert(known).1.expose()
+            let cached = self.other.take().filter(|(id, _)| *id == session);
+            let cached = cached.unwrap_or_else(|| (session, cipher(&self.sealer.key, &session)));
+            self.other.insert(cached).1.expose()
         };
-        let (nonce, binding) = (nonce(number), binding(place));
-        let opened =
+        let (nonce, binding) = (nonce(number), binding(position));
+        let result =
             cipher.decrypt_in_place_detached(Nonce::from_slice(&nonce), &binding, content, Tag::from_slice(tag));
-        opened.is_ok().then_some(content)
+        result.is_ok().then_some(content)
     }
 }
 
 /// Returns the associated data that binds a box to its place.
-fn binding(place: Position) -> [u8; 16] {
+fn binding(position: Position) -> [u8; 16] {
     let mut binding = [0; 16];
-    binding[..8].copy_from_slice(&place.generation.to_le_bytes());
-    binding[8..].copy_from_slice(&(place.at as u64).to_le_bytes());
+    binding[..8].copy_from_slice(&position.generation.to_le_bytes());
+    binding[8..].copy_from_slice(&(position.at as u64).to_le_bytes());
     binding
 }
 

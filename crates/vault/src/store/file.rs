@@ -112,8 +112,8 @@ pub fn change<T, E: From<VaultError>>(
     change: impl FnOnce(&Connection) -> Result<T, E>,
 ) -> Result<T, E> {
     check_len(database)?;
-    let begun = database.transaction_with_behavior(TransactionBehavior::Immediate);
-    let transaction = begun.map_err(VaultError::from)?;
+    let result = database.transaction_with_behavior(TransactionBehavior::Immediate);
+    let transaction = result.map_err(VaultError::from)?;
     let done = change(&transaction)?;
     transaction.commit().map_err(VaultError::from)?;
     settle(database);
@@ -142,8 +142,8 @@ fn check_len(database: &Connection) -> Result<(), VaultError> {
 ///
 /// If this fails, the log keeps the change, and the next change tries again.
 pub(super) fn settle(database: &Connection) {
-    let settled = database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
-    if !matches!(settled, Ok(false)) {
+    let result = database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    if !matches!(result, Ok(false)) {
         tracing::warn!("a vault change is only in vault.db-wal for now; check the disk");
     }
 }

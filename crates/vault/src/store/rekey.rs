@@ -29,10 +29,10 @@ impl Vault {
         let passphrase = PassphraseHeader::random();
         let unlock_key = unlock.next_key(&passphrase)?;
         let key = Key::random();
-        let (former, boxes) = (&self.boxes, Boxes::new(self.boxes.vault, &key));
+        let (previous, boxes) = (&self.boxes, Boxes::new(self.boxes.vault, &key));
         let sealed_key = crypto::seal(&unlock_key, &key_binding(&boxes.vault), key.expose());
         change(&mut self.database, |database| {
-            former.seal_anew(database, &boxes, &self.root)?;
+            previous.seal_anew(database, &boxes, &self.root)?;
             write_seal(database, unlock.method(), passphrase, &sealed_key)?;
             trail::write_changes(database, &self.trail, self.changes_kept, &[event])
         })?;

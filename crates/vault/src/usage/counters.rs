@@ -66,13 +66,13 @@ const TRAILS: [&str; 2] = ["audit_events", "usage_events"];
 /// # Errors
 /// [`VaultError::Damaged`] if tables are missing that no version has left out.
 pub(super) fn missing(database: &Connection) -> Result<Option<String>, VaultError> {
-    let found: Vec<String> = {
+    let existing: Vec<String> = {
         let mut statement = database.prepare_cached("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
         statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?
     };
-    let of = |tables: &[&str]| tables.iter().filter(|table| found.iter().any(|found| found == *table)).count();
-    let [trail, former] = TRAILS.map(|table| of(&[table]) == 1);
-    match (of(&FIRST), of(&[REFUSALS]), trail, former) {
+    let count = |tables: &[&str]| tables.iter().filter(|table| existing.iter().any(|name| name == *table)).count();
+    let [trail, former] = TRAILS.map(|table| count(&[table]) == 1);
+    match (count(&FIRST), count(&[REFUSALS]), trail, former) {
         (4, 1, true, false) => Ok(None),
         (4, 1, false, true) => Ok(Some(String::new())),
         (4, 0, false, false) => Ok(Some(REFUSALS_SCHEMA.to_owned())),
@@ -87,8 +87,8 @@ pub(super) fn missing(database: &Connection) -> Result<Option<String>, VaultErro
 /// As `missing`, and the errors of SQLite.
 pub(crate) fn prepare(database: &Connection, boxes: &trail::Boxes) -> Result<(), VaultError> {
     match missing(database)? {
-        Some(make) => {
-            database.execute_batch(&make)?;
+        Some(schema) => {
+            database.execute_batch(&schema)?;
             trail::prepare(database, boxes)
         }
         None => Ok(()),
@@ -104,7 +104,7 @@ pub(super) struct Counters {
     /// Records that are not in a committed transaction yet.
     pub(super) unfolded: Pending,
     /// Changes to record as soon as the file takes them.
-    pub(super) owed: Vec<AuditChange>,
+    pub(super) unwritten: Vec<AuditChange>,
     /// The totals in the table, so that a listing need not add them up. Updated when a transaction has been committed.
     pub(super) totals: Arc<AllTotals>,
 }
@@ -117,7 +117,7 @@ pub struct Sums {
     /// How often a request was refused, by outcome.
     pub refusals: Vec<(Outcome, u64)>,
     /// The events of each class in the trail, in the order of [`Class::ALL`].
-    pub kept: [usize; 3],
+    pub stored: [usize; 3],
 }
 
 /// Computes the totals from the table.
@@ -176,10 +176,10 @@ impl Counters {
         self.folded = position;
         let totals = Arc::make_mut(&mut self.totals);
         for counted in &folding.counted {
-            if let (Wanted::Secret(secret), None) = (&counted.wanted, counted.refused) {
-                let known = totals.entry(*secret).or_default();
-                known.count += counted.count;
-                known.last_used = known.last_used.max(Some(counted.last));
+            if let (Wanted::Secret(secret), None) = (&counted.subject, counted.refusal) {
+                let total = totals.entry(*secret).or_default();
+                total.count += counted.count;
+                total.last_used = total.last_used.max(Some(counted.last));
             }
         }
         Ok(())
@@ -217,23 +217,24 @@ impl Counters {
             let (count, last_used): (u64, Millis) = (row.get(2)?, row.get(3)?);
             usage.totals.count += count;
             usage.totals.last_used = usage.totals.last_used.max(Some(last_used));
-            let caller = |known: &&mut CallerUsage| (known.uid, &known.exe) == (place.uid, &place.exe);
+            let caller = |existing: &&mut CallerUsage| (existing.uid, &existing.exe) == (place.uid, &place.exe);
             match usage.by_caller.iter_mut().find(caller) {
-                Some(known) => {
-                    known.count += count;
-                    known.last_used = known.last_used.max(last_used);
+                Some(existing) => {
+                    existing.count += count;
+                    existing.last_used = existing.last_used.max(last_used);
                 }
                 None => {
                     usage.by_caller.push(CallerUsage { uid: place.uid, exe: place.exe, count, last_used });
                 }
             }
-            let same = |known: &&mut PlaceUsage| {
-                (&known.template, &known.field, &known.target) == (&place.template, &place.field, &place.target)
+            let is_same = |existing: &&mut PlaceUsage| {
+                (&existing.template, &existing.field, &existing.target)
+                    == (&place.template, &place.field, &place.target)
             };
-            match usage.by_template.iter_mut().find(same) {
-                Some(known) => {
-                    known.count += count;
-                    known.last_used = known.last_used.max(Some(last_used));
+            match usage.by_template.iter_mut().find(is_same) {
+                Some(existing) => {
+                    existing.count += count;
+                    existing.last_used = existing.last_used.max(Some(last_used));
                 }
                 None => usage.by_template.push(PlaceUsage {
                     template: place.template,
@@ -270,7 +271,7 @@ impl Counters {
         let secret = secret.map_or_else(|| name.clone(), |secret| secret.0.to_vec());
         let unknown = tag(&self.key, &Wanted::Unknown(unknown));
         let mut rows = statement.query([secret, name, unknown])?;
-        let mut all: Vec<Refusals> = Vec::new();
+        let mut entries: Vec<Refusals> = Vec::new();
         while let Some(row) = rows.next()? {
             let place = self.open_place(
                 row.get_ref(0)?.as_blob().unwrap_or_default(),
@@ -279,18 +280,18 @@ impl Counters {
             let outcome = Outcome::numbered(row.get(2)?)
                 .ok_or_else(|| VaultError::Damaged("its usage contains an invalid refusal".into()))?;
             let (count, last): (u64, Millis) = (row.get(3)?, row.get(4)?);
-            let same = |known: &&mut Refusals| {
-                (known.outcome, &known.template, &known.field, &known.target, known.uid, &known.exe)
+            let is_same = |existing: &&mut Refusals| {
+                (existing.outcome, &existing.template, &existing.field, &existing.target, existing.uid, &existing.exe)
                     == (outcome, &place.template, &place.field, &place.target, place.uid, &place.exe)
             };
             // The same refusal can be counted for the secret, for its name before the secret existed, and as an unknown
             // name.
-            if let Some(known) = all.iter_mut().find(same) {
-                known.count += count;
-                known.last = known.last.max(last);
+            if let Some(existing) = entries.iter_mut().find(is_same) {
+                existing.count += count;
+                existing.last = existing.last.max(last);
                 continue;
             }
-            all.push(Refusals {
+            entries.push(Refusals {
                 outcome,
                 template: place.template,
                 field: place.field,
@@ -301,8 +302,8 @@ impl Counters {
                 last,
             });
         }
-        all.sort_by(|a, b| (b.count, b.last, &a.template, &a.field).cmp(&(a.count, a.last, &b.template, &b.field)));
-        Ok(all)
+        entries.sort_by(|a, b| (b.count, b.last, &a.template, &a.field).cmp(&(a.count, a.last, &b.template, &b.field)));
+        Ok(entries)
     }
 
     /// Returns the sums; `limit` is how many events of a class the trail may hold.
@@ -316,11 +317,11 @@ impl Counters {
         for outcome in Outcome::refusals() {
             refusals.push((outcome, statement.query_row([outcome as u8], |row| row.get(0))?));
         }
-        let mut kept = [0; 3];
-        for (kept, (class, ..)) in kept.iter_mut().zip(Class::ALL) {
-            *kept = trail::count(database, class, limit(class))?;
+        let mut stored = [0; 3];
+        for (count, (class, ..)) in stored.iter_mut().zip(Class::ALL) {
+            *count = trail::count(database, class, limit(class))?;
         }
-        Ok(Sums { resolutions, refusals, kept })
+        Ok(Sums { resolutions, refusals, stored })
     }
 
     /// Removes the counters of a secret and adds them to those of `NOBODY`, so that the sums never go down.
@@ -360,7 +361,7 @@ impl Counters {
 fn add(transaction: &Connection, key: &Key, boxes: &trail::Boxes, folding: &Folding) -> Result<(), RecorderError> {
     let mut names = None;
     for counted in &folding.counted {
-        match counted.refused {
+        match counted.refusal {
             None => add_answers(transaction, key, counted)?,
             Some(outcome) => add_refusals(transaction, key, counted, outcome, &mut names)?,
         }
@@ -379,7 +380,7 @@ fn add_answers(transaction: &Connection, key: &Key, counted: &Counted) -> Result
         "INSERT INTO usage_counters (secret, place, count, last_used) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (secret, place) DO UPDATE SET count = count + ?3, last_used = MAX(last_used, ?4)",
     )?;
-    statement.execute(params![tag(key, &counted.wanted), place, counted.count, counted.last])?;
+    statement.execute(params![tag(key, &counted.subject), place, counted.count, counted.last])?;
     Ok(())
 }
 
@@ -391,33 +392,33 @@ fn add_refusals(
     outcome: Outcome,
     names: &mut Option<u64>,
 ) -> Result<(), RecorderError> {
-    let mut wanted = tag(key, &counted.wanted);
+    let mut subject = tag(key, &counted.subject);
     let mut place = place_id(transaction, key, &counted.place)?;
     let mut statement = transaction.prepare_cached(
         "UPDATE usage_refusals SET count = count + ?4, last = MAX(last, ?5)
          WHERE wanted = ?1 AND place = ?2 AND outcome = ?3",
     )?;
-    if statement.execute(params![wanted, place, outcome as u8, counted.count, counted.last])? > 0 {
+    if statement.execute(params![subject, place, outcome as u8, counted.count, counted.last])? > 0 {
         return Ok(());
     }
-    if !matches!(counted.wanted, Wanted::Secret(_)) {
-        let known = match *names {
-            Some(known) => known,
+    if !matches!(counted.subject, Wanted::Secret(_)) {
+        let count = match *names {
+            Some(count) => count,
             None => {
                 let query = "SELECT COUNT(*) FROM usage_refusals WHERE LENGTH(wanted) = 32";
                 transaction.query_row(query, [], |row| row.get(0))?
             }
         };
-        *names = Some(known + 1);
-        if known >= NAMES_KEPT {
-            (wanted, place) = (NOBODY.to_vec(), NOWHERE);
+        *names = Some(count + 1);
+        if count >= NAMES_KEPT {
+            (subject, place) = (NOBODY.to_vec(), NOWHERE);
         }
     }
     let mut statement = transaction.prepare_cached(
         "INSERT INTO usage_refusals (wanted, place, outcome, count, last) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (wanted, place, outcome) DO UPDATE SET count = count + ?4, last = MAX(last, ?5)",
     )?;
-    statement.execute(params![wanted, place, outcome as u8, counted.count, counted.last])?;
+    statement.execute(params![subject, place, outcome as u8, counted.count, counted.last])?;
     Ok(())
 }
 
@@ -449,8 +450,8 @@ pub(super) fn set_position(database: &Connection, journal: [u8; 16], position: P
 }
 
 /// Returns the key of a counter in a table: the id of a secret, or the tag of a name.
-fn tag(key: &Key, wanted: &Wanted) -> Vec<u8> {
-    match wanted {
+fn tag(key: &Key, subject: &Wanted) -> Vec<u8> {
+    match subject {
         Wanted::Secret(secret) => secret.0.to_vec(),
         Wanted::Name(name) => key.mac(&[b"name\0", name.as_bytes()].concat()).to_vec(),
         Wanted::Unknown(unknown) => key.mac(unknown.to_string().as_bytes()).to_vec(),

@@ -36,9 +36,9 @@ pub(super) enum Wanted {
 #[derive(Debug)]
 pub(super) struct Counted {
     pub(super) place: Place,
-    pub(super) wanted: Wanted,
+    pub(super) subject: Wanted,
     /// The reason for the refusal; `None` if the use was answered.
-    pub(super) refused: Option<Outcome>,
+    pub(super) refusal: Option<Outcome>,
     pub(super) count: u64,
     pub(super) last: Millis,
 }
@@ -47,7 +47,7 @@ pub(super) struct Counted {
 pub(super) struct Folding {
     /// The index in `counted` for each combination of place, subject and outcome, encoded as bytes. The bytes are put
     /// together in `key`, so that nothing is allocated for a combination that was seen before.
-    known: HashMap<Box<[u8]>, usize>,
+    indices: HashMap<Box<[u8]>, usize>,
     key: Vec<u8>,
     pub(super) counted: Vec<Counted>,
     pub(super) by_day: HashMap<(SecretId, u64), u64>,
@@ -61,7 +61,7 @@ impl Folding {
     /// Returns empty sums, which keep at most `events` of the newest uses of each class and user for the trail.
     pub(super) fn new(events: usize) -> Self {
         Self {
-            known: HashMap::new(),
+            indices: HashMap::new(),
             key: Vec::new(),
             counted: Vec::new(),
             by_day: HashMap::new(),
@@ -72,14 +72,14 @@ impl Folding {
 
     /// Adds a record; `content` is the encoded form of `event`.
     pub(super) fn add(&mut self, content: &[u8], event: &Decoded<'_>) {
-        let refused = event.outcome.is_refusal().then_some(event.outcome);
+        let refusal = event.outcome.is_refusal().then_some(event.outcome);
         let count = u64::from(event.outcome != Outcome::Revalidated);
-        let newest = &mut self.newest[usize::from(refused.is_some())];
+        let newest = &mut self.newest[usize::from(refusal.is_some())];
         newest.push_use(self.seen, event.uid, content, event.listed_count());
         self.seen += 1;
 
         self.key.clear();
-        self.key.push(refused.map_or(0, |outcome| outcome as u8));
+        self.key.push(refusal.map_or(0, |outcome| outcome as u8));
         self.key.extend_from_slice(&event.uid.to_le_bytes());
         for text in [Some(event.exe), event.template, event.target] {
             self.key.extend_from_slice(&text.map_or(u32::MAX, |text| text.len() as u32).to_le_bytes());
@@ -94,7 +94,7 @@ impl Folding {
                     self.key.extend_from_slice(&secret.0);
                 }
                 // Without a secret there is no answer.
-                _ if refused.is_none() => continue,
+                _ if refusal.is_none() => continue,
                 Subject::Name(name) => {
                     self.key.push(0);
                     self.key.extend(name.bytes().map(|byte| byte.to_ascii_lowercase()));
@@ -108,7 +108,7 @@ impl Folding {
                 Subject::Unknown(UnknownName::Other) => self.key.push(3),
             }
             self.key.extend_from_slice(usage.field.as_bytes());
-            let index = match self.known.get(self.key.as_slice()) {
+            let index = match self.indices.get(self.key.as_slice()) {
                 Some(index) => *index,
                 None => {
                     let place = Place {
@@ -118,20 +118,20 @@ impl Folding {
                         uid: event.uid,
                         exe: event.exe.to_owned(),
                     };
-                    let wanted = match usage.subject {
+                    let subject = match usage.subject {
                         Subject::Secret(secret) => Wanted::Secret(secret),
                         Subject::Name(name) => Wanted::Name(name.to_ascii_lowercase()),
                         Subject::Unknown(unknown) => Wanted::Unknown(unknown),
                     };
-                    self.known.insert(self.key.as_slice().into(), self.counted.len());
-                    self.counted.push(Counted { place, wanted, refused, count: 0, last: 0 });
+                    self.indices.insert(self.key.as_slice().into(), self.counted.len());
+                    self.counted.push(Counted { place, subject, refusal, count: 0, last: 0 });
                     self.counted.len() - 1
                 }
             };
             let counted = &mut self.counted[index];
             counted.count += count;
             counted.last = counted.last.max(event.time);
-            if let (None, 1.., Subject::Secret(secret)) = (refused, count, usage.subject) {
+            if let (None, 1.., Subject::Secret(secret)) = (refusal, count, usage.subject) {
                 *self.by_day.entry((secret, event.time / DAY)).or_default() += count;
             }
         }

@@ -97,14 +97,14 @@ struct Backwards<'a> {
     next: Option<(u64, Millis)>,
     change: Option<AuditChange>,
     /// How many more events the bound of the trail allows.
-    left: usize,
+    remaining: usize,
 }
 
 impl Backwards<'_> {
     /// Returns the number and time of the next record that can be read. Skips changes of a kind that this version does
     /// not know.
     fn peek(&mut self) -> Result<Option<(u64, Millis)>, RecorderError> {
-        while self.left > 0 && self.next.is_none() {
+        while self.remaining > 0 && self.next.is_none() {
             let Some((number, range)) = self.records.last() else {
                 if !self.read()? {
                     return Ok(None);
@@ -130,40 +130,40 @@ impl Backwards<'_> {
     /// Reads the next chunk. Returns `false` if there is none.
     fn read(&mut self) -> Result<bool, RecorderError> {
         let Some(chunk) = self.chunks.pop() else { return Ok(false) };
-        let opened = {
+        let block = {
             let counters = self.shared.counters();
             trail::open(&counters.database, &counters.boxes, chunk.id)?
         };
         // The chunk has left the trail meanwhile, because newer ones have come.
-        let Some(opened) = opened else { return Ok(true) };
+        let Some(block) = block else { return Ok(true) };
         let damaged = || VaultError::Damaged("part of its audit trail cannot be decrypted".into());
-        self.frames = opened.frames.ok_or_else(damaged)?;
+        self.frames = block.frames.ok_or_else(damaged)?;
         self.records = trail::records(&self.frames).ok_or_else(damaged)?;
         // Records that were added meanwhile are not part of this listing.
         self.records.retain(|(number, _)| *number <= chunk.last);
         Ok(true)
     }
 
-    /// Takes the next record; call it after `peek`. Calls `found` with each event of the record that `picks` selects,
+    /// Takes the next record; call it after `peek`. Calls `emit` with each event of the record that `filter` selects,
     /// the last event first.
-    fn take(&mut self, picks: &impl Picks, mut found: impl FnMut(&dyn Fn() -> TrailEvent)) {
+    fn take(&mut self, filter: &impl Picks, mut emit: impl FnMut(&dyn Fn() -> TrailEvent)) {
         self.next = None;
         let Some((_, range)) = self.records.pop() else { return };
         if let Some(change) = self.change.take() {
-            self.left -= 1;
-            if picks.of_change(&change) {
-                found(&|| TrailEvent::Change(change.clone()));
+            self.remaining -= 1;
+            if filter.of_change(&change) {
+                emit(&|| TrailEvent::Change(change.clone()));
             }
             return;
         }
         let Some(event) = event::decode(&self.frames[range]) else { return };
         let listed: Vec<Listed<'_>> = event.listed().collect();
-        for listed in listed.iter().rev().take(self.left) {
-            if picks.of_use(&event, listed) {
-                found(&|| TrailEvent::Use(UseEvent::of(&event, listed)));
+        for listed in listed.iter().rev().take(self.remaining) {
+            if filter.of_use(&event, listed) {
+                emit(&|| TrailEvent::Use(UseEvent::of(&event, listed)));
             }
         }
-        self.left = self.left.saturating_sub(listed.len());
+        self.remaining = self.remaining.saturating_sub(listed.len());
     }
 }
 
@@ -174,28 +174,28 @@ fn newest<K: Ord + Copy>(
 ) -> Result<Option<(usize, Millis)>, RecorderError> {
     let mut newest: Option<(K, usize, Millis)> = None;
     for (index, stream) in streams.iter_mut().enumerate() {
-        if let Some(found) = stream.peek()?
-            && newest.is_none_or(|(known, ..)| key(found) > known)
+        if let Some(next) = stream.peek()?
+            && newest.is_none_or(|(best, ..)| key(next) > best)
         {
-            newest = Some((key(found), index, found.1));
+            newest = Some((key(next), index, next.1));
         }
     }
     Ok(newest.map(|(_, index, time)| (index, time)))
 }
 
-/// Lists the events that `picks` selects, newest first: returns how many there are, and of these at most `limit`, after
-/// the first `offset`.
+/// Lists the events that `filter` selects, newest first: returns how many there are, and of these at most `limit`,
+/// after the first `offset`.
 pub(super) fn list(
     shared: &Shared,
-    picks: &impl Picks,
+    filter: &impl Picks,
     offset: usize,
     limit: usize,
 ) -> Result<(usize, Vec<TrailEvent>), RecorderError> {
     let (mut uses, mut changes) = (Vec::new(), Vec::new());
-    for (class, ..) in Class::ALL.into_iter().filter(|(class, ..)| picks.class(*class)) {
-        let kept = trail::kept(&shared.counters().database, class, shared.kept(class))?;
+    for (class, ..) in Class::ALL.into_iter().filter(|(class, ..)| filter.class(*class)) {
+        let shares = trail::kept(&shared.counters().database, class, shared.kept(class))?;
         let streams = if class == Class::Change { &mut changes } else { &mut uses };
-        streams.extend(kept.into_iter().map(|(chunks, left)| Backwards {
+        streams.extend(shares.into_iter().map(|(chunks, remaining)| Backwards {
             shared,
             class,
             chunks,
@@ -203,13 +203,13 @@ pub(super) fn list(
             records: Vec::new(),
             next: None,
             change: None,
-            left,
+            remaining,
         }));
     }
-    let (mut count, mut found) = (0, Vec::new());
+    let (mut count, mut events) = (0, Vec::new());
     let mut add = |event: &dyn Fn() -> TrailEvent| {
-        if count >= offset && found.len() < limit {
-            found.push(event());
+        if count >= offset && events.len() < limit {
+            events.push(event());
         }
         count += 1;
     };
@@ -221,12 +221,12 @@ pub(super) fn list(
         if let Some((index, time)) = next_use
             && next_change.is_none_or(|(_, changed)| time > changed)
         {
-            uses[index].take(picks, &mut add);
+            uses[index].take(filter, &mut add);
         } else if let Some((index, _)) = next_change {
-            changes[index].take(picks, &mut add);
+            changes[index].take(filter, &mut add);
         } else {
             break;
         }
     }
-    Ok((count, found))
+    Ok((count, events))
 }

@@ -28,7 +28,7 @@ pub(super) struct Shared {
     pub(super) journal: Journal,
     counters: Mutex<Counters>,
     /// The largest number of events of each class in the trail, in the order of `Class::ALL`.
-    kept: [AtomicUsize; 3],
+    limits: [AtomicUsize; 3],
     /// The path of the vault's file.
     database: PathBuf,
     /// Why the file takes no change; `None` while it does.
@@ -37,9 +37,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(journal: Journal, counters: Counters, kept: [usize; 3], database: PathBuf) -> Self {
-        let (counters, kept) = (Mutex::new(counters), kept.map(AtomicUsize::new));
-        Self { journal, counters, kept, database, read_only: Mutex::default(), was_lost: AtomicBool::new(false) }
+    pub(super) fn new(journal: Journal, counters: Counters, limits: [usize; 3], database: PathBuf) -> Self {
+        let (counters, limits) = (Mutex::new(counters), limits.map(AtomicUsize::new));
+        Self { journal, counters, limits, database, read_only: Mutex::default(), was_lost: AtomicBool::new(false) }
     }
 
     pub(super) fn counters(&self) -> MutexGuard<'_, Counters> {
@@ -49,13 +49,13 @@ impl Shared {
 
     /// Returns the largest number of events of a class that the trail keeps.
     pub(super) fn kept(&self, class: Class) -> usize {
-        self.kept[class as usize].load(Ordering::Relaxed)
+        self.limits[class as usize].load(Ordering::Relaxed)
     }
 
     /// Sets new bounds for the trail, in the order of `Class::ALL`.
     pub(super) fn keep(&self, numbers: [usize; 3]) -> Result<(), RecorderError> {
-        for (kept, number) in self.kept.iter().zip(numbers) {
-            kept.store(number, Ordering::Relaxed);
+        for (limit, number) in self.limits.iter().zip(numbers) {
+            limit.store(number, Ordering::Relaxed);
         }
         self.counters().trim(|class| self.kept(class))
     }
@@ -68,7 +68,7 @@ impl Shared {
     /// Records changes now, or as soon as the vault's file takes changes again.
     pub(super) fn record_changes_in_time(&self, changes: Vec<AuditChange>) -> Result<(), RecorderError> {
         match self.record_changes(&changes) {
-            Err(error) if error.is_read_only() => self.counters().owed.extend(changes),
+            Err(error) if error.is_read_only() => self.counters().unwritten.extend(changes),
             recorded => recorded?,
         }
         Ok(())
@@ -104,30 +104,30 @@ impl Shared {
         let mut counters = self.counters();
         self.fold_into(&mut counters)?;
         let is_clear = self.journal.is_clear();
-        let Some(begin) = self.journal.renew()? else { return Ok(()) };
+        let Some(start) = self.journal.renew()? else { return Ok(()) };
         if !is_clear {
             tracing::error!("{RENEWED}");
             self.was_lost.store(true, Ordering::Relaxed);
         }
-        counters.folded = begin;
+        counters.folded = start;
         let id = self.journal.id();
-        let noted = store::change(&mut counters.database, |database| counters::set_position(database, id, begin));
+        let result = store::change(&mut counters.database, |database| counters::set_position(database, id, start));
         // Until the new position is stored, which the next fold does too, the old one leads to the same counts.
-        let _ = self.note(noted);
+        let _ = self.note(result);
         Ok(())
     }
 
     /// Remembers whether the vault's file takes changes, and logs when that has changed.
     fn note<T>(&self, written: Result<T, RecorderError>) -> Result<T, RecorderError> {
-        let mut known = self.read_only.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_error = self.read_only.lock().unwrap_or_else(PoisonError::into_inner);
         match &written {
             Err(RecorderError::Vault(VaultError::Unwritable(error))) => {
-                let is_new = known.replace(error.to_string()).is_none();
+                let is_new = last_error.replace(error.to_string()).is_none();
                 if is_new {
                     tracing::error!(%error, "read-only: the vault cannot be changed. Free up space on its disk");
                 }
             }
-            Ok(_) if known.take().is_some() => tracing::info!("the vault can be changed again"),
+            Ok(_) if last_error.take().is_some() => tracing::info!("the vault can be changed again"),
             _ => {}
         }
         written
@@ -145,15 +145,15 @@ impl Shared {
             return Ok(());
         }
         let mut counters = self.counters();
-        let Counters { database, boxes, folded, owed, .. } = &mut *counters;
+        let Counters { database, boxes, folded, unwritten, .. } = &mut *counters;
         let written = store::change(database, |database| {
             // SQLite does not write a page whose content stays the same, so the row is removed and written again.
             database.execute("DELETE FROM usage_position", [])?;
             counters::set_position(database, self.journal.id(), *folded)?;
-            Ok::<_, RecorderError>(trail::write_changes(database, boxes, self.kept(Class::Change), owed)?)
+            Ok::<_, RecorderError>(trail::write_changes(database, boxes, self.kept(Class::Change), unwritten)?)
         });
         self.note(written)?;
-        owed.clear();
+        unwritten.clear();
         self.fold_into(&mut counters)
     }
 
@@ -167,10 +167,10 @@ impl Shared {
         let _ = self.try_out();
         let read_only = self.read_only.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut problems = Vec::new();
-        if let Some(why) = read_only {
+        if let Some(error) = read_only {
             let (used, size) = self.journal.fill(self.counters().folded);
             problems.push(format!(
-                "read-only: the vault cannot be changed ({why}). Free up space on the disk of {}; changes work again \
+                "read-only: the vault cannot be changed ({error}). Free up space on the disk of {}; changes work again \
                  within a second. Until then, secrets are delivered as long as usage.journal has room to record it: {} \
                  of {} KiB are free",
                 self.database.display(),

@@ -47,19 +47,19 @@ impl UnknownNames {
         let (hash, hour) = (self.hash(name), now / HOUR);
         // Nothing panics while the lock is held.
         let mut by_uid = self.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
-        if by_uid.get(&uid).is_none_or(|told| told.hour != hour) {
+        if by_uid.get(&uid).is_none_or(|entry| entry.hour != hour) {
             // A clock that was set back begins another hour too.
-            by_uid.retain(|_, told| told.hour == hour);
+            by_uid.retain(|_, entry| entry.hour == hour);
             by_uid.insert(uid, Told { hour, hashes: Vec::with_capacity(TOLD_APART) });
         }
-        let Some(told) = by_uid.get_mut(&uid) else { return UnknownName::Other };
-        if told.hashes.contains(&hash) {
+        let Some(entry) = by_uid.get_mut(&uid) else { return UnknownName::Other };
+        if entry.hashes.contains(&hash) {
             return UnknownName::Hash(hash);
         }
-        if told.hashes.len() >= TOLD_APART {
+        if entry.hashes.len() >= TOLD_APART {
             return UnknownName::Other;
         }
-        told.hashes.push(hash);
+        entry.hashes.push(hash);
         UnknownName::Hash(hash)
     }
 }

@@ -19,7 +19,7 @@ fn node(value: &Value) -> Node {
 fn finding(name: &str, range: std::ops::Range<usize>, filter: Option<ValueFilter>) -> Finding {
     let value = zeroize::Zeroizing::new(String::new());
     let name = name.parse().unwrap();
-    Finding { field: String::new(), range, filter, value, name, is_there: false, why: "", spot: None }
+    Finding { field: String::new(), range, filter, value, name, exists: false, reason: "", spot: None }
 }
 
 fn config() -> (Table, Findings) {

@@ -26,12 +26,12 @@ pub struct Asked<'a> {
 }
 
 /// Reads a custom action in any of these forms.
-pub fn read(source: &Source, asked: &Asked<'_>, problems: &mut Problems<'_>) -> Option<Reading> {
+pub fn read(source: &Source, selection: &Asked<'_>, problems: &mut Problems<'_>) -> Option<Reading> {
     if is_command(&source.text) {
         let (request, tokens) = curl::read(source, problems)?;
         let format = if request.body.is_some() { Format::Json } else { Format::Toml };
         // The command has no name for the tool. It gets the template's name, which must not count as a difference.
-        let mut reading = reading(request, tokens, format, asked, true, problems);
+        let mut reading = reading(request, tokens, format, selection, true, problems);
         reading.notes.push("the target curl renders it as a file for `curl -K`".into());
         return Some(reading);
     }
@@ -42,11 +42,11 @@ pub fn read(source: &Source, asked: &Asked<'_>, problems: &mut Problems<'_>) -> 
         return None;
     };
     if document.root.contains_key("openapi") || document.root.contains_key("swagger") {
-        return openapi::read(&document, asked, problems);
+        return openapi::read(&document, selection, problems);
     }
     let mut tokens = Tokens::default();
     let request = action(&document, &mut tokens, problems)?;
-    Some(reading(request, tokens, document.template_format(), asked, false, problems))
+    Some(reading(request, tokens, document.template_format(), selection, false, problems))
 }
 
 /// Reports whether the text begins with curl, and so is a command and not a document.
@@ -62,14 +62,14 @@ pub fn reading(
     request: Request,
     tokens: Tokens,
     format: Format,
-    asked: &Asked<'_>,
+    selection: &Asked<'_>,
     unnamed: bool,
     problems: &mut Problems<'_>,
 ) -> Reading {
-    let taken = request.take_url_apart(asked.url);
+    let taken = request.take_url_apart(selection.url);
     let whole = taken.whole;
     let (facts, host) = (request.facts(whole), url::host(&request.url.text));
-    let config = request.config(&tool_name(asked.name), taken, problems);
+    let config = request.config(&tool_name(selection.name), taken, problems);
     Reading {
         config,
         target: "json",

@@ -49,14 +49,14 @@ pub fn read(text: &str, problems: &mut Problems<'_>) -> Vec<Section> {
     let mut comment = 0_usize;
     let mut at = 0;
     for raw in text.split_inclusive('\n') {
-        let begin = at;
+        let line_start = at;
         at += raw.len();
         let (spans, depth) = uncommented(raw, comment);
         comment = depth;
         // The parts of a line outside of comments are one span, unless a block comment is in its middle.
         let Some(span) = spans.into_iter().find(|span| !raw[span.clone()].trim().is_empty()) else { continue };
         let line = raw[span.clone()].trim();
-        let line_at = begin + span.start + (raw[span.clone()].len() - raw[span].trim_start().len());
+        let line_at = line_start + span.start + (raw[span.clone()].len() - raw[span].trim_start().len());
         if line.starts_with('#') {
             problems.add(
                 Some(line_at),
@@ -85,7 +85,7 @@ pub fn read(text: &str, problems: &mut Problems<'_>) -> Vec<Section> {
 }
 
 /// Parses a section's head after its first bracket: `name](options)`.
-fn section(rest: &str, at: usize, known: &[Section], problems: &mut Problems<'_>) -> Option<Section> {
+fn section(rest: &str, at: usize, sections: &[Section], problems: &mut Problems<'_>) -> Option<Section> {
     let Some((name, options)) = rest.split_once(']') else {
         problems.add(Some(at), "", "is a section header without `]`", None);
         return None;
@@ -97,11 +97,11 @@ fn section(rest: &str, at: usize, known: &[Section], problems: &mut Problems<'_>
             "!" => section.is_template = true,
             // It continues a section that was begun before.
             "+" => {
-                if let Some(before) = known.iter().rev().find(|before| before.name == section.name) {
+                if let Some(before) = sections.iter().rev().find(|before| before.name == section.name) {
                     section.lines.extend(before.lines.iter().cloned());
                 }
             }
-            base => match known.iter().rev().find(|before| before.name == base) {
+            base => match sections.iter().rev().find(|before| before.name == base) {
                 Some(before) => section.lines.extend(before.lines.iter().cloned()),
                 None => {
                     let message = format!("inherits from `{base}`, which is not above it in the file");
@@ -143,8 +143,8 @@ fn uncommented(line: &str, mut depth: usize) -> (Vec<Range<usize>>, usize) {
     (spans, depth)
 }
 
-fn opens(behind: &[u8]) -> bool {
-    behind.starts_with(b"--") && behind.get(2) != Some(&b'-')
+fn opens(rest: &[u8]) -> bool {
+    rest.starts_with(b"--") && rest.get(2) != Some(&b'-')
 }
 
 fn unescaped(value: &str) -> Zeroizing<String> {

@@ -86,7 +86,7 @@ fn env(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
 }
 
 fn read_env(text: &str) -> Result<Facts, String> {
-    let source = Source { shown: String::new(), text: zeroize::Zeroizing::new(text.to_owned()), file: None, mark: 0 };
+    let source = Source { label: String::new(), text: zeroize::Zeroizing::new(text.to_owned()), file: None, mark: 0 };
     let mut problems = Problems::new(&source);
     let mut facts = Facts::default();
     for variable in dotenv::read(text, &mut problems) {

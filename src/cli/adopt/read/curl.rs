@@ -86,37 +86,37 @@ impl Curl<'_, '_> {
     /// Returns a word's text from a byte on, with its place.
     fn value(&mut self, word: &Word, from: usize) -> Value {
         let token = self.tokens.add(None, word.range.clone(), &word.text, Quoting::Single);
-        let whole = self.tokens.spot(token);
-        let spot = whole.part(&(from..word.text.len()));
+        let full = self.tokens.spot(token);
+        let spot = full.part(&(from..word.text.len()));
         Value { text: Zeroizing::new(word.text[from..].to_owned()), spot: Some(spot), at: Some(word.range.start) }
     }
 
     fn long(&mut self, word: &Word, name: &str, words: &mut impl Iterator<Item = Word>) {
-        let Some((_, _, does)) = OPTIONS.iter().find(|(long, ..)| *long == name) else {
-            let shown = name.split(['=', ' ']).next().unwrap_or_default().to_owned();
-            return self.unknown(word, &format!("--{shown}"));
+        let Some((_, _, effect)) = OPTIONS.iter().find(|(long, ..)| *long == name) else {
+            let option = name.split(['=', ' ']).next().unwrap_or_default().to_owned();
+            return self.unknown(word, &format!("--{option}"));
         };
-        let value = if does.takes_value() { self.next_value(word, &format!("--{name}"), words) } else { None };
-        self.option(word, &format!("--{name}"), *does, value);
+        let value = if effect.takes_value() { self.next_value(word, &format!("--{name}"), words) } else { None };
+        self.option(word, &format!("--{name}"), *effect, value);
     }
 
     /// Reads the short options of a word: `-sSL`, `-XPOST`, `-u user:password`.
     fn short(&mut self, word: &Word, words: &mut impl Iterator<Item = Word>) {
         for (at, c) in word.text.char_indices().skip(1) {
-            let Some((_, _, does)) = OPTIONS.iter().find(|(_, short, _)| *short == c && c != '\0') else {
+            let Some((_, _, effect)) = OPTIONS.iter().find(|(_, short, _)| *short == c && c != '\0') else {
                 return self.unknown(word, &format!("-{c}"));
             };
-            let behind = at + c.len_utf8();
+            let value_start = at + c.len_utf8();
             let name = format!("-{c}");
-            if !does.takes_value() {
-                self.option(word, &name, *does, None);
+            if !effect.takes_value() {
+                self.option(word, &name, *effect, None);
                 continue;
             }
-            let value = match behind < word.text.len() {
-                true => Some(self.value(word, behind)),
+            let value = match value_start < word.text.len() {
+                true => Some(self.value(word, value_start)),
                 false => self.next_value(word, &name, words),
             };
-            return self.option(word, &name, *does, value);
+            return self.option(word, &name, *effect, value);
         }
     }
 
@@ -137,10 +137,10 @@ impl Curl<'_, '_> {
         self.problems.add(Some(word.range.start), name, message, help);
     }
 
-    fn option(&mut self, word: &Word, name: &str, does: Does, value: Option<Value>) {
-        match (does, value) {
-            (Not(why) | NotWith(why), _) => {
-                self.problem(word, name, why, Some("remove it, or write the template by hand"))
+    fn option(&mut self, word: &Word, name: &str, effect: Does, value: Option<Value>) {
+        match (effect, value) {
+            (Not(reason) | NotWith(reason), _) => {
+                self.problem(word, name, reason, Some("remove it, or write the template by hand"))
             }
             (Output | OutputTo, _) => {}
             (Transfer, _) => self.request.options.push((name.to_owned(), true.into())),
@@ -192,8 +192,8 @@ impl Curl<'_, '_> {
             let name = name.to_owned();
             return self.problem(word, &name, "removes a header that curl would send", Some("remove it"));
         }
-        let begin = value.text.len() - content.len();
-        let range = begin..begin + content.trim_end().len();
+        let start = value.text.len() - content.len();
+        let range = start..start + content.trim_end().len();
         let name = name.trim_end().to_owned();
         let part = value.part(range);
         self.push_header(&name, part);
@@ -291,10 +291,10 @@ impl Curl<'_, '_> {
 
     /// Turns a URL's `user:password@` before the host into the header that `-u` would make.
     fn take_user_out(&mut self, url: &mut Value) {
-        let Some(begin) = url.text.find("://").map(|scheme| scheme + 3) else { return };
-        let end = url.text[begin..].find(['/', '?', '#']).map_or(url.text.len(), |end| begin + end);
-        let Some(at) = url.text[begin..end].rfind('@') else { return };
-        let raw = Zeroizing::new(url.text[begin..begin + at].to_owned());
+        let Some(start) = url.text.find("://").map(|scheme| scheme + 3) else { return };
+        let end = url.text[start..].find(['/', '?', '#']).map_or(url.text.len(), |end| start + end);
+        let Some(at) = url.text[start..end].rfind('@') else { return };
+        let raw = Zeroizing::new(url.text[start..start + at].to_owned());
         let decoded = percent_encoding::percent_decode_str(&raw).decode_utf8().ok();
         let Some(pair) = decoded.filter(|pair| pair.contains(':')).map(|pair| Zeroizing::new(pair.into_owned())) else {
             self.problems.add(url.at, "url", "has a user name but no password before the host", Some("remove it"));
@@ -303,10 +303,10 @@ impl Curl<'_, '_> {
         if self.request.header("authorization").is_none() {
             let encoded = Zeroizing::new(data_encoding::BASE64.encode(pair.as_bytes()));
             let text = Zeroizing::new(format!("Basic {}", *encoded));
-            let spot = url.spot.as_ref().map(|spot| Spot { encoded: true, ..spot.part(&(begin..begin + at)) });
+            let spot = url.spot.as_ref().map(|spot| Spot { encoded: true, ..spot.part(&(start..start + at)) });
             self.push_header("Authorization", Value { text, spot, at: url.at });
         }
-        let text = Zeroizing::new(format!("{}{}", &url.text[..begin], &url.text[begin + at + 1..]));
+        let text = Zeroizing::new(format!("{}{}", &url.text[..start], &url.text[start + at + 1..]));
         *url = Value { text, spot: url.encoded_spot(), at: url.at };
     }
 
@@ -322,19 +322,19 @@ impl Curl<'_, '_> {
             // curl sends this type if the command gives none.
             self.push_header("Content-Type", Value::plain("application/x-www-form-urlencoded"));
         }
-        let joint = if self.json { "" } else { "&" };
+        let separator = if self.json { "" } else { "&" };
         let body = match data.len() {
             1 => data.into_iter().next(),
             _ => {
                 let texts: Vec<&str> = data.iter().map(|value| value.text.as_str()).collect();
-                Some(Value { text: Zeroizing::new(texts.join(joint)), spot: None, at: self.data_at })
+                Some(Value { text: Zeroizing::new(texts.join(separator)), spot: None, at: self.data_at })
             }
         };
         let Some(value) = body else { return };
         match Body::read(&value, &mut self.tokens) {
             Ok(body) => self.request.body = Some(body),
-            Err(why) => {
-                let message = format!("is not a JSON object or list, and a custom action only sends these: {why}");
+            Err(reason) => {
+                let message = format!("is not a JSON object or list, and a custom action only sends these: {reason}");
                 self.problems.add(self.data_at, "body", message, None);
             }
         }

@@ -92,15 +92,17 @@ impl<'a> Document<'a> {
 
     /// Returns a tree with the places of its texts.
     pub fn node(&self, path: &str, value: &Value, tokens: &mut Tokens) -> Node {
-        let below = |name: &str| format!("{path}.{name}");
+        let child_path = |name: &str| format!("{path}.{name}");
         match value {
             Value::String(text) => self.leaf(path, text, tokens).into(),
             Value::Array(items) => {
                 let items = items.iter().enumerate();
-                Node::List(items.map(|(index, item)| self.node(&below(&index.to_string()), item, tokens)).collect())
+                Node::List(
+                    items.map(|(index, item)| self.node(&child_path(&index.to_string()), item, tokens)).collect(),
+                )
             }
             Value::Object(map) => Node::Table(
-                map.iter().map(|(name, item)| (name.clone(), self.node(&below(name), item, tokens))).collect(),
+                map.iter().map(|(name, item)| (name.clone(), self.node(&child_path(name), item, tokens))).collect(),
             ),
             other => Node::Other(other.clone()),
         }
@@ -120,9 +122,9 @@ fn json_string(text: &str, at: usize) -> Option<Range<usize>> {
     Some(at..end + 1)
 }
 
-/// Returns the range of the YAML scalar that begins at a byte, if it is on one line and its content is `says`. Other
+/// Returns the range of the YAML scalar that begins at a byte, if it is on one line and its content is `value`. Other
 /// forms of scalars are not taken apart.
-fn yaml_scalar(text: &str, at: usize, says: &str) -> Option<Range<usize>> {
+fn yaml_scalar(text: &str, at: usize, value: &str) -> Option<Range<usize>> {
     let line_end = text[at..].find('\n').map_or(text.len(), |end| at + end);
     let line = &text[at..line_end];
     let end = match line.chars().next()? {
@@ -139,7 +141,7 @@ fn yaml_scalar(text: &str, at: usize, says: &str) -> Option<Range<usize>> {
         }
         '|' | '>' | '&' | '*' | '!' => return None,
         // A plain scalar has no escapes.
-        _ => line.starts_with(says).then_some(at + says.len())?,
+        _ => line.starts_with(value).then_some(at + value.len())?,
     };
     Some(at..end)
 }

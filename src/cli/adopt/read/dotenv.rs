@@ -68,8 +68,8 @@ mod tests {
     #[test]
     fn quotings_comments_and_what_is_there_twice() {
         assert_eq!(variables(FILE), (expected(), true));
-        for wrong in ["A='open\n", "=x\n", "A='a'b\n", "A B=c\n"] {
-            assert!(!variables(wrong).1, "{wrong}");
+        for invalid in ["A='open\n", "=x\n", "A='a'b\n", "A B=c\n"] {
+            assert!(!variables(invalid).1, "{invalid}");
         }
     }
 

@@ -54,7 +54,7 @@ pub fn header(name: &str, value: &str, spot: Option<Spot>) -> Leaf {
         value: basic,
         spot: None,
         purpose: if scheme.eq_ignore_ascii_case("basic") { "login".into() } else { "token".into() },
-        why: SCHEME,
+        reason: SCHEME,
     });
     leaf
 }

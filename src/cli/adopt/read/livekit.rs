@@ -33,10 +33,10 @@ pub fn read(source: &Source, name: &str, problems: &mut Problems<'_>) -> Option<
         config.push(("direction".into(), "inbound".into()));
     }
     for (key, value) in trunk {
-        let place = format!("{path}.{key}");
+        let field_path = format!("{path}.{key}");
         let mut text = |name: &str, problems: &mut Problems<'_>| {
-            if let Some(text) = text_of(&document, &place, value, problems) {
-                let leaf = document.leaf(&place, text, &mut tokens);
+            if let Some(text) = text_of(&document, &field_path, value, problems) {
+                let leaf = document.leaf(&field_path, text, &mut tokens);
                 let leaf = if name == "password" { leaf.credential(name, super::PASSWORD) } else { leaf };
                 config.push((name.into(), leaf.into()));
             }
@@ -57,10 +57,10 @@ pub fn read(source: &Source, name: &str, problems: &mut Problems<'_>) -> Option<
                 )),
             },
             "numbers" if *value != Value::Array(Vec::new()) => {
-                config.push(("numbers".into(), document.node(&place, value, &mut tokens)));
+                config.push(("numbers".into(), document.node(&field_path, value, &mut tokens)));
             }
             "allowed_addresses" if !outbound && *value != Value::Array(Vec::new()) => {
-                config.push(("allowed_ips".into(), document.node(&place, value, &mut tokens)));
+                config.push(("allowed_ips".into(), document.node(&field_path, value, &mut tokens)));
             }
             // The config has no such field. It is compared, and reported as left out.
             _ => {}

@@ -13,8 +13,8 @@ use crate::cli::adopt::equivalence::Facts;
 use crate::cli::adopt::source::{Problems, Source};
 use crate::cli::adopt::tokens::Tokens;
 
-/// Reads one server of a file. `wanted` is its name, which is needed if there are several.
-pub fn read(source: &Source, wanted: Option<&str>, url: Wanted, problems: &mut Problems<'_>) -> Option<Reading> {
+/// Reads one server of a file. `requested` is its name, which is needed if there are several.
+pub fn read(source: &Source, requested: Option<&str>, url: Wanted, problems: &mut Problems<'_>) -> Option<Reading> {
     let document = Document::read(&source.text, problems)?;
     let (key, target) = match (document.root.get("mcpServers"), document.root.get("servers")) {
         (Some(_), _) => ("mcpServers", "mcp-json"),
@@ -29,7 +29,7 @@ pub fn read(source: &Source, wanted: Option<&str>, url: Wanted, problems: &mut P
         problems.add(document.at(key), key, "is not a table of servers", None);
         return None;
     };
-    let name = choose(&document, key, servers, wanted, problems)?;
+    let name = choose(&document, key, servers, requested, problems)?;
     let path = format!("{key}.{name}");
     let Some(Value::Object(server)) = servers.get(name) else {
         problems.add(document.at(&path), &path, "is not a table of fields", None);
@@ -84,19 +84,19 @@ fn choose<'a>(
     document: &Document<'_>,
     key: &str,
     servers: &'a Map<String, Value>,
-    wanted: Option<&str>,
+    requested: Option<&str>,
     problems: &mut Problems<'_>,
 ) -> Option<&'a str> {
     let names: Vec<&str> = servers.keys().map(String::as_str).collect();
-    let found = match wanted {
-        Some(wanted) => names.iter().find(|name| **name == wanted).copied(),
+    let found = match requested {
+        Some(requested) => names.iter().find(|name| **name == requested).copied(),
         None if names.len() == 1 => names.first().copied(),
         None => None,
     };
     if found.is_none() {
-        let message = match (wanted, names.len()) {
+        let message = match (requested, names.len()) {
             (_, 0) => "has no server".into(),
-            (Some(wanted), _) => format!("has no server `{wanted}`"),
+            (Some(requested), _) => format!("has no server `{requested}`"),
             (None, count) => format!("has {count} servers, but a template describes one"),
         };
         let help = (!names.is_empty()).then(|| format!("choose one with --server: {}", names.join(", ")));

@@ -22,18 +22,18 @@ struct Operation<'a> {
     path: &'a str,
     at: String,
     item: &'a Map<String, Json>,
-    own: &'a Map<String, Json>,
+    object: &'a Map<String, Json>,
 }
 
 /// Reads the chosen operation, or the only one.
-pub fn read(document: &Document<'_>, asked: &Asked<'_>, problems: &mut Problems<'_>) -> Option<Reading> {
+pub fn read(document: &Document<'_>, selection: &Asked<'_>, problems: &mut Problems<'_>) -> Option<Reading> {
     let version = document.root.get("openapi").and_then(Json::as_str).unwrap_or_default();
     if !version.starts_with("3.") {
         let at = document.at("openapi").or(document.at("swagger"));
         problems.add(at, "", "is not an OpenAPI 3 document", Some("convert it to OpenAPI 3 first"));
         return None;
     }
-    let operation = choose(document, asked.operation, problems)?;
+    let operation = choose(document, selection.operation, problems)?;
     let mut tokens = Tokens::default();
     let mut builder =
         Builder { document, tokens: &mut tokens, problems, request: Request::default(), variables: Map::new() };
@@ -43,39 +43,44 @@ pub fn read(document: &Document<'_>, asked: &Asked<'_>, problems: &mut Problems<
     builder.body(&operation);
     let notes = builder.security(&operation);
     let request = builder.finish(&operation);
-    let mut reading = reading(request, tokens, document.template_format(), asked, false, problems);
+    let mut reading = reading(request, tokens, document.template_format(), selection, false, problems);
     reading.notes.extend(notes);
     Some(reading)
 }
 
-fn choose<'a>(document: &'a Document<'_>, wanted: Option<&str>, problems: &mut Problems<'_>) -> Option<Operation<'a>> {
-    let mut all = Vec::new();
+fn choose<'a>(
+    document: &'a Document<'_>,
+    requested: Option<&str>,
+    problems: &mut Problems<'_>,
+) -> Option<Operation<'a>> {
+    let mut operations = Vec::new();
     for (path, item) in document.root.get("paths").and_then(Json::as_object).into_iter().flatten() {
         let Some(item) = item.as_object() else { continue };
         for method in METHODS {
-            if let Some(own) = item.get(method).and_then(Json::as_object) {
-                all.push(Operation { method, path, at: format!("paths.{path}.{method}"), item, own });
+            if let Some(object) = item.get(method).and_then(Json::as_object) {
+                operations.push(Operation { method, path, at: format!("paths.{path}.{method}"), item, object });
             }
         }
     }
-    let id = |operation: &Operation<'_>| operation.own.get("operationId").and_then(Json::as_str).map(str::to_owned);
-    let said = |operation: &Operation<'_>| format!("{} {}", operation.method.to_ascii_uppercase(), operation.path);
-    let names: Vec<String> = all.iter().map(|operation| id(operation).unwrap_or_else(|| said(operation))).collect();
-    let count = all.len();
-    let found = match wanted {
-        None if count == 1 => all.pop(),
+    let id = |operation: &Operation<'_>| operation.object.get("operationId").and_then(Json::as_str).map(str::to_owned);
+    let label = |operation: &Operation<'_>| format!("{} {}", operation.method.to_ascii_uppercase(), operation.path);
+    let names: Vec<String> =
+        operations.iter().map(|operation| id(operation).unwrap_or_else(|| label(operation))).collect();
+    let count = operations.len();
+    let found = match requested {
+        None if count == 1 => operations.pop(),
         None => None,
-        Some(wanted) => {
-            let mut all = all.into_iter();
-            all.find(|operation| {
-                id(operation).as_deref() == Some(wanted) || said(operation).eq_ignore_ascii_case(wanted)
+        Some(requested) => {
+            let mut operations = operations.into_iter();
+            operations.find(|operation| {
+                id(operation).as_deref() == Some(requested) || label(operation).eq_ignore_ascii_case(requested)
             })
         }
     };
     if found.is_none() {
-        let message = match (wanted, count) {
+        let message = match (requested, count) {
             (_, 0) => "has no operation with GET, POST, PUT, PATCH or DELETE".to_owned(),
-            (Some(wanted), _) => format!("has no operation `{wanted}`"),
+            (Some(requested), _) => format!("has no operation `{requested}`"),
             (None, count) => format!("has {count} operations, but a template describes one"),
         };
         let help = (!names.is_empty()).then(|| format!("choose one with --operation: {}", names.join(", ")));
@@ -120,7 +125,7 @@ impl Builder<'_, '_, '_, '_> {
 
     fn url(&mut self, operation: &Operation<'_>) {
         let places = [
-            (format!("{}.servers.0", operation.at), operation.own.get("servers")),
+            (format!("{}.servers.0", operation.at), operation.object.get("servers")),
             (format!("paths.{}.servers.0", operation.path), operation.item.get("servers")),
             ("servers.0".to_owned(), self.document.root.get("servers")),
         ];
@@ -141,7 +146,7 @@ impl Builder<'_, '_, '_, '_> {
 
     fn parameters(&mut self, operation: &Operation<'_>) {
         let lists = [
-            (format!("{}.parameters", operation.at), operation.own.get("parameters")),
+            (format!("{}.parameters", operation.at), operation.object.get("parameters")),
             (format!("paths.{}.parameters", operation.path), operation.item.get("parameters")),
         ];
         let mut seen: Vec<(String, String)> = Vec::new();
@@ -160,21 +165,21 @@ impl Builder<'_, '_, '_, '_> {
         }
     }
 
-    fn parameter(&mut self, place: &str, name: &str, parameter: &Json, at: &str) {
+    fn parameter(&mut self, location: &str, name: &str, parameter: &Json, at: &str) {
         let (schema, schema_at) = {
             let (schema, at) = self.resolved(parameter.get("schema").unwrap_or(&Json::Null), &format!("{at}.schema"));
             (schema.clone(), at)
         };
         let value = match self.fixed(&schema, &schema_at) {
-            Some(value) if place != "path" => value,
-            _ if place == "path" || parameter.get("required") == Some(&Json::Bool(true)) => {
+            Some(value) if location != "path" => value,
+            _ if location == "path" || parameter.get("required") == Some(&Json::Bool(true)) => {
                 self.variable(name, &schema, parameter.get("description"));
                 Value::plain(&format!("{{{{{name}}}}}"))
             }
             // The agent need not pass it, and the document has no value for it.
             _ => return,
         };
-        match place {
+        match location {
             "path" => {}
             "query" => self.request.query.push((name.to_owned(), value)),
             "header" => self.request.headers.push(Header { name: name.to_owned(), value }),
@@ -188,8 +193,8 @@ impl Builder<'_, '_, '_, '_> {
 
     /// Returns the only value that a schema allows, or its default.
     fn fixed(&mut self, schema: &Json, at: &str) -> Option<Value> {
-        let one = schema.get("enum").and_then(Json::as_array).filter(|values| values.len() == 1);
-        let (at, value) = match (schema.get("const"), one, schema.get("default")) {
+        let single = schema.get("enum").and_then(Json::as_array).filter(|values| values.len() == 1);
+        let (at, value) = match (schema.get("const"), single, schema.get("default")) {
             (Some(value), ..) => (format!("{at}.const"), value),
             (_, Some(values), _) => (format!("{at}.enum.0"), &values[0]),
             (.., Some(value)) => (format!("{at}.default"), value),
@@ -212,7 +217,7 @@ impl Builder<'_, '_, '_, '_> {
 
     /// Sets the body: each field has its fixed value, or is passed by the agent.
     fn body(&mut self, operation: &Operation<'_>) {
-        let Some(body) = operation.own.get("requestBody") else { return };
+        let Some(body) = operation.object.get("requestBody") else { return };
         let (body, at) = self.resolved(body, &format!("{}.requestBody", operation.at));
         let Some(content) = body.pointer("/content/application~1json/schema").cloned() else {
             return self.problem(&at, "is not JSON, and a custom action only sends JSON", None);
@@ -243,8 +248,8 @@ impl Builder<'_, '_, '_, '_> {
 
     /// Returns a note for each security scheme for which the request has no value.
     fn security(&self, operation: &Operation<'_>) -> Vec<String> {
-        let wanted = operation.own.get("security").or_else(|| self.document.root.get("security"));
-        let schemes = wanted.and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_object);
+        let requirements = operation.object.get("security").or_else(|| self.document.root.get("security"));
+        let schemes = requirements.and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_object);
         let schemes = schemes.flat_map(Map::keys).filter(|name| {
             let scheme =
                 self.document.root.get("components").and_then(|all| all.pointer(&format!("/securitySchemes/{name}")));
@@ -252,22 +257,22 @@ impl Builder<'_, '_, '_, '_> {
             let query = self.request.query.iter().any(|(name, _)| name == header);
             self.request.header(header).is_none() && !query
         });
-        let told = schemes.map(|name| {
+        let notes = schemes.map(|name| {
             format!("the file has no value for the security scheme `{name}`: add `auth` with a secret to the template")
         });
-        told.collect()
+        notes.collect()
     }
 
     fn finish(mut self, operation: &Operation<'_>) -> Request {
-        let own = |key: &str| operation.own.get(key).and_then(Json::as_str);
+        let field = |key: &str| operation.object.get(key).and_then(Json::as_str);
         let mut add = |name: &str, value: Json| {
             self.request.fields.push((name.to_owned(), node(&value)));
             self.request.facts.push((name.to_owned(), value));
         };
-        if let Some(id) = own("operationId") {
+        if let Some(id) = field("operationId") {
             add("name", json!(tool_name(id)));
         }
-        if let Some(text) = own("description").or_else(|| own("summary")) {
+        if let Some(text) = field("description").or_else(|| field("summary")) {
             add("description", json!(text));
         }
         if !self.variables.is_empty() {

@@ -31,8 +31,8 @@ impl<'a> Trunk<'a> {
             let name = endpoint.get(key)?.value.split(',').next()?.trim().to_owned();
             sections.iter().find(|section| section.kind() == kind && section.name == name)
         };
-        let (asked, asks) = (named("auth", "outbound_auth"), named("auth", "auth"));
-        let auth = asked.or(asks);
+        let (outbound_auth, inbound_auth) = (named("auth", "outbound_auth"), named("auth", "auth"));
+        let auth = outbound_auth.or(inbound_auth);
         let of_endpoint = |section: &&Section, key| section.get(key).is_some_and(|line| *line.value == endpoint.name);
         let same_auth = |section: &&Section| {
             let name = section.get("outbound_auth").map(|line| line.value.as_str());
@@ -42,7 +42,7 @@ impl<'a> Trunk<'a> {
         Self {
             endpoint,
             auth,
-            inbound: asked.is_none() && asks.is_some(),
+            inbound: outbound_auth.is_none() && inbound_auth.is_some(),
             aor: named("aor", "aors"),
             registration: registrations.find(|section| of_endpoint(section, "endpoint") || same_auth(section)),
             identify: sections.iter().find(|section| section.kind() == "identify" && of_endpoint(section, "endpoint")),
@@ -79,13 +79,13 @@ impl<'a> Trunk<'a> {
 
     fn fact(&self, facts: &mut Facts, kind: &str, section: &Section, line: &Line) {
         let path = format!("{kind}.{}", line.key);
-        let all = || {
+        let joined = || {
             let of_key = section.lines.iter().filter(|other| other.key == line.key);
             of_key.map(|line| line.value.replace(' ', "")).collect::<Vec<_>>().join(",")
         };
         let names = |other: Option<&Section>| other.is_some_and(|other| *line.value == other.name);
         match line.key.as_str() {
-            "allow" | "disallow" | "match" => facts.text(&path, &all()),
+            "allow" | "disallow" | "match" => facts.text(&path, &joined()),
             // `userpass` is an older name of `digest`.
             "auth_type" => facts.text(&path, if *line.value == "userpass" { "digest" } else { &line.value }),
             "aors" if names(self.aor) => facts.text(&path, "(the aor above)"),
@@ -112,10 +112,10 @@ fn digest(auth: &Section, password: &str) -> Option<Zeroizing<String>> {
     Some(Zeroizing::new(format!("MD5:{ha1}")))
 }
 
-/// Reads one trunk of a file. `wanted` is its endpoint, which is needed if there are several.
-pub fn read(source: &Source, wanted: Option<&str>, problems: &mut Problems<'_>) -> Option<Reading> {
+/// Reads one trunk of a file. `requested` is its endpoint, which is needed if there are several.
+pub fn read(source: &Source, requested: Option<&str>, problems: &mut Problems<'_>) -> Option<Reading> {
     let sections = asterisk::read(&source.text, problems);
-    let endpoint = choose(&sections, wanted, problems)?;
+    let endpoint = choose(&sections, requested, problems)?;
     let trunk = Trunk::of(&sections, endpoint);
     let facts = trunk.facts();
     let mut tokens = Tokens::default();
@@ -167,7 +167,8 @@ pub fn read(source: &Source, wanted: Option<&str>, problems: &mut Problems<'_>) 
         problems.add(Some(endpoint.at), &endpoint.name, "has no auth section, so no password", Some(help));
     }
     let addresses = trunk.identify.into_iter().flat_map(|section| &section.lines).filter(|line| line.key == "match");
-    let addresses: Vec<Node> = addresses.flat_map(|line| line.value.split(',')).map(|one| one.trim().into()).collect();
+    let addresses: Vec<Node> =
+        addresses.flat_map(|line| line.value.split(',')).map(|address| address.trim().into()).collect();
     if !addresses.is_empty() {
         config.push(("allowed_ips".into(), Node::List(addresses)));
     }
@@ -197,20 +198,20 @@ fn other_endpoints(sections: &[Section], endpoint: &Section) -> Vec<String> {
 }
 
 /// Returns the endpoint to read.
-fn choose<'a>(sections: &'a [Section], wanted: Option<&str>, problems: &mut Problems<'_>) -> Option<&'a Section> {
+fn choose<'a>(sections: &'a [Section], requested: Option<&str>, problems: &mut Problems<'_>) -> Option<&'a Section> {
     let endpoints: Vec<&Section> =
         sections.iter().filter(|section| section.kind() == "endpoint" && !section.is_template).collect();
-    let found = match (wanted, endpoints.as_slice()) {
-        (Some(wanted), all) => all.iter().find(|section| section.name == wanted).copied(),
+    let found = match (requested, endpoints.as_slice()) {
+        (Some(requested), all) => all.iter().find(|section| section.name == requested).copied(),
         (None, [only]) => Some(*only),
         _ => None,
     };
     if found.is_none() {
         let names: Vec<&str> = endpoints.iter().map(|section| section.name.as_str()).collect();
-        let (message, help) = match (wanted, names.len()) {
+        let (message, help) = match (requested, names.len()) {
             (_, 0) => ("has no endpoint".to_owned(), "a trunk is a section with `type = endpoint`".to_owned()),
-            (Some(wanted), _) => {
-                (format!("has no endpoint `{wanted}`"), format!("choose one with --section: {}", names.join(", ")))
+            (Some(requested), _) => {
+                (format!("has no endpoint `{requested}`"), format!("choose one with --section: {}", names.join(", ")))
             }
             (None, count) => (
                 format!("has {count} endpoints, but a template describes one"),
@@ -228,14 +229,14 @@ fn uri(uri: &str) -> Option<(&str, Option<&str>)> {
     let (address, parameters) = rest.split_once(';').unwrap_or((rest, ""));
     let address = address.rsplit('@').next().unwrap_or_default();
     let transport = parameters.split(';').find_map(|parameter| parameter.strip_prefix("transport="));
-    let known = transport.is_none_or(|transport| matches!(transport, "udp" | "tcp" | "tls"));
-    (!address.is_empty() && known).then_some((address, transport))
+    let is_supported = transport.is_none_or(|transport| matches!(transport, "udp" | "tcp" | "tls"));
+    (!address.is_empty() && is_supported).then_some((address, transport))
 }
 
 /// Reads a rendered document, which has one trunk.
 fn read_document(text: &str) -> Result<Facts, String> {
     // The file's name and the problems are never shown: the error below has no details.
-    let source = Source { shown: String::new(), text: Zeroizing::new(text.to_owned()), file: None, mark: 0 };
+    let source = Source { label: String::new(), text: Zeroizing::new(text.to_owned()), file: None, mark: 0 };
     let mut problems = Problems::new(&source);
     let sections = asterisk::read(&source.text, &mut problems);
     let endpoint = sections.iter().find(|section| section.kind() == "endpoint");

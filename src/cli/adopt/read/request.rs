@@ -49,8 +49,8 @@ impl Value {
 
 /// Adds a part to the query of a URL.
 fn append_query(url: &mut Zeroizing<String>, text: &str) {
-    let joint = if url.contains('?') { '&' } else { '?' };
-    url.push(joint);
+    let separator = if url.contains('?') { '&' } else { '?' };
+    url.push(separator);
     url.push_str(text);
 }
 
@@ -136,8 +136,8 @@ impl Request {
     /// Returns the URL with every part of its query.
     fn full_url(&self) -> Zeroizing<String> {
         let mut url = self.url.text.clone();
-        for more in &self.query_texts {
-            append_query(&mut url, &more.text);
+        for extra in &self.query_texts {
+            append_query(&mut url, &extra.text);
         }
         for (name, value) in &self.query {
             append_query(&mut url, &Zeroizing::new(format!("{}={}", part(name), part(&value.text))));
@@ -206,23 +206,23 @@ impl Request {
 
     /// Takes the URL and its query apart. If a further part of the query cannot be taken apart, all parts go into the
     /// URL.
-    pub fn take_url_apart(&self, wanted: Wanted) -> Taken {
-        let given: Table = self.query.iter().map(|(name, value)| (name.clone(), value.leaf().into())).collect();
-        let apart: Option<Vec<Table>> =
+    pub fn take_url_apart(&self, choice: Wanted) -> Taken {
+        let explicit: Table = self.query.iter().map(|(name, value)| (name.clone(), value.leaf().into())).collect();
+        let parsed: Option<Vec<Table>> =
             self.query_texts.iter().map(|text| url::take_query(&text.text, text.spot.as_ref())).collect();
-        let mut taken = url::take_apart(&self.url.text, self.url.spot.as_ref(), wanted);
-        let all_apart = apart.is_some();
-        let more: Table = apart.unwrap_or_default().into_iter().flatten().chain(given).collect();
-        let mut names: Vec<&str> = taken.query.iter().chain(&more).map(|(name, _)| name.as_str()).collect();
+        let mut taken = url::take_apart(&self.url.text, self.url.spot.as_ref(), choice);
+        let is_parsed = parsed.is_some();
+        let extra: Table = parsed.unwrap_or_default().into_iter().flatten().chain(explicit).collect();
+        let mut names: Vec<&str> = taken.query.iter().chain(&extra).map(|(name, _)| name.as_str()).collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();
         let unique = names.len() == count;
         // If the URL is one secret, its query is a part of it.
-        if unique && all_apart && (!taken.whole || more.is_empty()) {
-            taken.query.extend(more);
+        if unique && is_parsed && (!taken.whole || extra.is_empty()) {
+            taken.query.extend(extra);
             return taken;
         }
-        url::take_apart(&self.full_url(), None, wanted)
+        url::take_apart(&self.full_url(), None, choice)
     }
 }

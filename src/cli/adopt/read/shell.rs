@@ -37,14 +37,14 @@ const VALUE_HELP: &str = "write the value itself, in single quotes";
 impl Shell<'_, '_, '_> {
     fn run(&mut self) {
         while let Some(c) = self.peek() {
-            let begin = self.at;
+            let start = self.at;
             match c {
                 ' ' | '\t' | '\r' => {
-                    self.end_word(begin);
+                    self.end_word(start);
                     self.at += 1;
                 }
                 '\n' => {
-                    self.end_word(begin);
+                    self.end_word(start);
                     self.at += 1;
                     if !self.words.is_empty() {
                         return self.nothing_more();
@@ -56,26 +56,26 @@ impl Shell<'_, '_, '_> {
                     match self.take() {
                         Some('\n') => {}
                         Some('\r') if self.rest().starts_with('\n') => self.at += 1,
-                        Some(c) => self.push(begin, c),
-                        None => self.push(begin, '\\'),
+                        Some(c) => self.push(start, c),
+                        None => self.push(start, '\\'),
                     }
                 }
-                '\'' => self.single(begin),
-                '"' => self.double(begin),
-                '$' if self.rest().starts_with("$'") => self.ansi(begin),
+                '\'' => self.single(start),
+                '"' => self.double(start),
+                '$' if self.rest().starts_with("$'") => self.ansi(start),
                 '$' if self.rest().starts_with("$\"") => self.at += 1,
-                '$' if self.expands() => self.foreign(begin, VALUE_HELP),
-                '`' => self.foreign(begin, VALUE_HELP),
+                '$' if self.expands() => self.foreign(start, VALUE_HELP),
+                '`' => self.foreign(start, VALUE_HELP),
                 '|' | '&' | ';' | '<' | '>' | '(' | ')' => {
-                    self.end_word(begin);
+                    self.end_word(start);
                     let message = format!("`{c}` starts something other than the command");
                     let help = "remove it; in a URL, put the word in quotes";
-                    self.problems.add(Some(begin), "", message, Some(help));
+                    self.problems.add(Some(start), "", message, Some(help));
                     return;
                 }
                 c => {
                     self.at += c.len_utf8();
-                    self.push(begin, c);
+                    self.push(start, c);
                 }
             }
         }
@@ -96,15 +96,15 @@ impl Shell<'_, '_, '_> {
         Some(c)
     }
 
-    /// Returns the text of the present word. Starts a word at `begin` if there is none.
-    fn word(&mut self, begin: usize) -> &mut Zeroizing<String> {
-        let room = self.text.len() - begin;
-        let new = || Word { text: Zeroizing::new(String::with_capacity(room)), range: begin..begin };
+    /// Returns the text of the present word. Starts a word at `start` if there is none.
+    fn word(&mut self, start: usize) -> &mut Zeroizing<String> {
+        let capacity = self.text.len() - start;
+        let new = || Word { text: Zeroizing::new(String::with_capacity(capacity)), range: start..start };
         &mut self.word.get_or_insert_with(new).text
     }
 
-    fn push(&mut self, begin: usize, c: char) {
-        self.word(begin).push(c);
+    fn push(&mut self, start: usize, c: char) {
+        self.word(start).push(c);
     }
 
     fn end_word(&mut self, end: usize) {
@@ -127,59 +127,59 @@ impl Shell<'_, '_, '_> {
         }
     }
 
-    fn single(&mut self, begin: usize) {
+    fn single(&mut self, start: usize) {
         self.at += 1;
-        let Some(len) = self.rest().find('\'') else { return self.unclosed(begin) };
+        let Some(len) = self.rest().find('\'') else { return self.unclosed(start) };
         let text = Zeroizing::new(self.rest()[..len].to_owned());
-        self.word(begin).push_str(&text);
+        self.word(start).push_str(&text);
         self.at += len + 1;
     }
 
-    fn double(&mut self, begin: usize) {
+    fn double(&mut self, start: usize) {
         self.at += 1;
-        self.word(begin);
+        self.word(start);
         loop {
             let at = self.at;
             match self.take() {
-                None => return self.unclosed(begin),
+                None => return self.unclosed(start),
                 Some('"') => return,
                 Some('\\') => match self.take() {
                     Some('\n') => {}
-                    Some(c @ ('$' | '`' | '"' | '\\')) => self.push(begin, c),
+                    Some(c @ ('$' | '`' | '"' | '\\')) => self.push(start, c),
                     Some(c) => {
-                        self.push(begin, '\\');
-                        self.push(begin, c);
+                        self.push(start, '\\');
+                        self.push(start, c);
                     }
-                    None => return self.unclosed(begin),
+                    None => return self.unclosed(start),
                 },
                 Some('`') => {
                     self.at = at;
-                    self.foreign(begin, VALUE_HELP);
+                    self.foreign(start, VALUE_HELP);
                 }
                 Some('$') => {
                     self.at = at;
                     if self.expands() {
-                        self.foreign(begin, VALUE_HELP);
+                        self.foreign(start, VALUE_HELP);
                     } else {
                         self.at += 1;
-                        self.push(begin, '$');
+                        self.push(start, '$');
                     }
                 }
-                Some(c) => self.push(begin, c),
+                Some(c) => self.push(start, c),
             }
         }
     }
 
     /// Reads a `$'…'` of bash, which browsers use when they copy a request as curl.
-    fn ansi(&mut self, begin: usize) {
+    fn ansi(&mut self, start: usize) {
         self.at += 2;
-        self.word(begin);
+        self.word(start);
         loop {
             match self.take() {
-                None => return self.unclosed(begin),
+                None => return self.unclosed(start),
                 Some('\'') => return,
                 Some('\\') => {
-                    let Some(c) = self.take() else { return self.unclosed(begin) };
+                    let Some(c) = self.take() else { return self.unclosed(start) };
                     let plain = match c {
                         'a' => '\u{7}',
                         'b' => '\u{8}',
@@ -190,7 +190,7 @@ impl Shell<'_, '_, '_> {
                         't' => '\t',
                         'v' => '\u{b}',
                         '\\' | '\'' | '"' | '?' => c,
-                        'x' | 'u' | 'U' => match self.number(begin, c) {
+                        'x' | 'u' | 'U' => match self.number(start, c) {
                             Some(c) => c,
                             None => continue,
                         },
@@ -199,28 +199,28 @@ impl Shell<'_, '_, '_> {
                             continue;
                         }
                     };
-                    self.push(begin, plain);
+                    self.push(start, plain);
                 }
-                Some(c) => self.push(begin, c),
+                Some(c) => self.push(start, c),
             }
         }
     }
 
     /// Reads `\xHH`, `\uHHHH` or `\UHHHHHHHH`. A byte above ASCII is refused, because it would be only a part of a
     /// character.
-    fn number(&mut self, begin: usize, kind: char) -> Option<char> {
-        let most = match kind {
+    fn number(&mut self, start: usize, kind: char) -> Option<char> {
+        let max = match kind {
             'x' => 2,
             'u' => 4,
             _ => 8,
         };
-        let len = self.rest().bytes().take(most).take_while(u8::is_ascii_hexdigit).count();
+        let len = self.rest().bytes().take(max).take_while(u8::is_ascii_hexdigit).count();
         let number = u32::from_str_radix(&self.rest()[..len], 16).ok();
         self.at += len;
         let c = number.filter(|number| *number > 0 && (kind != 'x' || *number < 0x80)).and_then(char::from_u32);
         if c.is_none() {
             self.problems.add(
-                Some(begin),
+                Some(start),
                 "",
                 "contains an escape that is not a character",
                 Some("write the character itself"),
@@ -238,25 +238,25 @@ impl Shell<'_, '_, '_> {
     }
 
     /// Adds a problem for text that the shell would insert, and skips it.
-    fn foreign(&mut self, begin: usize, help: &str) {
+    fn foreign(&mut self, start: usize, help: &str) {
         let at = self.at;
         self.at += 1;
         let name = self.rest().len() - self.rest().trim_start_matches(['{', '(']).len();
         let len = self.rest()[name..].bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
         // The name of a variable is not a value, so it can be shown.
-        let shown = self.rest()[name..name + len].to_owned();
+        let expansion = self.rest()[name..name + len].to_owned();
         self.at += name + len;
-        let message = match shown.as_str() {
+        let message = match expansion.as_str() {
             "" => "is expanded by the shell".to_owned(),
             name => format!("`{name}` is expanded by the shell"),
         };
         self.problems.add(Some(at), "", message, Some(help));
         // The word gets a text, so that nothing else seems to be missing.
-        self.word(begin).push_str(&format!("${shown}"));
+        self.word(start).push_str(&format!("${expansion}"));
     }
 
-    fn unclosed(&mut self, begin: usize) {
-        self.problems.add(Some(begin), "", "has a quote that is not closed", None);
+    fn unclosed(&mut self, start: usize) {
+        self.problems.add(Some(start), "", "has a quote that is not closed", None);
         self.at = self.text.len();
     }
 }

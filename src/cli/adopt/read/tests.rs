@@ -22,13 +22,13 @@ const FILES: [&str; 8] = [
 
 /// Runs every reader on one file.
 fn read_all(source: &Source) -> Vec<Reading> {
-    let asked = action::Asked { name: "n", operation: None, url: Wanted::Any };
+    let selection = action::Asked { name: "n", operation: None, url: Wanted::Any };
     let mut problems = Problems::new(source);
     let readings = [
         mcp::read(source, None, Wanted::Any, &mut problems),
         pjsip::read(source, None, &mut problems),
         livekit::read(source, "n", &mut problems),
-        action::read(source, &asked, &mut problems),
+        action::read(source, &selection, &mut problems),
         cal_com::read(source, &mut problems),
     ];
     // Formatting the problems must not panic either.

@@ -125,11 +125,11 @@ fn pairs(query: &str, at: usize) -> Vec<Pair<'_>> {
 
 /// Takes a URL apart: its query becomes parameters, and each credential in the rest becomes a hint. If the URL as a
 /// whole is a credential, it stays one text.
-pub fn take_apart(url: &str, spot: Option<&Spot>, wanted: Wanted) -> Taken {
-    let whole =
-        |why| Taken { url: Leaf::new(url, spot.cloned()).credential("url", why), query: Vec::new(), whole: true };
-    if wanted == Wanted::Whole {
-        return whole("chosen with --secret");
+pub fn take_apart(url: &str, spot: Option<&Spot>, choice: Wanted) -> Taken {
+    let as_secret =
+        |reason| Taken { url: Leaf::new(url, spot.cloned()).credential("url", reason), query: Vec::new(), whole: true };
+    if choice == Wanted::Whole {
+        return as_secret("chosen with --secret");
     }
     let Some(parts) = parts(url) else {
         return Taken { url: Leaf::new(url, spot.cloned()), query: Vec::new(), whole: false };
@@ -140,23 +140,23 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, wanted: Wanted) -> Taken {
     let query_at = url.len() - parts.fragment.len() - parts.query.map_or(0, str::len);
     let pairs = parts.query.map_or_else(Vec::new, |query| pairs(query, query_at));
     let unsplit = |pair: &&Pair<'_>| pair.split.is_none() && pair.is_credential();
-    if wanted == Wanted::Any && !has_variables {
+    if choice == Wanted::Any && !has_variables {
         if capability {
-            return whole(CAPABILITY);
+            return as_secret(CAPABILITY);
         }
-        let exact = |pair: &Pair<'_>| decoded(&url[pair.value_range()]).is_some();
-        if pairs.iter().filter(unsplit).any(|pair| !exact(pair)) {
-            return whole(UNSPLIT);
+        let is_decodable = |pair: &Pair<'_>| decoded(&url[pair.value_range()]).is_some();
+        if pairs.iter().filter(unsplit).any(|pair| !is_decodable(pair)) {
+            return as_secret(UNSPLIT);
         }
     }
 
     let part = |range: &Range<usize>| spot.map(|spot| spot.part(range));
-    let hint = |range: Range<usize>, source: Range<usize>, purpose: String, why| {
+    let hint = |range: Range<usize>, source: Range<usize>, purpose: String, reason| {
         let value = decoded(&url[source.clone()]).filter(|value| !value.is_empty() && !detect::is_reference(value))?;
-        Some(Hint { range, value: Some(value), filter: Some(ValueFilter::Url), spot: part(&source), purpose, why })
+        Some(Hint { range, value: Some(value), filter: Some(ValueFilter::Url), spot: part(&source), purpose, reason })
     };
     let mut hints = Vec::new();
-    if let (Wanted::Any, Some(user)) = (wanted, parts.user) {
+    if let (Wanted::Any, Some(user)) = (choice, parts.user) {
         let at = parts.scheme.len();
         let colon = user.find(':').map_or(user.len(), |colon| colon + 1);
         let password = at + colon..at + user.len();
@@ -165,7 +165,7 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, wanted: Wanted) -> Taken {
             if password.is_empty() { (at..at + user.len(), "token") } else { (password, "password") };
         hints.extend(hint(range.clone(), range, purpose.into(), USERINFO));
     }
-    if wanted == Wanted::Any && capability && has_variables {
+    if choice == Wanted::Any && capability && has_variables {
         let mut at =
             url.len() - parts.fragment.len() - parts.query.map_or(0, |query| query.len() + 1) - parts.path.len();
         for segment in parts.path.split('/') {
@@ -178,7 +178,7 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, wanted: Wanted) -> Taken {
     }
     let mut query = Table::new();
     let mut text = Zeroizing::new(url[..query_at.saturating_sub(usize::from(parts.query.is_some()))].to_owned());
-    let mut joint = '?';
+    let mut separator = '?';
     for pair in &pairs {
         let value = pair.value_range();
         if let Some((name, decoded)) = &pair.split {
@@ -190,18 +190,18 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, wanted: Wanted) -> Taken {
             query.push(((**name).clone(), leaf.into()));
             continue;
         }
-        text.push(joint);
-        joint = '&';
-        let begin = text.len();
+        text.push(separator);
+        separator = '&';
+        let start = text.len();
         text.push_str(pair.raw);
-        if wanted == Wanted::Any && unsplit(&pair) {
+        if choice == Wanted::Any && unsplit(&pair) {
             let name = detect::words(pair.raw.split('=').next().unwrap_or_default()).join("-");
-            hints.extend(hint(begin + (value.start - pair.at)..text.len(), value, name, QUERY));
+            hints.extend(hint(start + (value.start - pair.at)..text.len(), value, name, QUERY));
         }
     }
     text.push_str(parts.fragment);
-    let stays = *text == *url;
-    let spot = spot.map(|spot| Spot { encoded: spot.encoded || !stays, ..spot.clone() });
+    let is_unchanged = *text == *url;
+    let spot = spot.map(|spot| Spot { encoded: spot.encoded || !is_unchanged, ..spot.clone() });
     Taken { url: Leaf { text, spot, hints }, query, whole: false }
 }
 
@@ -246,8 +246,8 @@ mod tests {
     use super::*;
     use crate::cli::adopt::config::Node;
 
-    fn taken(url: &str, wanted: Wanted) -> (String, Vec<(String, String)>, Vec<String>) {
-        let taken = take_apart(url, None, wanted);
+    fn taken(url: &str, choice: Wanted) -> (String, Vec<(String, String)>, Vec<String>) {
+        let taken = take_apart(url, None, choice);
         let query = taken.query.iter().map(|(name, node)| match node {
             Node::Text(leaf) => (name.clone(), (*leaf.text).clone()),
             _ => panic!("no text"),

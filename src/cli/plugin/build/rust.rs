@@ -22,19 +22,19 @@ pub fn build(dir: &Path) -> Result<Vec<u8>, Failure> {
     let (Some(cargo), Some(rustc)) = (program("cargo"), program("rustc")) else {
         return Err(absent("Rust (cargo and rustc)", "https://rustup.rs"));
     };
-    let told = |error: String| match error.contains("rustup target add") {
+    let with_hint = |error: String| match error.contains("rustup target add") {
         true => missing(&format!("this Rust has no standard library for {TARGET}"), dir, Language::Rust.setup()),
         false => Failure::new(error),
     };
-    let rustc = Rustc::ask(&rustc, dir).map_err(told)?;
+    let rustc = Rustc::ask(&rustc, dir).map_err(with_hint)?;
     let mut command = Command::new(cargo);
     wasm::clean(&mut command, &KEPT);
     command.args(["build", "--release", "--lib", "--target", TARGET, "--message-format=json-render-diagnostics"]);
     if !io::stderr().is_terminal() {
         command.arg("--quiet");
     }
-    let own = std::path::absolute(dir)?;
-    command.env("CARGO_ENCODED_RUSTFLAGS", rustc.flags(vec![(own, ".".into())]));
+    let absolute = std::path::absolute(dir)?;
+    command.env("CARGO_ENCODED_RUSTFLAGS", rustc.flags(vec![(absolute, ".".into())]));
     let output = command.current_dir(dir).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| Failure::new(format!("cannot run cargo: {error}")))?;
     if !output.status.success() {
@@ -58,8 +58,8 @@ fn module(messages: &str) -> Option<String> {
         let kinds = message["target"]["crate_types"].as_array();
         message["reason"] == "compiler-artifact" && kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"))
     };
-    let made = messages.lines().filter_map(message).rfind(is_module)?;
-    let mut files = made["filenames"].as_array()?.iter().filter_map(Value::as_str);
+    let artifact = messages.lines().filter_map(message).rfind(is_module)?;
+    let mut files = artifact["filenames"].as_array()?.iter().filter_map(Value::as_str);
     files.rfind(|file| file.ends_with(".wasm")).map(str::to_owned)
 }
 
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_module_is_found_among_what_cargo_says() {
-        let said = concat!(
+        let messages = concat!(
             r#"{"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["/t/other.wasm"]}"#,
             "\nnot json\n",
             r#"{"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["/t/hook.d","/t/hook.wasm"]}"#,
@@ -78,7 +78,7 @@ mod tests {
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
-        assert_eq!(module(said).as_deref(), Some("/t/hook.wasm"));
+        assert_eq!(module(messages).as_deref(), Some("/t/hook.wasm"));
         assert_eq!(module(r#"{"reason":"build-finished","success":true}"#), None);
     }
 }

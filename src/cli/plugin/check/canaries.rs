@@ -33,7 +33,7 @@ pub async fn run(checked: &mut Checked, planner: &Planner, folder: &Path) {
         return;
     }
     // Examples generated from an invalid schema would say nothing.
-    if checked.problems.iter().any(|wrong| wrong.about == "schema") {
+    if checked.problems.iter().any(|problem| problem.about == "schema") {
         return;
     }
     let tree = serde_json::from_str(&description.schema).unwrap_or_default();
@@ -59,9 +59,9 @@ pub async fn run(checked: &mut Checked, planner: &Planner, folder: &Path) {
 
 impl Checked {
     fn wrong(&mut self, message: String, help: Option<String>) {
-        let wrong = Wrong { about: "canaries", message, help };
-        if !self.problems.contains(&wrong) {
-            self.problems.push(wrong);
+        let problem = Wrong { about: "canaries", message, help };
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
         }
     }
 
@@ -85,10 +85,10 @@ impl Checked {
             }
             Found::Problems(_) if written && case.document.is_none() => Status::NoDocument,
             Found::Problems(problems) => {
-                let told: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
+                let messages: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
                 if written {
                     let help = "`guillemet plugin test` shows what differs".into();
-                    self.wrong(format!("{}: there is no document ({})", case.name, told.join("; ")), Some(help));
+                    self.wrong(format!("{}: there is no document ({})", case.name, messages.join("; ")), Some(help));
                 }
                 // An example is a guess. It only matters that each target was tried at all, which `note_untried`
                 // checks.
@@ -103,9 +103,9 @@ impl Checked {
     }
 
     /// Records a case whose config the schema refuses, so that an editor would mark it.
-    fn note_refused(&mut self, case: &Case, told: &[String]) {
-        for told in told {
-            let message = format!("it rejects the config of the case \"{}\": {told}", case.name);
+    fn note_refused(&mut self, case: &Case, messages: &[String]) {
+        for rejection in messages {
+            let message = format!("it rejects the config of the case \"{}\": {rejection}", case.name);
             self.problems.push(Wrong { about: "schema", message, help: None });
         }
     }

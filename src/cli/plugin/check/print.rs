@@ -26,7 +26,7 @@ pub fn print(checked: &Checked) {
 }
 
 fn of<'a>(checked: &'a Checked, about: &'a str) -> impl Iterator<Item = &'a Wrong> {
-    checked.problems.iter().filter(move |wrong| wrong.about == about)
+    checked.problems.iter().filter(move |problem| problem.about == about)
 }
 
 fn clean(checked: &Checked, about: &str) -> bool {
@@ -43,9 +43,9 @@ fn section(checked: &Checked, name: &str, lines: &[String]) {
     of(checked, name).for_each(mistake);
 }
 
-fn mistake(wrong: &Wrong) {
-    output::coloured(output::Colour::Red, &format!("  wrong: {}", wrong.message));
-    if let Some(help) = &wrong.help {
+fn mistake(problem: &Wrong) {
+    output::coloured(output::Colour::Red, &format!("  wrong: {}", problem.message));
+    if let Some(help) = &problem.help {
         output::line(&format!("    help: {help}"));
     }
 }
@@ -64,9 +64,9 @@ fn description(checked: &Checked) -> Vec<String> {
         format!("version        {}", description.version),
     ];
     for target in &description.targets {
-        let former: String = target.aliases.iter().map(|alias| format!(", formerly {alias}")).collect();
+        let aliases: String = target.aliases.iter().map(|alias| format!(", formerly {alias}")).collect();
         lines.push(format!(
-            "target         {} ({}): {}, {}{former}",
+            "target         {} ({}): {}, {}{aliases}",
             target.id, target.title, target.media_type, target.file_name
         ));
     }
@@ -76,13 +76,13 @@ fn description(checked: &Checked) -> Vec<String> {
 
 fn canaries(checked: &Checked) -> Vec<String> {
     let line = |tried: &super::Tried| {
-        let told = match tried.status {
+        let verdict = match tried.status {
             Status::Ok => "ok     ",
             Status::Failed => "failed ",
             Status::Unread => "unread ",
             Status::NoDocument => "no document",
         };
-        format!("{told}  {} (target `{}`)", tried.name, tried.target)
+        format!("{verdict}  {} (target `{}`)", tried.name, tried.target)
     };
     let mut lines: Vec<String> =
         checked.canaries.iter().filter(|tried| tried.status != Status::NoDocument).map(line).collect();
@@ -97,12 +97,12 @@ fn cost(checked: &Checked) -> Vec<String> {
     let memory = |cost: u64| format!("{} of {}", bytes(cost), bytes(limits.memory));
     let mut lines = vec![format!("compile   {} of {}", time(report.compile_micros), time(limits.load_micros))];
     if report.describe.micros > 0 {
-        let (took, most) = (time(report.describe.micros), time(limits.call_micros));
-        lines.push(format!("describe  {took} of {most}, {}", memory(report.describe.memory)));
+        let (took, allowed) = (time(report.describe.micros), time(limits.call_micros));
+        lines.push(format!("describe  {took} of {allowed}, {}", memory(report.describe.memory)));
     }
     if checked.plan.micros > 0 {
-        let (took, most) = (time(checked.plan.micros), time(limits.call_micros));
-        lines.push(format!("plan      {took} of {most}, {}, at most", memory(checked.plan.memory)));
+        let (took, allowed) = (time(checked.plan.micros), time(limits.call_micros));
+        lines.push(format!("plan      {took} of {allowed}, {}, at most", memory(checked.plan.memory)));
     }
     lines
 }

@@ -26,8 +26,8 @@ pub struct Forms(Mutex<Option<([u8; 32], Vec<u8>)>>);
 
 impl CompiledCache for Forms {
     fn get(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.as_ref().filter(|(of, _)| of == digest).map(|(_, form)| form.clone())
+        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cached.as_ref().filter(|(key, _)| key == digest).map(|(_, form)| form.clone())
     }
 
     fn put(&self, digest: &[u8; 32], form: &[u8]) {
@@ -81,9 +81,9 @@ impl Preview {
                 self.show_document(&file, &plan.target.id, preview::document(&plan));
                 self.show_problems(&id, "warning: ", &preview::warnings(&plan, self.target.as_deref()));
             }
-            Err(unplanned) => {
+            Err(error) => {
                 output::line(&format!("plan     {file} cannot be rendered"));
-                self.show_problems(&id, "", &findings::problems(unplanned));
+                self.show_problems(&id, "", &findings::problems(error));
             }
         }
         Ok(())

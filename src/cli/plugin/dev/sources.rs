@@ -30,14 +30,14 @@ pub struct Sources {
     /// Reports changes in the watched folders; `None` if the kernel cannot.
     watcher: Option<RecommendedWatcher>,
     watched: Vec<PathBuf>,
-    told: Arc<Notify>,
+    signal: Arc<Notify>,
 }
 
 impl Sources {
     /// Prepares to look at the files of a folder and at a template.
     pub fn new(dir: &Path, template: &Path) -> Self {
-        let told = Arc::new(Notify::new());
-        let notified = Arc::clone(&told);
+        let signal = Arc::new(Notify::new());
+        let notified = Arc::clone(&signal);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // Reading a file is an event too, but changes nothing.
             if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
@@ -45,14 +45,14 @@ impl Sources {
             }
         });
         let (dir, template) = (dir.to_owned(), template.to_owned());
-        Self { dir, template, watcher: watcher.ok(), watched: Vec::new(), told }
+        Self { dir, template, watcher: watcher.ok(), watched: Vec::new(), signal }
     }
 
     /// Returns the present files. Changes after this call are reported by [`Self::event`].
     pub fn look(&mut self) -> Seen {
         let mut folders = vec![self.dir.clone()];
-        let above = self.template.parent().filter(|above| !above.as_os_str().is_empty());
-        folders.push(above.unwrap_or(Path::new(".")).to_owned());
+        let parent = self.template.parent().filter(|parent| !parent.as_os_str().is_empty());
+        folders.push(parent.unwrap_or(Path::new(".")).to_owned());
         // Each folder is watched before it is read, so that no change in between is missed.
         let mut seen = Seen::new();
         folders.iter().for_each(|folder| self.watch(folder));
@@ -71,7 +71,7 @@ impl Sources {
 
     /// Waits until something happens in a watched folder.
     pub async fn event(&self) {
-        self.told.notified().await;
+        self.signal.notified().await;
     }
 
     fn walk(&mut self, folder: &Path, depth: usize, seen: &mut Seen) {
@@ -131,9 +131,9 @@ fn digest(path: &Path) -> Option<[u8; 32]> {
 
 /// Returns the paths of the files that differ, sorted.
 pub fn changed(before: &Seen, after: &Seen) -> Vec<String> {
-    let gone = before.keys().filter(|path| !after.contains_key(*path));
+    let removed = before.keys().filter(|path| !after.contains_key(*path));
     let other = after.iter().filter(|(path, digest)| before.get(*path) != Some(digest)).map(|(path, _)| path);
-    let mut changed: Vec<String> = gone.chain(other).map(|path| path.display().to_string()).collect();
+    let mut changed: Vec<String> = removed.chain(other).map(|path| path.display().to_string()).collect();
     changed.sort();
     changed
 }

@@ -7,25 +7,25 @@ use super::{big, bytes, number, row, rows, run, some_bytes};
 use crate::storage::{AccountRow, KeyKind, NewAccount, Retention, StorageError, StorageTotals};
 use guillemet_wire::{AccountId, Hash, Newest};
 
-pub(super) async fn create(on: &Transaction<'_>, account: &NewAccount) -> Result<(), StorageError> {
+pub(super) async fn create(transaction: &Transaction<'_>, account: &NewAccount) -> Result<(), StorageError> {
     let id = account.id.0.as_slice();
     let insert = "INSERT INTO accounts (id, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-    if run(on, insert, &[&id, &big(account.at)]).await? == 0 {
+    if run(transaction, insert, &[&id, &big(account.at)]).await? == 0 {
         return Err(StorageError::Taken);
     }
     let (hash, kind) = (account.key_hash.0.as_slice(), i16::from(KeyKind::Creation.number()));
     let insert = "INSERT INTO keys (id, account, hash, kind, came) VALUES ($1, $2, $3, $4, 0)";
-    run(on, insert, &[&account.key_id, &id, &hash, &kind]).await?;
+    run(transaction, insert, &[&account.key_id, &id, &hash, &kind]).await?;
     Ok(())
 }
 
-pub(super) async fn accounts(on: &Transaction<'_>) -> Result<Vec<AccountRow>, StorageError> {
+pub(super) async fn accounts(transaction: &Transaction<'_>) -> Result<Vec<AccountRow>, StorageError> {
     let text = "SELECT id, created_at, seq, hash, objects, bytes, pruned,
             (SELECT pushed_at FROM heads WHERE account = accounts.id AND heads.seq = accounts.seq),
             (SELECT count(DISTINCT device) FROM keys WHERE account = accounts.id AND kind = $1 AND ended IS NULL)
         FROM accounts ORDER BY created_at, id";
     let mut accounts = Vec::new();
-    for row in rows(on, text, &[&i16::from(KeyKind::Device.number())]).await? {
+    for row in rows(transaction, text, &[&i16::from(KeyKind::Device.number())]).await? {
         let seq = number(&row, 2)?;
         accounts.push(AccountRow {
             id: AccountId(bytes(&row, 0)?),
@@ -41,41 +41,47 @@ pub(super) async fn accounts(on: &Transaction<'_>) -> Result<Vec<AccountRow>, St
     Ok(accounts)
 }
 
-pub(super) async fn delete(on: &Transaction<'_>, account: AccountId) -> Result<(), StorageError> {
+pub(super) async fn delete(transaction: &Transaction<'_>, account: AccountId) -> Result<(), StorageError> {
     let id = account.0.as_slice();
-    if run(on, "DELETE FROM accounts WHERE id = $1", &[&id]).await? == 0 {
+    if run(transaction, "DELETE FROM accounts WHERE id = $1", &[&id]).await? == 0 {
         return Err(StorageError::NoAccount);
     }
     for table in TABLES {
-        run(on, &format!("DELETE FROM {table} WHERE account = $1"), &[&id]).await?;
+        run(transaction, &format!("DELETE FROM {table} WHERE account = $1"), &[&id]).await?;
     }
     Ok(())
 }
 
-pub(super) async fn restore(on: &Transaction<'_>, account: AccountId, seq: u64) -> Result<Newest, StorageError> {
+pub(super) async fn restore(
+    transaction: &Transaction<'_>,
+    account: AccountId,
+    seq: u64,
+) -> Result<Newest, StorageError> {
     let (id, at) = (account.0.as_slice(), big(seq));
-    row(on, "SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE", &[&id]).await?.ok_or(StorageError::NoAccount)?;
-    let head = row(on, "SELECT hash, epoch FROM heads WHERE account = $1 AND seq = $2", &[&id, &at]).await?;
+    row(transaction, "SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE", &[&id])
+        .await?
+        .ok_or(StorageError::NoAccount)?;
+    let head = row(transaction, "SELECT hash, epoch FROM heads WHERE account = $1 AND seq = $2", &[&id, &at]).await?;
     let head = head.ok_or(StorageError::NoHead(seq))?;
     let (hash, epoch) = (bytes::<32>(&head, 0)?, big(number(&head, 1)?));
-    run(on, "DELETE FROM heads WHERE account = $1 AND seq > $2", &[&id, &at]).await?;
+    run(transaction, "DELETE FROM heads WHERE account = $1 AND seq > $2", &[&id, &at]).await?;
     for table in ["records", "wraps", "links", "keys"] {
-        run(on, &format!("DELETE FROM {table} WHERE account = $1 AND came > $2"), &[&id, &at]).await?;
+        run(transaction, &format!("DELETE FROM {table} WHERE account = $1 AND came > $2"), &[&id, &at]).await?;
     }
     for table in ["records", "wraps", "keys"] {
         let text = format!("UPDATE {table} SET ended = NULL WHERE account = $1 AND ended > $2");
-        run(on, &text, &[&id, &at]).await?;
+        run(transaction, &text, &[&id, &at]).await?;
     }
     let text = "UPDATE accounts SET seq = $2, hash = $3, epoch = $4 WHERE id = $1";
-    run(on, text, &[&id, &at, &hash.as_slice(), &epoch]).await?;
-    count(on, id).await?;
+    run(transaction, text, &[&id, &at, &hash.as_slice(), &epoch]).await?;
+    count(transaction, id).await?;
     Ok(Newest { seq, hash: Hash(hash) })
 }
 
 /// Counts again what an account stores.
-async fn count(on: &Transaction<'_>, account: &[u8]) -> Result<(), StorageError> {
+async fn count(transaction: &Transaction<'_>, account: &[u8]) -> Result<(), StorageError> {
     run(
-        on,
+        transaction,
         "UPDATE accounts SET
             objects = (SELECT count(*) FROM records WHERE account = $1 AND ended IS NULL AND box IS NOT NULL),
             bytes = (SELECT coalesce(sum(length(box)), 0) FROM records WHERE account = $1)
@@ -87,9 +93,9 @@ async fn count(on: &Transaction<'_>, account: &[u8]) -> Result<(), StorageError>
     Ok(())
 }
 
-pub(super) async fn prune(on: &Transaction<'_>, retention: Retention) -> Result<u64, StorageError> {
+pub(super) async fn prune(transaction: &Transaction<'_>, retention: Retention) -> Result<u64, StorageError> {
     let before = big(retention.before);
-    run(on, "DELETE FROM invites WHERE until < $1", &[&before]).await?;
+    run(transaction, "DELETE FROM invites WHERE until < $1", &[&before]).await?;
     // The newest head always stays.
     let keep = big(retention.keep.max(1));
     // Selects for each account the head that is `keep` back, or the newest before it that is old enough. Pushes wait
@@ -98,21 +104,21 @@ pub(super) async fn prune(on: &Transaction<'_>, retention: Retention) -> Result<
             (SELECT seq FROM heads WHERE account = id ORDER BY seq DESC LIMIT 1 OFFSET $2))
         FROM accounts ORDER BY id FOR UPDATE OF accounts";
     let mut pruned = 0;
-    for row in rows(on, text, &[&before, &keep]).await? {
-        let (id, Some(upto)) = (bytes::<16>(&row, 0)?, row.try_get::<_, Option<i64>>(1)?) else { continue };
+    for row in rows(transaction, text, &[&before, &keep]).await? {
+        let (id, Some(last)) = (bytes::<16>(&row, 0)?, row.try_get::<_, Option<i64>>(1)?) else { continue };
         let id = id.as_slice();
-        pruned += run(on, "DELETE FROM heads WHERE account = $1 AND seq <= $2", &[&id, &upto]).await?;
+        pruned += run(transaction, "DELETE FROM heads WHERE account = $1 AND seq <= $2", &[&id, &last]).await?;
         for table in ["records", "wraps", "keys"] {
-            run(on, &format!("DELETE FROM {table} WHERE account = $1 AND ended <= $2"), &[&id, &upto]).await?;
+            run(transaction, &format!("DELETE FROM {table} WHERE account = $1 AND ended <= $2"), &[&id, &last]).await?;
         }
-        run(on, "UPDATE accounts SET pruned = $2 WHERE id = $1", &[&id, &upto]).await?;
-        count(on, id).await?;
+        run(transaction, "UPDATE accounts SET pruned = $2 WHERE id = $1", &[&id, &last]).await?;
+        count(transaction, id).await?;
     }
     Ok(pruned)
 }
 
-pub(super) async fn totals(on: &impl GenericClient) -> Result<StorageTotals, StorageError> {
+pub(super) async fn totals(client: &impl GenericClient) -> Result<StorageTotals, StorageError> {
     let text = "SELECT count(*), coalesce(sum(objects), 0)::bigint, coalesce(sum(bytes), 0)::bigint FROM accounts";
-    let Some(row) = row(on, text, &[]).await? else { return Ok(StorageTotals::default()) };
+    let Some(row) = row(client, text, &[]).await? else { return Ok(StorageTotals::default()) };
     Ok(StorageTotals { accounts: number(&row, 0)?, objects: number(&row, 1)?, bytes: number(&row, 2)? })
 }

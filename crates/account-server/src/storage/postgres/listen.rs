@@ -23,9 +23,9 @@ const ALIVE: Duration = Duration::from_secs(15);
 const WAIT: Duration = Duration::from_secs(10);
 
 /// Announces a change to all servers when the transaction is committed.
-pub(super) async fn tell(on: &Transaction<'_>, account: AccountId, wake: Wake) -> Result<(), StorageError> {
+pub(super) async fn tell(transaction: &Transaction<'_>, account: AccountId, wake: Wake) -> Result<(), StorageError> {
     let text = text(account, wake);
-    super::run(on, "SELECT pg_notify($1, $2)", &[&CHANNEL, &text]).await.map(drop)
+    super::run(transaction, "SELECT pg_notify($1, $2)", &[&CHANNEL, &text]).await.map(drop)
 }
 
 /// Listens until the task is aborted.
@@ -40,29 +40,29 @@ pub(super) async fn listen(config: Config, tls: Tls, hub: Arc<Hub>) {
 
 async fn listen_once(config: &Config, tls: &Tls, hub: &Arc<Hub>) -> Result<(), StorageError> {
     let (client, mut connection) = config.connect(tls.clone()).await?;
-    let told = Arc::clone(hub);
-    let heard = async move {
+    let listeners = Arc::clone(hub);
+    let notifications = async move {
         while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
             if let AsyncMessage::Notification(notification) = message?
                 && let Some((account, wake)) = read(notification.payload())
             {
-                told.wake(account, wake);
+                listeners.wake(account, wake);
             }
         }
         Err(StorageError::Database("the listening connection was closed".into()))
     };
-    let asked = async {
+    let ping = async {
         client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
         hub.look();
         loop {
             tokio::time::sleep(ALIVE).await;
-            let late = |_| StorageError::Database("the listening connection went silent".into());
-            tokio::time::timeout(WAIT, client.batch_execute("SELECT 1")).await.map_err(late)??;
+            let timed_out = |_| StorageError::Database("the listening connection went silent".into());
+            tokio::time::timeout(WAIT, client.batch_execute("SELECT 1")).await.map_err(timed_out)??;
         }
     };
     tokio::select! {
-        ended = heard => ended,
-        ended = asked => ended,
+        result = notifications => result,
+        result = ping => result,
     }
 }
 

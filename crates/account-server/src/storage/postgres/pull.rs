@@ -13,27 +13,27 @@ use guillemet_wire::{
 
 /// Reads one page from one state of the database.
 pub(super) async fn changes(
-    on: &Transaction<'_>,
+    transaction: &Transaction<'_>,
     account: AccountId,
     device: DeviceId,
     from: PullCursor,
     limit: usize,
 ) -> Result<ChangesPage, StorageError> {
-    let newest = super::push::found(on, account).await?.newest;
+    let newest = super::push::found(transaction, account).await?.newest;
     let account = account.0.as_slice();
-    let pruned = row(on, "SELECT pruned FROM accounts WHERE id = $1", &[&account]).await?;
+    let pruned = row(transaction, "SELECT pruned FROM accounts WHERE id = $1", &[&account]).await?;
     let pruned = pruned.map_or(Ok(0), |row| number(&row, 0))?;
     if from.heads_after < pruned {
         return Err(StorageError::ContinuityLost { pruned });
     }
     let mut room = Room::default();
-    let heads = heads(on, account, from.heads_after, &mut room).await?;
+    let heads = heads(transaction, account, from.heads_after, &mut room).await?;
     let reached = heads.last().map_or(from.heads_after, |head| head.seq);
-    let (records, cut) = records(on, account, &from, reached, limit, &mut room).await?;
+    let (records, cut) = records(transaction, account, &from, reached, limit, &mut room).await?;
     Ok(ChangesPage {
         newest,
-        wraps: wraps(on, account, device, &heads).await?,
-        links: links(on, account).await?,
+        wraps: wraps(transaction, account, device, &heads).await?,
+        links: links(transaction, account).await?,
         next: next(&from, reached, newest.map_or(0, |newest| newest.seq), &records, cut),
         heads,
         records,
@@ -54,18 +54,18 @@ fn fitting(lengths: &[Row], room: &mut Room) -> Result<i64, StorageError> {
 }
 
 async fn heads(
-    on: &Transaction<'_>,
+    transaction: &Transaction<'_>,
     account: &[u8],
     after: u64,
     room: &mut Room,
 ) -> Result<Vec<SealedHead>, StorageError> {
     let after = big(after);
     let text = "SELECT length(box) FROM heads WHERE account = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-    let lengths = rows(on, text, &[&account, &after, &(HEADS_MAX as i64)]).await?;
+    let lengths = rows(transaction, text, &[&account, &after, &(HEADS_MAX as i64)]).await?;
     let count = fitting(&lengths, room)?;
     let text = "SELECT seq, epoch, prev, box FROM heads WHERE account = $1 AND seq > $2 ORDER BY seq LIMIT $3";
     let mut heads = Vec::with_capacity(lengths.len());
-    for row in rows(on, text, &[&account, &after, &count]).await? {
+    for row in rows(transaction, text, &[&account, &after, &count]).await? {
         let (seq, epoch, prev) = (number(&row, 0)?, number(&row, 1)?, Hash(bytes(&row, 2)?));
         heads.push(SealedHead { seq, epoch, prev, sealed: Sealed(row.try_get(3)?) });
     }
@@ -74,7 +74,7 @@ async fn heads(
 
 /// Reads the records of a page in order. Returns whether there are more.
 async fn records(
-    on: &Transaction<'_>,
+    transaction: &Transaction<'_>,
     account: &[u8],
     from: &PullCursor,
     reached: u64,
@@ -86,13 +86,13 @@ async fn records(
     let ((after, id), reached) = (behind(from), big(reached));
     let (after, id) = (big(after), id.0.as_slice());
     // One more than the limit shows whether there are more.
-    let most = limit as i64 + 1;
+    let max_rows = limit as i64 + 1;
     let text = format!("SELECT coalesce(length(box), 0) {WHERE}");
-    let lengths = rows(on, &text, &[&account, &after, &id, &reached, &most]).await?;
+    let lengths = rows(transaction, &text, &[&account, &after, &id, &reached, &max_rows]).await?;
     let count = fitting(&lengths[..lengths.len().min(limit)], room)?;
     let text = format!("SELECT came, id, revision, epoch, box {WHERE}");
     let mut records = Vec::with_capacity(lengths.len());
-    for row in rows(on, &text, &[&account, &after, &id, &reached, &count]).await? {
+    for row in rows(transaction, &text, &[&account, &after, &id, &reached, &count]).await? {
         let id = ObjectId(bytes(&row, 1)?);
         let sealed = row.try_get::<_, Option<Vec<u8>>>(4)?.map(Sealed);
         let record = SealedRecord { id, revision: number(&row, 2)?, epoch: number(&row, 3)?, sealed };
@@ -104,7 +104,7 @@ async fn records(
 
 /// Reads the wraps of the heads' epochs, oldest first: a recovery code looks for the one it was printed with.
 async fn wraps(
-    on: &Transaction<'_>,
+    transaction: &Transaction<'_>,
     account: &[u8],
     device: DeviceId,
     heads: &[SealedHead],
@@ -116,7 +116,7 @@ async fn wraps(
         WHERE account = $1 AND device = $2 AND ended IS NULL AND epoch BETWEEN $3 AND $4 ORDER BY epoch, came";
     let id = device.0.as_slice();
     let mut wraps = Vec::new();
-    for row in rows(on, text, &[&account, &id, &big(first.epoch), &big(last.epoch)]).await? {
+    for row in rows(transaction, text, &[&account, &id, &big(first.epoch), &big(last.epoch)]).await? {
         let sender = DeviceId(bytes(&row, 1)?);
         wraps.push(Wrap { device, epoch: number(&row, 0)?, sender, sealed: Sealed(row.try_get(2)?) });
     }
@@ -124,10 +124,10 @@ async fn wraps(
 }
 
 /// Reads the newest link of every epoch.
-async fn links(on: &Transaction<'_>, account: &[u8]) -> Result<Vec<EpochLink>, StorageError> {
+async fn links(transaction: &Transaction<'_>, account: &[u8]) -> Result<Vec<EpochLink>, StorageError> {
     let text = "SELECT DISTINCT ON (epoch) epoch, box FROM links WHERE account = $1 ORDER BY epoch, came DESC";
     let mut links = Vec::new();
-    for row in rows(on, text, &[&account]).await? {
+    for row in rows(transaction, text, &[&account]).await? {
         links.push(EpochLink { epoch: number(&row, 0)?, sealed: Sealed(row.try_get(1)?) });
     }
     Ok(links)

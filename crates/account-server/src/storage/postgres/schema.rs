@@ -74,8 +74,8 @@ pub(super) const TABLES: [&str; 8] = ["heads", "records", "wraps", "links", "key
 pub(super) async fn migrate(client: &mut ClientWrapper) -> Result<(), StorageError> {
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
-    let made = transaction.query_one("SELECT to_regclass('guillemet_migrations') IS NOT NULL", &[]).await?;
-    if !made.try_get::<_, bool>(0)? {
+    let exists = transaction.query_one("SELECT to_regclass('guillemet_migrations') IS NOT NULL", &[]).await?;
+    if !exists.try_get::<_, bool>(0)? {
         let table = "CREATE TABLE guillemet_migrations
             (number INTEGER PRIMARY KEY, made_at TIMESTAMPTZ NOT NULL DEFAULT now())";
         transaction.batch_execute(table).await?;

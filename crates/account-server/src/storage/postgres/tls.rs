@@ -52,8 +52,8 @@ impl TlsConnect<Socket> for Connect {
 
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
-            let none = || io::Error::other("a server without a host name has no certificate; use sslmode=disable");
-            Ok(Stream(self.0.connect(self.1.ok_or_else(none)?, socket).await?))
+            let no_host = || io::Error::other("a server without a host name has no certificate; use sslmode=disable");
+            Ok(Stream(self.0.connect(self.1.ok_or_else(no_host)?, socket).await?))
         })
     }
 }

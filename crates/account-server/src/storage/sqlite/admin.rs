@@ -95,9 +95,9 @@ pub(super) fn prune(database: &Connection, retention: Retention) -> Result<u64, 
     let read = |row: &Row<'_>| Ok((AccountId(row.get(0)?), row.get::<_, Option<u64>>(1)?));
     let accounts: Vec<_> = query.query_map(params![retention.before, keep], read)?.collect::<Result<_, _>>()?;
     let mut pruned = 0;
-    for (account, upto) in accounts {
-        let Some(upto) = upto else { continue };
-        let until = params![account.0, upto];
+    for (account, last) in accounts {
+        let Some(last) = last else { continue };
+        let until = params![account.0, last];
         pruned += run(database, "DELETE FROM heads WHERE account = ?1 AND seq <= ?2", until)? as u64;
         for table in ["records", "wraps", "keys"] {
             run(database, &format!("DELETE FROM {table} WHERE account = ?1 AND ended <= ?2"), until)?;

@@ -56,9 +56,9 @@ pub(super) fn enrol(
     });
     let (until, by) = invited.optional()?.ok_or(StorageError::Token)?;
     // The device repeats the call after a lost answer. Nothing is left to do.
-    let known = key(database, &enrolment.key.key_id)?;
-    let same = |key: KnownKey| key.account == account && key.hash == enrolment.key.key_hash && key.device == by;
-    if by == Some(device) && known.is_some_and(same) {
+    let existing = key(database, &enrolment.key.key_id)?;
+    let is_same = |key: KnownKey| key.account == account && key.hash == enrolment.key.key_hash && key.device == by;
+    if by == Some(device) && existing.is_some_and(is_same) {
         return Ok(());
     }
     if until <= at || by.is_some_and(|by| by != device) {
@@ -134,10 +134,10 @@ pub(super) fn put_usage(database: &Connection, account: AccountId, usage: &Usage
         return Err(StorageError::Ended);
     }
     let text = "SELECT counter FROM usage WHERE account = ?1 AND device = ?2";
-    let kept =
+    let stored =
         database.prepare_cached(text)?.query_row(params![account.0, usage.device.0], |row| row.get(0)).optional()?;
-    if let Some(kept) = kept.filter(|kept| *kept >= usage.counter) {
-        return Err(StorageError::NotHigher { kept });
+    if let Some(stored) = stored.filter(|stored| *stored >= usage.counter) {
+        return Err(StorageError::NotHigher { stored });
     }
     run(
         database,

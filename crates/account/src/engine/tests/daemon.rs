@@ -117,12 +117,12 @@ impl Daemon {
     pub fn check(&self) {
         assert_eq!(self.engine.view().secrets().count(), self.disk.secrets.len(), "{}: the vault", self.name);
         for secret in self.engine.view().secrets() {
-            let kept = self.disk.secrets.get(&secret.id).unwrap();
-            assert!(is_same(secret, kept) && secret.revision == kept.revision, "{}: `{}`", self.name, secret.name);
+            let stored = self.disk.secrets.get(&secret.id).unwrap();
+            assert!(is_same(secret, stored) && secret.revision == stored.revision, "{}: `{}`", self.name, secret.name);
         }
-        let kept: Vec<_> = self.disk.intents.iter().map(|(id, _)| *id).collect();
+        let stored: Vec<_> = self.disk.intents.iter().map(|(id, _)| *id).collect();
         let pending: Vec<_> = self.engine.pending().map(|intent| intent.id).collect();
-        assert_eq!(kept, pending, "{}: what is pending and what is kept", self.name);
+        assert_eq!(stored, pending, "{}: what is pending and what is kept", self.name);
         assert_unique(self.engine.view());
         assert_unique(self.engine.base());
     }
@@ -255,8 +255,8 @@ impl Daemon {
     }
 
     /// Prepares a push, and records on disk that it is about to be sent.
-    pub fn prepare(&mut self, wish: &Proposal, now: Millis) -> Result<Option<PreparedPush>, PushError> {
-        let candidate = self.engine.prepare(wish, &self.references(), now)?;
+    pub fn prepare(&mut self, proposal: &Proposal, now: Millis) -> Result<Option<PreparedPush>, PushError> {
+        let candidate = self.engine.prepare(proposal, &self.references(), now)?;
         if let Some(candidate) = &candidate {
             self.engine.sending(candidate);
             self.remember();

@@ -79,15 +79,15 @@ fn a_fork_that_is_joined_again_is_refused() {
         let before = victim.state();
         let cursor = victim.engine.cursor();
         let honest = scene.world.server.all_changes(victim.id(), cursor).unwrap();
-        let refused = victim.pulled(&honest).unwrap_err();
-        assert_eq!(refused.code(), expected, "{heads}: {refused}");
+        let error = victim.pulled(&honest).unwrap_err();
+        assert_eq!(error.code(), expected, "{heads}: {error}");
         // The same with the whole history, from the last head that both know.
-        let whole = scene.world.server.all_changes(victim.id(), scene.victim.engine.cursor()).unwrap();
-        let refused = victim.pulled(&whole).unwrap_err();
-        assert!(matches!(refused.code(), "rollback" | "fork"), "{heads}: {refused}");
+        let page = scene.world.server.all_changes(victim.id(), scene.victim.engine.cursor()).unwrap();
+        let error = victim.pulled(&page).unwrap_err();
+        assert!(matches!(error.code(), "rollback" | "fork"), "{heads}: {error}");
         // Both histories in one answer.
         let mut both = scene.fork.all_changes(victim.id(), scene.victim.engine.cursor()).unwrap();
-        both.extend(whole);
+        both.extend(page);
         assert!(scene.victim.cloned().pulled(&both).is_err());
         assert!(victim.state() == before);
         // A push of one side does not fit on the other, because it does not follow its head.
@@ -111,8 +111,8 @@ fn a_key_that_was_wrapped_in_another_history_is_refused() {
     fork.push(twin.id(), candidate.onto.hash, &candidate.push).unwrap();
     let mut pages = world.answer(B);
     pages[0].wraps = vec![fork.wrap(world.devices[B].id()).unwrap()];
-    let refused = world.devices[B].pulled(&pages);
-    assert_eq!(refused, Err(PullError::Tampered("the key of its epoch belongs to another head")));
+    let result = world.devices[B].pulled(&pages);
+    assert_eq!(result, Err(PullError::Tampered("the key of its epoch belongs to another head")));
     world.pull(B).unwrap();
 }
 
@@ -127,18 +127,18 @@ fn a_revoked_device_and_the_server_deceive_only_who_has_not_heard_of_it() {
     revoked.set_value("cal-com", "forged", 1);
     let candidate = revoked.prepare(&Proposal::Edits, 1).unwrap().unwrap();
     fork.push(revoked.id(), candidate.onto.hash, &candidate.push).unwrap();
-    let told = |device: &Daemon| fork.all_changes(device.id(), device.engine.cursor()).unwrap();
-    let pages = told(&world.devices[A]);
+    let changes = |device: &Daemon| fork.all_changes(device.id(), device.engine.cursor()).unwrap();
+    let pages = changes(&world.devices[A]);
     assert!(matches!(world.devices[A].pulled(&pages), Err(PullError::Fork { .. } | PullError::Rollback { .. })));
     let mut deceived = world.devices[B].cloned();
-    deceived.pulled(&told(&deceived)).unwrap();
+    deceived.pulled(&changes(&deceived)).unwrap();
     assert_ne!(
         fingerprint_words(&deceived.engine.head().unwrap().1),
         fingerprint_words(&world.devices[A].engine.head().unwrap().1)
     );
     // A device that knows of the revocation refuses.
     world.pull(B).unwrap();
-    let pages = told(&world.devices[B]);
+    let pages = changes(&world.devices[B]);
     assert!(world.devices[B].pulled(&pages).is_err());
 }
 
@@ -160,13 +160,13 @@ fn even_the_first_pull_of_a_device_is_refused_where_anything_is_changed() {
     let anchor = joined.engine.cursor().heads_after + 1;
     scene.world.wish(A, &Proposal::Beat).unwrap();
     let honest = scene.world.server.all_changes(joined.id(), joined.engine.cursor()).unwrap();
-    let whole = honest[0].clone();
-    assert!(honest.len() == 1 && !whole.links.is_empty());
+    let page = honest[0].clone();
+    assert!(honest.len() == 1 && !page.links.is_empty());
     let mut taken = joined.cloned();
-    taken.pulled(std::slice::from_ref(&whole)).unwrap();
+    taken.pulled(std::slice::from_ref(&page)).unwrap();
 
     let refused = |change: &dyn Fn(&mut ChangesPage)| {
-        let mut changed = whole.clone();
+        let mut changed = page.clone();
         change(&mut changed);
         let mut device = joined.cloned();
         let before = device.state();
@@ -176,8 +176,8 @@ fn even_the_first_pull_of_a_device_is_refused_where_anything_is_changed() {
         assert!(device.state() == taken.state());
         refusal
     };
-    for index in 0..whole.records.len() {
-        let is_box = whole.records[index].record.sealed.is_some();
+    for index in 0..page.records.len() {
+        let is_box = page.records[index].record.sealed.is_some();
         if is_box {
             assert_eq!(refused(&|all| drop(all.records.remove(index))).code(), "tampered");
             let flip = |all: &mut ChangesPage| all.records[index].record.sealed.as_mut().unwrap().0[40] ^= 1;

@@ -23,7 +23,7 @@ fn a_reference_of_another_device_stands_in_the_way_and_says_where() {
         device: world.devices[B].id(),
         device_name: "B".into(),
         template: "cal-com/booking".into(),
-        place: Some((1, 1)),
+        position: Some((1, 1)),
         name: Some("CAL-com".into()),
         certain: true,
     };
@@ -182,7 +182,7 @@ fn a_name_that_another_secret_has_now_is_that_one() {
 #[test]
 fn what_was_deleted_is_kept_until_every_device_has_published_and_no_longer() {
     let mut world = World::of(3, &[("cal-com", "one")]);
-    let paper = world.join(A, "on paper", true);
+    let recovery = world.join(A, "on paper", true);
     let secret = world.devices[A].id_of("cal-com");
     world.delete(A, "cal-com").unwrap();
     let deleted = |world: &World, index: usize| world.devices[index].engine.base().deleted(secret).is_some();
@@ -192,7 +192,7 @@ fn what_was_deleted_is_kept_until_every_device_has_published_and_no_longer() {
     world.sync(C);
     world.sync(A);
     assert!(!deleted(&world, A), "nobody waits for a recovery code");
-    world.devices.remove(paper);
+    world.devices.remove(recovery);
     world.quiet();
     assert!((0..3).all(|index| !deleted(&world, index)));
     // From now on, a reference to it leads to nothing.
@@ -249,8 +249,8 @@ fn a_secret_with_edits_that_do_not_fit_into_the_push_is_not_deleted_before_them(
         world.devices[A].enable("cal-com", number % 2 == 0, now);
     }
     let (id, now) = (world.devices[A].id_of("cal-com"), world.tick());
-    let refused = world.devices[A].prepare(&Proposal::Delete(id), now);
-    assert!(matches!(refused, Err(PushError::Behind)));
+    let result = world.devices[A].prepare(&Proposal::Delete(id), now);
+    assert!(matches!(result, Err(PushError::Behind)));
     assert!(world.delete(A, "cal-com").unwrap());
     world.quiet();
     assert!(world.devices[B].find("cal-com").is_none());

@@ -73,7 +73,7 @@ impl Ledger {
 
     pub fn unrefer(&mut self, device: &mut Daemon, template: &str) {
         device.templates.remove(template);
-        self.added.retain(|(id, known, _), _| *id != device.id() || known != template);
+        self.added.retain(|(id, other, _), _| *id != device.id() || other != template);
     }
 
     /// Notes that a push of this device was accepted, possibly with a delete.
@@ -123,13 +123,13 @@ impl Ledger {
         for (seq, intent) in &self.settled {
             // A delete is not an acknowledged edit.
             let Some(intent) = self.acknowledged.get(intent) else { continue };
-            let known: &mut Expected = expected.entry(intent.secret).or_default();
-            known.seq = *seq;
+            let entry: &mut Expected = expected.entry(intent.secret).or_default();
+            entry.seq = *seq;
             match &intent.change {
-                IntentChange::Create(secret) => *known = Expected { seq: *seq, ..Expected::of(secret) },
-                IntentChange::Value(version) => known.values.push(text(version)),
-                IntentChange::Rename(name) => known.name = name.to_string(),
-                IntentChange::Enable(enabled) => known.enabled = *enabled,
+                IntentChange::Create(secret) => *entry = Expected { seq: *seq, ..Expected::of(secret) },
+                IntentChange::Value(version) => entry.values.push(text(version)),
+                IntentChange::Rename(name) => entry.name = name.to_string(),
+                IntentChange::Enable(enabled) => entry.enabled = *enabled,
                 IntentChange::Forget(_) | IntentChange::Delete => {}
             }
         }
@@ -162,7 +162,7 @@ impl Ledger {
                 continue;
             }
             for (seq, deleted) in &self.deletes {
-                let is_it = names(&self.last[deleted]).any(|known| *known == name);
+                let is_it = names(&self.last[deleted]).any(|other| *other == name);
                 assert!(!is_it || seq <= seen, "{} names `{name}`, and it is deleted", device.name);
             }
         }

@@ -16,9 +16,9 @@ mod world;
 
 /// Runs this many cases, or as many as `PROPTEST_CASES` says. Failed cases are not kept, because keys differ each time.
 fn cases(number: u32) -> proptest::test_runner::Config {
-    let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|wanted| wanted.parse().ok());
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
     proptest::test_runner::Config {
-        cases: wanted.unwrap_or(number),
+        cases: cases.unwrap_or(number),
         failure_persistence: None,
         ..proptest::test_runner::Config::default()
     }

@@ -106,10 +106,10 @@ impl Run {
 
     fn secret(&self, device: usize, pick: usize) -> Option<(SecretId, String)> {
         let view = self.world.devices[device].engine.view();
-        let mut known: Vec<_> = view.secrets().map(|secret| (secret.name.to_string(), secret.id)).collect();
-        known.sort();
-        let count = known.len();
-        (count > 0).then(|| known.swap_remove(pick % count)).map(|(name, id)| (id, name))
+        let mut names: Vec<_> = view.secrets().map(|secret| (secret.name.to_string(), secret.id)).collect();
+        names.sort();
+        let count = names.len();
+        (count > 0).then(|| names.swap_remove(pick % count)).map(|(name, id)| (id, name))
     }
 
     fn happen(&mut self, step: Step) {
@@ -230,8 +230,8 @@ impl Run {
         if line.is_behind {
             return Some(pull);
         }
-        let wish = line.want.take().unwrap_or(Proposal::Edits);
-        let delete = match wish {
+        let proposal = line.want.take().unwrap_or(Proposal::Edits);
+        let delete = match proposal {
             Proposal::Delete(id) => Some(id),
             _ => None,
         };
@@ -241,7 +241,7 @@ impl Run {
         if secret.is_some_and(|secret| std::iter::once(&secret.name).chain(&secret.former_names).any(is_named)) {
             return None;
         }
-        match device.prepare(&wish, now) {
+        match device.prepare(&proposal, now) {
             Ok(Some(candidate)) => Some(Flight::Push { candidate: Box::new(candidate), delete, answer: None }),
             Ok(None) => Some(pull),
             Err(PushError::Referenced(_) | PushError::NoSecret | PushError::NoDevice) => Some(pull),

@@ -18,8 +18,8 @@ fn repair(world: &mut World, index: usize) {
         let sealed = record.sealed.as_ref()?;
         Some((record.id, RecordLeaf::of(record.revision, record.epoch, sealed)))
     });
-    let wish = Proposal::Repair { onto, has: has.collect(), boxes: device.boxes() };
-    assert!(world.push(index, &wish).unwrap());
+    let proposal = Proposal::Repair { onto, stored: has.collect(), boxes: device.boxes() };
+    assert!(world.push(index, &proposal).unwrap());
 }
 
 fn adopt(world: &mut World, index: usize) -> Result<(), PullError> {
@@ -46,9 +46,9 @@ fn a_server_that_was_set_back_is_refused_and_the_furthest_device_repairs_it() {
     let mut world = World::of(3, &[("cal-com", "one"), ("sip", "s"), ("still", "x")]);
     set_back(&mut world);
     let before = world.devices[A].state();
-    let known = world.devices[A].engine.head().unwrap().0.seq;
+    let seq = world.devices[A].engine.head().unwrap().0.seq;
     let offered = world.server.newest().unwrap().seq;
-    assert_eq!(world.pull(A), Err(PullError::Rollback { known, offered }));
+    assert_eq!(world.pull(A), Err(PullError::Rollback { known: seq, offered }));
     assert!(world.devices[A].state() == before);
     assert!(matches!(world.pull(B), Err(PullError::Rollback { .. })));
     world.pull(C).unwrap();
@@ -104,8 +104,8 @@ fn set_back_and_send(world: &mut World) {
         let sealed = record.sealed.as_ref()?;
         Some((record.id, RecordLeaf::of(record.revision, record.epoch, sealed)))
     });
-    let wish = Proposal::Repair { onto, has: has.collect(), boxes: world.devices[A].boxes() };
-    let candidate = world.devices[A].prepare(&wish, now).unwrap().unwrap();
+    let proposal = Proposal::Repair { onto, stored: has.collect(), boxes: world.devices[A].boxes() };
+    let candidate = world.devices[A].prepare(&proposal, now).unwrap().unwrap();
     world.send(A, &candidate).unwrap();
 }
 
@@ -160,10 +160,10 @@ fn what_a_device_knew_and_the_repaired_account_does_not_is_typed_anew() {
     world.sync(C);
     assert!(matches!(world.pull(B), Err(PullError::Fork { .. } | PullError::ContinuityLost { .. })));
     let before = world.devices[B].state();
-    let mut wrong = world.server.newest().unwrap();
-    wrong.hash.0[0] ^= 1;
-    let pages = world.server.all_changes(world.devices[B].id(), Engine::cursor_of(wrong)).unwrap();
-    assert!(matches!(world.devices[B].adopt(wrong, &pages), Err(PullError::Fork { .. })));
+    let mut unknown = world.server.newest().unwrap();
+    unknown.hash.0[0] ^= 1;
+    let pages = world.server.all_changes(world.devices[B].id(), Engine::cursor_of(unknown)).unwrap();
+    assert!(matches!(world.devices[B].adopt(unknown, &pages), Err(PullError::Fork { .. })));
     assert!(world.devices[B].state() == before);
 
     adopt(&mut world, B).unwrap();

@@ -98,11 +98,11 @@ impl Scene {
 
     /// Returns the honest answer in one page.
     pub fn whole(&self) -> ChangesPage {
-        let mut whole = self.honest.last().unwrap().clone();
-        whole.heads = self.honest.iter().flat_map(|page| page.heads.clone()).collect();
-        whole.records = self.honest.iter().flat_map(|page| page.records.clone()).collect();
-        whole.wraps = self.honest.iter().flat_map(|page| page.wraps.clone()).collect();
-        whole
+        let mut complete = self.honest.last().unwrap().clone();
+        complete.heads = self.honest.iter().flat_map(|page| page.heads.clone()).collect();
+        complete.records = self.honest.iter().flat_map(|page| page.records.clone()).collect();
+        complete.wraps = self.honest.iter().flat_map(|page| page.wraps.clone()).collect();
+        complete
     }
 }
 
@@ -111,9 +111,9 @@ fn happen(world: &mut World, edit: usize, pick: usize) {
     let (who, now) = (if pick.is_multiple_of(2) { A } else { C }, world.tick());
     world.sync(who);
     let (before, value) = (world.server.newest(), format!("at {now}"));
-    let mut known: Vec<_> = world.devices[who].engine.view().secrets().map(|secret| secret.name.to_string()).collect();
-    known.sort();
-    let name = known[pick % known.len()].clone();
+    let mut names: Vec<_> = world.devices[who].engine.view().secrets().map(|secret| secret.name.to_string()).collect();
+    names.sort();
+    let name = names[pick % names.len()].clone();
     let device = &mut world.devices[who];
     match edit {
         0 => drop(device.create(&format!("made-at-{now}"), &value, now).unwrap()),
@@ -121,7 +121,7 @@ fn happen(world: &mut World, edit: usize, pick: usize) {
         2 => device.enable(&name, pick.is_multiple_of(3), now),
         3 => device.refer("cal-com/a", &name),
         4 => device.templates.clear(),
-        5 if known.len() > 2 => match world.delete(who, &name) {
+        5 if names.len() > 2 => match world.delete(who, &name) {
             Ok(_) | Err(Failed::Unprepared(PushError::Referenced(_))) => {}
             Err(failed) => panic!("{failed:?}"),
         },

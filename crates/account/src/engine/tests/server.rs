@@ -82,8 +82,8 @@ impl Server {
             return Err(Refused::Behind);
         }
         let (seq, epoch) = (push.head.seq, push.head.epoch);
-        let known = self.heads.last().map_or((0, 1), |head| (head.seq, head.epoch));
-        if seq <= known.0 || epoch < known.1 {
+        let last = self.heads.last().map_or((0, 1), |head| (head.seq, head.epoch));
+        if seq <= last.0 || epoch < last.1 {
             return Err(Refused::Wrong("the head goes back"));
         }
         let ids: HashSet<_> = push.records.iter().map(|record| record.id).collect();
@@ -123,9 +123,9 @@ impl Server {
         let reached = heads.last().map_or(from.heads_after, |head| head.seq);
         let behind = (from.records_after, from.after_id.unwrap_or(ObjectId([0xff; 16])));
         let newest_forms = self.records.values().filter_map(|forms| forms.last());
-        let wanted = newest_forms.filter(|(seq, record)| (*seq, record.id) > behind && *seq <= reached);
+        let selected = newest_forms.filter(|(seq, record)| (*seq, record.id) > behind && *seq <= reached);
         let mut records: Vec<_> =
-            wanted.map(|(seq, record)| ChangedRecord { seq: *seq, record: record.clone() }).collect();
+            selected.map(|(seq, record)| ChangedRecord { seq: *seq, record: record.clone() }).collect();
         records.sort_by_key(|changed| (changed.seq, changed.record.id));
         let is_cut = records.len() > self.pages.records;
         records.truncate(self.pages.records);

@@ -48,14 +48,14 @@ fn what_goes_in_pieces_is_seen_as_before_after_each() {
     for number in 0..1300 {
         let now = world.tick();
         let device = &mut world.devices[A];
-        let known = format!("key-{}", number / 2);
+        let name = format!("key-{}", number / 2);
         match number % 7 {
             0 => drop(device.create(&format!("key-{number}"), "x", now)),
-            1 if device.find(&known).is_some() => device.set_value(&known, "y", now),
-            2 if device.find(&known).is_some() => drop(device.rename(&known, &format!("other-{number}"), now)),
+            1 if device.find(&name).is_some() => device.set_value(&name, "y", now),
+            2 if device.find(&name).is_some() => drop(device.rename(&name, &format!("other-{number}"), now)),
             // Takes a former name from the secret that had it.
-            3 => drop(device.create(&known, "z", now)),
-            4 if device.find(&known).is_some() => device.enable(&known, false, now),
+            3 => drop(device.create(&name, "z", now)),
+            4 if device.find(&name).is_some() => device.enable(&name, false, now),
             _ => device.set_value("old", &format!("{number}"), now),
         }
         if number == 900 {
@@ -158,8 +158,8 @@ fn a_rename_onto_a_name_that_was_taken_meanwhile_is_kept_as_another_and_told_onc
     assert_eq!(world.devices[A].values("three"), ["1"]);
     assert_eq!(world.devices[A].values("Three-2"), ["2"]);
     assert_eq!(world.devices[A].find("two").unwrap().name.as_str(), "Three-2", "the former name goes on");
-    let told = notices(&world, B);
-    assert_eq!(told.matches("it is called `Three-2`").count(), 1, "{told}");
+    let shown = notices(&world, B);
+    assert_eq!(shown.matches("it is called `Three-2`").count(), 1, "{shown}");
     assert!(world.devices[A].disk.notices.is_empty());
 }
 
@@ -296,7 +296,7 @@ fn a_revoked_device_is_told_and_the_others_go_on_in_a_new_epoch() {
     assert_eq!(world.devices[B].pulled(&pages), Err(PullError::Revoked));
     assert_eq!(world.devices[B].values("cal-com"), ["one"], "its vault stays as it is");
 
-    let mut gone = world.devices.remove(B);
+    let mut removed = world.devices.remove(B);
     world.quiet();
     let now = world.tick();
     world.devices[1].set_value("cal-com", "three", now);
@@ -311,13 +311,13 @@ fn a_revoked_device_is_told_and_the_others_go_on_in_a_new_epoch() {
     world.quiet();
 
     // With the key that it has, the revoked device can make nothing that counts.
-    let candidate = gone.prepare(&Proposal::Beat, 5).unwrap().unwrap();
+    let candidate = removed.prepare(&Proposal::Beat, 5).unwrap().unwrap();
     let mut forged = stale[0].clone();
     forged.heads = vec![candidate.push.head.clone()];
     forged.newest = Some(candidate.newest);
     assert!(candidate.newest.seq <= after);
-    let refused = world.devices[1].pulled(&[forged]);
-    assert!(matches!(refused, Err(PullError::Rollback { .. })), "{refused:?}");
+    let result = world.devices[1].pulled(&[forged]);
+    assert!(matches!(result, Err(PullError::Rollback { .. })), "{result:?}");
 }
 
 #[test]
@@ -327,21 +327,21 @@ fn a_device_that_goes_is_gone() {
     let now = world.tick();
     world.devices[B].set_value("cal-com", "two", now);
     assert!(world.wish(B, &Proposal::Leave).unwrap());
-    let gone = world.devices.remove(B);
-    assert_eq!(gone.values("cal-com"), ["one", "two"], "its vault stays as it is");
-    assert!(!world.server.knows(gone.id()));
+    let removed = world.devices.remove(B);
+    assert_eq!(removed.values("cal-com"), ["one", "two"], "its vault stays as it is");
+    assert!(!world.server.knows(removed.id()));
     world.quiet();
     let behind = world.devices[A].cloned();
     let (head, _) = world.devices[A].engine.head().unwrap();
     assert_eq!(head.devices.len(), 2);
-    assert!(world.devices[A].engine.base().references(gone.id()).is_none());
+    assert!(world.devices[A].engine.base().references(removed.id()).is_none());
     assert_eq!(world.devices[A].values("cal-com"), ["one", "two"]);
     assert!(world.delete(A, "cal-com").unwrap(), "its references went with it");
 
     // It still has the key, and a server that takes its side: its heads are from no device of the account.
-    let mut gone = gone;
-    gone.set_value("cal-com", "three", now);
-    let candidate = gone.prepare(&Proposal::Edits, now).unwrap().unwrap();
+    let mut removed = removed;
+    removed.set_value("cal-com", "three", now);
+    let candidate = removed.prepare(&Proposal::Edits, now).unwrap().unwrap();
     let mut forged = world.answer(C - 1)[0].clone();
     forged.newest = Some(candidate.newest);
     forged.heads = vec![candidate.push.head];

@@ -28,8 +28,8 @@ pub fn me(account: AccountId) -> Me {
 }
 
 /// Returns the wish to admit a device.
-pub fn admit(me: &Me, name: &str, paper: bool) -> Proposal {
-    Proposal::Admit { id: me.device, key: PublicKey(me.secret.public()), name: name.into(), paper, api_key: None }
+pub fn admit(me: &Me, name: &str, is_recovery: bool) -> Proposal {
+    Proposal::Admit { id: me.device, key: PublicKey(me.secret.public()), name: name.into(), is_recovery, api_key: None }
 }
 
 impl World {
@@ -63,9 +63,9 @@ impl World {
     }
 
     /// Lets a device join on the invitation of another one.
-    pub fn join(&mut self, inviter: usize, name: &str, paper: bool) -> usize {
+    pub fn join(&mut self, inviter: usize, name: &str, is_recovery: bool) -> usize {
         let me = me(self.server.account);
-        self.wish(inviter, &admit(&me, name, paper)).unwrap();
+        self.wish(inviter, &admit(&me, name, is_recovery)).unwrap();
         self.devices.push(self.joined(inviter, me, name));
         let index = self.devices.len() - 1;
         self.pull(index).unwrap();
@@ -92,9 +92,9 @@ impl World {
     }
 
     /// Tries to push once. Returns whether there was anything to push.
-    pub fn push(&mut self, index: usize, wish: &Proposal) -> Result<bool, Failed> {
+    pub fn push(&mut self, index: usize, proposal: &Proposal) -> Result<bool, Failed> {
         let now = self.tick();
-        let Some(candidate) = self.devices[index].prepare(wish, now).map_err(Failed::Unprepared)? else {
+        let Some(candidate) = self.devices[index].prepare(proposal, now).map_err(Failed::Unprepared)? else {
             return Ok(false);
         };
         self.send(index, &candidate).map_err(Failed::Refused)?;
@@ -108,9 +108,9 @@ impl World {
     }
 
     /// Pulls, pushes what is due, and then pushes the wish.
-    pub fn wish(&mut self, index: usize, wish: &Proposal) -> Result<bool, Failed> {
+    pub fn wish(&mut self, index: usize, proposal: &Proposal) -> Result<bool, Failed> {
         self.sync(index);
-        self.push(index, wish)
+        self.push(index, proposal)
     }
 
     /// Pulls, and pushes all that is due.

@@ -34,7 +34,7 @@ pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<AccountStatus>,
         name: guillemet_base::display::sanitize(name.as_deref().unwrap_or_default().trim(), NAME_MAX),
         url: fields.optional_text("server"),
         same_names: fields.same_names("same_names"),
-        otherwise: fields.same_name("all_same_names"),
+        default: fields.same_name("all_same_names"),
     };
     let read = text.as_deref().map(AccountCode::parse);
     if let Some(Err(error)) = &read {

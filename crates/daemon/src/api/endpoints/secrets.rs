@@ -41,9 +41,9 @@ pub async fn create(mut cx: RequestContext<'_>) -> Result<Tagged<Created<Changed
 /// `GET /v1/secrets/{name}`: returns one secret with everything known about it.
 pub async fn show(cx: RequestContext<'_>) -> Result<Tagged<Json<SecretDetail>>, HttpError> {
     cx.url.query([])?;
-    let shown = secrets::show(cx.app, cx.url.secret_name()?).await?;
-    let etag = shown.etag.clone();
-    Ok(Tagged(Json(shown), etag))
+    let detail = secrets::show(cx.app, cx.url.secret_name()?).await?;
+    let etag = detail.etag.clone();
+    Ok(Tagged(Json(detail), etag))
 }
 
 /// `PATCH /v1/secrets/{name}`: renames a secret, gives it another value, enables or disables it.

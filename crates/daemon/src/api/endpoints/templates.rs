@@ -44,7 +44,7 @@ pub async fn render(cx: RequestContext<'_>) -> Result<Document, HttpError> {
     let options = RenderOptions {
         target: target.as_deref(),
         expected_target: cx.head.headers.get(&SAME_TARGET).map(|name| name.as_bytes()),
-        known: cx.if_none_match(),
+        if_none_match: cx.if_none_match(),
     };
     let (rendered, plan) = serving::render(cx.app, &id, options, cx.principal).await?;
     Ok(Document { rendered, plan, requested: target })

@@ -26,24 +26,24 @@ pub(super) enum Next {
 /// The looks at the file since it changed.
 #[derive(Debug)]
 pub(super) struct Rest {
-    begun: Instant,
-    seen: Option<Fingerprint>,
+    started: Instant,
+    fingerprint: Option<Fingerprint>,
     since: Instant,
 }
 
 impl Rest {
     /// Starts with the first look; `None` if there is no file.
-    pub(super) fn new(seen: Option<Fingerprint>, now: Instant) -> Self {
-        Self { begun: now, seen, since: now }
+    pub(super) fn new(fingerprint: Option<Fingerprint>, now: Instant) -> Self {
+        Self { started: now, fingerprint, since: now }
     }
 
     /// Takes in another look, and returns the next step.
-    pub(super) fn look(&mut self, seen: Option<Fingerprint>, now: Instant) -> Next {
-        if seen != self.seen {
-            (self.seen, self.since) = (seen, now);
-            return if now - self.begun < RESTLESS { Next::Look } else { Next::GiveUp };
+    pub(super) fn look(&mut self, fingerprint: Option<Fingerprint>, now: Instant) -> Next {
+        if fingerprint != self.fingerprint {
+            (self.fingerprint, self.since) = (fingerprint, now);
+            return if now - self.started < RESTLESS { Next::Look } else { Next::GiveUp };
         }
-        let needed = if seen.is_some() { REST } else { GONE };
+        let needed = if fingerprint.is_some() { REST } else { GONE };
         if now - self.since < needed { Next::Look } else { Next::Read }
     }
 }
@@ -63,26 +63,26 @@ mod tests {
 
     #[test]
     fn a_file_that_is_being_written_is_not_read() {
-        let ([first, second, third], begun) = (looks(), Instant::now());
-        let mut rest = Rest::new(first, begun);
-        let at = |hundreds: u32| begun + REST * hundreds;
+        let ([first, second, third], started) = (looks(), Instant::now());
+        let mut rest = Rest::new(first, started);
+        let at = |hundreds: u32| started + REST * hundreds;
         assert_eq!(rest.look(second, at(1)), Next::Look);
         assert_eq!(rest.look(third, at(2)), Next::Look);
         assert_eq!(rest.look(third, at(2) + REST / 2), Next::Look);
         assert_eq!(rest.look(third, at(3)), Next::Read);
-        let mut restless = Rest::new(first, begun);
+        let mut restless = Rest::new(first, started);
         assert_eq!(restless.look(second, at(49)), Next::Look);
         assert_eq!(restless.look(third, at(50)), Next::GiveUp);
     }
 
     #[test]
     fn a_file_that_is_gone_may_come_back() {
-        let ([first, second, _], begun) = (looks(), Instant::now());
-        let mut rest = Rest::new(first, begun);
-        assert_eq!(rest.look(None, begun + REST), Next::Look);
-        assert_eq!(rest.look(None, begun + GONE), Next::Look);
-        assert_eq!(rest.look(None, begun + GONE + REST), Next::Read);
-        assert_eq!(rest.look(second, begun + GONE + REST * 2), Next::Look);
-        assert_eq!(rest.look(second, begun + GONE + REST * 3), Next::Read);
+        let ([first, second, _], started) = (looks(), Instant::now());
+        let mut rest = Rest::new(first, started);
+        assert_eq!(rest.look(None, started + REST), Next::Look);
+        assert_eq!(rest.look(None, started + GONE), Next::Look);
+        assert_eq!(rest.look(None, started + GONE + REST), Next::Read);
+        assert_eq!(rest.look(second, started + GONE + REST * 2), Next::Look);
+        assert_eq!(rest.look(second, started + GONE + REST * 3), Next::Read);
     }
 }

@@ -11,7 +11,7 @@ fn holder(uid: u32, pid: u32) -> SlotHolder {
 }
 
 fn reason(slot: &Slot<()>) -> Option<EndReason> {
-    slot.state.ended.get().copied()
+    slot.state.end_reason.get().copied()
 }
 
 fn is_taken(slot: &Slot<()>) -> bool {

@@ -78,7 +78,7 @@ pub(in crate::inventory) struct SyncedVault {
     /// The number of the next intent's document.
     pub(in crate::inventory) next: u64,
     /// The pending intents that are written down, each with its label, in the order of the engine.
-    pub(in crate::inventory) kept: VecDeque<(guillemet_wire::IntentId, String)>,
+    pub(in crate::inventory) stored: VecDeque<(guillemet_wire::IntentId, String)>,
     /// The newest usage report of each device.
     pub(super) usage: Vec<Kept>,
 }
@@ -90,20 +90,20 @@ pub(in crate::inventory) struct SyncedVault {
 pub(in crate::inventory) fn load(
     vault: &Vault,
     secrets: &[Arc<Secret>],
-    keep: usize,
+    former_versions: usize,
 ) -> Result<Option<(SyncedVault, Update)>, VaultError> {
-    let damaged = |what: String| VaultError::Damaged(what);
+    let damaged = |message: String| VaultError::Damaged(message);
     let Some(bytes) = vault.document(ACCOUNT)?.filter(|bytes| !bytes.is_empty()) else {
         return Ok(None);
     };
     let document: Document = serde_json::from_slice(&bytes)
         .map_err(|_| damaged("its account data does not have the format that Guillemet writes".into()))?;
-    let (mut intents, mut kept, mut next) = (Vec::new(), VecDeque::new(), 0);
+    let (mut intents, mut stored, mut next) = (Vec::new(), VecDeque::new(), 0);
     for (label, bytes) in vault.documents(INTENT)? {
         let intent = Intent::decode(&bytes)
             .map_err(|_| damaged("a change that has not reached the account yet is damaged".into()))?;
         next = u64::from_str_radix(&label[INTENT.len()..], 16).map_or(next, |number| number + 1);
-        kept.push_back((intent.id, label));
+        stored.push_back((intent.id, label));
         intents.push(intent);
     }
     let records = vault.account_records()?.into_iter().filter_map(|record| {
@@ -112,11 +112,11 @@ pub(in crate::inventory) fn load(
         Some((guillemet_wire::ObjectId(record.id), leaf, sealed))
     });
     let reports = vault.document(USAGE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    let (engine, update) = Engine::load(document.engine, records.collect(), secrets, intents, keep)
+    let (engine, update) = Engine::load(document.engine, records.collect(), secrets, intents, former_versions)
         .map_err(|error| damaged(error.to_string()))?;
     let usage = Kept::open_all(&engine, reports);
-    let joined = SyncedVault { engine, facts: document.facts, notices: document.notices, next, kept, usage };
-    Ok(Some((joined, update)))
+    let synced = SyncedVault { engine, facts: document.facts, notices: document.notices, next, stored, usage };
+    Ok(Some((synced, update)))
 }
 
 /// Returns the label of an intent's document. Labels sort in the order of the intents.
@@ -132,8 +132,8 @@ impl StoredSync {
     ///
     /// # Errors
     /// [`VaultError`] if it is damaged or cannot be written.
-    pub fn of(vault: &mut Vault, secrets: &mut Vec<Arc<Secret>>, keep: usize) -> Result<Self, VaultError> {
-        let Some((joined, update)) = load(vault, secrets, keep)? else { return Ok(Self(None)) };
+    pub fn of(vault: &mut Vault, secrets: &mut Vec<Arc<Secret>>, former_versions: usize) -> Result<Self, VaultError> {
+        let Some((synced, update)) = load(vault, secrets, former_versions)? else { return Ok(Self(None)) };
         // Secrets and membership are written in one transaction, so there is nothing to correct, unless this version
         // applies pending intents in another way than the one that wrote them.
         if !update.put.is_empty() || !update.removed.is_empty() {
@@ -146,7 +146,7 @@ impl StoredSync {
             secrets.retain(|secret| !old.contains(&secret.id));
             secrets.extend(update.put);
         }
-        Ok(Self(Some(joined)))
+        Ok(Self(Some(synced)))
     }
 }
 

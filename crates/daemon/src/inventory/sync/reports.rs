@@ -84,8 +84,8 @@ impl UsageReport {
     /// Returns the uses of a secret; `None` if the report says nothing about it, because a full report leaves secrets
     /// out.
     pub fn of(&self, secret: SecretId) -> Option<Totals> {
-        let known = self.totals.get(&secret).copied();
-        known.or_else(|| (self.totals.len() < Self::SECRETS_MAX).then(Totals::default))
+        let totals = self.totals.get(&secret).copied();
+        totals.or_else(|| (self.totals.len() < Self::SECRETS_MAX).then(Totals::default))
     }
 
     /// Returns whether it counts the same uses as another.
@@ -93,10 +93,11 @@ impl UsageReport {
         self.totals == other.totals
     }
 
-    fn open(engine: &Engine, told: &guillemet_wire::UsageUpload) -> Option<Self> {
-        let key = engine.key_of(told.epoch)?;
-        let opened = key.open(BoxKind::Usage, engine.me().account, told.device.0, told.counter, &told.sealed).ok()?;
-        Self::read(told.device, told.counter, &opened)
+    fn open(engine: &Engine, upload: &guillemet_wire::UsageUpload) -> Option<Self> {
+        let key = engine.key_of(upload.epoch)?;
+        let plain =
+            key.open(BoxKind::Usage, engine.me().account, upload.device.0, upload.counter, &upload.sealed).ok()?;
+        Self::read(upload.device, upload.counter, &plain)
     }
 }
 
@@ -108,12 +109,12 @@ pub(super) struct Kept {
 
 impl Kept {
     /// Opens reports, and drops those that do not open, because a server can send anything.
-    pub(super) fn open_all(engine: &Engine, told: Vec<guillemet_wire::UsageUpload>) -> Vec<Self> {
+    pub(super) fn open_all(engine: &Engine, uploads: Vec<guillemet_wire::UsageUpload>) -> Vec<Self> {
         let open = |sealed: guillemet_wire::UsageUpload| {
             let report = Arc::new(UsageReport::open(engine, &sealed)?);
             Some(Self { sealed, report })
         };
-        told.into_iter().filter_map(open).collect()
+        uploads.into_iter().filter_map(open).collect()
     }
 }
 
@@ -125,8 +126,8 @@ impl SyncedVault {
         let Some((head, _)) = self.engine.head() else { return Vec::new() };
         let others = head.devices.iter().filter(|device| device.id != me && !device.paper);
         let report = |id: DeviceId| {
-            let kept = self.usage.iter().find(|kept| kept.report.device == id);
-            kept.map(|kept| Arc::clone(&kept.report))
+            let stored = self.usage.iter().find(|stored| stored.report.device == id);
+            stored.map(|stored| Arc::clone(&stored.report))
         };
         let mut others: Vec<_> = others.map(|device| (device.name.as_str().into(), report(device.id))).collect();
         others.sort_by(|a: &(Arc<str>, _), b| a.0.cmp(&b.0));
@@ -138,28 +139,31 @@ impl Inventory {
     /// Returns the newest report of each device, including this one.
     pub fn reports(&self) -> Vec<Arc<UsageReport>> {
         let owned = self.owned();
-        let reports = owned.sync.iter().flat_map(|joined| &joined.usage);
-        reports.map(|kept| Arc::clone(&kept.report)).collect()
+        let reports = owned.sync.iter().flat_map(|synced| &synced.usage);
+        reports.map(|stored| Arc::clone(&stored.report)).collect()
     }
 
     /// Stores reports that can be opened and are newer than the known ones.
     ///
     /// # Errors
     /// [`AccountError::None`] without an account, [`AccountError::Inventory`] if the vault cannot be written.
-    pub fn keep_reports(&self, told: Vec<guillemet_wire::UsageUpload>) -> Result<(), AccountError> {
+    pub fn keep_reports(&self, uploads: Vec<guillemet_wire::UsageUpload>) -> Result<(), AccountError> {
         let mut owned = self.owned();
-        let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
-        let is_known = |told: &guillemet_wire::UsageUpload| {
-            joined.usage.iter().any(|kept| kept.report.device == told.device && kept.report.counter >= told.counter)
+        let synced = owned.sync.as_mut().ok_or(AccountError::None)?;
+        let is_known = |upload: &guillemet_wire::UsageUpload| {
+            synced
+                .usage
+                .iter()
+                .any(|stored| stored.report.device == upload.device && stored.report.counter >= upload.counter)
         };
-        let newer: Vec<_> = told.into_iter().filter(|told| !is_known(told)).collect();
-        let newer = Kept::open_all(&joined.engine, newer);
+        let newer: Vec<_> = uploads.into_iter().filter(|upload| !is_known(upload)).collect();
+        let newer = Kept::open_all(&synced.engine, newer);
         if newer.is_empty() {
             return Ok(());
         }
-        joined.usage.retain(|kept| !newer.iter().any(|newer| newer.report.device == kept.report.device));
-        joined.usage.extend(newer);
-        let sealed: Vec<&guillemet_wire::UsageUpload> = joined.usage.iter().map(|kept| &kept.sealed).collect();
+        synced.usage.retain(|stored| !newer.iter().any(|newer| newer.report.device == stored.report.device));
+        synced.usage.extend(newer);
+        let sealed: Vec<&guillemet_wire::UsageUpload> = synced.usage.iter().map(|stored| &stored.sealed).collect();
         let bytes = serde_json::to_vec(&sealed).map_err(VaultError::Unserializable)?;
         Ok(owned.vault.set_document(USAGE, &bytes)?)
     }

@@ -71,7 +71,7 @@ fn damage_of_the_file_is_told_or_does_not_matter() {
     let expected = expected(&home);
     let good = bytes(&home);
     let path = home.vault_file();
-    let (mut told, mut tried) = (0, 0);
+    let (mut reported, mut tried) = (0, 0);
     let len = good[&path].len();
     // The first page, which describes all others: byte by byte, as far as it is used.
     for at in (0..108).chain((108..len).step_by(263)) {
@@ -79,16 +79,16 @@ fn damage_of_the_file_is_told_or_does_not_matter() {
         files.get_mut(&path).unwrap()[at] ^= 1 << (at % 8);
         restore(&home, &files);
         tried += 1;
-        told += usize::from(check(&home, &expected, &format!("byte {at}")));
+        reported += usize::from(check(&home, &expected, &format!("byte {at}")));
     }
     for cut in (0..len).step_by(2039).chain([len - 1]) {
         let mut files = good.clone();
         files.get_mut(&path).unwrap().truncate(cut);
         restore(&home, &files);
         tried += 1;
-        told += usize::from(check(&home, &expected, &format!("cut to {cut}")));
+        reported += usize::from(check(&home, &expected, &format!("cut to {cut}")));
     }
-    assert!(told > 60 && tried > 300, "{told} of {tried}");
+    assert!(reported > 60 && tried > 300, "{reported} of {tried}");
 }
 
 #[test]
@@ -103,8 +103,8 @@ fn damage_of_the_key_file_is_told() {
             files.get_mut(&key).unwrap()[at] ^= 1 << bit;
             restore(&home, &files);
             // Bit 5 changes the case of a hexadecimal digit: an `A` for an `a` is the same key.
-            let told = check(&home, &expected, &format!("bit {bit} of byte {at}"));
-            assert!(told || bit == 5, "bit {bit} of byte {at}");
+            let problem = check(&home, &expected, &format!("bit {bit} of byte {at}"));
+            assert!(problem || bit == 5, "bit {bit} of byte {at}");
         }
         let mut files = good.clone();
         files.get_mut(&key).unwrap().truncate(at);
@@ -169,9 +169,9 @@ fn a_damaged_log_of_a_change_under_way_loses_nothing_else() {
             }
             restore(&home, &files);
             let saved = bytes(&home);
-            let there = Vault::open(&home, key_file(&home)).map(|(_, secrets)| secrets.len());
+            let result = Vault::open(&home, key_file(&home)).map(|(_, secrets)| secrets.len());
             restore(&home, &saved);
-            let state = if there.is_ok_and(|there| there > SECRETS) { &after } else { &before };
+            let state = if result.is_ok_and(|count| count > SECRETS) { &after } else { &before };
             check(&home, state, &format!("log at {at}, cut {cut}"));
         }
     }

@@ -245,7 +245,7 @@ fn the_trail_of_an_earlier_version_is_taken_over_once_and_whole() {
     for _ in 0..2 {
         let recorder = files.open(SMALL);
         assert_eq!(everything(&recorder), expected);
-        assert_eq!((count(&recorder), recorder.sums().unwrap().kept), (48, [48, 12, 0]));
+        assert_eq!((count(&recorder), recorder.sums().unwrap().stored), (48, [48, 12, 0]));
     }
     let tables = "SELECT COUNT(*) FROM sqlite_schema WHERE name LIKE 'usage_events%'";
     let database = rusqlite::Connection::open(files.dir.path().join("db")).unwrap();

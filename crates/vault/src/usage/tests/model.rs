@@ -15,7 +15,7 @@ enum Step {
     Record {
         time: Millis,
         outcome: Outcome,
-        wanted: Vec<u8>,
+        subjects: Vec<u8>,
         place: u8,
         caller: u8,
         times: usize,
@@ -35,9 +35,16 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3u64).prop_map(|day| (400_000 + day) * DAY),
     ];
     let outcome = (0..8u8).prop_map(|code| Outcome::numbered(code).unwrap_or(Outcome::Answered));
-    let wanted = proptest::collection::vec(0..=NAME, 0..4);
-    let record = (time, outcome, wanted, 0..3u8, 0..3u8, 1..40usize).prop_map(
-        |(time, outcome, wanted, place, caller, times)| Step::Record { time, outcome, wanted, place, caller, times },
+    let subjects = proptest::collection::vec(0..=NAME, 0..4);
+    let record = (time, outcome, subjects, 0..3u8, 0..3u8, 1..40usize).prop_map(
+        |(time, outcome, subjects, place, caller, times)| Step::Record {
+            time,
+            outcome,
+            subjects,
+            place,
+            caller,
+            times,
+        },
     );
     prop_oneof![
         12 => record,
@@ -87,9 +94,9 @@ struct Model {
 }
 
 impl Model {
-    fn record(&mut self, time: Millis, outcome: Outcome, wanted: &[u8], place: u8, caller: u8) {
-        let wanted = if wanted.is_empty() && outcome.is_refusal() { &[255] } else { wanted };
-        for number in wanted {
+    fn record(&mut self, time: Millis, outcome: Outcome, subjects: &[u8], place: u8, caller: u8) {
+        let subjects = if subjects.is_empty() && outcome.is_refusal() { &[255] } else { subjects };
+        for number in subjects {
             let (template, target, field) = place_of(place);
             let usage = if *number == 255 { None } else { Some(wanted_of(*number)) };
             self.trail.push(UseEvent {
@@ -130,10 +137,10 @@ impl Model {
         for ((secret, ..), (count, last)) in &self.answers {
             add(&mut totals, id(*secret), *count, *last);
         }
-        let told = recorder.totals().unwrap();
-        let told: Counts<SecretId> =
-            told.iter().map(|(id, totals)| (*id, (totals.count, totals.last_used.unwrap()))).collect();
-        assert_eq!(told, totals);
+        let recorded = recorder.totals().unwrap();
+        let counts: Counts<SecretId> =
+            recorded.iter().map(|(id, totals)| (*id, (totals.count, totals.last_used.unwrap()))).collect();
+        assert_eq!(counts, totals);
         for secret in 0..NAME {
             self.check_secret(secret, recorder);
         }
@@ -173,15 +180,15 @@ impl Model {
             let caller = caller_of(*caller);
             add(&mut callers, (caller.uid, caller.exe.to_string()), *count, *last);
         }
-        let told = usage.by_template.iter().map(|place| {
+        let by_place = usage.by_template.iter().map(|place| {
             let key = (place.template.as_deref(), place.target.as_deref(), place.field.as_str());
             (key, (place.count, place.last_used.unwrap()))
         });
-        assert_eq!(told.collect::<BTreeMap<_, _>>(), places);
+        assert_eq!(by_place.collect::<BTreeMap<_, _>>(), places);
         assert!(usage.by_template.is_sorted_by_key(|place| std::cmp::Reverse(place.count)));
-        let told =
+        let counts =
             usage.by_caller.iter().map(|caller| ((caller.uid, caller.exe.clone()), (caller.count, caller.last_used)));
-        assert_eq!(told.collect::<BTreeMap<_, _>>(), callers);
+        assert_eq!(counts.collect::<BTreeMap<_, _>>(), callers);
         let days = self.days.get(&secret).into_iter().flatten().rev().take(90);
         let days: Vec<(String, u64)> = days.map(|(day, count)| (super::counters::day_text(*day), *count)).collect();
         assert_eq!(usage.by_day.into_iter().map(|day| (day.day, day.count)).collect::<Vec<_>>(), days);
@@ -192,8 +199,8 @@ impl Model {
         for (secret, name) in
             [(Some(0), ""), (Some(1), "other"), (None, "wanted-NAME"), (Some(2), "Wanted-Name"), (None, "")]
         {
-            let mut wanted: BTreeSet<u8> = secret.into_iter().collect();
-            wanted.insert(if name.eq_ignore_ascii_case("wanted-name") {
+            let mut subjects: BTreeSet<u8> = secret.into_iter().collect();
+            subjects.insert(if name.eq_ignore_ascii_case("wanted-name") {
                 NAME
             } else if name.is_empty() {
                 255
@@ -202,7 +209,7 @@ impl Model {
             });
             let mut expected = Counts::new();
             for ((of, outcome, place, caller), (count, last)) in &self.refusals {
-                if wanted.contains(of) {
+                if subjects.contains(of) {
                     let caller = caller_of(*caller);
                     let (template, target, field) = place_of(*place);
                     let field = if *of == 255 { "" } else { field };
@@ -210,28 +217,28 @@ impl Model {
                     add(&mut expected, key, *count, *last);
                 }
             }
-            let told = recorder.refusals(secret.map(id), name).unwrap();
-            assert_eq!(told.len(), expected.len());
+            let refusals = recorder.refusals(secret.map(id), name).unwrap();
+            assert_eq!(refusals.len(), expected.len());
             let mut expected: Vec<_> =
                 expected.into_iter().map(|((a, b, c, d, e, f), count)| (a, b, c, d, e, f, count)).collect();
-            let mut told: Vec<_> = told
+            let mut counts: Vec<_> = refusals
                 .iter()
-                .map(|told| {
-                    let (template, target) = (told.template.as_deref(), told.target.as_deref());
+                .map(|refusal| {
+                    let (template, target) = (refusal.template.as_deref(), refusal.target.as_deref());
                     (
-                        told.outcome as u8,
+                        refusal.outcome as u8,
                         template,
                         target,
-                        told.field.as_str(),
-                        told.uid,
-                        told.exe.clone(),
-                        (told.count, told.last),
+                        refusal.field.as_str(),
+                        refusal.uid,
+                        refusal.exe.clone(),
+                        (refusal.count, refusal.last),
                     )
                 })
                 .collect();
             expected.sort();
-            told.sort();
-            assert_eq!(told, expected);
+            counts.sort();
+            assert_eq!(counts, expected);
         }
     }
 }
@@ -250,16 +257,16 @@ proptest! {
         let mut model = Model::default();
         for step in steps {
             match step {
-                Step::Record { time, outcome, wanted, place, caller, times } => {
+                Step::Record { time, outcome, subjects, place, caller, times } => {
                     // Without a secret there is no answer.
-                    let wanted: Vec<u8> = wanted.into_iter().filter(|of| outcome.is_refusal() || *of != NAME).collect();
+                    let subjects: Vec<u8> = subjects.into_iter().filter(|of| outcome.is_refusal() || *of != NAME).collect();
                     let (template, target, field) = place_of(place);
-                    let uses: Vec<RecordedUse<'_>> = wanted.iter().map(|of| RecordedUse { field, ..wanted_of(*of) }).collect();
+                    let uses: Vec<RecordedUse<'_>> = subjects.iter().map(|of| RecordedUse { field, ..wanted_of(*of) }).collect();
                     let by = caller_of(caller);
                     let event = RequestEvent { template, target, ..event(time, outcome, &by, &uses) };
                     for _ in 0..times {
                         recorder.record(&event).unwrap();
-                        model.record(time, outcome, &wanted, place, caller);
+                        model.record(time, outcome, &subjects, place, caller);
                     }
                 }
                 Step::Fold => recorder.fold().unwrap(),

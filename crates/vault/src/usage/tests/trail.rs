@@ -41,7 +41,7 @@ fn each_kind_has_a_bound_of_its_own_in_one_fold_and_in_many() {
         let (events, boxes) = in_file(&files);
         assert!(events < 300 + 129 + 2 && boxes <= 5, "{events} in {boxes}");
         let sums = recorder.sums().unwrap();
-        assert_eq!((sums.resolutions, sums.kept), (2 * records, [300, 1, 0]));
+        assert_eq!((sums.resolutions, sums.stored), (2 * records, [300, 1, 0]));
         assert_eq!(sums.refusals.iter().map(|(_, count)| count).sum::<u64>(), 1);
     }
 }
@@ -139,8 +139,8 @@ fn a_name_that_becomes_known_keeps_what_was_refused_before() {
         let uses = [RecordedUse { subject, field: "f" }];
         recorder.record(&event(time, Outcome::Missing, &caller, &uses)).unwrap();
     }
-    let told = recorder.refusals(None, "SOME-NAME").unwrap();
-    assert_eq!(told.iter().map(|refused| (refused.count, refused.last)).collect::<Vec<_>>(), [(2, 8)]);
+    let refusals = recorder.refusals(None, "SOME-NAME").unwrap();
+    assert_eq!(refusals.iter().map(|refused| (refused.count, refused.last)).collect::<Vec<_>>(), [(2, 8)]);
     let events = uses(&recorder);
     assert_eq!((events[0].name.as_deref(), events[1].unknown), (Some("some-name"), Some(recorder.hashed("some-name"))));
 }
@@ -193,7 +193,7 @@ fn in_each_ring_every_user_has_a_share() {
     };
     let events = everything(&recorder);
     assert_eq!((of(&events, 1), of(&events, 2)), ((5, 5), (195, 195)));
-    assert_eq!(recorder.sums().unwrap().kept, [0, 200, 200]);
+    assert_eq!(recorder.sums().unwrap().stored, [0, 200, 200]);
     // Two busy users keep the same number.
     for _ in 0..1000 {
         recorder.record(&event(500, Outcome::Forbidden, &by(3), &used)).unwrap();
@@ -213,14 +213,14 @@ fn changes_stand_among_uses_by_their_time() {
     recorder.record_changes(&[change(1, 20), change(1, 20).failed("conflict")]).unwrap();
     record(&recorder, 30, Outcome::Disabled, &[1], "f");
     recorder.record_changes(&[change(1, 40)]).unwrap();
-    let told: Vec<(Millis, bool)> = everything(&recorder)
+    let events: Vec<(Millis, bool)> = everything(&recorder)
         .into_iter()
         .map(|event| match event {
             TrailEvent::Use(event) => (event.time, false),
             TrailEvent::Change(change) => (change.time, change.error.is_some()),
         })
         .collect();
-    assert_eq!(told, [(40, false), (30, false), (20, true), (20, false), (10, false)]);
+    assert_eq!(events, [(40, false), (30, false), (20, true), (20, false), (10, false)]);
 }
 
 /// A change that cannot be recorded is an error.
