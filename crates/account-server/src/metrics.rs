@@ -37,17 +37,17 @@ impl ServerCounters {
 /// [`StorageError`] if the database does not answer.
 pub async fn text(app: &ServerState) -> Result<String, StorageError> {
     let totals = app.storage.totals().await?;
-    let mut all = Metrics::default();
-    all.info("build", "The running version.", "version", env!("CARGO_PKG_VERSION"));
-    all.gauge("start_time_seconds", "When the server started, since the epoch.", app.started_at as f64 / 1000.0);
-    app.counts.http.add_to(&mut all, &ROUTES);
-    all.counter("heads", "Pushes accepted since the start.", app.counts.pushes.load(Ordering::Relaxed));
-    all.counter("log_lines_dropped", "Log lines that could not be written.", logging::dropped_lines());
-    all.gauge("streams", "Devices that receive events.", app.rate_limiter.streams() as f64);
-    all.gauge("accounts", "Accounts in the database.", totals.accounts as f64);
-    all.gauge("objects", "Objects in all accounts.", totals.objects as f64);
-    all.gauge("stored_bytes", "Bytes in all boxes.", totals.bytes as f64);
-    Ok(all.into_text("guillemet_account"))
+    let mut metrics = Metrics::default();
+    metrics.info("build", "The running version.", "version", env!("CARGO_PKG_VERSION"));
+    metrics.gauge("start_time_seconds", "When the server started, since the epoch.", app.started_at as f64 / 1000.0);
+    app.counts.http.add_to(&mut metrics, &ROUTES);
+    metrics.counter("heads", "Pushes accepted since the start.", app.counts.pushes.load(Ordering::Relaxed));
+    metrics.counter("log_lines_dropped", "Log lines that could not be written.", logging::dropped_lines());
+    metrics.gauge("streams", "Devices that receive events.", app.rate_limiter.streams() as f64);
+    metrics.gauge("accounts", "Accounts in the database.", totals.accounts as f64);
+    metrics.gauge("objects", "Objects in metrics accounts.", totals.objects as f64);
+    metrics.gauge("stored_bytes", "Bytes in metrics boxes.", totals.bytes as f64);
+    Ok(metrics.into_text("guillemet_account"))
 }
 
 #[cfg(test)]

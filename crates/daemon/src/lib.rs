@@ -418,7 +418,8 @@ async fn live(
     let account = tokio::spawn(sync::run(Arc::clone(&app.sync), stop.clone()));
     let console = tokio::spawn(console::run(Arc::clone(&app), link_requests, stop.clone()));
     let counts = Arc::new(RequestCounters::default());
-    let api_task = tokio::spawn(api::serve(Arc::clone(&app), Arc::clone(&counts), listener, gate_requests, stop.clone()));
+    let api_task =
+        tokio::spawn(api::serve(Arc::clone(&app), Arc::clone(&counts), listener, gate_requests, stop.clone()));
     let socket_task = {
         let app = Arc::clone(&app);
         tokio::spawn(async move {

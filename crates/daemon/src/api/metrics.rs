@@ -51,53 +51,53 @@ impl RequestCounters {
 ///
 /// # Errors
 /// If usage cannot be folded or read.
-pub fn text(app: &App, inventory: &Inventory, answered: &RequestCounters) -> Result<String, RecorderError> {
+pub fn text(app: &App, inventory: &Inventory, counters: &RequestCounters) -> Result<String, RecorderError> {
     let recorder = &app.resolver.recorder;
     // Read before `sums` folds the journal.
     let (used, size) = recorder.journal_fill();
     let sums = recorder.sums()?;
     let state = app.resolver.current.load();
-    let mut all = Metrics::default();
-    all.info("build", "The running version.", "version", env!("CARGO_PKG_VERSION"));
-    all.gauge("start_time_seconds", "When the daemon started, since the epoch.", app.started_at as f64 / 1000.0);
+    let mut metrics = Metrics::default();
+    metrics.info("build", "The running version.", "version", env!("CARGO_PKG_VERSION"));
+    metrics.gauge("start_time_seconds", "When the daemon started, since the epoch.", app.started_at as f64 / 1000.0);
     let valid = f64::from(app.configuration.is_valid());
-    all.gauge("config_valid", "Whether the configuration file is in effect.", valid);
+    metrics.gauge("config_valid", "Whether the configuration file is in effect.", valid);
     let loaded = app.configuration.loaded().at as f64 / 1000.0;
-    all.gauge("config_loaded_seconds", "When the configuration in effect was loaded, since the epoch.", loaded);
-    answered.http.add_to(&mut all, &ROUTES);
+    metrics.gauge("config_loaded_seconds", "When the configuration in effect was loaded, since the epoch.", loaded);
+    counters.http.add_to(&mut metrics, &ROUTES);
     if let Some((connected, pending)) = sync::gauges(&app.sync.handle, inventory) {
-        all.gauge(
+        metrics.gauge(
             "account_connected",
             "Whether the daemon is connected to the account's server.",
             f64::from(connected),
         );
-        all.gauge("account_pending_changes", "Changes that have not reached the account yet.", pending as f64);
+        metrics.gauge("account_pending_changes", "Changes that have not reached the account yet.", pending as f64);
         let age = app.sync.handle.head_age().unwrap_or(0) as f64 / 1000.0;
-        all.gauge("account_head_age_seconds", "How old the newest head of the account is.", age);
+        metrics.gauge("account_head_age_seconds", "How old the newest head of the account is.", age);
     }
-    all.counter("resolutions", "Values delivered from the vault, in total.", sums.resolutions);
+    metrics.counter("resolutions", "Values delivered from the vault, in total.", sums.resolutions);
     let refusals = sums.refusals.iter().map(|(outcome, count)| (outcome.name(), *count as f64));
-    all.counters("refusals", "Refused uses of secrets, in total.", labelled("outcome", refusals));
+    metrics.counters("refusals", "Refused uses of secrets, in total.", labelled("outcome", refusals));
     let help = "Secrets, and missing secrets that are only referenced.";
-    all.gauges("secrets", help, labelled("status", secrets(&state)));
-    all.gauges("templates", "Templates, by state.", labelled("status", templates(&state)));
+    metrics.gauges("secrets", help, labelled("status", secrets(&state)));
+    metrics.gauges("templates", "Templates, by state.", labelled("status", templates(&state)));
     let (scans, reads) = inventory.scans_and_reads();
-    all.counter("template_scans", "Scans of the template folders since the start.", scans);
-    all.counter("template_reads", "Template files read since the start, in scans and for requests.", reads);
-    all.gauge("plugins", "Plugins.", app.registry.count() as f64);
-    all.gauge("planners", "Child processes that run plugins.", app.registry.running() as f64);
-    let rebinds = answered.socket_rebinds.load(Ordering::Relaxed);
-    all.counter("socket_rebinds", "How often the socket was removed and recreated since the start.", rebinds);
+    metrics.counter("template_scans", "Scans of the template folders since the start.", scans);
+    metrics.counter("template_reads", "Template files read since the start, in scans and for requests.", reads);
+    metrics.gauge("plugins", "Plugins.", app.registry.count() as f64);
+    metrics.gauge("planners", "Child processes that run plugins.", app.registry.running() as f64);
+    let rebinds = counters.socket_rebinds.load(Ordering::Relaxed);
+    metrics.counter("socket_rebinds", "How often the socket was removed and recreated since the start.", rebinds);
     let journal = [("used", used as f64), ("size", size as f64)];
     let help = "The usage journal: records not yet folded into the vault, and its capacity.";
-    all.gauges("journal_bytes", help, labelled("state", journal));
-    all.counter("log_lines_dropped", "Log lines that could not be written.", logging::dropped_lines());
-    let events = Class::ALL.map(|(class, _, kind)| (kind, sums.kept[class as usize] as f64));
-    all.gauges("audit_events", "Events in the audit trail.", labelled("kind", events));
+    metrics.gauges("journal_bytes", help, labelled("state", journal));
+    metrics.counter("log_lines_dropped", "Log lines that could not be written.", logging::dropped_lines());
+    let events = Class::ALL.map(|(class, _, kind)| (kind, sums.stored[class as usize] as f64));
+    metrics.gauges("audit_events", "Events in the audit trail.", labelled("kind", events));
     if app.config.load().metrics.secret_names {
-        by_secret(&mut all, inventory, &state)?;
+        by_secret(&mut metrics, inventory, &state)?;
     }
-    Ok(all.into_text("guillemet"))
+    Ok(metrics.into_text("guillemet"))
 }
 
 /// Counts secrets by status, as the last scan of the templates found them.
@@ -127,7 +127,7 @@ fn templates(state: &State) -> [(&'static str, f64); 3] {
     [("ok", ok), ("broken", broken), ("pending", pending)]
 }
 
-fn by_secret(all: &mut Metrics, inventory: &Inventory, state: &State) -> Result<(), RecorderError> {
+fn by_secret(metrics: &mut Metrics, inventory: &Inventory, state: &State) -> Result<(), RecorderError> {
     let uses = inventory.uses()?;
     let (mut counts, mut used) = (Vec::new(), Vec::new());
     let mut secrets: Vec<_> = state.secrets.values().collect();
@@ -140,9 +140,9 @@ fn by_secret(all: &mut Metrics, inventory: &Inventory, state: &State) -> Result<
             used.push((labels(), last as f64 / 1000.0));
         }
     }
-    all.counters("secret_resolutions", "How often this device delivered the value of a secret.", counts);
+    metrics.counters("secret_resolutions", "How often this device delivered the value of a secret.", counts);
     let help = "When a secret was last used on any device in the account, since the epoch.";
-    all.gauges("secret_last_used_seconds", help, used);
+    metrics.gauges("secret_last_used_seconds", help, used);
     Ok(())
 }
 

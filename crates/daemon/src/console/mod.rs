@@ -148,8 +148,12 @@ pub async fn run(app: Arc<App>, mut requests: mpsc::Receiver<LinkRequest>, mut s
 }
 
 /// Serves until no link and no session is left, or until told to stop.
-async fn serve(site: &Arc<Site>, listeners: Listeners,
-    requests: &mut mpsc::Receiver<LinkRequest>, stop: &mut Shutdown) {
+async fn serve(
+    site: &Arc<Site>,
+    listeners: Listeners,
+    requests: &mut mpsc::Receiver<LinkRequest>,
+    stop: &mut Shutdown,
+) {
     let mut interval = tokio::time::interval(LOOK);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let admission = Admission::new(CONNECTIONS, site.own_uid);
