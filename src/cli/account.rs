@@ -23,41 +23,41 @@ use guillemet_base::time::{now, rfc3339};
 #[derive(Subcommand)]
 pub enum AccountCommand {
     /// Create an account from this vault, with a code from `account admin create-account`.
-    Create(Create),
+    Create(AccountCreateArgs),
     /// Create an invitation for one machine, valid for ten minutes.
-    Invite(Invite),
+    Invite(AccountInviteArgs),
     /// Join an account with an invitation, or rejoin with a recovery code.
-    Join(Join),
+    Join(AccountJoinArgs),
     /// List the devices in the account.
-    Devices(Devices),
+    Devices(AccountDevicesArgs),
     /// Revoke a device and re-key the account. Lists the secrets the device could read.
-    Revoke(Revoke),
+    Revoke(AccountRevokeArgs),
     /// Print a recovery code to keep on paper.
-    Recovery(RecoveryCode),
+    Recovery(AccountRecoveryArgs),
     /// Repair the account after its server was restored from a backup.
-    Repair(Repair),
+    Repair(AccountRepairArgs),
     /// Show sync status: connection, and the newest head with its age and words.
-    Status(Status),
+    Status(AccountStatusArgs),
     /// Remove this device from the account. Its secrets stay here.
-    Leave(Leave),
+    Leave(AccountLeaveArgs),
     /// Run an account server in the foreground.
-    Serve(account_server::Serve),
+    Serve(account_server::AccountServeArgs),
     /// Manage the accounts on a server. Run this where its database is.
     #[command(subcommand)]
-    Admin(account_server::Admin),
+    Admin(account_server::AdminCommand),
 }
 
 #[derive(Args)]
-pub struct Create {
+pub struct AccountCreateArgs {
     /// The address of the server.
     #[arg(value_name = "https://HOST[:PORT]")]
     url: String,
     #[command(flatten)]
-    device: Device,
+    device: DeviceArgs,
 }
 
 #[derive(Args)]
-struct Device {
+struct DeviceArgs {
     /// The name of this device in the account [default: the machine's name].
     #[arg(long)]
     name: Option<String>,
@@ -67,14 +67,14 @@ struct Device {
 }
 
 #[derive(Args)]
-pub struct Invite {
+pub struct AccountInviteArgs {
     /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-pub struct Join {
+pub struct AccountJoinArgs {
     /// The address of the server, if it differs from the one in the code.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
@@ -85,7 +85,7 @@ pub struct Join {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    device: Device,
+    device: DeviceArgs,
 }
 
 /// What becomes of a secret that is on both sides.
@@ -110,14 +110,14 @@ impl From<SameNames> for SameName {
 }
 
 #[derive(Args)]
-pub struct Devices {
+pub struct AccountDevicesArgs {
     /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-pub struct Revoke {
+pub struct AccountRevokeArgs {
     /// The id of the device, or its name if that is unique.
     device: String,
     /// Do not ask for confirmation.
@@ -129,14 +129,14 @@ pub struct Revoke {
 }
 
 #[derive(Args)]
-pub struct RecoveryCode {
+pub struct AccountRecoveryArgs {
     /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-pub struct Repair {
+pub struct AccountRepairArgs {
     /// Do not ask to confirm the words. Pass this only after you compared them.
     #[arg(long)]
     yes: bool,
@@ -146,14 +146,14 @@ pub struct Repair {
 }
 
 #[derive(Args)]
-pub struct Status {
+pub struct AccountStatusArgs {
     /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-pub struct Leave {
+pub struct AccountLeaveArgs {
     /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
@@ -188,7 +188,7 @@ fn host_name() -> String {
     if name.is_empty() { "unnamed".into() } else { name.chars().take(60).collect() }
 }
 
-fn joined(device: &Device, answer: &Answer) -> Done {
+fn joined(device: &DeviceArgs, answer: &Answer) -> Done {
     if device.json {
         output::json(&answer.json());
         return Ok(());
@@ -219,7 +219,7 @@ fn join_body<'a>(code: &'a str, name: &'a str, server: Option<&'a str>) -> JoinA
     JoinAccount { code, name, server, same_names: BTreeMap::new(), all_same_names: None }
 }
 
-impl Create {
+impl AccountCreateArgs {
     fn run(self, home: &Home) -> Done {
         let text = prompt::code("Account creation code")?;
         let found = AccountCode::parse(&text)?.kind();
@@ -233,7 +233,7 @@ impl Create {
     }
 }
 
-impl Invite {
+impl AccountInviteArgs {
     fn run(self, home: &Home) -> Done {
         let answer = client::fetch(home, Method::POST, "/v1/account/invitations")?;
         if self.json {
@@ -251,7 +251,7 @@ impl Invite {
     }
 }
 
-impl Join {
+impl AccountJoinArgs {
     fn run(self, home: &Home) -> Done {
         let text = prompt::code("Code")?;
         match AccountCode::parse(&text)? {
@@ -318,7 +318,7 @@ fn ask_of_each(names: &[String]) -> Result<BTreeMap<String, SameName>, Failure> 
     Ok(decided)
 }
 
-impl Devices {
+impl AccountDevicesArgs {
     fn run(self, home: &Home) -> Done {
         let answer = client::fetch(home, Method::GET, "/v1/account/devices")?;
         if self.json {
@@ -348,7 +348,7 @@ impl Devices {
     }
 }
 
-impl Revoke {
+impl AccountRevokeArgs {
     fn run(self, home: &Home) -> Done {
         let devices: Listing<DeviceView> = client::get(home, "/v1/account/devices")?;
         let is_meant = |device: &&DeviceView| [&device.id, &device.name].contains(&&self.device);
@@ -389,7 +389,7 @@ impl Revoke {
     }
 }
 
-impl RecoveryCode {
+impl AccountRecoveryArgs {
     fn run(self, home: &Home) -> Done {
         let answer = client::fetch(home, Method::POST, "/v1/account/recovery")?;
         if self.json {
@@ -407,7 +407,7 @@ impl RecoveryCode {
     }
 }
 
-impl Repair {
+impl AccountRepairArgs {
     fn run(self, home: &Home) -> Done {
         let ask = |confirm: Option<&str>| {
             let answer = client::send(home, Method::POST, "/v1/account/repair", None, &RepairAccount { confirm })?;
@@ -445,7 +445,7 @@ impl Repair {
     }
 }
 
-impl Status {
+impl AccountStatusArgs {
     fn run(self, home: &Home) -> Done {
         let answer = client::fetch(home, Method::GET, "/v1/account")?;
         if self.json {
@@ -490,7 +490,7 @@ impl Status {
     }
 }
 
-impl Leave {
+impl AccountLeaveArgs {
     fn run(self, home: &Home) -> Done {
         prompt::confirm("Remove this device from the account? Its secrets stay here unchanged", self.yes)?;
         let left: LeftAccount = client::fetch(home, Method::DELETE, "/v1/account")?.read()?;

@@ -9,7 +9,7 @@ use guillemet_vault::keys::{Method, Needs};
 use guillemet_vault::store::Vault;
 
 #[derive(Args)]
-pub struct Init {
+pub struct InitArgs {
     /// What unlocks the vault.
     #[arg(long, value_parser = unlock::methods(), default_value = Method::KeyFile.name())]
     unlock: Method,
@@ -21,7 +21,7 @@ pub struct Init {
     group_may_write: bool,
 }
 
-impl Init {
+impl InitArgs {
     pub fn run(self, home: &Home) -> Done {
         let home = &TrustedHome::check(home, self.group_may_write)?;
         guillemet_daemon::init(home, &unlock::first(home, self.unlock, self.passphrase_fd)?)?;
@@ -41,7 +41,7 @@ impl Init {
 }
 
 #[derive(Args)]
-pub struct Run {
+pub struct RunArgs {
     /// Read the passphrase from this file descriptor instead of asking.
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<i32>,
@@ -50,7 +50,7 @@ pub struct Run {
     group_may_write: bool,
 }
 
-impl Run {
+impl RunArgs {
     pub fn run(self, home: &Home) -> Done {
         if let Some(failure) = no_daemon::no_home(home) {
             return Err(failure);

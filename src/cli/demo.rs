@@ -26,24 +26,24 @@ const NASTY: &str = "p\"a'ss;$w&rd <<x>> %>{ \\ #:=|";
 const NASTY_UNICODE: &str = "ß→\"';$&<<🔑\\ #";
 
 /// Each rendered config: its template, its target, and how the demo reads it back.
-const RENDERED: [(&str, &str, Read); 7] = [
-    ("cal-com/frontdesk", "json", Read::Json),
-    ("cal-com/frontdesk", "dotenv", Read::Text),
-    ("custom-action/crm-lookup", "json", Read::Json),
-    ("mcp-server/calendar", "mcp-json", Read::Json),
-    ("mcp-server/calendar", "vscode", Read::Json),
-    ("sip-trunk/carrier", "livekit", Read::Json),
-    ("sip-trunk/carrier", "pjsip", Read::Text),
+const RENDERED: [(&str, &str, DocumentSyntax); 7] = [
+    ("cal-com/frontdesk", "json", DocumentSyntax::Json),
+    ("cal-com/frontdesk", "dotenv", DocumentSyntax::Text),
+    ("custom-action/crm-lookup", "json", DocumentSyntax::Json),
+    ("mcp-server/calendar", "mcp-json", DocumentSyntax::Json),
+    ("mcp-server/calendar", "vscode", DocumentSyntax::Json),
+    ("sip-trunk/carrier", "livekit", DocumentSyntax::Json),
+    ("sip-trunk/carrier", "pjsip", DocumentSyntax::Text),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Read {
+enum DocumentSyntax {
     Json,
     Text,
 }
 
 #[derive(Args)]
-pub struct Demo {
+pub struct DemoArgs {
     /// Show values unmasked.
     #[arg(long)]
     reveal: bool,
@@ -66,7 +66,7 @@ fn secrets(home: &Home, query: &str) -> Result<Vec<SecretView>, Failure> {
     Ok(client::listing(home, "/v1/secrets", query)?.items)
 }
 
-impl Demo {
+impl DemoArgs {
     pub fn run(self) -> Done {
         let temporary = TemporaryHome::new("demo")?;
         let home = Home::at(temporary.path());
@@ -148,7 +148,7 @@ impl Demo {
             let config = render(home, template, target)?;
             let text = String::from_utf8_lossy(&config).into_owned();
             must(!text.contains("<< secret"), "a placeholder was left unfilled")?;
-            if read == Read::Json {
+            if read == DocumentSyntax::Json {
                 must(serde_json::from_slice::<Value>(&config).is_ok(), "a config cannot be parsed")?;
             }
             let explain = format!("/v1/templates/{}/explain?target={}", client::template_path(template)?, part(target));

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::terminal::{self, Answer, Refusal, Session, Stop};
+use super::terminal::{self, InputKind, PromptError, Stop, TerminalSession};
 use super::{Failure, output};
 use guillemet_secret::reader::{NotASecret, SECRET_MAX, SecretRule, read_file, secret_in};
 use guillemet_vault::passphrase::Passphrase;
@@ -64,7 +64,8 @@ pub fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
 /// When there is no answer.
 pub fn answer(question: &str) -> Result<Zeroizing<String>, Failure> {
     let question = output::sanitize_multiline(question);
-    terminal::talk(|session| session.ask(&question, Answer::Shown, ANSWER_MAX)).map_err(|refusal| refused(refusal, ""))
+    terminal::talk(|session| session.ask(&question, InputKind::Shown, ANSWER_MAX))
+        .map_err(|refusal| refused(refusal, ""))
 }
 
 /// Reads a value: from a file, from standard input (with `-`, or by default), or from a prompt without echo if standard
@@ -114,7 +115,7 @@ fn value_typed(question: &str, from: &ValueFrom) -> Result<Zeroizing<String>, Fa
     if from.exact {
         return Err(Failure::new("--exact needs a value from a file or a pipe; pass --from-file FILE"));
     }
-    typed(question, Answer::Lines, true, "Use --from-file FILE")
+    typed(question, InputKind::Lines, true, "Use --from-file FILE")
 }
 
 /// Reads a code of an account: from a prompt without echo, or from standard input.
@@ -123,7 +124,7 @@ fn value_typed(question: &str, from: &ValueFrom) -> Result<Zeroizing<String>, Fa
 /// When no code comes.
 pub fn code(what: &str) -> Result<Zeroizing<String>, Failure> {
     if terminal::is_there() {
-        return typed(&format!("{what}: "), Answer::Line, false, "Pipe the code in");
+        return typed(&format!("{what}: "), InputKind::Line, false, "Pipe the code in");
     }
     let file = read_file(io::stdin().as_fd()).map_err(|error| unreadable(&"standard input", error))?;
     let code = secret_in(&file, SecretRule::Text).map_err(|error| unreadable(&"standard input", error))?;
@@ -174,15 +175,15 @@ pub fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<Passphrase
     if !terminal::is_there() {
         return Err(Failure::new(format!("a passphrase is needed, but there is no terminal; pass it with {flag} N")));
     }
-    let text = typed(question, Answer::Line, twice, &format!("Pass it with {flag} N"))?;
+    let text = typed(question, InputKind::Line, twice, &format!("Pass it with {flag} N"))?;
     Ok(text.as_str().to_owned().into())
 }
 
 /// Asks for a secret without echo. With `twice` set, asks for it again unless no input. `instead` names
 /// another way to pass the secret, for messages.
-fn typed(question: &str, answer: Answer, twice: bool, instead: &str) -> Result<Zeroizing<String>, Failure> {
+fn typed(question: &str, answer: InputKind, twice: bool, instead: &str) -> Result<Zeroizing<String>, Failure> {
     let question = output::sanitize_multiline(question);
-    let both = |session: &mut Session<'_>| -> Result<_, Stop> {
+    let both = |session: &mut TerminalSession<'_>| -> Result<_, Stop> {
         let first = session.ask(&question, answer, SECRET_MAX)?;
         if twice && !first.is_empty() && *first != *session.ask("Repeat: ", answer, SECRET_MAX)? {
             return Ok(None);
@@ -193,12 +194,12 @@ fn typed(question: &str, answer: Answer, twice: bool, instead: &str) -> Result<Z
     typed.ok_or_else(|| Failure::new("the entries do not match; nothing was changed"))
 }
 
-fn refused(refusal: Refusal, instead: &str) -> Failure {
+fn refused(refusal: PromptError, instead: &str) -> Failure {
     match refusal {
-        Refusal::Lines | Refusal::Control if !instead.is_empty() => {
+        PromptError::Lines | PromptError::Control if !instead.is_empty() => {
             Failure::new(format!("{refusal}; nothing was changed. {instead}"))
         }
-        Refusal::NotUtf8 if !instead.is_empty() => {
+        PromptError::NotUtf8 if !instead.is_empty() => {
             Failure::new(format!("{refusal}; nothing was changed. Encode it, for example with base64. {instead}"))
         }
         refusal => Failure::new(format!("{refusal}; nothing was changed")),

@@ -9,13 +9,13 @@ use guillemet_base::home::Home;
 use guillemet_daemon::config::located;
 
 #[derive(Args)]
-pub struct Reload {
+pub struct ReloadArgs {
     /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
-impl Reload {
+impl ReloadArgs {
     pub fn run(self, home: &Home) -> Done {
         let answer = client::fetch(home, Method::POST, "/v1/reload")?;
         if self.json {

@@ -34,32 +34,32 @@ const GENERIC: [&str; 14] = [
 ];
 
 #[derive(Subcommand)]
-pub enum Secret {
+pub enum SecretCommand {
     /// Create a secret. Prompts for the value, or reads it from a file or standard input.
-    Add(Add),
+    Add(SecretAddArgs),
     /// List secrets: Name, Status, Usage count, Last used.
-    List(List),
+    List(SecretListArgs),
     /// Show one secret in detail.
-    Show(Named),
+    Show(SecretShowArgs),
     /// Rename a secret, or replace its value. Prompts for the value; leave it blank to keep it.
-    Edit(change::Edit),
+    Edit(change::SecretEditArgs),
     /// Replace the value of a secret. Shows who uses it first.
-    Rotate(change::Rotate),
+    Rotate(change::SecretRotateArgs),
     /// Restore the value of a former version. Shows who uses the secret first.
-    Rollback(change::Rollback),
+    Rollback(change::SecretRollbackArgs),
     /// Print the value of a secret. Recorded like every use.
-    Reveal(change::Reveal),
+    Reveal(change::SecretRevealArgs),
     /// Enable a disabled secret.
-    Enable(Name),
+    Enable(SecretNameArgs),
     /// Disable a secret. Takes effect immediately.
-    Disable(Name),
+    Disable(SecretNameArgs),
     /// Delete a secret, unless a template references it.
-    Delete(Delete),
+    Delete(SecretDeleteArgs),
 }
 
 #[derive(Args)]
 #[command(after_help = prompt::VALUES)]
-pub struct Add {
+pub struct SecretAddArgs {
     /// 1 to 128 letters, digits, `.`, `_`, `-`.
     name: String,
     /// Create the secret disabled; it cannot be used until you enable it.
@@ -76,7 +76,7 @@ used is the last time any of them got its value. `guillemet secret show NAME` li
 
 #[derive(Args)]
 #[command(after_help = COLUMNS)]
-pub struct List {
+pub struct SecretListArgs {
     /// Show only secrets with this status.
     #[arg(long, value_parser = ["active", "disabled", "missing"])]
     status: Option<String>,
@@ -89,7 +89,7 @@ pub struct List {
 }
 
 #[derive(Args)]
-pub struct Named {
+pub struct SecretShowArgs {
     /// The secret.
     name: String,
     /// Print the API's JSON response.
@@ -98,13 +98,13 @@ pub struct Named {
 }
 
 #[derive(Args)]
-pub struct Name {
+pub struct SecretNameArgs {
     /// The secret.
     name: String,
 }
 
 #[derive(Args)]
-pub struct Delete {
+pub struct SecretDeleteArgs {
     /// The secret.
     name: String,
     /// Do not ask for confirmation.
@@ -112,7 +112,7 @@ pub struct Delete {
     yes: bool,
 }
 
-impl Secret {
+impl SecretCommand {
     pub fn run(self, home: &Home) -> Done {
         match self {
             Self::Add(command) => command.run(home),
@@ -151,7 +151,7 @@ pub fn warn_of_generic_name(name: &str) {
     }
 }
 
-impl Add {
+impl SecretAddArgs {
     fn run(self, home: &Home) -> Done {
         warn_of_generic_name(&self.name);
         let value = prompt::value(&self.name, &self.value)?;
@@ -162,7 +162,7 @@ impl Add {
     }
 }
 
-impl List {
+impl SecretListArgs {
     fn run(self, home: &Home) -> Done {
         let mut query = String::new();
         for (name, value) in [("status", &self.status), ("query", &self.query)] {
@@ -198,7 +198,7 @@ fn last_used(secret: &SecretView, now: u64) -> String {
     }
 }
 
-impl Named {
+impl SecretShowArgs {
     fn run(self, home: &Home) -> Done {
         let answer = client::fetch(home, Method::GET, &path(&self.name))?;
         if self.json {
@@ -281,7 +281,7 @@ fn rows<T>(title: &str, items: &[T], cells: impl Fn(&T) -> Vec<String>) {
     }
 }
 
-impl Delete {
+impl SecretDeleteArgs {
     fn run(self, home: &Home) -> Done {
         let known = change::show(home, &self.name)?;
         let name = known.name();

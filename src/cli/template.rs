@@ -17,26 +17,26 @@ use guillemet_daemon::config;
 use guillemet_plugin::offline::{Checked, OfflineCompiler};
 
 #[derive(Subcommand)]
-pub enum Template {
+pub enum TemplateCommand {
     /// List templates with their problems, and files that are not templates.
-    List(List),
+    List(TemplateListArgs),
     /// Create a template for a feature, with comments, as a starting point.
-    New(new::New),
+    New(new::TemplateNewArgs),
     /// Check templates. Needs no daemon or vault.
-    Check(Check),
+    Check(TemplateCheckArgs),
     /// Show the document with «name» in place of each secret, and how secrets are encoded.
-    Explain(Explain),
+    Explain(TemplateExplainArgs),
 }
 
 #[derive(Args)]
-pub struct List {
+pub struct TemplateListArgs {
     /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-pub struct Check {
+pub struct TemplateCheckArgs {
     /// FEATURE/NAME [default: all templates].
     ids: Vec<String>,
     /// Check only this target [default: the template's `targets`, or the default of its feature].
@@ -48,7 +48,7 @@ pub struct Check {
 }
 
 #[derive(Args)]
-pub struct Explain {
+pub struct TemplateExplainArgs {
     /// FEATURE/NAME.
     id: String,
     /// The consumer's format [default: the first of the template's `targets`, or the default of its feature].
@@ -59,7 +59,7 @@ pub struct Explain {
     json: bool,
 }
 
-impl Template {
+impl TemplateCommand {
     pub fn run(self, home: &Home) -> Done {
         match self {
             Self::List(command) => command.run(home),
@@ -101,7 +101,7 @@ fn note_strays(strays: &Strays) {
     }
 }
 
-impl List {
+impl TemplateListArgs {
     fn run(self, home: &Home) -> Done {
         if self.json {
             output::json(&serde_json::to_value(client::all_templates::<Value>(home)?)?);
@@ -130,7 +130,7 @@ impl List {
     }
 }
 
-impl Check {
+impl TemplateCheckArgs {
     fn run(self, home: &Home) -> Done {
         let (config, _) = config::load(home).map_err(|error| {
             Failure::new(format!(
@@ -181,7 +181,7 @@ impl Check {
     }
 }
 
-impl Explain {
+impl TemplateExplainArgs {
     fn run(self, home: &Home) -> Done {
         let target = self.target.map_or_else(String::new, |target| format!("?target={}", part(&target)));
         let path = format!("/v1/templates/{}/explain{target}", template_path(&self.id)?);

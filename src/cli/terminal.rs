@@ -36,7 +36,7 @@ const PASTE_ENDS: &[u8] = b"[201~";
 
 /// The kind of answer that a question accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum InputKind {
     /// Typed text that is shown. A paste is refused, because what was copied may be a secret.
     Shown,
     /// A single line that is hidden.
@@ -47,7 +47,7 @@ pub enum Answer {
 
 /// The reason there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum PromptError {
     /// The input ended before anything was typed.
     #[error("no input")]
     Nothing,
@@ -74,14 +74,14 @@ pub enum Refusal {
 /// The reason a session ends early.
 pub enum Stop {
     /// The question gets no answer, for this reason.
-    Refused(Refusal),
+    Refused(PromptError),
     /// A signal arrived, which takes effect once the session has ended.
     Signal,
 }
 
 impl<E: Into<io::Error>> From<E> for Stop {
     fn from(error: E) -> Self {
-        Self::Refused(Refusal::Terminal(error.into()))
+        Self::Refused(PromptError::Terminal(error.into()))
     }
 }
 
@@ -99,8 +99,8 @@ pub fn is_there() -> bool {
 /// starts again.
 ///
 /// # Errors
-/// [`Refusal`].
-pub fn talk<T>(talk: impl FnMut(&mut Session<'_>) -> Result<T, Stop>) -> Result<T, Refusal> {
+/// [`PromptError`].
+pub fn talk<T>(talk: impl FnMut(&mut TerminalSession<'_>) -> Result<T, Stop>) -> Result<T, PromptError> {
     let (stdin, stderr) = (io::stdin(), io::stderr());
     let input = stdin.as_fd();
     // A shell opens its terminal for reading and writing.
@@ -113,10 +113,10 @@ fn talk_on<T>(
     input: BorrowedFd<'_>,
     output: BorrowedFd<'_>,
     marks: bool,
-    mut talk: impl FnMut(&mut Session<'_>) -> Result<T, Stop>,
-) -> Result<T, Refusal> {
+    mut talk: impl FnMut(&mut TerminalSession<'_>) -> Result<T, Stop>,
+) -> Result<T, PromptError> {
     loop {
-        let ended = Session::begin(input, output, marks).and_then(|mut session| {
+        let ended = TerminalSession::begin(input, output, marks).and_then(|mut session| {
             let result = talk(&mut session);
             if result.is_err() {
                 let _ = session.say(b"\n");
@@ -134,7 +134,7 @@ fn talk_on<T>(
 }
 
 /// A terminal that hands over each byte as it arrives and echoes none.
-pub struct Session<'fd> {
+pub struct TerminalSession<'fd> {
     input: BorrowedFd<'fd>,
     output: BorrowedFd<'fd>,
     marks: bool,
@@ -146,7 +146,7 @@ pub struct Session<'fd> {
     signals: CaughtSignals,
 }
 
-impl<'fd> Session<'fd> {
+impl<'fd> TerminalSession<'fd> {
     fn begin(input: BorrowedFd<'fd>, output: BorrowedFd<'fd>, marks: bool) -> Result<Self, Stop> {
         let signals = CaughtSignals::catch()?;
         let before = tcgetattr(input)?;
@@ -181,7 +181,7 @@ impl<'fd> Session<'fd> {
     ///
     /// # Errors
     /// [`Stop`].
-    pub fn ask(&mut self, question: &str, answer: Answer, most: usize) -> Result<Zeroizing<String>, Stop> {
+    pub fn ask(&mut self, question: &str, answer: InputKind, most: usize) -> Result<Zeroizing<String>, Stop> {
         self.say(question.as_bytes())?;
         // One byte more for the line break that is removed. The buffer never grows, because moving it would leave a
         // copy.
@@ -197,18 +197,18 @@ impl<'fd> Session<'fd> {
             }
             match byte {
                 b'\r' | b'\n' => break,
-                ESCAPE if answer == Answer::Shown => return Err(Stop::Refused(Refusal::Control)),
+                ESCAPE if answer == InputKind::Shown => return Err(Stop::Refused(PromptError::Control)),
                 ESCAPE => self.paste(&mut typed)?,
                 0x08 | 0x7f => self.erase(typed.erase(), answer)?,
                 _ if self.is(SpecialCodeIndex::VERASE, byte) => self.erase(typed.erase(), answer)?,
                 _ if self.is(SpecialCodeIndex::VKILL, byte) => self.erase(typed.erase_all(), answer)?,
                 _ if self.is(SpecialCodeIndex::VWERASE, byte) => self.erase(typed.erase_word(), answer)?,
                 _ if self.is(SpecialCodeIndex::VEOF, byte) && typed.bytes.is_empty() => {
-                    return Err(Stop::Refused(Refusal::Nothing));
+                    return Err(Stop::Refused(PromptError::Nothing));
                 }
                 _ => {
                     typed.push(byte)?;
-                    if answer == Answer::Shown {
+                    if answer == InputKind::Shown {
                         // One column per character. Non-ASCII characters are shown as `?`, which is enough to see what
                         // one types.
                         match byte {
@@ -224,7 +224,7 @@ impl<'fd> Session<'fd> {
         // Nobody types this soon after Enter. These bytes are the rest of a paste without marks, which would answer the
         // next question or go to the shell.
         if self.byte(Some(GRACE))?.is_some() {
-            return Err(Stop::Refused(Refusal::Lines));
+            return Err(Stop::Refused(PromptError::Lines));
         }
         self.say(b"\n")?;
         typed.text(answer)
@@ -267,14 +267,14 @@ impl<'fd> Session<'fd> {
     fn expect(&mut self, sequence: &[u8]) -> Result<(), Stop> {
         for expected in sequence {
             if self.byte(Some(GRACE))? != Some(*expected) {
-                return Err(Stop::Refused(Refusal::Control));
+                return Err(Stop::Refused(PromptError::Control));
             }
         }
         Ok(())
     }
 
-    fn erase(&self, characters: usize, answer: Answer) -> Result<(), Stop> {
-        (0..characters).filter(|_| answer == Answer::Shown).try_for_each(|_| self.say(b"\x08 \x08"))
+    fn erase(&self, characters: usize, answer: InputKind) -> Result<(), Stop> {
+        (0..characters).filter(|_| answer == InputKind::Shown).try_for_each(|_| self.say(b"\x08 \x08"))
     }
 
     /// Returns the next byte, or `None` if none arrives within `patience`. With `None` for `patience`, waits without a
@@ -315,7 +315,7 @@ impl<'fd> Session<'fd> {
         self.drop_chunk();
         match rustix::io::read(self.input, rustix::buffer::spare_capacity(&mut self.chunk)) {
             // The terminal has hung up.
-            Ok(0) | Err(Errno::IO) => Err(Stop::Refused(Refusal::Nothing)),
+            Ok(0) | Err(Errno::IO) => Err(Stop::Refused(PromptError::Nothing)),
             Ok(_) | Err(Errno::INTR | Errno::AGAIN) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -360,7 +360,7 @@ impl<'fd> Session<'fd> {
     }
 }
 
-impl Drop for Session<'_> {
+impl Drop for TerminalSession<'_> {
     fn drop(&mut self) {
         if !self.is_ours() {
             return;
@@ -384,7 +384,7 @@ impl Typed {
     fn push(&mut self, byte: u8) -> Result<(), Stop> {
         match byte {
             b'\t' | 0x20..=0x7e | 0x80.. => self.put(byte),
-            _ => Err(Stop::Refused(Refusal::Control)),
+            _ => Err(Stop::Refused(PromptError::Control)),
         }
     }
 
@@ -394,7 +394,7 @@ impl Typed {
 
     fn put(&mut self, byte: u8) -> Result<(), Stop> {
         if self.bytes.len() > self.most {
-            return Err(Stop::Refused(Refusal::TooLong(self.most)));
+            return Err(Stop::Refused(PromptError::TooLong(self.most)));
         }
         self.bytes.push(byte);
         Ok(())
@@ -429,26 +429,26 @@ impl Typed {
     }
 
     /// Converts the bytes to the text of the answer, and checks that the text is acceptable.
-    fn text(mut self, answer: Answer) -> Result<Zeroizing<String>, Stop> {
+    fn text(mut self, answer: InputKind) -> Result<Zeroizing<String>, Stop> {
         if self.bytes.last() == Some(&b'\n') {
             self.bytes.pop();
         }
         if self.bytes.len() > self.most {
-            return Err(Stop::Refused(Refusal::TooLong(self.most)));
+            return Err(Stop::Refused(PromptError::TooLong(self.most)));
         }
         let text = match String::from_utf8(std::mem::take(&mut *self.bytes)) {
             Ok(text) => Zeroizing::new(text),
             Err(error) => {
                 drop(Zeroizing::new(error.into_bytes()));
-                return Err(Stop::Refused(Refusal::NotUtf8));
+                return Err(Stop::Refused(PromptError::NotUtf8));
             }
         };
-        if answer != Answer::Lines && text.contains('\n') {
-            return Err(Stop::Refused(Refusal::Lines));
+        if answer != InputKind::Lines && text.contains('\n') {
+            return Err(Stop::Refused(PromptError::Lines));
         }
         // These are the C1 control characters, which have two bytes in UTF-8.
         if text.contains(|c: char| c.is_control() && !matches!(c, '\t' | '\n')) {
-            return Err(Stop::Refused(Refusal::Control));
+            return Err(Stop::Refused(PromptError::Control));
         }
         Ok(text)
     }

@@ -10,7 +10,7 @@ use guillemet_api::usage::EventView;
 use guillemet_base::home::Home;
 
 #[derive(Args)]
-pub struct Usage {
+pub struct UsageArgs {
     /// Show only this secret, including under its former names.
     #[arg(long, value_name = "NAME")]
     secret: Option<String>,
@@ -32,7 +32,7 @@ pub struct Usage {
     json: bool,
 }
 
-impl Usage {
+impl UsageArgs {
     pub fn run(self, home: &Home) -> Done {
         let mut path = format!("/v1/usage?limit={}", self.limit);
         let filters =

@@ -16,9 +16,9 @@ use guillemet_vault::lock::DaemonLock;
 use guillemet_vault::store::{self, VaultError};
 
 #[derive(Subcommand)]
-pub enum Vault {
+pub enum VaultCommand {
     /// Change the passphrase or key file, and re-encrypt every secret under a new key. Stop the daemon first.
-    Rekey(Rekey),
+    Rekey(VaultRekeyArgs),
 }
 
 const AFTER_REKEY: &str = "\
@@ -29,7 +29,7 @@ Earlier copies of vault.db still open with the old key.";
 
 #[derive(Args)]
 #[command(after_help = AFTER_REKEY)]
-pub struct Rekey {
+pub struct VaultRekeyArgs {
     /// The new way to unlock the vault [default: the current way, with a new key file or passphrase].
     #[arg(long, value_parser = unlock::methods())]
     unlock: Option<Method>,
@@ -44,7 +44,7 @@ pub struct Rekey {
     group_may_write: bool,
 }
 
-impl Vault {
+impl VaultCommand {
     pub fn run(self, home: &Home) -> Done {
         match self {
             Self::Rekey(command) => command.run(home),
@@ -52,7 +52,7 @@ impl Vault {
     }
 }
 
-impl Rekey {
+impl VaultRekeyArgs {
     fn run(self, home: &Home) -> Done {
         if let Some(failure) = no_daemon::no_home(home) {
             return Err(failure);

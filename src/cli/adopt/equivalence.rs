@@ -57,7 +57,7 @@ impl Facts {
 }
 
 /// The way one fact changes.
-enum Row {
+enum FactChange {
     /// It stays as it was.
     Kept(String, String),
     /// It stays as it was, with values from the vault in it.
@@ -67,7 +67,7 @@ enum Row {
 }
 
 /// Two configs compared fact by fact. Holds only text that may be shown.
-pub struct Comparison(Vec<Row>);
+pub struct Comparison(Vec<FactChange>);
 
 /// Compares the meaning of the file with that of the rendered template. `marked` is the template's document with marks
 /// in place of values; `values` are the credentials that were found.
@@ -87,13 +87,13 @@ pub fn compare(original: &Facts, rendered: &Facts, marked: &Facts, values: &[&st
         let found = rest.iter().position(|(after, _)| after.path == fact.path);
         let Some((after, mark)) = found.map(|index| rest.remove(index)) else {
             // The user judges what the config cannot express; it stays in the file.
-            rows.push(Row::Changed(fact.path.clone(), Some(masked(fact, values)), None));
+            rows.push(FactChange::Changed(fact.path.clone(), Some(masked(fact, values)), None));
             continue;
         };
         let is_placed = *after.value != *mark.value;
         if after.says_the_same(fact) {
             let shown = brief(&mark.value);
-            let row = if is_placed { Row::Placed } else { Row::Kept };
+            let row = if is_placed { FactChange::Placed } else { FactChange::Kept };
             rows.push(row(fact.path.clone(), shown));
             continue;
         }
@@ -101,11 +101,11 @@ pub fn compare(original: &Facts, rendered: &Facts, marked: &Facts, values: &[&st
             broken.push(fact.path.clone());
         }
         let shown = if is_placed { brief(&mark.value) } else { masked(after, values) };
-        rows.push(Row::Changed(fact.path.clone(), Some(masked(fact, values)), Some(shown)));
+        rows.push(FactChange::Changed(fact.path.clone(), Some(masked(fact, values)), Some(shown)));
     }
     for (after, mark) in rest {
         let shown = if *after.value == *mark.value { masked(after, values) } else { brief(&mark.value) };
-        rows.push(Row::Changed(after.path.clone(), None, Some(shown)));
+        rows.push(FactChange::Changed(after.path.clone(), None, Some(shown)));
     }
     if broken.is_empty() { Ok(Comparison(rows)) } else { Err(broken) }
 }
@@ -148,19 +148,19 @@ fn before(marked: &str) -> String {
 impl Comparison {
     /// Returns the number of facts that differ.
     pub fn changes(&self) -> usize {
-        self.0.iter().filter(|row| matches!(row, Row::Changed(..))).count()
+        self.0.iter().filter(|row| matches!(row, FactChange::Changed(..))).count()
     }
 
     /// Prints the comparison like a diff: `-` is the file, `+` the rendered config.
     pub fn print(&self) {
         for row in &self.0 {
             match row {
-                Row::Kept(path, value) => output::diff(' ', &format!("{path} = {value}")),
-                Row::Placed(path, value) => {
+                FactChange::Kept(path, value) => output::diff(' ', &format!("{path} = {value}")),
+                FactChange::Placed(path, value) => {
                     output::diff('-', &format!("{path} = {}", before(value)));
                     output::diff('+', &format!("{path} = {value}"));
                 }
-                Row::Changed(path, old, new) => {
+                FactChange::Changed(path, old, new) => {
                     for (sign, value) in [('-', old), ('+', new)] {
                         if let Some(value) = value {
                             output::diff(sign, &format!("{path} = {value}"));
@@ -173,10 +173,10 @@ impl Comparison {
 
     /// Describes each difference in a line of words.
     pub fn told(&self) -> Vec<String> {
-        let told = |row: &Row| match row {
-            Row::Changed(path, Some(_), None) => Some(format!("{path} is omitted")),
-            Row::Changed(path, None, Some(_)) => Some(format!("{path} is added")),
-            Row::Changed(path, ..) => Some(format!("{path} differs")),
+        let told = |row: &FactChange| match row {
+            FactChange::Changed(path, Some(_), None) => Some(format!("{path} is omitted")),
+            FactChange::Changed(path, None, Some(_)) => Some(format!("{path} is added")),
+            FactChange::Changed(path, ..) => Some(format!("{path} differs")),
             _ => None,
         };
         self.0.iter().filter_map(told).collect()
@@ -208,9 +208,9 @@ mod tests {
             .0
             .iter()
             .map(|row| match row {
-                Row::Kept(path, value) => format!("{path} {value}"),
-                Row::Placed(path, value) => format!("{path} {} > {value}", before(value)),
-                Row::Changed(path, old, new) => format!("{path} {old:?} > {new:?}"),
+                FactChange::Kept(path, value) => format!("{path} {value}"),
+                FactChange::Placed(path, value) => format!("{path} {} > {value}", before(value)),
+                FactChange::Changed(path, old, new) => format!("{path} {old:?} > {new:?}"),
             })
             .collect();
         assert_eq!(

@@ -31,7 +31,7 @@ const ENVIRONMENTS: [(&str, &str); 11] = [
 
 /// The state of a name that the inventory knows.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Known {
+pub enum NameStatus {
     /// It is the name of a secret.
     Secret,
     /// Templates reference it, but no such secret exists.
@@ -45,7 +45,7 @@ pub struct Namer {
     provider: String,
     /// The environment that the template's name or the host says; `None` if neither does.
     environment: Option<&'static str>,
-    known: BTreeMap<String, Known>,
+    known: BTreeMap<String, NameStatus>,
     /// Names that the user chose for other fields.
     reserved: Vec<SecretName>,
     /// The names given so far with their values, so that the same value gets the same name.
@@ -59,7 +59,7 @@ impl Namer {
     pub fn new(
         (feature, template): (&str, &str),
         host: Option<&str>,
-        known: BTreeMap<String, Known>,
+        known: BTreeMap<String, NameStatus>,
         reserved: Vec<SecretName>,
     ) -> Self {
         let provider = match feature {
@@ -83,7 +83,7 @@ impl Namer {
             return (chosen.clone(), self.choose(chosen, value));
         }
         if let Some((name, _)) = self.given.iter().find(|(_, given)| **given == *value) {
-            return (name.clone(), self.known.get(&name.key()) == Some(&Known::Secret));
+            return (name.clone(), self.known.get(&name.key()) == Some(&NameStatus::Secret));
         }
         // Issuers mark test keys in the key itself: `sk_test_…`.
         let test = if value.contains("_test_") { "test" } else { "prod" };
@@ -103,11 +103,11 @@ impl Namer {
             self.problems.push(format!("`{chosen}` would have two different values"));
         }
         let known = self.known.get(&chosen.key()).copied();
-        if known == Some(Known::Former) {
+        if known == Some(NameStatus::Former) {
             self.problems.push(format!("`{chosen}` is a former name of a secret"));
         }
         self.given.push((chosen.clone(), Zeroizing::new(value.to_owned())));
-        known == Some(Known::Secret)
+        known == Some(NameStatus::Secret)
     }
 
     fn propose(&self, purpose: &str, environment: &str) -> SecretName {
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     fn namer(feature: &str, template: &str, host: Option<&str>, known: &[&str]) -> Namer {
-        let known = known.iter().map(|name| ((*name).to_owned(), Known::Secret)).collect();
+        let known = known.iter().map(|name| ((*name).to_owned(), NameStatus::Secret)).collect();
         Namer::new((feature, template), host, known, Vec::new())
     }
 

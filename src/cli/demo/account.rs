@@ -24,12 +24,12 @@ const ROTATED: &str = "calendar-token-production";
 const FRESH: &str = "rotated 'while' \"both\" $run<< >>";
 
 /// An account server, run by this same program.
-struct Server {
+struct AccountServerProcess {
     child: Child,
     url: String,
 }
 
-impl Server {
+impl AccountServerProcess {
     fn start(data: &Path) -> Result<Self, Failure> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["account", "serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
@@ -57,7 +57,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for AccountServerProcess {
     fn drop(&mut self) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
@@ -70,7 +70,7 @@ impl Drop for Server {
 /// server's files.
 pub fn show(office: &Home) -> Done {
     let (folder, second) = (TemporaryHome::new("demo")?, TemporaryHome::new("demo")?);
-    let server = Server::start(folder.path())?;
+    let server = AccountServerProcess::start(folder.path())?;
     let code = server.create_account(folder.path())?;
     join(office, &code, "office")?;
 

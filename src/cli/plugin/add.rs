@@ -18,7 +18,7 @@ use guillemet_base::files::{self, Links};
 use guillemet_base::home::Home;
 
 #[derive(Args)]
-pub struct Add {
+pub struct PluginAddArgs {
     /// The component.
     file: PathBuf,
     /// Do not ask for confirmation, even if this replaces another plugin.
@@ -27,7 +27,7 @@ pub struct Add {
 }
 
 #[derive(Args)]
-pub struct Remove {
+pub struct PluginRemoveArgs {
     /// The feature.
     feature: String,
     /// Do not ask for confirmation.
@@ -35,7 +35,7 @@ pub struct Remove {
     yes: bool,
 }
 
-impl Add {
+impl PluginAddArgs {
     pub fn run(self, home: &Home) -> Done {
         let file = std::path::absolute(&self.file)?;
         let plugin = look(home, &file)?;
@@ -118,7 +118,7 @@ fn templates(home: &Home, feature: &str) -> Result<Vec<String>, Failure> {
     Ok(own.map(|template| template.id).collect())
 }
 
-impl Remove {
+impl PluginRemoveArgs {
     pub fn run(self, home: &Home) -> Done {
         let plugins: Listing<PluginView> = client::listing(home, "/v1/plugins", "")?;
         let plugin = find(&plugins.items, &self.feature)?;

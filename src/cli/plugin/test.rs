@@ -12,7 +12,7 @@ use guillemet_plugin::cases::{self, Case, Difference, File, Found, Line};
 use guillemet_plugin::client::Planner;
 
 #[derive(Args)]
-pub struct Test {
+pub struct PluginTestArgs {
     /// The project's folder.
     #[arg(default_value = ".")]
     dir: PathBuf,
@@ -27,7 +27,7 @@ pub struct Ran {
     differences: Vec<Difference>,
 }
 
-impl Test {
+impl PluginTestArgs {
     pub fn run(self) -> Done {
         let project = Project::find(&self.dir)?;
         let mut files = cases::read(&project.cases())?;

@@ -9,14 +9,14 @@ use crate::cli::Failure;
 use guillemet_base::files::{Attributes, Destination, Existing, set_source, source};
 
 /// The source of a file's bytes, as the file's attribute records it and as the path of a request names it.
-pub struct Source {
+pub struct RenderSource {
     /// The template's id, `feature/name`, with each part percent-encoded.
     pub template: String,
     /// The target's name, percent-encoded; `None` for the feature's default.
     pub target: Option<String>,
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for RenderSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.template)?;
         self.target.as_ref().map_or(Ok(()), |target| write!(f, "?target={target}"))
@@ -29,7 +29,7 @@ pub struct Out<'a> {
     destination: Destination,
     attributes: Attributes,
     mode: Option<u32>,
-    source: Source,
+    source: RenderSource,
     /// The target that the present file was rendered for, if its name differs from the requested one.
     other: Option<String>,
 }
@@ -40,7 +40,7 @@ impl<'a> Out<'a> {
     ///
     /// # Errors
     /// With every reason the file may not be written. Nothing is changed in that case.
-    pub fn open(path: &'a Path, mode: Option<u32>, force: bool, source: Source) -> Result<Self, Failure> {
+    pub fn open(path: &'a Path, mode: Option<u32>, force: bool, source: RenderSource) -> Result<Self, Failure> {
         let is_device = path.starts_with("/dev") && !path.starts_with("/dev/shm");
         if is_device || path.starts_with("/proc") {
             return Err(Failure::new(format!(
@@ -55,8 +55,8 @@ impl<'a> Out<'a> {
             None => Attributes::private(),
             Some(existing) => {
                 match foreign(existing, &source).filter(|_| !force) {
-                    Some(Foreign::Target(target)) => other = Some(target),
-                    Some(Foreign::Other(problem)) => problems.push(problem),
+                    Some(OtherOrigin::Target(target)) => other = Some(target),
+                    Some(OtherOrigin::Other(problem)) => problems.push(problem),
                     None => {}
                 }
                 problems.extend(readable(existing).filter(|_| mode.is_none()));
@@ -85,7 +85,7 @@ impl<'a> Out<'a> {
 
     /// Returns the failure for a file that was rendered for another target.
     pub fn of_other_target(&self) -> Failure {
-        let found = Source { template: self.source.template.clone(), target: self.other.clone() };
+        let found = RenderSource { template: self.source.template.clone(), target: self.other.clone() };
         refused(self.path, &[other_source(&found.to_string(), &self.source)])
     }
 
@@ -125,26 +125,26 @@ fn refused(path: &Path, problems: &[String]) -> Failure {
 }
 
 /// The reason a file does not come from the requested source.
-enum Foreign {
+enum OtherOrigin {
     /// It comes from the same template, for a target with this other name.
     Target(String),
     /// It comes from elsewhere, or its source is unknown, with a message that says so.
     Other(String),
 }
 
-fn other_source(found: &str, wanted: &Source) -> String {
+fn other_source(found: &str, wanted: &RenderSource) -> String {
     format!("it was rendered from `{found}`, not from `{wanted}`; pass --force to replace it")
 }
 
-fn foreign(existing: &Existing, wanted: &Source) -> Option<Foreign> {
+fn foreign(existing: &Existing, wanted: &RenderSource) -> Option<OtherOrigin> {
     let why = match source(existing.file()) {
         Ok(Some(source)) if source == wanted.to_string() => return None,
         Ok(Some(source)) => {
             return Some(match source.split_once("?target=") {
                 Some((template, target)) if template == wanted.template && wanted.target.is_some() => {
-                    Foreign::Target(target.to_owned())
+                    OtherOrigin::Target(target.to_owned())
                 }
-                _ => Foreign::Other(other_source(&source, wanted)),
+                _ => OtherOrigin::Other(other_source(&source, wanted)),
             });
         }
         Ok(None) => "it exists, but was not written by guillemet".to_owned(),
@@ -153,7 +153,7 @@ fn foreign(existing: &Existing, wanted: &Source) -> Option<Foreign> {
         }
         Err(error) => format!("it exists, and guillemet cannot determine what wrote it: {error}"),
     };
-    Some(Foreign::Other(format!("{why}; pass --force to replace it")))
+    Some(OtherOrigin::Other(format!("{why}; pass --force to replace it")))
 }
 
 /// Returns a problem if the mode of the existing file would let everyone read the values.
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     fn write(path: &Path, mode: Option<u32>, force: bool, bytes: &[u8]) -> Result<(), String> {
-        let source = Source { template: "f/a".into(), target: None };
+        let source = RenderSource { template: "f/a".into(), target: None };
         Out::open(path, mode, force, source).and_then(|out| out.write(bytes, None)).map_err(|Failure(text)| text)
     }
 

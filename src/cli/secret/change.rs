@@ -19,7 +19,7 @@ use guillemet_base::home::Home;
 
 #[derive(Args)]
 #[command(after_help = prompt::VALUES)]
-pub struct Edit {
+pub struct SecretEditArgs {
     /// The secret.
     name: String,
     /// The new name. References by the old name continue to work.
@@ -34,7 +34,7 @@ pub struct Edit {
 
 #[derive(Args)]
 #[command(after_help = prompt::VALUES)]
-pub struct Rotate {
+pub struct SecretRotateArgs {
     /// The secret.
     name: String,
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub struct Rotate {
 }
 
 #[derive(Args)]
-pub struct Rollback {
+pub struct SecretRollbackArgs {
     /// The secret.
     name: String,
     /// The version [default: the one before the current version].
@@ -128,7 +128,7 @@ impl Shown {
     }
 }
 
-impl Edit {
+impl SecretEditArgs {
     pub fn run(self, home: &Home) -> Done {
         let before = show(home, &self.name)?;
         let only_names = (self.rename.is_some() || self.rewrite) && !self.value.is_said();
@@ -174,7 +174,7 @@ fn tell_former(secret: &Shown) {
     output::note(&format!("run `guillemet secret edit {name} --rewrite` to write the current name into them"));
 }
 
-impl Rotate {
+impl SecretRotateArgs {
     pub fn run(self, home: &Home) -> Done {
         let before = show(home, &self.name)?;
         let name = before.name();
@@ -193,7 +193,7 @@ impl Rotate {
     }
 }
 
-impl Rollback {
+impl SecretRollbackArgs {
     pub fn run(self, home: &Home) -> Done {
         let before = show(home, &self.name)?;
         let name = before.name();
@@ -228,7 +228,7 @@ pub fn enable(home: &Home, name: &str, enabled: bool) -> Done {
 }
 
 #[derive(Args)]
-pub struct Reveal {
+pub struct SecretRevealArgs {
     /// The secret.
     name: String,
     /// Print control characters to a terminal as they are, not as escapes.
@@ -236,7 +236,7 @@ pub struct Reveal {
     raw: bool,
 }
 
-pub fn reveal(home: &Home, Reveal { name, raw }: &Reveal) -> Done {
+pub fn reveal(home: &Home, SecretRevealArgs { name, raw }: &SecretRevealArgs) -> Done {
     let body = ResolveSecrets { secrets: &[name.as_str()], reveal: true };
     let mut values: ResolvedValues = client::post(home, "/v1/resolve", &body)?;
     let Some(value) = values.secrets.remove(name) else {

@@ -17,7 +17,7 @@ use guillemet_template::catalog::files_of;
 use guillemet_template::lexer::lex;
 
 #[derive(Args)]
-pub struct New {
+pub struct TemplateNewArgs {
     /// FEATURE/NAME. Run `guillemet plugin list` to see the features.
     #[arg(value_parser = id)]
     id: (String, String),
@@ -34,7 +34,7 @@ fn id(text: &str) -> Result<(String, String), String> {
     Ok((feature.to_owned(), adopt::template_name(name)?))
 }
 
-impl New {
+impl TemplateNewArgs {
     pub fn run(self, home: &Home) -> Done {
         let Self { id: (feature, name), format } = self;
         let id = format!("{feature}/{name}");

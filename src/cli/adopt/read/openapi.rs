@@ -7,17 +7,17 @@
 use serde_json::{Map, Value as Json, json};
 use zeroize::Zeroizing;
 
-use super::action::{Asked, reading, tool_name};
-use super::document::Document;
-use super::request::{Body, Header, Request, Value, node};
-use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
+use super::action::{ActionChoices, reading, tool_name};
+use super::document::ParsedDocument;
+use super::request::{ActionRequest, JsonBody, RequestHeader, RequestText, node};
+use crate::cli::adopt::config::{ConfigLeaf, ConfigNode, ConfigTable, Reading};
 use crate::cli::adopt::source::Problems;
 use crate::cli::adopt::tokens::Tokens;
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// An operation, and its path in the document.
-struct Operation<'a> {
+struct ApiOperation<'a> {
     method: &'static str,
     path: &'a str,
     at: String,
@@ -26,7 +26,7 @@ struct Operation<'a> {
 }
 
 /// Reads the chosen operation, or the only one.
-pub fn read(document: &Document<'_>, asked: &Asked<'_>, problems: &mut Problems<'_>) -> Option<Reading> {
+pub fn read(document: &ParsedDocument<'_>, asked: &ActionChoices<'_>, problems: &mut Problems<'_>) -> Option<Reading> {
     let version = document.root.get("openapi").and_then(Json::as_str).unwrap_or_default();
     if !version.starts_with("3.") {
         let at = document.at("openapi").or(document.at("swagger"));
@@ -35,8 +35,13 @@ pub fn read(document: &Document<'_>, asked: &Asked<'_>, problems: &mut Problems<
     }
     let operation = choose(document, asked.operation, problems)?;
     let mut tokens = Tokens::default();
-    let mut builder =
-        Builder { document, tokens: &mut tokens, problems, request: Request::default(), variables: Map::new() };
+    let mut builder = RequestBuilder {
+        document,
+        tokens: &mut tokens,
+        problems,
+        request: ActionRequest::default(),
+        variables: Map::new(),
+    };
     builder.request.method = operation.method.to_ascii_uppercase();
     builder.url(&operation);
     builder.parameters(&operation);
@@ -48,18 +53,22 @@ pub fn read(document: &Document<'_>, asked: &Asked<'_>, problems: &mut Problems<
     Some(reading)
 }
 
-fn choose<'a>(document: &'a Document<'_>, wanted: Option<&str>, problems: &mut Problems<'_>) -> Option<Operation<'a>> {
+fn choose<'a>(
+    document: &'a ParsedDocument<'_>,
+    wanted: Option<&str>,
+    problems: &mut Problems<'_>,
+) -> Option<ApiOperation<'a>> {
     let mut all = Vec::new();
     for (path, item) in document.root.get("paths").and_then(Json::as_object).into_iter().flatten() {
         let Some(item) = item.as_object() else { continue };
         for method in METHODS {
             if let Some(own) = item.get(method).and_then(Json::as_object) {
-                all.push(Operation { method, path, at: format!("paths.{path}.{method}"), item, own });
+                all.push(ApiOperation { method, path, at: format!("paths.{path}.{method}"), item, own });
             }
         }
     }
-    let id = |operation: &Operation<'_>| operation.own.get("operationId").and_then(Json::as_str).map(str::to_owned);
-    let said = |operation: &Operation<'_>| format!("{} {}", operation.method.to_ascii_uppercase(), operation.path);
+    let id = |operation: &ApiOperation<'_>| operation.own.get("operationId").and_then(Json::as_str).map(str::to_owned);
+    let said = |operation: &ApiOperation<'_>| format!("{} {}", operation.method.to_ascii_uppercase(), operation.path);
     let names: Vec<String> = all.iter().map(|operation| id(operation).unwrap_or_else(|| said(operation))).collect();
     let count = all.len();
     let found = match wanted {
@@ -84,16 +93,16 @@ fn choose<'a>(document: &'a Document<'_>, wanted: Option<&str>, problems: &mut P
     found
 }
 
-struct Builder<'a, 'd, 'p, 's> {
-    document: &'a Document<'d>,
+struct RequestBuilder<'a, 'd, 'p, 's> {
+    document: &'a ParsedDocument<'d>,
     tokens: &'a mut Tokens,
     problems: &'p mut Problems<'s>,
-    request: Request,
+    request: ActionRequest,
     /// The variables that the agent passes, by name.
     variables: Map<String, Json>,
 }
 
-impl Builder<'_, '_, '_, '_> {
+impl RequestBuilder<'_, '_, '_, '_> {
     /// Follows a local `$ref`. Returns the value and its path in the document.
     fn resolved<'v>(&'v self, value: &'v Json, at: &str) -> (&'v Json, String) {
         let Some(name) = value.get("$ref").and_then(Json::as_str) else { return (value, at.to_owned()) };
@@ -113,12 +122,12 @@ impl Builder<'_, '_, '_, '_> {
         self.problems.add(self.document.at(at), at, message, help);
     }
 
-    fn text(&mut self, at: &str, text: &str) -> Value {
+    fn text(&mut self, at: &str, text: &str) -> RequestText {
         let spot = self.document.spot(at, text, self.tokens);
-        Value { text: Zeroizing::new(text.to_owned()), spot, at: self.document.at(at) }
+        RequestText { text: Zeroizing::new(text.to_owned()), spot, at: self.document.at(at) }
     }
 
-    fn url(&mut self, operation: &Operation<'_>) {
+    fn url(&mut self, operation: &ApiOperation<'_>) {
         let places = [
             (format!("{}.servers.0", operation.at), operation.own.get("servers")),
             (format!("paths.{}.servers.0", operation.path), operation.item.get("servers")),
@@ -136,10 +145,10 @@ impl Builder<'_, '_, '_, '_> {
         }
         let path = operation.path.replace('{', "{{").replace('}', "}}");
         self.request.url =
-            Value { text: Zeroizing::new(format!("{url}{path}")), spot: None, at: self.document.at(&at) };
+            RequestText { text: Zeroizing::new(format!("{url}{path}")), spot: None, at: self.document.at(&at) };
     }
 
-    fn parameters(&mut self, operation: &Operation<'_>) {
+    fn parameters(&mut self, operation: &ApiOperation<'_>) {
         let lists = [
             (format!("{}.parameters", operation.at), operation.own.get("parameters")),
             (format!("paths.{}.parameters", operation.path), operation.item.get("parameters")),
@@ -169,7 +178,7 @@ impl Builder<'_, '_, '_, '_> {
             Some(value) if place != "path" => value,
             _ if place == "path" || parameter.get("required") == Some(&Json::Bool(true)) => {
                 self.variable(name, &schema, parameter.get("description"));
-                Value::plain(&format!("{{{{{name}}}}}"))
+                RequestText::plain(&format!("{{{{{name}}}}}"))
             }
             // The agent need not pass it, and the document has no value for it.
             _ => return,
@@ -177,7 +186,7 @@ impl Builder<'_, '_, '_, '_> {
         match place {
             "path" => {}
             "query" => self.request.query.push((name.to_owned(), value)),
-            "header" => self.request.headers.push(Header { name: name.to_owned(), value }),
+            "header" => self.request.headers.push(RequestHeader { name: name.to_owned(), value }),
             _ => self.problem(
                 at,
                 "is a kind of parameter that custom actions do not support",
@@ -187,7 +196,7 @@ impl Builder<'_, '_, '_, '_> {
     }
 
     /// Returns the only value that a schema allows, or its default.
-    fn fixed(&mut self, schema: &Json, at: &str) -> Option<Value> {
+    fn fixed(&mut self, schema: &Json, at: &str) -> Option<RequestText> {
         let one = schema.get("enum").and_then(Json::as_array).filter(|values| values.len() == 1);
         let (at, value) = match (schema.get("const"), one, schema.get("default")) {
             (Some(value), ..) => (format!("{at}.const"), value),
@@ -197,7 +206,7 @@ impl Builder<'_, '_, '_, '_> {
         };
         Some(match value {
             Json::String(text) => self.text(&at, text),
-            other => Value::plain(&other.to_string()),
+            other => RequestText::plain(&other.to_string()),
         })
     }
 
@@ -211,7 +220,7 @@ impl Builder<'_, '_, '_, '_> {
     }
 
     /// Sets the body: each field has its fixed value, or is passed by the agent.
-    fn body(&mut self, operation: &Operation<'_>) {
+    fn body(&mut self, operation: &ApiOperation<'_>) {
         let Some(body) = operation.own.get("requestBody") else { return };
         let (body, at) = self.resolved(body, &format!("{}.requestBody", operation.at));
         let Some(content) = body.pointer("/content/application~1json/schema").cloned() else {
@@ -220,7 +229,7 @@ impl Builder<'_, '_, '_, '_> {
         let (schema, at) = self.resolved(&content, &format!("{at}.content.application/json.schema"));
         let schema = schema.clone();
         let required = schema.get("required").and_then(Json::as_array).cloned().unwrap_or_default();
-        let (mut tree, mut fields) = (Map::new(), Table::new());
+        let (mut tree, mut fields) = (Map::new(), ConfigTable::new());
         for (name, property) in schema.get("properties").and_then(Json::as_object).into_iter().flatten() {
             let (property, at) = self.resolved(property, &format!("{at}.properties.{name}"));
             let property = property.clone();
@@ -228,21 +237,23 @@ impl Builder<'_, '_, '_, '_> {
                 Some(value) => value,
                 None if required.contains(&json!(name)) => {
                     self.variable(name, &property, None);
-                    Value::plain(&format!("{{{{{name}}}}}"))
+                    RequestText::plain(&format!("{{{{{name}}}}}"))
                 }
                 None => continue,
             };
             tree.insert(name.clone(), json!(*value.text));
-            fields.push((name.clone(), Leaf::new(&value.text, value.spot).into()));
+            fields.push((name.clone(), ConfigLeaf::new(&value.text, value.spot).into()));
         }
         if !tree.is_empty() {
-            self.request.body = Some(Body { tree: Json::Object(tree), node: Node::Table(fields) });
-            self.request.headers.push(Header { name: "Content-Type".into(), value: Value::plain("application/json") });
+            self.request.body = Some(JsonBody { tree: Json::Object(tree), node: ConfigNode::Table(fields) });
+            self.request
+                .headers
+                .push(RequestHeader { name: "Content-Type".into(), value: RequestText::plain("application/json") });
         }
     }
 
     /// Returns a note for each security scheme for which the request has no value.
-    fn security(&self, operation: &Operation<'_>) -> Vec<String> {
+    fn security(&self, operation: &ApiOperation<'_>) -> Vec<String> {
         let wanted = operation.own.get("security").or_else(|| self.document.root.get("security"));
         let schemes = wanted.and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_object);
         let schemes = schemes.flat_map(Map::keys).filter(|name| {
@@ -258,7 +269,7 @@ impl Builder<'_, '_, '_, '_> {
         told.collect()
     }
 
-    fn finish(mut self, operation: &Operation<'_>) -> Request {
+    fn finish(mut self, operation: &ApiOperation<'_>) -> ActionRequest {
         let own = |key: &str| operation.own.get(key).and_then(Json::as_str);
         let mut add = |name: &str, value: Json| {
             self.request.fields.push((name.to_owned(), node(&value)));

@@ -268,10 +268,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cli::adopt::source::Source;
+    use crate::cli::adopt::source::SourceFile;
 
     fn read(text: &str) -> (Vec<String>, bool) {
-        let source = Source::of(text);
+        let source = SourceFile::of(text);
         let mut problems = Problems::new(&source);
         let words = words(text, &mut problems).into_iter().map(|word| {
             assert!(word.range.end <= text.len());

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Checked, Status, Tried, Wrong};
+use super::{CanaryStatus, ComponentCheck, Mistake, TriedConfig};
 use guillemet_plan::protocol::Description;
 use guillemet_plugin::cases::{Case, Found};
 use guillemet_plugin::client::Planner;
@@ -14,7 +14,7 @@ use guillemet_plugin::{canary, cases, schema};
 const EXAMPLES_MAX: usize = 256;
 
 /// Tries the cases or the examples, and records the mistakes.
-pub async fn run(checked: &mut Checked, planner: &Planner, folder: &Path) {
+pub async fn run(checked: &mut ComponentCheck, planner: &Planner, folder: &Path) {
     let Some(description) = checked.report.description.clone() else { return };
     if folder.is_dir() {
         match cases::read(folder) {
@@ -57,9 +57,9 @@ pub async fn run(checked: &mut Checked, planner: &Planner, folder: &Path) {
     checked.note_untried(&description);
 }
 
-impl Checked {
+impl ComponentCheck {
     fn wrong(&mut self, message: String, help: Option<String>) {
-        let wrong = Wrong { about: "canaries", message, help };
+        let wrong = Mistake { about: "canaries", message, help };
         if !self.problems.contains(&wrong) {
             self.problems.push(wrong);
         }
@@ -78,12 +78,12 @@ impl Checked {
                     self.wrong(format!("{}: {}", case.name, problem.message), Some("use an encoder there".into()));
                 }
                 match problems.is_empty() {
-                    false => Status::Failed,
-                    true if canary::reads(&plan) => Status::Ok,
-                    true => Status::Unread,
+                    false => CanaryStatus::Failed,
+                    true if canary::reads(&plan) => CanaryStatus::Ok,
+                    true => CanaryStatus::Unread,
                 }
             }
-            Found::Problems(_) if written && case.document.is_none() => Status::NoDocument,
+            Found::Problems(_) if written && case.document.is_none() => CanaryStatus::NoDocument,
             Found::Problems(problems) => {
                 let told: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
                 if written {
@@ -92,28 +92,28 @@ impl Checked {
                 }
                 // An example is a guess. It only matters that each target was tried at all, which `note_untried`
                 // checks.
-                Status::NoDocument
+                CanaryStatus::NoDocument
             }
             Found::Failed(message) => {
                 self.wrong(format!("{} (target `{target}`): {message}", case.name), None);
-                Status::Failed
+                CanaryStatus::Failed
             }
         };
-        self.canaries.push(Tried { name: case.name.clone(), target, status });
+        self.canaries.push(TriedConfig { name: case.name.clone(), target, status });
     }
 
     /// Records a case whose config the schema refuses, so that an editor would mark it.
     fn note_refused(&mut self, case: &Case, told: &[String]) {
         for told in told {
             let message = format!("it rejects the config of the case \"{}\": {told}", case.name);
-            self.problems.push(Wrong { about: "schema", message, help: None });
+            self.problems.push(Mistake { about: "schema", message, help: None });
         }
     }
 
     /// Records the targets for which no config was planned.
     fn note_untried(&mut self, description: &Description) {
         for target in &description.targets {
-            let tried = |tried: &Tried| tried.target == target.id && tried.status != Status::NoDocument;
+            let tried = |tried: &TriedConfig| tried.target == target.id && tried.status != CanaryStatus::NoDocument;
             if !self.canaries.iter().any(tried) {
                 let help =
                     "add a case for it in `cases`, beside the component, or add `examples` to the fields of the schema";

@@ -21,7 +21,7 @@ const FILES_MAX: usize = 5_000;
 const FILE_MAX: u64 = 4 << 20;
 
 /// The files by their path in the project, each with a digest of its content.
-pub type Seen = BTreeMap<PathBuf, [u8; 32]>;
+pub type FileDigests = BTreeMap<PathBuf, [u8; 32]>;
 
 /// The files of a project, and a template that may be outside of it.
 pub struct Sources {
@@ -49,12 +49,12 @@ impl Sources {
     }
 
     /// Returns the present files. Changes after this call are reported by [`Self::event`].
-    pub fn look(&mut self) -> Seen {
+    pub fn look(&mut self) -> FileDigests {
         let mut folders = vec![self.dir.clone()];
         let above = self.template.parent().filter(|above| !above.as_os_str().is_empty());
         folders.push(above.unwrap_or(Path::new(".")).to_owned());
         // Each folder is watched before it is read, so that no change in between is missed.
-        let mut seen = Seen::new();
+        let mut seen = FileDigests::new();
         folders.iter().for_each(|folder| self.watch(folder));
         self.walk(&self.dir.clone(), DEPTH_MAX, &mut seen);
         if let Some(digest) = digest(&self.template) {
@@ -74,7 +74,7 @@ impl Sources {
         self.told.notified().await;
     }
 
-    fn walk(&mut self, folder: &Path, depth: usize, seen: &mut Seen) {
+    fn walk(&mut self, folder: &Path, depth: usize, seen: &mut FileDigests) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
             let Ok(kind) = entry.file_type() else { continue };
@@ -130,7 +130,7 @@ fn digest(path: &Path) -> Option<[u8; 32]> {
 }
 
 /// Returns the paths of the files that differ, sorted.
-pub fn changed(before: &Seen, after: &Seen) -> Vec<String> {
+pub fn changed(before: &FileDigests, after: &FileDigests) -> Vec<String> {
     let gone = before.keys().filter(|path| !after.contains_key(*path));
     let other = after.iter().filter(|(path, digest)| before.get(*path) != Some(digest)).map(|(path, _)| path);
     let mut changed: Vec<String> = gone.chain(other).map(|path| path.display().to_string()).collect();
