@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use clap::{Args, Subcommand, ValueEnum};
 use hyper::Method;
 
-use super::client::{Answer, part};
+use super::client::{ApiResponse, part};
 use super::{Done, Failure, account_server, client, output, prompt};
 use guillemet_account::code::{AccountCode, CodeKind, Recovery};
 use guillemet_account::fingerprint_words::fingerprint_words;
@@ -188,7 +188,7 @@ fn host_name() -> String {
     if name.is_empty() { "unnamed".into() } else { name.chars().take(60).collect() }
 }
 
-fn joined(device: &DeviceArgs, answer: &Answer) -> Done {
+fn joined(device: &DeviceArgs, answer: &ApiResponse) -> Done {
     if device.json {
         output::json(&answer.json());
         return Ok(());

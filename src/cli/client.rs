@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Failure, no_daemon, output};
-pub use guillemet_api::client::{Answer, part};
-use guillemet_api::client::{Client, ClientError};
+use guillemet_api::client::{ApiClient, ApiClientError};
+pub use guillemet_api::client::{ApiResponse, part};
 use guillemet_api::error::{ErrorBody, ErrorEntry};
 use guillemet_api::templates::TemplateListing;
 use guillemet_api::{Listing, Problem};
@@ -35,8 +35,8 @@ pub fn template_path(id: &str) -> Result<String, Failure> {
 ///
 /// # Errors
 /// When no daemon can be reached. An answer with an error status is not an error here; see [`good`].
-pub fn call(home: &Home, method: Method, path: &str) -> Result<Answer, Failure> {
-    Client::new(home).call(method, path).map_err(failed(home))
+pub fn call(home: &Home, method: Method, path: &str) -> Result<ApiResponse, Failure> {
+    ApiClient::new(home).call(method, path).map_err(failed(home))
 }
 
 /// Sends a request with a body. With `etag`, the request applies only to the state that has this entity tag; the daemon
@@ -50,23 +50,23 @@ pub fn send(
     path: &str,
     etag: Option<&str>,
     body: &impl Serialize,
-) -> Result<Answer, Failure> {
-    Client::new(home).send(method, path, etag, Some(body)).map_err(failed(home))
+) -> Result<ApiResponse, Failure> {
+    ApiClient::new(home).send(method, path, etag, Some(body)).map_err(failed(home))
 }
 
 /// Deletes a resource, with `etag` only in the state that has this entity tag.
 ///
 /// # Errors
 /// As [`call`].
-pub fn delete(home: &Home, path: &str, etag: Option<&str>) -> Result<Answer, Failure> {
-    Client::new(home).send(Method::DELETE, path, etag, None::<&()>).map_err(failed(home))
+pub fn delete(home: &Home, path: &str, etag: Option<&str>) -> Result<ApiResponse, Failure> {
+    ApiClient::new(home).send(Method::DELETE, path, etag, None::<&()>).map_err(failed(home))
 }
 
 /// Returns an answer if its status is below 400.
 ///
 /// # Errors
 /// With everything the API says is wrong.
-pub fn good(home: &Home, answer: Answer) -> Result<Answer, Failure> {
+pub fn good(home: &Home, answer: ApiResponse) -> Result<ApiResponse, Failure> {
     answer.good().map_err(failed(home))
 }
 
@@ -74,7 +74,7 @@ pub fn good(home: &Home, answer: Answer) -> Result<Answer, Failure> {
 ///
 /// # Errors
 /// When no daemon can be reached, or it answers with an error.
-pub fn fetch(home: &Home, method: Method, path: &str) -> Result<Answer, Failure> {
+pub fn fetch(home: &Home, method: Method, path: &str) -> Result<ApiResponse, Failure> {
     good(home, call(home, method, path)?)
 }
 
@@ -83,7 +83,7 @@ pub fn fetch(home: &Home, method: Method, path: &str) -> Result<Answer, Failure>
 /// # Errors
 /// As [`fetch`], and when the answer cannot be read.
 pub fn get<T: DeserializeOwned>(home: &Home, path: &str) -> Result<T, Failure> {
-    Client::new(home).get(path).map_err(failed(home))
+    ApiClient::new(home).get(path).map_err(failed(home))
 }
 
 /// Posts a body and reads the answer.
@@ -91,7 +91,7 @@ pub fn get<T: DeserializeOwned>(home: &Home, path: &str) -> Result<T, Failure> {
 /// # Errors
 /// As [`get`].
 pub fn post<T: DeserializeOwned>(home: &Home, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-    Client::new(home).post(path, body).map_err(failed(home))
+    ApiClient::new(home).post(path, body).map_err(failed(home))
 }
 
 /// Changes a resource, whatever its state, and reads the answer.
@@ -99,7 +99,7 @@ pub fn post<T: DeserializeOwned>(home: &Home, path: &str, body: &impl Serialize)
 /// # Errors
 /// As [`get`].
 pub fn patch<T: DeserializeOwned>(home: &Home, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-    Client::new(home).patch(path, body).map_err(failed(home))
+    ApiClient::new(home).patch(path, body).map_err(failed(home))
 }
 
 /// Renders a config. `source` is the template's path with the target. If `copy` names a different target, under any of
@@ -107,8 +107,8 @@ pub fn patch<T: DeserializeOwned>(home: &Home, path: &str, body: &impl Serialize
 ///
 /// # Errors
 /// As [`call`].
-pub fn render(home: &Home, source: &str, copy: Option<&str>) -> Result<Answer, Failure> {
-    Client::new(home).render(source, copy).map_err(failed(home))
+pub fn render(home: &Home, source: &str, copy: Option<&str>) -> Result<ApiResponse, Failure> {
+    ApiClient::new(home).render(source, copy).map_err(failed(home))
 }
 
 /// Reads every item of a listing.
@@ -116,7 +116,7 @@ pub fn render(home: &Home, source: &str, copy: Option<&str>) -> Result<Answer, F
 /// # Errors
 /// As [`get`].
 pub fn listing<T: DeserializeOwned + Send>(home: &Home, path: &str, query: &str) -> Result<Listing<T>, Failure> {
-    Client::new(home).listing(path, query).map_err(failed(home))
+    ApiClient::new(home).listing(path, query).map_err(failed(home))
 }
 
 /// Reads every template, and the files that are not templates.
@@ -124,7 +124,7 @@ pub fn listing<T: DeserializeOwned + Send>(home: &Home, path: &str, query: &str)
 /// # Errors
 /// As [`get`].
 pub fn all_templates<T: DeserializeOwned + Send>(home: &Home) -> Result<TemplateListing<T>, Failure> {
-    Client::new(home).templates().map_err(failed(home))
+    ApiClient::new(home).templates().map_err(failed(home))
 }
 
 /// Reports whether the daemon that commands talk to serves this home. A daemon that `GUILLEMET_SOCKET` names may serve
@@ -133,7 +133,7 @@ pub fn all_templates<T: DeserializeOwned + Send>(home: &Home) -> Result<Template
 /// # Errors
 /// When no daemon can be reached.
 pub fn is_of_home(home: &Home) -> Result<bool, Failure> {
-    Client::new(home).is_of_home().map_err(failed(home))
+    ApiClient::new(home).is_of_home().map_err(failed(home))
 }
 
 /// Returns the folder of the templates that the daemon's answers are about, or `None` if the daemon serves another
@@ -143,11 +143,11 @@ pub fn templates(home: &Home) -> Option<PathBuf> {
 }
 
 /// Returns a function that explains why a request to the daemon of a home failed.
-fn failed(home: &Home) -> impl Fn(ClientError) -> Failure + '_ {
+fn failed(home: &Home) -> impl Fn(ApiClientError) -> Failure + '_ {
     |error| match error {
-        ClientError::Connect(error) => no_daemon::why(home, &error),
-        ClientError::OtherHome(daemon) => no_daemon::of_another_home(home, &daemon),
-        ClientError::Refused(error) => refused(home, &error),
+        ApiClientError::Connect(error) => no_daemon::why(home, &error),
+        ApiClientError::OtherHome(daemon) => no_daemon::of_another_home(home, &daemon),
+        ApiClientError::Refused(error) => refused(home, &error),
         error => Failure::new(error.to_string()),
     }
 }

@@ -14,7 +14,7 @@ use guillemet_api::templates::{ExplainedUse, Explanation, Strays, TemplateListin
 use guillemet_base::home::Home;
 use guillemet_daemon::app::templates::strays as stray_listing;
 use guillemet_daemon::config;
-use guillemet_plugin::offline::{Checked, OfflineCompiler};
+use guillemet_plugin::offline::{CheckReport, OfflineCompiler};
 
 #[derive(Subcommand)]
 pub enum TemplateCommand {
@@ -140,7 +140,7 @@ impl TemplateCheckArgs {
             ))
         })?;
         let compiler = OfflineCompiler::new(home.plugins(), config.variables)?;
-        let Checked { templates: checked, strays, unreadable } =
+        let CheckReport { templates: checked, strays, unreadable } =
             compiler.check(home.templates(), &self.ids, self.target.as_deref())?;
         let strays = stray_listing(&strays);
         if let Some(note) = other_configuration(home) {

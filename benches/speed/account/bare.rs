@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use guillemet_account::client::Client;
+use guillemet_account::client::AccountClient;
 use guillemet_account_server::tls::Certificate;
 use guillemet_vault::store::{VaultError, change, connect};
 use http_body_util::{BodyExt, Full};
@@ -46,8 +46,8 @@ pub fn start() -> Bare {
 }
 
 impl Bare {
-    pub fn client(&self) -> Client {
-        Client::new(&self.url, Some(self.pin.parse().expect("a hash")), None).expect("an address")
+    pub fn client(&self) -> AccountClient {
+        AccountClient::new(&self.url, Some(self.pin.parse().expect("a hash")), None).expect("an address")
     }
 }
 
@@ -100,7 +100,7 @@ pub fn references(report: &mut Report, quick: bool) -> Parts {
     let bare = start();
     let runtime = place::runtime();
     let client = bare.client();
-    let ask = |client: &Client| {
+    let ask = |client: &AccountClient| {
         runtime.block_on(client.current()).expect("an answer");
     };
     ask(&client);

@@ -74,12 +74,12 @@ pub struct ServerError {
     message: String,
     detail: Option<String>,
     errors: Vec<(String, String)>,
-    header: Option<Header>,
+    header: Option<ErrorHeader>,
 }
 
 /// A header that belongs to an error.
 #[derive(Debug)]
-enum Header {
+enum ErrorHeader {
     RetryAfter(u64),
     Allow(String),
 }
@@ -113,14 +113,14 @@ impl ServerError {
 
     /// Makes the error for a caller that has reached its limit. `seconds` is the time until it can try again.
     pub fn rate_limited(message: &str, seconds: u64) -> Self {
-        let header = Some(Header::RetryAfter(seconds.max(1)));
+        let header = Some(ErrorHeader::RetryAfter(seconds.max(1)));
         Self { header, ..Self::new(ServerErrorCode::RateLimited, message) }
     }
 
     /// Makes the error for a method that the path does not support. `methods` are those that it does.
     pub fn other_methods(methods: String) -> Self {
         let error = Self::new(ServerErrorCode::MethodNotAllowed, format!("this path only supports {methods}"));
-        Self { header: Some(Header::Allow(methods)), ..error }
+        Self { header: Some(ErrorHeader::Allow(methods)), ..error }
     }
 
     /// Returns the HTTP status of the answer.
@@ -144,8 +144,8 @@ impl ServerError {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let header = match &self.header {
             None => None,
-            Some(Header::RetryAfter(seconds)) => Some((RETRY_AFTER, HeaderValue::from(*seconds))),
-            Some(Header::Allow(methods)) => HeaderValue::from_str(methods).ok().map(|methods| (ALLOW, methods)),
+            Some(ErrorHeader::RetryAfter(seconds)) => Some((RETRY_AFTER, HeaderValue::from(*seconds))),
+            Some(ErrorHeader::Allow(methods)) => HeaderValue::from_str(methods).ok().map(|methods| (ALLOW, methods)),
         };
         response.headers_mut().extend(header);
         response

@@ -57,7 +57,7 @@ pub fn stream(
     };
     let wakes = app.storage.hub().listen(caller.account).ok_or_else(stops)?;
     let (sender, receiver) = mpsc::channel(WAITING);
-    let listener = Listener { app: Arc::clone(app), caller, told: 0, _counted: counted };
+    let listener = Subscriber { app: Arc::clone(app), caller, told: 0, _counted: counted };
     tokio::spawn(async move {
         if let Err(error) = listener.forward(wakes, &sender).await {
             tracing::warn!(%error, "an event stream was closed; its device will reconnect");
@@ -69,14 +69,14 @@ pub fn stream(
     Ok(response)
 }
 
-struct Listener {
+struct Subscriber {
     app: Arc<ServerState>,
     caller: AuthenticatedDevice,
     told: u64,
     _counted: Streaming,
 }
 
-impl Listener {
+impl Subscriber {
     async fn forward(mut self, mut wakes: Receiver<Wake>, to: &mpsc::Sender<Bytes>) -> Result<(), StorageError> {
         let Some(mut next) = self.newest().await? else { return Ok(()) };
         next.insert_str(0, "retry: 1000\n");
@@ -102,7 +102,7 @@ impl Listener {
                 Ok(Wake::Usage) => text(ServerEvent::Usage),
                 Ok(Wake::Revoked(device)) if self.caller.device == Some(device) => return Ok(()),
                 Ok(Wake::Revoked(_)) => String::new(),
-                Ok(Wake::Look) | Err(RecvError::Lagged(_)) => match self.newest().await? {
+                Ok(Wake::Unknown) | Err(RecvError::Lagged(_)) => match self.newest().await? {
                     Some(head) => head + &text(ServerEvent::Enrolment) + &text(ServerEvent::Usage),
                     None => return Ok(()),
                 },

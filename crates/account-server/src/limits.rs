@@ -67,7 +67,7 @@ pub enum LimitKey {
 }
 
 #[derive(Debug)]
-struct Bucket {
+struct TokenBucket {
     tokens: f64,
     at: Instant,
 }
@@ -76,7 +76,7 @@ struct Bucket {
 #[derive(Debug)]
 pub struct RateLimiter {
     requests: f64,
-    buckets: Mutex<HashMap<LimitKey, Bucket>>,
+    buckets: Mutex<HashMap<LimitKey, TokenBucket>>,
     streams: Mutex<HashMap<String, usize>>,
     most_streams: usize,
     bodies: Semaphore,
@@ -120,7 +120,7 @@ impl RateLimiter {
         if buckets.len() >= BUCKETS && !buckets.contains_key(&who) {
             buckets.retain(|who, bucket| bucket.filled(self.rate(who), now) < self.rate(who) * BURST);
         }
-        let bucket = buckets.entry(who).or_insert(Bucket { tokens: rate * BURST, at: now });
+        let bucket = buckets.entry(who).or_insert(TokenBucket { tokens: rate * BURST, at: now });
         bucket.tokens = bucket.filled(rate, now);
         bucket.at = now;
         if bucket.tokens < 1.0 {
@@ -177,7 +177,7 @@ impl RateLimiter {
     }
 }
 
-impl Bucket {
+impl TokenBucket {
     fn filled(&self, rate: f64, now: Instant) -> f64 {
         let since = now.saturating_duration_since(self.at).as_secs_f64();
         (self.tokens + since * rate).min(rate * BURST)

@@ -87,13 +87,13 @@ struct Attempt {
     /// The fingerprints of the files, taken before they were read.
     files: Fingerprints,
     /// The reason why the attempt failed; `None` if it succeeded.
-    failure: Option<Failure>,
+    failure: Option<ReloadFailure>,
 }
 
 /// The reason why the files are not in use, and when they are read again. The cause may go away without changing the
 /// files: a folder above that was not accessible, too few descriptors, a disk that did not answer.
 #[derive(Debug)]
-struct Failure {
+struct ReloadFailure {
     message: String,
     /// The number of checks to wait before the next attempt; it doubles with each attempt.
     patience: u32,
@@ -190,7 +190,7 @@ impl Certificate {
                     tracing::warn!(%error, "the previous certificate stays in use; Guillemet tries the files again");
                 }
                 let patience = former.map_or(1, |patience| (patience * 2).min(PATIENCE_MAX));
-                attempt.failure = Some(Failure { message, patience, looks: 0 });
+                attempt.failure = Some(ReloadFailure { message, patience, looks: 0 });
             }
         }
     }

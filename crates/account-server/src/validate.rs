@@ -17,9 +17,9 @@ const SMALL_MAX: usize = 4 << 10;
 
 /// The problems found so far, as (field, message).
 #[derive(Debug, Default)]
-struct Wrong(Vec<(String, String)>);
+struct FieldErrors(Vec<(String, String)>);
 
-impl Wrong {
+impl FieldErrors {
     fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.0.push((field.into(), message.into()));
     }
@@ -61,7 +61,7 @@ impl Wrong {
 /// # Errors
 /// [`ServerError`] with every field that is wrong.
 pub fn push(push: &Push) -> Result<(), ServerError> {
-    let mut wrong = Wrong::default();
+    let mut wrong = FieldErrors::default();
     let epoch = push.head.epoch;
     wrong.number("head.seq".into(), push.head.seq, 1);
     wrong.number("head.epoch".into(), epoch, 1);
@@ -101,7 +101,7 @@ pub fn push(push: &Push) -> Result<(), ServerError> {
     wrong.done()
 }
 
-fn key_id(wrong: &mut Wrong, field: String, id: &str) {
+fn key_id(wrong: &mut FieldErrors, field: String, id: &str) {
     if !is_id(id) {
         wrong.add(field, "must be eight lower-case letters or digits");
     }
@@ -112,7 +112,7 @@ fn key_id(wrong: &mut Wrong, field: String, id: &str) {
 /// # Errors
 /// [`ServerError`] with every field that is wrong.
 pub fn invite(invite: &InviteRegistration) -> Result<(), ServerError> {
-    let mut wrong = Wrong::default();
+    let mut wrong = FieldErrors::default();
     if !(1..=INVITE_SECONDS).contains(&invite.expires_in) {
         wrong.add("expires_in", format!("must be 1 to {INVITE_SECONDS} seconds"));
     }
@@ -124,7 +124,7 @@ pub fn invite(invite: &InviteRegistration) -> Result<(), ServerError> {
 /// # Errors
 /// [`ServerError`] with every field that is wrong.
 pub fn enrolment(enrolment: &Enrolment) -> Result<(), ServerError> {
-    let mut wrong = Wrong::default();
+    let mut wrong = FieldErrors::default();
     key_id(&mut wrong, "key.key_id".into(), &enrolment.key.key_id);
     wrong.sealed("name".into(), &enrolment.name, SMALL_MAX);
     wrong.done()
@@ -135,7 +135,7 @@ pub fn enrolment(enrolment: &Enrolment) -> Result<(), ServerError> {
 /// # Errors
 /// [`ServerError`] with every field that is wrong.
 pub fn usage(usage: &UsageUpload) -> Result<(), ServerError> {
-    let mut wrong = Wrong::default();
+    let mut wrong = FieldErrors::default();
     wrong.number("counter".into(), usage.counter, 1);
     wrong.number("epoch".into(), usage.epoch, 1);
     wrong.sealed("box".into(), &usage.sealed, BOX_MAX);

@@ -16,7 +16,7 @@ use toml::de::DeTable;
 
 pub use self::change::{changed_keys, keys_for_restart};
 pub use self::clients::{CallerMatch, ClientRule, NameOrNumber, TemplatePattern};
-use self::read::{Entries, Reader};
+use self::read::{ConfigReader, Entries};
 use guillemet_base::files::{self, Fingerprint, Links};
 use guillemet_base::home::Home;
 use guillemet_base::problem::Problem;
@@ -55,7 +55,7 @@ pub struct Config {
     /// The bounds of the audit trail.
     pub usage: AuditBounds,
     /// The settings of `/metrics`.
-    pub metrics: Metrics,
+    pub metrics: MetricsSettings,
     /// The oldest that the account's newest head can be for this device to serve; `None` for no limit.
     pub max_head_age: Option<Duration>,
 }
@@ -71,7 +71,7 @@ pub struct AuditBounds {
 
 /// The settings of `/metrics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metrics {
+pub struct MetricsSettings {
     /// Whether there are numbers for each secret, with its name as a label.
     pub secret_names: bool,
 }
@@ -233,12 +233,12 @@ impl Config {
             Ok(text) => text,
             Err(error) => {
                 let valid = String::from_utf8_lossy(&text.bytes[..error.valid_up_to()]);
-                let mut reader = Reader::new(&valid);
+                let mut reader = ConfigReader::new(&valid);
                 reader.wrong(String::new(), error.valid_up_to(), "the file must be UTF-8");
                 return Err(reader.problems());
             }
         };
-        let mut reader = Reader::new(text);
+        let mut reader = ConfigReader::new(text);
         let (root, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             // The parser only guesses the rest of a file that it cannot parse.
@@ -253,7 +253,7 @@ impl Config {
     }
 
     /// Reads all tables, and notes every problem.
-    fn read<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>, env: impl Fn(&str) -> Option<String>) -> Self {
+    fn read<'a>(reader: &mut ConfigReader<'a>, root: &mut Entries<'a>, env: impl Fn(&str) -> Option<String>) -> Self {
         let vars = reader.table(root, "vars");
         let vars = reader.rest(vars);
         let env = allowed(reader, root, env);
@@ -275,7 +275,7 @@ impl Config {
             api_group: clients::api_group(reader, root),
             clients: clients::rules(reader, root),
             usage: bounds,
-            metrics: Metrics { secret_names },
+            metrics: MetricsSettings { secret_names },
             max_head_age: max_head_age(reader, root),
         }
     }
@@ -287,7 +287,7 @@ fn as_size(number: u64) -> usize {
 
 /// Reads `[env]`: the allowed variables that are set.
 fn allowed<'a>(
-    reader: &mut Reader<'a>,
+    reader: &mut ConfigReader<'a>,
     root: &mut Entries<'a>,
     env: impl Fn(&str) -> Option<String>,
 ) -> BTreeMap<String, String> {
@@ -307,7 +307,7 @@ fn allowed<'a>(
 
 /// Reads `[account]`. Returns `None` if the value is 0. The minimum exists because devices make a new head when half of
 /// this time has passed.
-fn max_head_age<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Option<Duration> {
+fn max_head_age<'a>(reader: &mut ConfigReader<'a>, root: &mut Entries<'a>) -> Option<Duration> {
     let mut account = reader.table(root, "account");
     let path = account.path_of("max_head_age_seconds");
     let seconds = account.take("max_head_age_seconds").and_then(|value| {
@@ -323,7 +323,7 @@ fn max_head_age<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Option<D
 }
 
 /// Reads `[limits]`, with the default for each missing key.
-fn limits<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> CallerLimits {
+fn limits<'a>(reader: &mut ConfigReader<'a>, root: &mut Entries<'a>) -> CallerLimits {
     let mut entries = reader.table(root, "limits");
     let mut number = |key, range, otherwise| reader.number(&mut entries, key, range, otherwise);
     let limits = CallerLimits {

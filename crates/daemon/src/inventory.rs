@@ -33,16 +33,18 @@ use tokio::sync::Notify;
 pub use self::change::{SecretChange, finish_rename};
 pub use self::handle::{InventoryHandle, Panicked};
 use self::index::Index;
-use self::scans::{Scans, Unanswered};
+use self::scans::{ScanError, Scans};
 use self::sync::SyncedVault;
-pub use self::sync::{AccountError, AccountFacts, AccountState, Invited, Outgoing, Stopped, StoredSync, UsageReport};
+pub use self::sync::{
+    AccountError, AccountFacts, AccountState, Invited, Outgoing, StopReason, StoredSync, UsageReport,
+};
 use self::usage::usage_view;
 pub use self::uses::{AllUses, Uses};
 pub use self::views::BlockerView;
 use self::views::{etag, versions};
 use crate::events::EventBus;
 use crate::resolve::Resolver;
-use crate::resolve::snapshot::{Released, State};
+use crate::resolve::snapshot::{Released, SnapshotState};
 use guillemet_api::events::{Change, Event};
 use guillemet_api::secrets::{ReferenceView, SecretDetail, SecretStatus, SecretView};
 use guillemet_base::names::{SecretId, SecretName};
@@ -247,12 +249,12 @@ impl Inventory {
     /// Scans like [`Self::rescan`], for a caller who only reads and prefers the known state to a long wait. After a
     /// scan, the state is that of the files at `since`, the time of the call, or later.
     pub fn refresh(&self, since: Instant) {
-        if let Err(unanswered @ (Unanswered::Hanging | Unanswered::Failed)) = self.scans.ask(since, GLANCE) {
+        if let Err(unanswered @ (ScanError::Hanging | ScanError::Failed)) = self.scans.ask(since, GLANCE) {
             self.note_unanswered(unanswered);
         }
     }
 
-    fn note_unanswered(&self, unanswered: Unanswered) {
+    fn note_unanswered(&self, unanswered: ScanError) {
         let mut owned = self.owned();
         let before = owned.catalog.generation();
         owned.catalog.note_unanswered();
@@ -310,7 +312,7 @@ impl Inventory {
     }
 
     /// Sends events for the templates that changed, and for their references if those changed too.
-    fn tell_templates(&self, known: &State, catalog: &Catalog, changes: &CatalogChanges) {
+    fn tell_templates(&self, known: &SnapshotState, catalog: &Catalog, changes: &CatalogChanges) {
         for (ids, change) in [
             (&changes.added, Change::Created),
             (&changes.changed, Change::Changed),
@@ -461,7 +463,13 @@ impl Inventory {
 
 impl Inventory {
     /// Adds the references of a missing secret to a "not found" error.
-    fn absent(&self, owned: &mut Owned, state: &State, name: &SecretName, error: InventoryError) -> InventoryError {
+    fn absent(
+        &self,
+        owned: &mut Owned,
+        state: &SnapshotState,
+        name: &SecretName,
+        error: InventoryError,
+    ) -> InventoryError {
         if !matches!(error, InventoryError::NotFound(_)) {
             return error;
         }
@@ -498,7 +506,7 @@ fn names(template: &Template) -> Vec<String> {
 }
 
 /// Updates the templates of a state to those of the catalog.
-pub fn update_templates(state: &mut State, catalog: &Catalog, changes: &CatalogChanges) {
+pub fn update_templates(state: &mut SnapshotState, catalog: &Catalog, changes: &CatalogChanges) {
     for id in changes.removed.iter() {
         state.templates.remove(id.as_str());
     }
@@ -510,7 +518,7 @@ pub fn update_templates(state: &mut State, catalog: &Catalog, changes: &CatalogC
 }
 
 /// Adds all secrets of a vault to a state.
-pub fn put_secrets(state: &mut State, all: Vec<Arc<Secret>>) {
+pub fn put_secrets(state: &mut SnapshotState, all: Vec<Arc<Secret>>) {
     for secret in all {
         state.put(None, secret);
     }

@@ -36,7 +36,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use self::socket::Socket;
 use crate::api::listener::Listener;
 use crate::api::metrics::RequestCounters;
-use crate::app::configuration::{self, Cause, Configuration};
+use crate::app::configuration::{self, Configuration, ReloadCause};
 use crate::app::identity::{self, LookUps, Rules};
 use crate::app::{App, LinkRequest};
 use crate::config::{Config, ConfigError, ConfigText};
@@ -45,7 +45,7 @@ use crate::inventory::{Inventory, InventoryError, InventoryHandle, StoredSync};
 use crate::resolve::Resolver;
 use crate::resolve::budget::Budget;
 use crate::resolve::refusals::LoggedCallers;
-use crate::resolve::snapshot::{CurrentSnapshot, State};
+use crate::resolve::snapshot::{CurrentSnapshot, SnapshotState};
 use crate::sync::{SyncHandle, SyncState};
 use guillemet_base::files::{self, FileId};
 use guillemet_base::home::Home;
@@ -199,7 +199,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let socket = Socket::claim(home, home_id, config.api_group.clone(), activated)?;
     limit_descriptors(config.limits.connections as u64)?;
     let method = unlock.method();
-    let opened = Opened::open(home, unlock, &config, &config_text)?;
+    let opened = OpenedVault::open(home, unlock, &config, &config_text)?;
     let confined = confinement::confinement(confinement).map_err(|error| DaemonError::CannotWork(error.to_string()))?;
     let mut warnings = opened.record_start(home, method.name(), confined);
     for warning in &warnings {
@@ -210,7 +210,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let (links, links_wanted) = mpsc::channel(1);
     let (gate, gate_asked) = mpsc::channel(1);
     let start =
-        Start { home, home_id, config, config_text: &config_text, unlock: method.name(), warnings, gate, links };
+        StartFacts { home, home_id, config, config_text: &config_text, unlock: method.name(), warnings, gate, links };
     let app = opened.into_app(start)?;
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -237,7 +237,7 @@ fn confine_process() -> Result<(), DaemonError> {
 }
 
 /// The facts about a start that are not in the vault.
-struct Start<'a> {
+struct StartFacts<'a> {
     home: &'a TrustedHome,
     home_id: FileId,
     config: Config,
@@ -249,7 +249,7 @@ struct Start<'a> {
 }
 
 /// An open vault with everything that is read from it at a start.
-struct Opened {
+struct OpenedVault {
     vault: Vault,
     opened_by: OpenedBy,
     secrets: Vec<Arc<Secret>>,
@@ -261,7 +261,7 @@ struct Opened {
     noted: Result<(), VaultError>,
 }
 
-impl Opened {
+impl OpenedVault {
     fn open(
         home: &TrustedHome,
         unlock: UnlockWith,
@@ -274,7 +274,7 @@ impl Opened {
         let stored_sync = StoredSync::of(&mut vault, &mut secrets, config.former_versions)?;
         let (journal, database, usage_key) = (home.journal_file(), home.vault_file(), vault.subkey(USAGE_KEY));
         let config::AuditBounds { events, changes } = config.usage;
-        let options = usage::Options { events, changes, ..usage::Options::default() };
+        let options = usage::RecorderOptions { events, changes, ..usage::RecorderOptions::default() };
         vault.keep_changes(changes);
         let noted = configuration::note_start(&mut vault, config_text);
         let recorder = Recorder::open_with(&journal, &database, vault.vault_id(), usage_key, options)?;
@@ -318,10 +318,10 @@ impl Opened {
     }
 
     /// Builds the state that requests use.
-    fn into_app(self, start: Start<'_>) -> Result<Arc<App>, DaemonError> {
-        let Start { home, home_id, config, config_text, unlock, warnings, gate, links } = start;
+    fn into_app(self, start: StartFacts<'_>) -> Result<Arc<App>, DaemonError> {
+        let StartFacts { home, home_id, config, config_text, unlock, warnings, gate, links } = start;
         let registry = Registry::new(home.plugins(), &self.pins, self.cache as _);
-        let mut state = State::default();
+        let mut state = SnapshotState::default();
         inventory::put_secrets(&mut state, self.secrets);
         let resolver = Arc::new(Resolver {
             current: CurrentSnapshot::new(state),
@@ -443,7 +443,7 @@ async fn live(
             _ = reload.recv() => {
                 let app = Arc::clone(&app);
                 // What is wrong with it is logged, and shown until it is corrected.
-                tokio::spawn(async move { configuration::reload(&app, Cause::Signal).await.map(drop) });
+                tokio::spawn(async move { configuration::reload(&app, ReloadCause::Signal).await.map(drop) });
             }
         }
     }

@@ -14,10 +14,10 @@ use tokio::net::UnixStream;
 
 use super::DaemonError;
 use crate::app::App;
-use crate::user_namespace::Unnamed;
-use guillemet_plugin::cache::Both;
+use crate::user_namespace::OverflowIds;
+use guillemet_plugin::cache::LayeredCache;
 use guillemet_plugin::client::{CompiledCache, NoCache};
-use guillemet_plugin::plans::{Source, Unplanned, plan_once};
+use guillemet_plugin::plans::{PlanError, TemplateSource, plan_once};
 use guillemet_plugin::registry::Registry;
 use guillemet_plugin::{cache, findings};
 use guillemet_template::Format;
@@ -45,7 +45,7 @@ pub(super) fn system() -> Result<(), DaemonError> {
         ))
     })?;
     let uid = rustix::process::geteuid().as_raw();
-    if Unnamed::here().is_user(uid) {
+    if OverflowIds::here().is_user(uid) {
         return Err(DaemonError::CannotWork(format!(
             "it runs as user {uid}, which this user namespace also shows for every user without a mapping, so callers \
              cannot be told apart: run it as another user (User=, runAsUser:), or outside the user namespace"
@@ -68,12 +68,12 @@ pub(super) async fn run(app: &Arc<App>, address: &Address, cache: Arc<dyn Compil
 async fn plan(app: &App, cache: Arc<dyn CompiledCache>) -> Result<(), String> {
     let (feature, text) = TEMPLATE;
     let lexed = lex(text).map_err(|_| "its own template cannot be read; report this as a bug".to_owned())?;
-    let source = Source { feature, format: Format::Toml, lexed: &lexed };
+    let source = TemplateSource { feature, format: Format::Toml, lexed: &lexed };
     let config = app.config.load_full();
     // A new home has no compiled plugins yet. No value is involved here, so those that other homes and commands of this
     // user have compiled will do.
     let of_user = tokio::task::spawn_blocking(cache::of_user).await.unwrap_or_else(|_| Arc::new(NoCache));
-    let cache: Arc<dyn CompiledCache> = Arc::new(Both(cache, of_user));
+    let cache: Arc<dyn CompiledCache> = Arc::new(LayeredCache(cache, of_user));
     let mut reason = String::new();
     for _ in 0..ATTEMPTS {
         let registry = Registry::new(PathBuf::new(), &[], Arc::clone(&cache));
@@ -81,7 +81,7 @@ async fn plan(app: &App, cache: Arc<dyn CompiledCache>) -> Result<(), String> {
         registry.end().await;
         match planned {
             Ok(_) => return Ok(()),
-            Err(Unplanned::Plugin(message)) => reason = message,
+            Err(PlanError::Plugin(message)) => reason = message,
             Err(unplanned) => {
                 let problems = findings::problems(unplanned).into_iter().map(|problem| problem.message);
                 reason = problems.collect::<Vec<_>>().join(", ");

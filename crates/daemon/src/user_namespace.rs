@@ -12,15 +12,15 @@ const OVERFLOW: u32 = 65_534;
 
 /// The user and group numbers that can be anybody, if there are such numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unnamed {
+pub struct OverflowIds {
     user: Option<u32>,
     group: Option<u32>,
 }
 
-impl Unnamed {
+impl OverflowIds {
     /// Returns the numbers in the namespace of this process. They are read once.
     pub fn here() -> Self {
-        static HERE: OnceLock<Unnamed> = OnceLock::new();
+        static HERE: OnceLock<OverflowIds> = OnceLock::new();
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         *HERE.get_or_init(|| Self {
             user: stand_in(&read("/proc/self/uid_map"), &read("/proc/sys/kernel/overflowuid")),
@@ -49,7 +49,7 @@ fn stand_in(map: &str, overflow: &str) -> Option<u32> {
 }
 
 #[cfg(test)]
-impl Unnamed {
+impl OverflowIds {
     /// Returns a namespace in which these numbers can be anybody.
     pub fn of(user: Option<u32>, group: Option<u32>) -> Self {
         Self { user, group }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::protocol::{About, Description, Rule};
+use super::protocol::{About, BrokenRule, Description};
 use crate::schema_fields::has_field;
 use guillemet_base::display::{is_unprintable, sanitize};
 use guillemet_base::problem::Problem;
@@ -34,7 +34,7 @@ const SEGMENTS_MAX: usize = 16;
 ///
 /// # Errors
 /// Returns every rule that it breaks, for the plugin's author.
-pub fn check(description: Description) -> Result<Description, Vec<Rule>> {
+pub fn check(description: Description) -> Result<Description, Vec<BrokenRule>> {
     let rules = rules(&description);
     if rules.is_empty() { Ok(with_aliases(shown(description))) } else { Err(rules) }
 }
@@ -57,8 +57,8 @@ fn aliases(schema: &str) -> Option<BTreeMap<String, String>> {
 }
 
 /// Returns the rules that a description breaks.
-fn rules(description: &Description) -> Vec<Rule> {
-    let rule = |about| move |sentence| Rule { about, sentence };
+fn rules(description: &Description) -> Vec<BrokenRule> {
+    let rule = |about| move |sentence| BrokenRule { about, sentence };
     let schema = schema_rule(&description.schema);
     let aliases = if schema.is_some() { Vec::new() } else { alias_rules(description) };
     let of_schema = schema.into_iter().chain(aliases).map(rule(About::Schema));

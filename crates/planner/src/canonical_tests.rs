@@ -18,8 +18,8 @@ fn encoder() -> (Encoder, String) {
     (encoder, slot)
 }
 
-fn checked(encoder: &Encoder, kind: DocumentKind, text: String) -> Result<Document, String> {
-    check(text, kind, encoder, &[emission()], &[reference()]).map_err(|Broken(rule)| rule)
+fn checked(encoder: &Encoder, kind: DocumentKind, text: String) -> Result<CanonicalDocument, String> {
+    check(text, kind, encoder, &[emission()], &[reference()]).map_err(|PluginError(rule)| rule)
 }
 
 #[test]

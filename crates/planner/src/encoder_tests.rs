@@ -5,9 +5,9 @@ use guillemet_plan::encode::ENCODERS;
 use guillemet_template::ValueFilter;
 
 /// Calls the encoder with this name, with an option and a reason.
-fn call(encoder: &mut Encoder, name: &str, texts: &[&str], option: &str, reason: &str) -> Result<String, Broken> {
+fn call(encoder: &mut Encoder, name: &str, texts: &[&str], option: &str, reason: &str) -> Result<String, PluginError> {
     let definition = ENCODERS.iter().find(|definition| definition.name == name).unwrap();
-    let options = Options { option: option.into(), number: 0, reason: reason.into() };
+    let options = EncoderOptions { option: option.into(), number: 0, reason: reason.into() };
     encoder.call(definition, texts, options)
 }
 

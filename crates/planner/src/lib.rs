@@ -29,8 +29,10 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
-use self::host::{Host, Plugin};
-use guillemet_plan::protocol::{ANSWER_MAX, Answer, CANNOT_WORK, Description, FORM_MAX, FRAME_MAX, Request};
+use self::host::{Host, LoadedPlugin};
+use guillemet_plan::protocol::{
+    ANSWER_MAX, CANNOT_WORK, Description, FORM_MAX, FRAME_MAX, PlannerRequest, PlannerResponse,
+};
 
 /// Runs a planner: gives up what it does not need, then answers requests from its standard input until that ends.
 pub fn run() -> ExitCode {
@@ -82,25 +84,25 @@ fn say(line: fmt::Arguments<'_>) {
 
 /// Answers requests until the input ends.
 fn serve(host: &Host, input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
-    let mut loaded: Option<(Plugin, Description)> = None;
+    let mut loaded: Option<(LoadedPlugin, Description)> = None;
     while let Some(request) = frame::read(input, FRAME_MAX)? {
-        let request: Request = serde_json::from_slice(&request).map_err(|_| io::ErrorKind::InvalidData)?;
+        let request: PlannerRequest = serde_json::from_slice(&request).map_err(|_| io::ErrorKind::InvalidData)?;
         match request {
-            Request::Load { compiled } => {
+            PlannerRequest::Load { compiled } => {
                 let most = if compiled { FORM_MAX } else { FRAME_MAX };
                 let bytes = frame::read(input, most)?.ok_or(io::ErrorKind::UnexpectedEof)?;
                 let (report, plugin) = host.load(&bytes, compiled);
                 let description = report.description.clone();
-                answer(output, &Answer::Loaded(report))?;
+                answer(output, &PlannerResponse::Loaded(report))?;
                 let (plugin, form) = plugin.unzip();
                 frame::write(output, &form.unwrap_or_default())?;
                 loaded = plugin.zip(description);
             }
-            Request::Plan(request) => match &loaded {
+            PlannerRequest::Plan(request) => match &loaded {
                 Some((plugin, description)) => answer(output, &plan::plan(plugin, description, &request))?,
                 None => answer(output, &failed("no plugin has been loaded".into()))?,
             },
-            Request::Targets(request) => match &loaded {
+            PlannerRequest::Targets(request) => match &loaded {
                 Some((_, description)) => answer(output, &plan::targets(description, &request))?,
                 None => answer(output, &failed("no plugin has been loaded".into()))?,
             },
@@ -109,11 +111,11 @@ fn serve(host: &Host, input: &mut impl Read, output: &mut impl Write) -> io::Res
     Ok(())
 }
 
-fn failed(message: String) -> Answer {
-    Answer::Failed { message }
+fn failed(message: String) -> PlannerResponse {
+    PlannerResponse::Failed { message }
 }
 
-fn answer(output: &mut impl Write, answer: &Answer) -> io::Result<()> {
+fn answer(output: &mut impl Write, answer: &PlannerResponse) -> io::Result<()> {
     let bytes = serde_json::to_vec(answer)?;
     if bytes.len() <= ANSWER_MAX {
         return frame::write(output, &bytes);

@@ -28,7 +28,7 @@ fn request(text: &str) -> PlanRequest {
     }
 }
 
-fn rendered(text: &str) -> Rendered {
+fn rendered(text: &str) -> RenderedText {
     render(&request(text)).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::render::{Issued, Rendered};
-use crate::source_map::{Origins, Place};
+use super::render::{Issued, RenderedText};
+use crate::source_map::{Origins, SourcePosition};
 use guillemet_base::display::sanitize;
 use guillemet_base::problem::Problem;
 use guillemet_plan::description::{SecretFields, TARGETS_FIELD};
@@ -31,8 +31,8 @@ pub struct Emitted {
 /// # Errors
 /// Returns a problem for each reference whose slot was cut, changed or never written; if there is none, one for each
 /// slot that was never issued.
-pub fn emitted(request: &PlanRequest, rendered: Rendered) -> Result<(Emitted, Origins), Vec<Problem>> {
-    let Rendered { mut text, origins, issued } = rendered;
+pub fn emitted(request: &PlanRequest, rendered: RenderedText) -> Result<(Emitted, Origins), Vec<Problem>> {
+    let RenderedText { mut text, origins, issued } = rendered;
     let given: HashMap<&str, u32> = issued.iter().map(|one| (one.slot.as_str(), one.reference)).collect();
     let mut emitted = Emitted { text: String::new(), by_slot: HashMap::new(), order: Vec::new() };
     let mut problems = Vec::new();
@@ -93,7 +93,7 @@ pub fn place(
     fields: &SecretFields,
     targets: Option<&Value>,
 ) -> Result<Placed, Vec<Problem>> {
-    let mut walk = Walk {
+    let mut walk = SlotWalk {
         request,
         emitted,
         origins,
@@ -124,7 +124,7 @@ pub fn place(
     if walk.problems.is_empty() { Ok((walk.emissions, walk.by_slot)) } else { Err(walk.problems) }
 }
 
-struct Walk<'a> {
+struct SlotWalk<'a> {
     request: &'a PlanRequest,
     emitted: &'a Emitted,
     origins: &'a Origins,
@@ -138,7 +138,7 @@ struct Walk<'a> {
     problems: Vec<Problem>,
 }
 
-impl Walk<'_> {
+impl SlotWalk<'_> {
     fn value(&mut self, value: &mut Value) {
         match value {
             Value::String(text) => self.text(text),
@@ -244,7 +244,7 @@ impl Walk<'_> {
     }
 }
 
-fn forged(place: Place, path: String) -> Problem {
+fn forged(place: SourcePosition, path: String) -> Problem {
     Problem {
         path,
         line: place.line,

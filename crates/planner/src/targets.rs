@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::source_map::Place;
+use crate::source_map::SourcePosition;
 use guillemet_base::problem::Problem;
 use guillemet_plan::description::{TARGETS_FIELD, unknown_target};
 use guillemet_plan::document::Tree;
@@ -21,7 +21,7 @@ pub fn take(tree: &mut Tree) -> Option<Value> {
 
 /// The targets that a template names.
 #[derive(Debug, Default, PartialEq)]
-pub struct Named {
+pub struct NamedTargets {
     /// The present ids of targets that the plugin has, each once, in the template's order.
     pub ids: Vec<String>,
     /// One warning for each former name that the template uses.
@@ -32,9 +32,13 @@ pub struct Named {
 ///
 /// # Errors
 /// Returns every problem with it, except for secrets in it, which `slot_tracking::place` reports.
-pub fn read(named: &Value, description: &Description, place: impl Fn(&str) -> Place) -> Result<Named, Vec<Problem>> {
+pub fn read(
+    named: &Value,
+    description: &Description,
+    place: impl Fn(&str) -> SourcePosition,
+) -> Result<NamedTargets, Vec<Problem>> {
     let problem = |path: String, message: String, help: Option<String>| {
-        let Place { line, column } = place(&path);
+        let SourcePosition { line, column } = place(&path);
         Problem { path, line, column, message, help }
     };
     let of_list = |message: &str| Err(vec![problem(TARGETS_FIELD.into(), message.into(), Some(HELP.into()))]);
@@ -44,7 +48,7 @@ pub fn read(named: &Value, description: &Description, place: impl Fn(&str) -> Pl
     if items.is_empty() {
         return of_list("`targets` is an empty list");
     }
-    let (mut found, mut problems) = (Named::default(), Vec::new());
+    let (mut found, mut problems) = (NamedTargets::default(), Vec::new());
     for (index, item) in items.iter().enumerate() {
         let path = format!("{TARGETS_FIELD}.{index}");
         match item {
@@ -78,7 +82,7 @@ mod tests {
     use super::*;
     use guillemet_plan::protocol::Target;
 
-    fn read_json(named: Value) -> Result<Named, Vec<String>> {
+    fn read_json(named: Value) -> Result<NamedTargets, Vec<String>> {
         let target = |id: &str| Target {
             id: id.into(),
             title: String::new(),
@@ -94,7 +98,7 @@ mod tests {
             secret_fields: Vec::new(),
             targets: ["livekit", "pjsip"].map(target).to_vec(),
         };
-        let place = |path: &str| Place { line: Some(path.len() as u32), column: None };
+        let place = |path: &str| SourcePosition { line: Some(path.len() as u32), column: None };
         read(&named, &description, place).map_err(|problems| {
             let told = problems.into_iter();
             told.map(|problem| format!("{}:{} {}", problem.path, problem.line.unwrap(), problem.message)).collect()
@@ -104,7 +108,7 @@ mod tests {
     #[test]
     fn the_ids_of_known_targets_are_a_list_of_targets() {
         let named = read_json(json!(["pjsip", "livekit"])).unwrap();
-        assert_eq!(named, Named { ids: vec!["pjsip".into(), "livekit".into()], warnings: Vec::new() });
+        assert_eq!(named, NamedTargets { ids: vec!["pjsip".into(), "livekit".into()], warnings: Vec::new() });
     }
 
     #[test]

@@ -123,9 +123,9 @@ pub fn of_user() -> Arc<dyn CompiledCache> {
 }
 
 /// Reads the first cache, then the second, and writes to both.
-pub struct Both(pub Arc<dyn CompiledCache>, pub Arc<dyn CompiledCache>);
+pub struct LayeredCache(pub Arc<dyn CompiledCache>, pub Arc<dyn CompiledCache>);
 
-impl CompiledCache for Both {
+impl CompiledCache for LayeredCache {
     fn get(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
         self.0.get(digest).or_else(|| self.1.get(digest))
     }
@@ -137,9 +137,9 @@ impl CompiledCache for Both {
 }
 
 /// Writes to a cache but never reads it, so that everything is compiled again: to measure what that takes.
-pub struct Fresh(pub Arc<dyn CompiledCache>);
+pub struct WriteOnlyCache(pub Arc<dyn CompiledCache>);
 
-impl CompiledCache for Fresh {
+impl CompiledCache for WriteOnlyCache {
     fn get(&self, _: &[u8; 32]) -> Option<Vec<u8>> {
         None
     }

@@ -17,14 +17,14 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use self::child::{Ended, Ending, Running};
-pub use self::child::{Lost, read_answer, read_frame};
+pub use self::child::{ChildError, read_answer, read_frame};
+use self::child::{ExitReason, ExitWatch, RunningChild};
 use self::report::usable;
 pub use self::report::{believed, named};
 use guillemet_base::display::sanitize;
 use guillemet_base::problem::{Problem, sanitize_problems};
 use guillemet_plan::protocol::{
-    Answer, Description, FORM_MAX, FRAME_MAX, PlanRequest, Planned, Report, Request, Target,
+    Description, FORM_MAX, FRAME_MAX, PlanRequest, Planned, PlannerRequest, PlannerResponse, Report, Target,
 };
 
 /// The time that loading a plugin may take, in addition to its compilation.
@@ -135,7 +135,7 @@ pub enum PlannerError {
 
 /// The reason why there is no plan.
 #[derive(Debug, thiserror::Error)]
-pub enum PlanFailure {
+pub enum CompileError {
     /// The template is wrong. Holds every problem that was found.
     #[error("the template has {} problems", .0.len())]
     Problems(Vec<Problem>),
@@ -153,7 +153,7 @@ pub enum PlanFailure {
     },
 }
 
-impl From<PlannerError> for PlanFailure {
+impl From<PlannerError> for CompileError {
     fn from(error: PlannerError) -> Self {
         Self::Failed { message: error.to_string() }
     }
@@ -162,12 +162,12 @@ impl From<PlannerError> for PlanFailure {
 /// The planner of one plugin. Cheap to clone; clones share the child.
 #[derive(Clone)]
 pub struct Planner {
-    plugin: Arc<Plugin>,
+    plugin: Arc<PluginComponent>,
     /// Held for a whole request, because a child is asked one thing at a time.
-    seat: Arc<Mutex<Seat>>,
+    seat: Arc<Mutex<ChildSlot>>,
 }
 
-struct Plugin {
+struct PluginComponent {
     name: String,
     component: Arc<[u8]>,
     digest: [u8; 32],
@@ -191,15 +191,15 @@ impl Default for PlannerOptions {
 }
 
 /// The seat with its lock, the child that was in it, and its report on the plugin.
-type Ready = (OwnedMutexGuard<Seat>, Running, Report);
+type ReadyChild = (OwnedMutexGuard<ChildSlot>, RunningChild, Report);
 
 /// The child between two requests, with the plugin loaded.
 #[derive(Default)]
-struct Seat {
-    ready: Option<(Running, Report)>,
+struct ChildSlot {
+    ready: Option<(RunningChild, Report)>,
     idle: Option<JoinHandle<()>>,
     /// The end of the child that was started last, even if its request was given up.
-    last: Option<Ended>,
+    last: Option<ExitWatch>,
 }
 
 impl Planner {
@@ -216,7 +216,7 @@ impl Planner {
         options: PlannerOptions,
     ) -> Self {
         let component = component.into();
-        let plugin = Plugin {
+        let plugin = PluginComponent {
             name: sanitize(&name.into(), 100),
             digest: Sha256::digest(&component).into(),
             component,
@@ -251,7 +251,7 @@ impl Planner {
 
     /// Reports whether a child exists now, working or waiting for work.
     pub fn is_running(&self) -> bool {
-        let is_alive = |(running, _): &(Running, Report)| running.is_alive();
+        let is_alive = |(running, _): &(RunningChild, Report)| running.is_alive();
         self.seat.try_lock().map_or(true, |seat| seat.ready.as_ref().is_some_and(is_alive))
     }
 
@@ -279,14 +279,14 @@ impl Planner {
     /// Makes the plan of a template.
     ///
     /// # Errors
-    /// Fails with [`PlanFailure::Problems`] if the template is wrong, and with [`PlanFailure::Failed`] if the plugin or
-    /// its planner is.
-    pub async fn plan(&self, request: PlanRequest) -> Result<Planned, PlanFailure> {
+    /// Fails with [`CompileError::Problems`] if the template is wrong, and with [`CompileError::Failed`] if the plugin
+    /// or its planner is.
+    pub async fn plan(&self, request: PlanRequest) -> Result<Planned, CompileError> {
         let wanted = |answer, _: &Description| match answer {
-            Answer::Planned(planned) => Some(planned),
+            PlannerResponse::Planned(planned) => Some(planned),
             _ => None,
         };
-        self.ask(Request::Plan(request), wanted).await
+        self.ask(PlannerRequest::Plan(request), wanted).await
     }
 
     /// Asks which targets a template names for itself; ignores the target of the request. The plugin has each returned
@@ -294,20 +294,20 @@ impl Planner {
     ///
     /// # Errors
     /// Fails as [`plan`](Self::plan) does; the plugin itself is not called.
-    pub async fn targets(&self, request: PlanRequest) -> Result<Vec<Target>, PlanFailure> {
+    pub async fn targets(&self, request: PlanRequest) -> Result<Vec<Target>, CompileError> {
         let wanted = |answer, description: &Description| match answer {
-            Answer::Targets(ids) => named(&ids, description),
+            PlannerResponse::Targets(ids) => named(&ids, description),
             _ => None,
         };
-        self.ask(Request::Targets(request), wanted).await
+        self.ask(PlannerRequest::Targets(request), wanted).await
     }
 
     /// Sends a request to the child. `wanted` extracts the result from an answer that contains it.
     async fn ask<T>(
         &self,
-        request: Request,
-        wanted: impl FnOnce(Answer, &Description) -> Option<T>,
-    ) -> Result<T, PlanFailure> {
+        request: PlannerRequest,
+        wanted: impl FnOnce(PlannerResponse, &Description) -> Option<T>,
+    ) -> Result<T, CompileError> {
         let request = self.encode(&request)?;
         let (mut seat, mut running, report) = self.ready().await?;
         let description = usable(&report)?;
@@ -321,11 +321,13 @@ impl Planner {
             Err(lost) => return Err(self.explain(lost, running).await.into()),
         };
         let outcome = match answer {
-            Answer::Problems(problems) if !problems.is_empty() => {
-                Err(PlanFailure::Problems(sanitize_problems(problems)))
+            PlannerResponse::Problems(problems) if !problems.is_empty() => {
+                Err(CompileError::Problems(sanitize_problems(problems)))
             }
-            Answer::Failed { message } => Err(PlanFailure::Failed { message: sanitize(&message, MESSAGE_MAX) }),
-            Answer::Broken { rule } => Err(PlanFailure::Broken { rule: sanitize(&rule, MESSAGE_MAX) }),
+            PlannerResponse::Failed { message } => {
+                Err(CompileError::Failed { message: sanitize(&message, MESSAGE_MAX) })
+            }
+            PlannerResponse::Broken { rule } => Err(CompileError::Broken { rule: sanitize(&rule, MESSAGE_MAX) }),
             answer => Ok(wanted(answer, &description).ok_or_else(|| self.unfit())?),
         };
         self.put_back(&mut seat, running, report);
@@ -334,7 +336,7 @@ impl Planner {
 
     /// Returns the seat and a child with the plugin loaded. Loading continues even if no caller waits for it any more,
     /// so that a compilation that has begun is not started over.
-    async fn ready(&self) -> Result<Ready, PlannerError> {
+    async fn ready(&self) -> Result<ReadyChild, PlannerError> {
         let mut seat = Arc::clone(&self.seat).lock_owned().await;
         if let Some(idle) = seat.idle.take() {
             idle.abort();
@@ -359,8 +361,8 @@ impl Planner {
     }
 
     /// Starts a new child and returns its report on the plugin.
-    async fn start(&self, seat: &mut Seat) -> Result<(Running, Report), PlannerError> {
-        let mut running = Running::start(&self.plugin.options.program, &self.plugin.name)
+    async fn start(&self, seat: &mut ChildSlot) -> Result<(RunningChild, Report), PlannerError> {
+        let mut running = RunningChild::start(&self.plugin.options.program, &self.plugin.name)
             .map_err(|error| PlannerError::Start { plugin: self.plugin.name.clone(), error })?;
         seat.last = Some(running.ended());
         let most = load_time(self.plugin.component.len());
@@ -368,13 +370,13 @@ impl Planner {
         match result {
             Ok(Ok(report)) => Ok((running, believed(report).ok_or_else(|| self.unfit())?)),
             Ok(Err(message)) => Err(PlannerError::Failed { message: sanitize(&message, MESSAGE_MAX) }),
-            Err(Lost::Timeout(limit)) => Err(PlannerError::Slow { plugin: self.plugin.name.clone(), limit }),
+            Err(ChildError::Timeout(limit)) => Err(PlannerError::Slow { plugin: self.plugin.name.clone(), limit }),
             Err(lost) => Err(self.explain(lost, running).await),
         }
     }
 
     /// Keeps the child for the next request, until it has been idle for too long.
-    fn put_back(&self, seat: &mut Seat, running: Running, report: Report) {
+    fn put_back(&self, seat: &mut ChildSlot, running: RunningChild, report: Report) {
         seat.ready = Some((running, report));
         let (weak, idle_time) = (Arc::downgrade(&self.seat), self.plugin.options.idle_time);
         seat.idle = Some(tokio::spawn(async move {
@@ -388,7 +390,7 @@ impl Planner {
         }));
     }
 
-    fn encode(&self, request: &Request) -> Result<Vec<u8>, PlannerError> {
+    fn encode(&self, request: &PlannerRequest) -> Result<Vec<u8>, PlannerError> {
         let bytes = serde_json::to_vec(request).ok().filter(|bytes| bytes.len() <= FRAME_MAX);
         bytes.ok_or_else(|| PlannerError::Request { plugin: self.plugin.name.clone() })
     }
@@ -397,29 +399,29 @@ impl Planner {
         PlannerError::Answer { plugin: self.plugin.name.clone() }
     }
 
-    async fn explain(&self, lost: Lost, running: Running) -> PlannerError {
+    async fn explain(&self, lost: ChildError, running: RunningChild) -> PlannerError {
         let plugin = self.plugin.name.clone();
         match lost {
-            Lost::Timeout(limit) => PlannerError::Timeout { plugin, limit },
-            Lost::Garbage => self.unfit(),
-            Lost::Ended => match running.ending().await {
-                Ending::CannotWork(reason) => PlannerError::CannotWork { plugin, reason },
-                Ending::Other(reason) => PlannerError::Ended { plugin, reason },
+            ChildError::Timeout(limit) => PlannerError::Timeout { plugin, limit },
+            ChildError::Garbage => self.unfit(),
+            ChildError::Ended => match running.ending().await {
+                ExitReason::CannotWork(reason) => PlannerError::CannotWork { plugin, reason },
+                ExitReason::Other(reason) => PlannerError::Ended { plugin, reason },
             },
         }
     }
 }
 
-impl Plugin {
+impl PluginComponent {
     /// Loads the plugin into a child: in its compiled form if there is one, otherwise from the component. The inner
     /// error is the planner's own refusal.
-    async fn load_into(&self, running: &mut Running) -> Result<Result<Report, String>, Lost> {
-        let load = |compiled| serde_json::to_vec(&Request::Load { compiled }).map_err(|_| Lost::Garbage);
+    async fn load_into(&self, running: &mut RunningChild) -> Result<Result<Report, String>, ChildError> {
+        let load = |compiled| serde_json::to_vec(&PlannerRequest::Load { compiled }).map_err(|_| ChildError::Garbage);
         if let Some(form) = self.kept().await.filter(|form| form.len() <= FORM_MAX) {
             running.send(&load(true)?).await?;
             running.send(&form).await?;
             match read_answer(&mut running.output).await? {
-                Answer::Loaded(report) => {
+                PlannerResponse::Loaded(report) => {
                     read_frame(&mut running.output, 0).await?;
                     if report.broken.is_empty() {
                         return Ok(Ok(report));
@@ -427,8 +429,8 @@ impl Plugin {
                     // Another version has made it, or it is damaged: compile again.
                     tracing::debug!(plugin = self.name, "compiled form rejected");
                 }
-                Answer::Failed { message } => return Ok(Err(message)),
-                _ => return Err(Lost::Garbage),
+                PlannerResponse::Failed { message } => return Ok(Err(message)),
+                _ => return Err(ChildError::Garbage),
             }
         }
         if self.component.len() > FRAME_MAX {
@@ -437,15 +439,15 @@ impl Plugin {
         running.send(&load(false)?).await?;
         running.send(&self.component).await?;
         match read_answer(&mut running.output).await? {
-            Answer::Loaded(report) => {
+            PlannerResponse::Loaded(report) => {
                 let form = read_frame(&mut running.output, FORM_MAX).await?;
                 if report.broken.is_empty() {
                     self.keep(form).await;
                 }
                 Ok(Ok(report))
             }
-            Answer::Failed { message } => Ok(Err(message)),
-            _ => Err(Lost::Garbage),
+            PlannerResponse::Failed { message } => Ok(Err(message)),
+            _ => Err(ChildError::Garbage),
         }
     }
 
@@ -463,9 +465,13 @@ impl Plugin {
     }
 }
 
-async fn within<T>(plugin: &str, limit: Duration, work: impl Future<Output = Result<T, Lost>>) -> Result<T, Lost> {
+async fn within<T>(
+    plugin: &str,
+    limit: Duration,
+    work: impl Future<Output = Result<T, ChildError>>,
+) -> Result<T, ChildError> {
     timeout(limit, work).await.unwrap_or_else(|_| {
         tracing::debug!(plugin, ?limit, "planner timed out");
-        Err(Lost::Timeout(limit))
+        Err(ChildError::Timeout(limit))
     })
 }

@@ -7,8 +7,8 @@
 use std::cell::Cell;
 
 use guillemet_base::sys::memory::Clear;
-use guillemet_plan::encode::{self, Refusal, Source};
-use guillemet_plan::plan::{Piece, Plan};
+use guillemet_plan::encode::{self, Refusal, ValueSource};
+use guillemet_plan::plan::{Plan, PlanPiece};
 use guillemet_plan::protocol::DocumentKind;
 use guillemet_secret::memory::SealedValue;
 
@@ -18,7 +18,7 @@ pub const FILLED_MAX: usize = 32 << 20;
 
 /// A value that its place cannot hold.
 #[derive(Debug)]
-pub struct Unfit {
+pub struct Unrepresentable {
     /// The indices of the plan's uses that are in that place.
     pub uses: Vec<u32>,
     /// The reason why it does not fit; never contains the value.
@@ -28,7 +28,7 @@ pub struct Unfit {
 /// The values of a plan's uses, in order; `None` for a secret that is not available.
 pub struct Values<'a>(pub Vec<Option<&'a SealedValue>>);
 
-impl Source for Values<'_> {
+impl ValueSource for Values<'_> {
     fn append(&self, emission: u32, out: &mut Clear) {
         if let Some(value) = self.0.get(emission as usize).copied().flatten() {
             value.open_into(out);
@@ -42,7 +42,7 @@ struct Metered<'a> {
     left: Cell<usize>,
 }
 
-impl Source for Metered<'_> {
+impl ValueSource for Metered<'_> {
     fn append(&self, emission: u32, out: &mut Clear) {
         self.values.append(emission, out);
     }
@@ -67,7 +67,7 @@ pub fn room(values: &Values<'_>) -> usize {
 /// # Errors
 /// Returns every value that its place cannot hold. If the document exceeds [`FILLED_MAX`], the last entry is the slot
 /// where that happened.
-pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unfit>> {
+pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unrepresentable>> {
     let room = room(values);
     let mut out = Clear::with_capacity(plan.literal_len + room);
     let mut scratch = Clear::with_capacity(room);
@@ -75,14 +75,14 @@ pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unfit>> {
     let source = Metered { values, left: Cell::new(FILLED_MAX) };
     for piece in &plan.pieces {
         match piece {
-            Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
-            Piece::Slot { expr, uses } => {
+            PlanPiece::Text(text) => out.extend_from_slice(text.as_bytes()),
+            PlanPiece::Slot { expr, uses } => {
                 if uses.iter().any(|index| values.0.get(*index as usize).copied().flatten().is_none()) {
                     continue;
                 }
                 scratch.clear();
                 if let Err(refusal) = encode::eval(expr, &source, &mut scratch) {
-                    unfit.push(Unfit { uses: uses.clone(), refusal });
+                    unfit.push(Unrepresentable { uses: uses.clone(), refusal });
                     if source.left.get() == 0 {
                         break;
                     }
@@ -93,7 +93,10 @@ pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unfit>> {
                     DocumentKind::Text => out.extend_from_slice(&scratch),
                 }
                 if out.len() > plan.literal_len + FILLED_MAX {
-                    unfit.push(Unfit { uses: uses.clone(), refusal: Refusal { reason: encode::TOO_MUCH.into() } });
+                    unfit.push(Unrepresentable {
+                        uses: uses.clone(),
+                        refusal: Refusal { reason: encode::TOO_MUCH.into() },
+                    });
                     break;
                 }
             }
@@ -198,7 +201,7 @@ pub(super) mod tests {
         let values = || Values(vec![Some(&quotes), Some(&quotes)]);
         let filled = |slots: usize, times| {
             let mut plan = plan(r#"["@a", "@b"]"#, DocumentKind::Json, [Expr::Secret(0), Expr::Secret(1)]);
-            plan.pieces = (0..slots).map(|_| Piece::Slot { expr: doubled(times), uses: vec![0] }).collect();
+            plan.pieces = (0..slots).map(|_| PlanPiece::Slot { expr: doubled(times), uses: vec![0] }).collect();
             fill(&plan, &values()).map(|out| out.len())
         };
         assert!(filled(1, 8).is_ok_and(|length| length > 1 << 18));

@@ -3,7 +3,7 @@
 //!
 //! Knows nothing of who shows them.
 
-use crate::plans::{Outcomes, Unplanned};
+use crate::plans::{Outcomes, PlanError};
 use guillemet_base::problem::Problem;
 use guillemet_plan::plan::Plan;
 
@@ -45,7 +45,7 @@ impl Findings {
 }
 
 /// What was found about a template over the targets it is for.
-pub struct Found {
+pub struct TemplateFindings {
     /// What is wrong with it.
     pub problems: Vec<Problem>,
     /// Worth telling, not an error.
@@ -53,10 +53,10 @@ pub struct Found {
 }
 
 /// Says everything that was found about a template; `also` looks for more in a plan.
-pub fn found(outcomes: Result<Outcomes, Unplanned>, also: impl Fn(&Plan) -> Vec<Problem>) -> Found {
+pub fn found(outcomes: Result<Outcomes, PlanError>, also: impl Fn(&Plan) -> Vec<Problem>) -> TemplateFindings {
     let outcomes = match outcomes {
         Ok(outcomes) => outcomes,
-        Err(unplanned) => return Found { problems: problems(unplanned), warnings: Vec::new() },
+        Err(unplanned) => return TemplateFindings { problems: problems(unplanned), warnings: Vec::new() },
     };
     let (mut wrong, mut warnings) = (Findings::new(outcomes.len()), Findings::new(outcomes.len()));
     for (target, outcome) in outcomes {
@@ -68,15 +68,15 @@ pub fn found(outcomes: Result<Outcomes, Unplanned>, also: impl Fn(&Plan) -> Vec<
             Err(unplanned) => wrong.add(&target.id, problems(unplanned)),
         }
     }
-    Found { problems: wrong.told(), warnings: warnings.told() }
+    TemplateFindings { problems: wrong.told(), warnings: warnings.told() }
 }
 
 /// Why there is no plan, as problems.
-pub fn problems(unplanned: Unplanned) -> Vec<Problem> {
+pub fn problems(unplanned: PlanError) -> Vec<Problem> {
     match unplanned {
-        Unplanned::Problems(problems) | Unplanned::File(problems) => problems,
-        Unplanned::Plugin(message) => vec![Problem { message, ..Problem::default() }],
-        Unplanned::NoTarget(targets) => {
+        PlanError::Problems(problems) | PlanError::File(problems) => problems,
+        PlanError::Plugin(message) => vec![Problem { message, ..Problem::default() }],
+        PlanError::NoTarget(targets) => {
             vec![Problem {
                 message: format!("no such target; use one of: {}", targets.join(", ")),
                 ..Problem::default()

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::builtin;
-use super::client::{CompiledCache, PlanFailure, Planner, PlannerError};
+use super::client::{CompileError, CompiledCache, Planner, PlannerError};
 use guillemet_base::files::{self, Fingerprint, Links};
 use guillemet_plan::protocol::{Description, PlanRequest, Planned, Target};
 
@@ -32,7 +32,7 @@ pub struct Pin {
 
 /// The origin of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum PluginOrigin {
     /// It is part of this program.
     BuiltIn,
     /// A user has added it.
@@ -41,7 +41,7 @@ pub enum Source {
 
 /// A plugin as listings show it.
 #[derive(Clone, Debug)]
-pub struct PluginView {
+pub struct PluginInfo {
     /// The feature that it implements; also the folder of its templates.
     pub feature: String,
     /// The name of the feature for people; empty if the plugin is refused.
@@ -49,7 +49,7 @@ pub struct PluginView {
     /// The plugin's own version; empty if the plugin is refused.
     pub version: String,
     /// The origin of the plugin.
-    pub source: Source,
+    pub source: PluginOrigin,
     /// The SHA-256 of its component, in hexadecimal.
     pub digest: String,
     /// The targets that it can write, the default first.
@@ -61,14 +61,14 @@ pub struct PluginView {
     /// The reason why it is refused; `None` if it is not.
     pub problem: Option<String>,
     /// The plugin whose place it takes, or would take if it were added.
-    pub replaces: Option<Replaced>,
+    pub replaces: Option<ReplacedInfo>,
 }
 
 /// A plugin that another one takes the place of.
 #[derive(Clone, Debug)]
-pub struct Replaced {
+pub struct ReplacedInfo {
     /// The origin of the replaced plugin.
-    pub source: Source,
+    pub source: PluginOrigin,
     /// The version of the replaced plugin; `None` if that is not loaded to ask for it.
     pub version: Option<String>,
     /// The SHA-256 of its component, in hexadecimal.
@@ -95,8 +95,8 @@ pub enum AddError {
     Taken(String),
 }
 
-struct Plugin {
-    source: Source,
+struct RegisteredPlugin {
+    source: PluginOrigin,
     digest: String,
     /// The planner; `Err` holds the reason why the file is refused.
     planner: Result<Planner, String>,
@@ -105,8 +105,8 @@ struct Plugin {
     description: tokio::sync::OnceCell<Description>,
 }
 
-impl Plugin {
-    fn new(source: Source, digest: String, planner: Result<Planner, String>) -> Self {
+impl RegisteredPlugin {
+    fn new(source: PluginOrigin, digest: String, planner: Result<Planner, String>) -> Self {
         Self { source, digest, planner, look: Mutex::default(), description: tokio::sync::OnceCell::new() }
     }
 
@@ -120,13 +120,13 @@ impl Plugin {
 }
 
 /// A file that may be added.
-pub struct Candidate {
+pub struct PluginCandidate {
     component: Vec<u8>,
-    plugin: Plugin,
+    plugin: RegisteredPlugin,
     description: Description,
 }
 
-impl Candidate {
+impl PluginCandidate {
     /// Returns the feature that it implements.
     pub fn feature(&self) -> &str {
         &self.description.feature
@@ -135,7 +135,7 @@ impl Candidate {
 
 /// The plugins of this daemon.
 pub struct Registry {
-    plugins: ArcSwap<BTreeMap<String, Arc<Plugin>>>,
+    plugins: ArcSwap<BTreeMap<String, Arc<RegisteredPlugin>>>,
     dir: PathBuf,
     cache: Arc<dyn CompiledCache>,
 }
@@ -178,19 +178,19 @@ impl Registry {
         Self::new(dir, &pins, cache)
     }
 
-    fn built_in(&self, builtin: &builtin::Builtin) -> Plugin {
-        self.plugin(Source::BuiltIn, builtin.feature, builtin.component.into())
+    fn built_in(&self, builtin: &builtin::Builtin) -> RegisteredPlugin {
+        self.plugin(PluginOrigin::BuiltIn, builtin.feature, builtin.component.into())
     }
 
-    fn plugin(&self, source: Source, name: &str, component: Arc<[u8]>) -> Plugin {
+    fn plugin(&self, source: PluginOrigin, name: &str, component: Arc<[u8]>) -> RegisteredPlugin {
         let planner = Planner::new(name, component, Arc::clone(&self.cache));
         let digest = hex(planner.digest());
-        Plugin::new(source, digest, Ok(planner))
+        RegisteredPlugin::new(source, digest, Ok(planner))
     }
 
-    fn pinned(&self, pin: &Pin) -> Plugin {
+    fn pinned(&self, pin: &Pin) -> RegisteredPlugin {
         let path = self.file(&pin.feature);
-        let refused = |problem| Plugin::new(Source::Added, pin.digest.clone(), Err(problem));
+        let refused = |problem| RegisteredPlugin::new(PluginOrigin::Added, pin.digest.clone(), Err(problem));
         // A file that cannot be read is tried again each time: the cause may end without a trace on the file.
         let mut look = None;
         let plugin = match read_with_fingerprint(&path) {
@@ -199,7 +199,7 @@ impl Registry {
             }
             Ok((component, fingerprint)) => {
                 look = Some(fingerprint);
-                let plugin = self.plugin(Source::Added, &pin.feature, component.into());
+                let plugin = self.plugin(PluginOrigin::Added, &pin.feature, component.into());
                 if plugin.digest == pin.digest {
                     plugin
                 } else {
@@ -257,7 +257,7 @@ impl Registry {
         self.dir.join(feature).with_extension("wasm")
     }
 
-    fn get(&self, feature: &str) -> Result<Arc<Plugin>, String> {
+    fn get(&self, feature: &str) -> Result<Arc<RegisteredPlugin>, String> {
         self.plugins.load().get(feature).cloned().ok_or_else(|| {
             let known: Vec<String> = self.plugins.load().keys().cloned().collect();
             format!(
@@ -303,7 +303,7 @@ impl Registry {
     ///
     /// # Errors
     /// Fails as [`Planner::plan`] does; the message of a failure names the plugin.
-    pub async fn plan(&self, feature: &str, request: PlanRequest) -> Result<Planned, PlanFailure> {
+    pub async fn plan(&self, feature: &str, request: PlanRequest) -> Result<Planned, CompileError> {
         self.ask(feature, async |planner| planner.plan(request).await).await
     }
 
@@ -311,20 +311,20 @@ impl Registry {
     ///
     /// # Errors
     /// Fails as [`plan`](Self::plan) does.
-    pub async fn named_targets(&self, feature: &str, request: PlanRequest) -> Result<Vec<Target>, PlanFailure> {
+    pub async fn named_targets(&self, feature: &str, request: PlanRequest) -> Result<Vec<Target>, CompileError> {
         self.ask(feature, async |planner| planner.targets(request).await).await
     }
 
     async fn ask<T>(
         &self,
         feature: &str,
-        ask: impl AsyncFnOnce(&Planner) -> Result<T, PlanFailure>,
-    ) -> Result<T, PlanFailure> {
-        let failed = |message| PlanFailure::Failed { message };
+        ask: impl AsyncFnOnce(&Planner) -> Result<T, CompileError>,
+    ) -> Result<T, CompileError> {
+        let failed = |message| CompileError::Failed { message };
         let plugin = self.get(feature).map_err(failed)?;
         let planner = plugin.planner.as_ref().map_err(|problem| failed(problem.clone()))?;
         ask(planner).await.map_err(|failure| match failure {
-            problems @ PlanFailure::Problems(_) => problems,
+            problems @ CompileError::Problems(_) => problems,
             failure => failed(sentence(feature, &failure.to_string())),
         })
     }
@@ -339,7 +339,7 @@ impl Registry {
         let description = self.describe(feature).await?;
         let plugin = self.get(feature)?;
         let planner = plugin.planner.as_ref().map(Planner::apart).map_err(Clone::clone);
-        let apart = Plugin::new(plugin.source, plugin.digest.clone(), planner);
+        let apart = RegisteredPlugin::new(plugin.source, plugin.digest.clone(), planner);
         apart.description.set(description).ok();
         let plugins = BTreeMap::from([(feature.to_owned(), Arc::new(apart))]);
         let (dir, cache) = (self.dir.clone(), Arc::clone(&self.cache));
@@ -355,18 +355,18 @@ impl Registry {
     }
 
     /// Returns every plugin as listings show it. Loads those that were not used yet.
-    pub async fn list(&self) -> Vec<PluginView> {
+    pub async fn list(&self) -> Vec<PluginInfo> {
         let plugins = self.plugins.load_full();
         let mut views = Vec::with_capacity(plugins.len());
         for (feature, plugin) in plugins.iter() {
             let described = self.describe(feature).await;
             let builtin = builtin::ALL.iter().find(|builtin| builtin.feature == feature);
-            let replaces = builtin.filter(|_| plugin.source == Source::Added).map(|builtin| Replaced {
-                source: Source::BuiltIn,
+            let replaces = builtin.filter(|_| plugin.source == PluginOrigin::Added).map(|builtin| ReplacedInfo {
+                source: PluginOrigin::BuiltIn,
                 version: None,
                 digest: hex(&Sha256::digest(builtin.component)),
             });
-            views.push(PluginView { replaces, ..view(feature, plugin.source, &plugin.digest, described) });
+            views.push(PluginInfo { replaces, ..view(feature, plugin.source, &plugin.digest, described) });
         }
         views
     }
@@ -395,21 +395,21 @@ impl Registry {
     ///
     /// # Errors
     /// Fails with [`AddError::Unreadable`] or [`AddError::Unfit`].
-    pub async fn look(&self, file: &Path) -> Result<PluginView, AddError> {
-        let Candidate { plugin, description, .. } = self.candidate(file).await?;
+    pub async fn look(&self, file: &Path) -> Result<PluginInfo, AddError> {
+        let PluginCandidate { plugin, description, .. } = self.candidate(file).await?;
         let feature = description.feature.clone();
         let replaces = match self.in_its_place(&feature, &plugin) {
             Some(there) => {
                 let version = self.describe(&feature).await.ok().map(|description| description.version);
-                Some(Replaced { source: there.source, version, digest: there.digest.clone() })
+                Some(ReplacedInfo { source: there.source, version, digest: there.digest.clone() })
             }
             None => None,
         };
-        Ok(PluginView { replaces, ..view(&feature, Source::Added, &plugin.digest, Ok(description)) })
+        Ok(PluginInfo { replaces, ..view(&feature, PluginOrigin::Added, &plugin.digest, Ok(description)) })
     }
 
     /// Returns the plugin of a feature, unless it is this same one.
-    fn in_its_place(&self, feature: &str, plugin: &Plugin) -> Option<Arc<Plugin>> {
+    fn in_its_place(&self, feature: &str, plugin: &RegisteredPlugin) -> Option<Arc<RegisteredPlugin>> {
         self.plugins.load().get(feature).filter(|there| there.digest != plugin.digest).cloned()
     }
 
@@ -421,12 +421,12 @@ impl Registry {
     /// Fails with [`AddError`]; either nothing has changed then, or the file is in its place but not used.
     pub async fn add(
         &self,
-        candidate: Candidate,
+        candidate: PluginCandidate,
         confirmed: &str,
         replaces: Option<&str>,
         pin: impl AsyncFnOnce(Pin) -> Result<(), String>,
-    ) -> Result<PluginView, AddError> {
-        let Candidate { component, plugin, description } = candidate;
+    ) -> Result<PluginInfo, AddError> {
+        let PluginCandidate { component, plugin, description } = candidate;
         if plugin.digest != confirmed {
             return Err(AddError::Changed(plugin.digest));
         }
@@ -434,7 +434,7 @@ impl Registry {
         if let Some(there) = self.in_its_place(&feature, &plugin)
             && replaces != Some(&there.digest)
         {
-            let which = if there.source == Source::BuiltIn { "the built-in one" } else { "an added one" };
+            let which = if there.source == PluginOrigin::BuiltIn { "the built-in one" } else { "an added one" };
             return Err(AddError::Taken(format!(
                 "the feature `{feature}` already has a plugin: {which}, SHA-256 {digest}. To replace it, pass its \
                  digest: {digest}",
@@ -446,7 +446,7 @@ impl Registry {
         let written = tokio::task::spawn_blocking(move || write_component(&dir, &path, &component)).await;
         written.map_err(std::io::Error::other).and_then(|written| written).map_err(unkept)?;
         pin(Pin { feature: feature.clone(), digest: plugin.digest.clone() }).await.map_err(AddError::Unkept)?;
-        let shown = view(&feature, Source::Added, &plugin.digest, Ok(description));
+        let shown = view(&feature, PluginOrigin::Added, &plugin.digest, Ok(description));
         self.change(|plugins| {
             plugins.insert(feature, Arc::new(plugin));
         });
@@ -476,7 +476,7 @@ impl Registry {
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Arc<Plugin>>)) {
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Arc<RegisteredPlugin>>)) {
         let mut plugins = BTreeMap::clone(&self.plugins.load());
         change(&mut plugins);
         self.plugins.store(Arc::new(plugins));
@@ -486,20 +486,20 @@ impl Registry {
     ///
     /// # Errors
     /// Fails with [`AddError::Unreadable`] or [`AddError::Unfit`].
-    pub async fn candidate(&self, file: &Path) -> Result<Candidate, AddError> {
+    pub async fn candidate(&self, file: &Path) -> Result<PluginCandidate, AddError> {
         let path = file.to_owned();
         // The caller chooses the path, which can be on a disk that does not answer.
         let read = tokio::task::spawn_blocking(move || read_component(&path));
         let component = read.await.map_err(|error| AddError::Unreadable(error.to_string()))??;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let plugin = self.plugin(Source::Added, &name, component.clone().into());
+        let plugin = self.plugin(PluginOrigin::Added, &name, component.clone().into());
         let unfit = |message: String| AddError::Unfit(format!("{} cannot be added: {message}", file.display()));
         let description = match &plugin.planner {
             Ok(planner) => planner.load().await.map_err(|error: PlannerError| unfit(error.to_string()))?,
             Err(problem) => return Err(unfit(problem.clone())),
         };
         plugin.description.set(description.clone()).ok();
-        Ok(Candidate { component, plugin, description })
+        Ok(PluginCandidate { component, plugin, description })
     }
 }
 
@@ -511,13 +511,13 @@ pub fn sentence(feature: &str, message: &str) -> String {
     }
 }
 
-fn view(feature: &str, source: Source, digest: &str, description: Result<Description, String>) -> PluginView {
+fn view(feature: &str, source: PluginOrigin, digest: &str, description: Result<Description, String>) -> PluginInfo {
     let (description, problem) = match description {
         Ok(description) => (Some(description), None),
         Err(problem) => (None, Some(problem)),
     };
     let text = |pick: fn(&Description) -> &str| description.as_ref().map(pick).unwrap_or_default().to_owned();
-    PluginView {
+    PluginInfo {
         feature: feature.to_owned(),
         title: text(|description| &description.title),
         version: text(|description| &description.version),

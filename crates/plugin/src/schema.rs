@@ -23,9 +23,9 @@ pub struct Schema {
 }
 
 /// A loader that knows no other schema.
-struct Nowhere;
+struct NoLoader;
 
-impl UrlLoader for Nowhere {
+impl UrlLoader for NoLoader {
     fn load(&self, _: &str) -> Result<Value, Box<dyn std::error::Error>> {
         Err("a plugin's schema must be complete: references to other documents are not loaded".into())
     }
@@ -39,7 +39,7 @@ impl Schema {
     pub fn new(schema: &Value) -> Result<Self, Vec<String>> {
         let mut compiler = Compiler::new();
         compiler.set_default_draft(Draft::V2020_12);
-        compiler.use_loader(Box::new(Nowhere));
+        compiler.use_loader(Box::new(NoLoader));
         let mut schemas = Schemas::new();
         let wrong = |error| match error {
             boon::CompileError::ValidationError { src, .. } => told(&src),

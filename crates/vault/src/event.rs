@@ -492,7 +492,7 @@ fn put(out: &mut Vec<u8>, text: Option<&str>) {
 
 /// Decodes a record, or returns `None` if it is not one.
 pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
-    let mut reader = Reader(record);
+    let mut reader = EventReader(record);
     let [outcome] = reader.array()?;
     let outcome = Outcome::numbered(outcome)?;
     let time = u64::from_le_bytes(reader.array()?);
@@ -525,9 +525,9 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
     Some(Decoded { time, outcome, uid, gid, pid, exe, template, target, route, uses, together })
 }
 
-struct Reader<'a>(&'a [u8]);
+struct EventReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> EventReader<'a> {
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk()?;
         self.0 = rest;

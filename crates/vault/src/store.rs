@@ -206,12 +206,12 @@ const ROOT: &str = "root";
 /// An open vault: a connection to its file, and the keys that its boxes are sealed under.
 pub struct Vault {
     database: Connection,
-    boxes: Boxes,
+    boxes: VaultSealer,
     /// The key that subkeys are derived from: the first key the vault had. The data beside the vault (the usage
     /// journal, the audit trail, compiled forms) is sealed for good, so this key outlives a rekey.
     root: Key,
     opened_by: OpenedBy,
-    trail: trail::Boxes,
+    trail: trail::TrailSealer,
     /// The largest number of changes that the audit trail keeps.
     changes_kept: usize,
 }
@@ -293,7 +293,7 @@ impl Vault {
         let (key, opened_by) = unlock.open(&header.passphrase, |unlock_key| {
             crypto::open_key(unlock_key, &key_binding(&header.id), &header.sealed_key).ok()
         })?;
-        let boxes = Boxes::new(header.id, &key);
+        let boxes = VaultSealer::new(header.id, &key);
         let (secrets, root) = {
             let database = look(&path)?;
             (boxes.read_all(&database)?, boxes.root(&database)?.unwrap_or(key))
@@ -301,7 +301,7 @@ impl Vault {
         let database = connect(&path)?;
         settle(&database);
         keys::settle_key_file(&home.key_file(), opened_by);
-        let trail = trail::Boxes::new(&root.subkey(USAGE_KEY), header.id);
+        let trail = trail::TrailSealer::new(&root.subkey(USAGE_KEY), header.id);
         // The bound is known only after the configuration has been read; until then nothing leaves the trail.
         let changes_kept = trail::EVENTS_MAX;
         Ok((Self { database, boxes, root, opened_by, trail, changes_kept }, secrets))
@@ -436,14 +436,14 @@ impl Vault {
 }
 
 /// Seals and opens the boxes in the file.
-struct Boxes {
+struct VaultSealer {
     vault: [u8; 16],
     record_key: Key,
     document_key: Key,
     manifest_key: Key,
 }
 
-impl Boxes {
+impl VaultSealer {
     fn new(vault: [u8; 16], key: &Key) -> Self {
         let (record_key, document_key) = (key.subkey(RECORD), key.subkey(DOCUMENT));
         Self { vault, record_key, document_key, manifest_key: key.subkey(MANIFEST) }

@@ -31,7 +31,7 @@ pub fn with_new<T>(
     component: Vec<u8>,
     work: impl AsyncFnOnce(Planner) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    run(Planner::new(shown(file), component, Arc::new(cache::Fresh(cache::of_user()))), work)
+    run(Planner::new(shown(file), component, Arc::new(cache::WriteOnlyCache(cache::of_user()))), work)
 }
 
 fn run<T>(planner: Planner, work: impl AsyncFnOnce(Planner) -> Result<T, Failure>) -> Result<T, Failure> {

@@ -8,7 +8,7 @@ use super::super::{Done, Failure, output};
 use super::planner;
 use super::project::Project;
 use guillemet_plan::protocol::Description;
-use guillemet_plugin::cases::{self, Case, Difference, File, Found, Line};
+use guillemet_plugin::cases::{self, Case, CaseFile, CaseResult, DiffLine, Difference};
 use guillemet_plugin::client::Planner;
 
 #[derive(Args)]
@@ -23,7 +23,7 @@ pub struct PluginTestArgs {
 
 /// The result of a case that has been run.
 pub struct Ran {
-    found: Found,
+    found: CaseResult,
     differences: Vec<Difference>,
 }
 
@@ -79,7 +79,7 @@ fn summary(failing: usize, all: usize, blessed: bool) -> String {
 }
 
 /// Runs every case. Returns the results of each file.
-pub async fn run_all(planner: &Planner, description: &Description, files: &[File]) -> Vec<Vec<Ran>> {
+pub async fn run_all(planner: &Planner, description: &Description, files: &[CaseFile]) -> Vec<Vec<Ran>> {
     let mut all = Vec::with_capacity(files.len());
     for file in files {
         let mut ran = Vec::with_capacity(file.cases.len());
@@ -93,7 +93,7 @@ pub async fn run_all(planner: &Planner, description: &Description, files: &[File
     all
 }
 
-fn print(file: &File, ran: &[Ran]) {
+fn print(file: &CaseFile, ran: &[Ran]) {
     output::line(&name(&file.path));
     for (case, ran) in file.cases.iter().zip(ran) {
         if ran.differences.is_empty() {
@@ -105,7 +105,7 @@ fn print(file: &File, ran: &[Ran]) {
 }
 
 /// Prints the failed cases of a file. Returns how many there are.
-pub fn print_failures(file: &File, ran: &[Ran]) -> usize {
+pub fn print_failures(file: &CaseFile, ran: &[Ran]) -> usize {
     let failed: Vec<_> = file.cases.iter().zip(ran).filter(|(_, ran)| !ran.differences.is_empty()).collect();
     if !failed.is_empty() {
         output::line(&name(&file.path));
@@ -123,23 +123,23 @@ fn print_failed(case: &Case, differences: &[Difference]) {
 }
 
 /// Prints the lines of a difference, expected ones in red and found ones in green.
-pub fn print_lines(lines: &[Line], indent: &str) {
+pub fn print_lines(lines: &[DiffLine], indent: &str) {
     for line in lines {
         let style = match line {
-            Line::Expected(_) => output::Colour::Red,
-            Line::Found(_) => output::Colour::Green,
-            Line::Same(_) | Line::Left => output::Colour::None,
+            DiffLine::Expected(_) => output::Colour::Red,
+            DiffLine::Found(_) => output::Colour::Green,
+            DiffLine::Same(_) | DiffLine::Left => output::Colour::None,
         };
         output::coloured(style, &format!("{indent}{line}"));
     }
 }
 
 /// Writes what failing cases found into their files. Returns how many cases were written.
-fn bless(files: &[File], ran: &[Vec<Ran>]) -> Result<usize, Failure> {
+fn bless(files: &[CaseFile], ran: &[Vec<Ran>]) -> Result<usize, Failure> {
     let mut count = 0;
     for (file, ran) in files.iter().zip(ran) {
         let failed = ran.iter().enumerate().filter(|(_, ran)| !ran.differences.is_empty());
-        let found: Vec<(usize, &Found)> = failed.map(|(index, ran)| (index, &ran.found)).collect();
+        let found: Vec<(usize, &CaseResult)> = failed.map(|(index, ran)| (index, &ran.found)).collect();
         let written = file
             .bless(&found)
             .map_err(|error| Failure::new(format!("{} cannot be written: {error}", file.path.display())))?;

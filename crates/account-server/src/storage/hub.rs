@@ -24,15 +24,15 @@ pub enum Wake {
     /// The API keys of this device have ended.
     Revoked(DeviceId),
     /// Something has changed, and it is not known what.
-    Look,
+    Unknown,
 }
 
 /// The listeners of all accounts, each with a channel.
 #[derive(Debug, Default)]
-pub struct Hub(Mutex<Listeners>);
+pub struct Hub(Mutex<Subscribers>);
 
 #[derive(Debug, Default)]
-struct Listeners {
+struct Subscribers {
     closed: bool,
     accounts: HashMap<AccountId, broadcast::Sender<Wake>>,
 }
@@ -58,7 +58,7 @@ impl Hub {
 
     /// Makes all listeners look up everything, because changes may have been missed.
     pub fn look(&self) {
-        self.listeners().accounts.retain(|_, sender| sender.send(Wake::Look).is_ok());
+        self.listeners().accounts.retain(|_, sender| sender.send(Wake::Unknown).is_ok());
     }
 
     /// Ends all subscriptions, and refuses new ones.
@@ -68,7 +68,7 @@ impl Hub {
         listeners.accounts.clear();
     }
 
-    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+    fn listeners(&self) -> MutexGuard<'_, Subscribers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -86,13 +86,13 @@ mod tests {
         assert_eq!(first.try_recv(), Ok(Wake::Head(3)));
         assert!(second.try_recv().is_err());
         hub.look();
-        assert_eq!(second.try_recv(), Ok(Wake::Look));
+        assert_eq!(second.try_recv(), Ok(Wake::Unknown));
         drop(second);
         hub.wake(other, Wake::Usage);
         assert_eq!(hub.listeners().accounts.len(), 1);
         hub.close();
         assert!(hub.listen(one).is_none());
-        assert_eq!(first.try_recv(), Ok(Wake::Look));
+        assert_eq!(first.try_recv(), Ok(Wake::Unknown));
         assert_eq!(first.try_recv(), Err(broadcast::error::TryRecvError::Closed));
     }
 }

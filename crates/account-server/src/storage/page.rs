@@ -16,18 +16,18 @@ const BESIDE: usize = 200;
 
 /// The space that is left in a page.
 #[derive(Debug)]
-pub struct Room {
+pub struct PageBudget {
     bytes: usize,
     empty: bool,
 }
 
-impl Default for Room {
+impl Default for PageBudget {
     fn default() -> Self {
         Self { bytes: BYTES_MAX, empty: true }
     }
 }
 
-impl Room {
+impl PageBudget {
     /// Reserves space for a box. Returns whether it fits; the first one always does, so that every page has something.
     pub fn take(&mut self, len: usize) -> bool {
         let fits = self.empty || len + BESIDE <= self.bytes;
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_page_takes_at_least_one_and_at_most_its_room() {
         let fitting = |lengths: &[usize]| {
-            let mut room = Room::default();
+            let mut room = PageBudget::default();
             lengths.iter().take_while(|len| room.take(**len)).count()
         };
         assert_eq!(fitting(&[BYTES_MAX * 2, 1]), 1);

@@ -26,7 +26,7 @@ use super::{
     Wake,
 };
 use guillemet_base::names::Millis;
-use guillemet_wire::{AccountId, ChangesPage, DeviceId, Enrolment, Hash, Newest, PullCursor, UsageUpload, Wrap};
+use guillemet_wire::{AccountId, ChangesPage, DeviceId, Enrolment, Hash, HeadRef, PullCursor, UsageUpload, Wrap};
 
 /// The number of connections that one server has to the database, in addition to the one that listens.
 const CONNECTIONS: usize = 16;
@@ -135,22 +135,22 @@ fn some_bytes<const N: usize>(row: &Row, column: usize) -> Result<Option<[u8; N]
     row.try_get::<_, Option<&[u8]>>(column)?.map(|_| bytes(row, column)).transpose()
 }
 
-type Value<'a> = &'a (dyn tokio_postgres::types::ToSql + Sync);
+type SqlParameter<'a> = &'a (dyn tokio_postgres::types::ToSql + Sync);
 
 /// Runs a statement. Returns the number of rows it changed.
-async fn run(on: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<u64, StorageError> {
+async fn run(on: &impl GenericClient, text: &str, values: &[SqlParameter<'_>]) -> Result<u64, StorageError> {
     let statement = on.prepare_cached(text).await?;
     Ok(on.execute(&statement, values).await?)
 }
 
 /// Runs a query and returns all rows.
-async fn rows(on: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StorageError> {
+async fn rows(on: &impl GenericClient, text: &str, values: &[SqlParameter<'_>]) -> Result<Vec<Row>, StorageError> {
     let statement = on.prepare_cached(text).await?;
     Ok(on.query(&statement, values).await?)
 }
 
 /// Runs a query that returns at most one row.
-async fn row(on: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<Option<Row>, StorageError> {
+async fn row(on: &impl GenericClient, text: &str, values: &[SqlParameter<'_>]) -> Result<Option<Row>, StorageError> {
     let statement = on.prepare_cached(text).await?;
     Ok(on.query_opt(&statement, values).await?)
 }
@@ -211,13 +211,13 @@ impl Storage for Postgres {
     fn delete_account(&self, account: AccountId) -> StorageFuture<'_, ()> {
         change!(self, |on| async {
             admin::delete(on, account).await?;
-            listen::tell(on, account, Wake::Look).await
+            listen::tell(on, account, Wake::Unknown).await
         })
     }
 
-    fn restore_head(&self, account: AccountId, seq: u64) -> StorageFuture<'_, Newest> {
+    fn restore_head(&self, account: AccountId, seq: u64) -> StorageFuture<'_, HeadRef> {
         change!(self, |on| async {
-            listen::tell(on, account, Wake::Look).await?;
+            listen::tell(on, account, Wake::Unknown).await?;
             admin::restore(on, account, seq).await
         })
     }
@@ -226,11 +226,11 @@ impl Storage for Postgres {
         read!(self, |on| join::key(on, id))
     }
 
-    fn newest(&self, account: AccountId) -> StorageFuture<'_, Option<Newest>> {
+    fn newest(&self, account: AccountId) -> StorageFuture<'_, Option<HeadRef>> {
         read!(self, |on| async { Ok(push::found(on, account).await?.newest) })
     }
 
-    fn push(&self, pushing: Pushing) -> StorageFuture<'_, Newest> {
+    fn push(&self, pushing: Pushing) -> StorageFuture<'_, HeadRef> {
         change!(self, |on| async {
             let newest = push::push(on, &pushing).await?;
             listen::tell(on, pushing.account, Wake::Head(newest.seq)).await?;

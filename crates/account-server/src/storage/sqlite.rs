@@ -23,7 +23,7 @@ use super::{
     Wake,
 };
 use guillemet_base::names::Millis;
-use guillemet_wire::{AccountId, ChangesPage, DeviceId, Enrolment, Hash, Newest, PullCursor, UsageUpload, Wrap};
+use guillemet_wire::{AccountId, ChangesPage, DeviceId, Enrolment, Hash, HeadRef, PullCursor, UsageUpload, Wrap};
 
 pub use self::file::DATABASE;
 pub(super) use self::file::{TABLES, look};
@@ -160,11 +160,11 @@ impl Storage for Sqlite {
     }
 
     fn delete_account(&self, account: AccountId) -> StorageFuture<'_, ()> {
-        self.change(move |database| admin::delete(database, account), move |hub, ()| hub.wake(account, Wake::Look))
+        self.change(move |database| admin::delete(database, account), move |hub, ()| hub.wake(account, Wake::Unknown))
     }
 
-    fn restore_head(&self, account: AccountId, seq: u64) -> StorageFuture<'_, Newest> {
-        let told = move |hub: &Hub, _: &Newest| hub.wake(account, Wake::Look);
+    fn restore_head(&self, account: AccountId, seq: u64) -> StorageFuture<'_, HeadRef> {
+        let told = move |hub: &Hub, _: &HeadRef| hub.wake(account, Wake::Unknown);
         self.change(move |database| admin::restore(database, account, seq), told)
     }
 
@@ -173,13 +173,13 @@ impl Storage for Sqlite {
         self.look(move |database| join::key(database, &id))
     }
 
-    fn newest(&self, account: AccountId) -> StorageFuture<'_, Option<Newest>> {
+    fn newest(&self, account: AccountId) -> StorageFuture<'_, Option<HeadRef>> {
         self.look(move |database| Ok(file::found(database, account)?.newest))
     }
 
-    fn push(&self, pushing: Pushing) -> StorageFuture<'_, Newest> {
+    fn push(&self, pushing: Pushing) -> StorageFuture<'_, HeadRef> {
         let (account, revoked) = (pushing.account, pushing.push.revoked.clone());
-        let told = move |hub: &Hub, newest: &Newest| {
+        let told = move |hub: &Hub, newest: &HeadRef| {
             hub.wake(account, Wake::Head(newest.seq));
             for device in revoked {
                 hub.wake(account, Wake::Revoked(device));

@@ -6,10 +6,10 @@ use data_encoding::{BASE32_NOPAD, DecodeKind};
 use zeroize::Zeroizing;
 
 use super::{AccountAddress, AccountCode, BadCode, CodeKind, Creation, InvitationCode, Recovery};
-use crate::byte_reader::Reader;
+use crate::byte_reader::ByteReader;
 use guillemet_secret::crypto::DeviceSecret;
 use guillemet_wire::api_key::ApiKey;
-use guillemet_wire::{AccountId, DeviceId, Hash, Newest, PublicKey};
+use guillemet_wire::{AccountId, DeviceId, Hash, HeadRef, PublicKey};
 
 /// The version of the layout that this program writes.
 const LAYOUT: u8 = 1;
@@ -19,7 +19,7 @@ const CHECK_LEN: usize = 4;
 const GROUP: usize = 5;
 
 pub(super) fn text(code: &AccountCode) -> Zeroizing<String> {
-    let mut bytes = Bytes::default();
+    let mut bytes = CodeWriter::default();
     bytes.put(&[LAYOUT]);
     match code {
         AccountCode::Creation(code) => {
@@ -74,7 +74,7 @@ pub(super) fn parse(text: &str, wanted: Option<CodeKind>) -> Result<AccountCode,
     })?;
     let (fields, checked) = bytes.split_last_chunk::<CHECK_LEN>().ok_or(BadCode::CutOff)?;
     let matches = *checked == check(found, fields);
-    let mut reader = Reader(fields);
+    let mut reader = ByteReader(fields);
     match (matches, reader.array::<1>()) {
         (true, Some([layout])) if layout > LAYOUT => return Err(BadCode::Newer),
         (_, Some([LAYOUT])) => {}
@@ -104,7 +104,7 @@ fn split(upper: &str) -> Result<(CodeKind, &str), BadCode> {
 
 /// Reads the fields of a code. Reports `CutOff` if they end too early; the caller relies on no field before the
 /// checksum has matched.
-fn read(kind: CodeKind, reader: &mut Reader<'_>) -> Result<AccountCode, BadCode> {
+fn read(kind: CodeKind, reader: &mut ByteReader<'_>) -> Result<AccountCode, BadCode> {
     let place = place(reader)?;
     Ok(match kind {
         CodeKind::Creation => AccountCode::Creation(Creation { place, api_key: api_key(reader)? }),
@@ -122,17 +122,17 @@ fn read(kind: CodeKind, reader: &mut Reader<'_>) -> Result<AccountCode, BadCode>
             api_key: api_key(reader)?,
             sender: DeviceId(array(reader)?),
             sender_key: PublicKey(array(reader)?),
-            head: Newest { seq: u64::from_le_bytes(array(reader)?), hash: Hash(array(reader)?) },
+            head: HeadRef { seq: u64::from_le_bytes(array(reader)?), hash: Hash(array(reader)?) },
             made_at: u64::from_le_bytes(array(reader)?),
         }),
     })
 }
 
-fn array<const N: usize>(reader: &mut Reader<'_>) -> Result<[u8; N], BadCode> {
+fn array<const N: usize>(reader: &mut ByteReader<'_>) -> Result<[u8; N], BadCode> {
     reader.array().ok_or(BadCode::CutOff)
 }
 
-fn place(reader: &mut Reader<'_>) -> Result<AccountAddress, BadCode> {
+fn place(reader: &mut ByteReader<'_>) -> Result<AccountAddress, BadCode> {
     let account = AccountId(array(reader)?);
     let len = usize::from(u16::from_le_bytes(array(reader)?));
     let url = reader.take(len).ok_or(BadCode::CutOff)?;
@@ -145,7 +145,7 @@ fn place(reader: &mut Reader<'_>) -> Result<AccountAddress, BadCode> {
     AccountAddress::new(account, url, pin).map_err(|_| BadCode::Mistyped)
 }
 
-fn api_key(reader: &mut Reader<'_>) -> Result<ApiKey, BadCode> {
+fn api_key(reader: &mut ByteReader<'_>) -> Result<ApiKey, BadCode> {
     let (id, secret) = (array(reader)?, Zeroizing::new(array(reader)?));
     ApiKey::from_parts(&id, &secret).ok_or(BadCode::Mistyped)
 }
@@ -157,9 +157,9 @@ fn check(kind: CodeKind, fields: &[u8]) -> [u8; CHECK_LEN] {
 
 /// The bytes of a code that is being written. Wiped when dropped.
 #[derive(Default)]
-struct Bytes(Zeroizing<Vec<u8>>);
+struct CodeWriter(Zeroizing<Vec<u8>>);
 
-impl Bytes {
+impl CodeWriter {
     fn put(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }

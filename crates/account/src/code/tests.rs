@@ -54,7 +54,7 @@ fn recovery() -> AccountCode {
         api_key: api_key(),
         sender: DeviceId(count(0xd0)),
         sender_key: PublicKey(count(0x30)),
-        head: Newest { seq: 9, hash: Hash(count(0xb0)) },
+        head: HeadRef { seq: 9, hash: Hash(count(0xb0)) },
         made_at: 1_700_000_000_123,
     })
 }
@@ -177,7 +177,7 @@ proptest! {
             api_key: ApiKey::random(),
             sender: DeviceId(account),
             sender_key: PublicKey([seq as u8; 32]),
-            head: Newest { seq, hash: Hash::of(&[&account]) },
+            head: HeadRef { seq, hash: Hash::of(&[&account]) },
             made_at: seq,
         });
         for code in [code, AccountCode::Creation(Creation { place: place(), api_key: ApiKey::random() })] {

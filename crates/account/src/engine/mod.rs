@@ -38,17 +38,17 @@ pub use self::head::{Device, Head, PullError};
 pub use self::push::{Blocked, PreparedPush, Proposal, PushError};
 pub use self::references::{DeviceReference, References, Words};
 pub use self::state::{Deleted, HeadAuthor, Notice, Replica, is_same};
-pub use self::stored::{Memory, StoredStateError};
+pub use self::stored::{StoredEngine, StoredStateError};
 use super::intent::Intent;
 use super::seal::EpochKey;
 use super::tree::{RecordLeaf, RecordTree};
 use guillemet_base::names::SecretId;
 use guillemet_secret::crypto::DeviceSecret;
 use guillemet_secret::record::Secret;
-use guillemet_wire::{AccountId, DeviceId, Hash, IntentId, Newest, ObjectId, PullCursor, Sealed};
+use guillemet_wire::{AccountId, DeviceId, Hash, HeadRef, IntentId, ObjectId, PullCursor, Sealed};
 
 /// The identity of this device.
-pub struct Me {
+pub struct DeviceIdentity {
     /// The account that this device belongs to.
     pub account: AccountId,
     /// The id of this device.
@@ -109,14 +109,14 @@ const PAST: usize = 256;
 
 /// The state of one device in its account. The [module](self) describes it.
 pub struct Engine {
-    me: Me,
+    me: DeviceIdentity,
     keys: BTreeMap<u64, Arc<EpochKey>>,
     /// The newest verified head; `seq` 0 before the first.
     head: Head,
     hash: Hash,
     /// The head that a pull has to begin with: set until the first head is verified, or when a person has confirmed
     /// another one.
-    anchor: Option<Newest>,
+    anchor: Option<HeadRef>,
     tree: RecordTree,
     /// The content of the account at the head.
     base: Replica,
@@ -126,9 +126,9 @@ pub struct Engine {
     /// The secrets that may differ between `view` and `base`.
     differing: BTreeSet<SecretId>,
     /// Heads that this device has sent, or is about to send, and that the server may have accepted.
-    sent: Vec<Newest>,
+    sent: Vec<HeadRef>,
     /// The heads before the newest one, oldest first.
-    past: VecDeque<Newest>,
+    past: VecDeque<HeadRef>,
     /// The messages that the user has seen about pending intents.
     told: HashMap<IntentId, String>,
     /// The number of former versions that are kept of a secret.
@@ -137,17 +137,17 @@ pub struct Engine {
 
 impl Engine {
     /// Starts a new account with a new key. The first push creates the first head.
-    pub fn found(me: Me, keep: usize) -> Self {
+    pub fn found(me: DeviceIdentity, keep: usize) -> Self {
         Self::empty(me, EpochKey::random(1), Hash::default(), None, keep)
     }
 
     /// Starts with an account that this device has been admitted to, of which everything is still to be pulled.
     /// `anchor` is the head that admitted it and `key` the key of its epoch, both from a wrap that was opened.
-    pub fn join(me: Me, key: EpochKey, anchor: Newest, keep: usize) -> Self {
+    pub fn join(me: DeviceIdentity, key: EpochKey, anchor: HeadRef, keep: usize) -> Self {
         Self::empty(me, key, Hash::default(), Some(anchor), keep)
     }
 
-    fn empty(me: Me, key: EpochKey, hash: Hash, anchor: Option<Newest>, keep: usize) -> Self {
+    fn empty(me: DeviceIdentity, key: EpochKey, hash: Hash, anchor: Option<HeadRef>, keep: usize) -> Self {
         let head = Head {
             seq: anchor.map_or(0, |anchor| anchor.seq.saturating_sub(1)),
             epoch: key.epoch(),
@@ -172,7 +172,7 @@ impl Engine {
     }
 
     /// Returns the identity of this device.
-    pub fn me(&self) -> &Me {
+    pub fn me(&self) -> &DeviceIdentity {
         &self.me
     }
 
@@ -220,19 +220,19 @@ impl Engine {
     }
 
     /// Returns the position from which to pull a whole account whose history begins with this head.
-    pub fn cursor_of(anchor: Newest) -> PullCursor {
+    pub fn cursor_of(anchor: HeadRef) -> PullCursor {
         PullCursor { heads_after: anchor.seq.saturating_sub(1), records_after: 0, after_id: None }
     }
 
     /// Returns whether this head is one of the last ones that this device has verified.
-    pub fn knows(&self, newest: Newest) -> bool {
+    pub fn knows(&self, newest: HeadRef) -> bool {
         self.past.contains(&newest) || (newest.seq, newest.hash) == (self.head.seq, self.hash)
     }
 
     /// Makes a verified head the newest one.
     fn arrive(&mut self, head: Head, hash: Hash) {
         if self.head().is_some() {
-            self.past.push_back(Newest { seq: self.head.seq, hash: self.hash });
+            self.past.push_back(HeadRef { seq: self.head.seq, hash: self.hash });
         }
         while self.past.len() > PAST {
             self.past.pop_front();

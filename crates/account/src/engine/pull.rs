@@ -14,13 +14,13 @@ use guillemet_wire::{ChangedRecord, ChangesPage, EpochLink, SealedHead, SealedRe
 const GOES_BACK: &str = "a record has an older revision";
 
 /// The state of a walk over the offered heads.
-struct Walk {
+struct HeadWalk {
     head: Head,
     hash: Hash,
     keys: BTreeMap<u64, Arc<EpochKey>>,
     intents: HashSet<IntentId>,
     /// The head that the walk has to begin with, if it does not begin at the known one.
-    anchor: Option<Newest>,
+    anchor: Option<HeadRef>,
     /// The oldest epoch in which a changed record may be sealed.
     oldest: u64,
     /// All heads that are offered. The head at which a key was wrapped has to be among them.
@@ -32,7 +32,7 @@ struct Walk {
 
 /// An answer that is verified completely and not applied yet.
 struct Verified {
-    walk: Walk,
+    walk: HeadWalk,
     base: Replica,
     records: Vec<RecordWrite>,
     authors: HashMap<SecretId, Author>,
@@ -57,7 +57,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`PullError`] for the reason; nothing has been applied.
-    pub fn adopt(&mut self, newest: Newest, pages: &[ChangesPage]) -> Result<Update, PullError> {
+    pub fn adopt(&mut self, newest: HeadRef, pages: &[ChangesPage]) -> Result<Update, PullError> {
         let Some(verified) = self.verify(pages, Some(newest))? else { return Ok(Update::default()) };
         let mut pending: VecDeque<_> = rescue(&self.base, &verified.base).into();
         pending.append(&mut self.pending);
@@ -67,9 +67,9 @@ impl Engine {
 
     /// Verifies an answer. Returns `None` if it brings nothing new. `anchor` is the head that it has to begin with, for
     /// a device that does not continue from what it knows.
-    fn verify(&self, pages: &[ChangesPage], anchor: Option<Newest>) -> Result<Option<Verified>, PullError> {
+    fn verify(&self, pages: &[ChangesPage], anchor: Option<HeadRef>) -> Result<Option<Verified>, PullError> {
         let newest = pages.iter().rev().find_map(|page| page.newest);
-        let newest = newest.unwrap_or(Newest { seq: 0, hash: Hash::default() });
+        let newest = newest.unwrap_or(HeadRef { seq: 0, hash: Hash::default() });
         let known = anchor.map_or(self.head.seq, |anchor| anchor.seq);
         if newest.seq < known {
             return Err(PullError::Rollback { known, offered: newest.seq });
@@ -110,10 +110,10 @@ impl Engine {
         Update { records, authors, devices: walk.devices, advanced: true, ..update }
     }
 
-    fn walk(&self, pages: &[ChangesPage], anchor: Option<Newest>) -> Result<Walk, PullError> {
+    fn walk(&self, pages: &[ChangesPage], anchor: Option<HeadRef>) -> Result<HeadWalk, PullError> {
         let seq = anchor.map_or(self.head.seq, |anchor| Self::cursor_of(anchor).heads_after);
         let heads = || pages.iter().flat_map(|page| &page.heads);
-        let mut walk = Walk {
+        let mut walk = HeadWalk {
             head: Head { seq, ..self.head.clone() },
             hash: self.hash,
             keys: self.keys.clone(),
@@ -138,7 +138,7 @@ impl Engine {
     }
 
     /// Verifies the next head of the walk.
-    fn step(&self, walk: &mut Walk, sealed: &SealedHead, wraps: &[&Wrap]) -> Result<(), PullError> {
+    fn step(&self, walk: &mut HeadWalk, sealed: &SealedHead, wraps: &[&Wrap]) -> Result<(), PullError> {
         let hash = sealed.hash(self.me.account);
         let known = walk.head.seq;
         if sealed.seq <= known {
@@ -194,7 +194,7 @@ impl Engine {
     /// been wrapped before it, and epochs may have passed.
     fn new_epoch(
         &self,
-        walk: &Walk,
+        walk: &HeadWalk,
         sealed: &SealedHead,
         is_confirmed: bool,
         wraps: &[&Wrap],
@@ -233,7 +233,7 @@ impl Engine {
     fn records(
         &self,
         pages: &[ChangesPage],
-        walk: &Walk,
+        walk: &HeadWalk,
         anew: bool,
     ) -> Result<(Replica, Vec<RecordWrite>), PullError> {
         let mut base = if anew { Replica::default() } else { self.base.clone() };

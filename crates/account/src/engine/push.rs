@@ -53,7 +53,7 @@ pub enum Proposal {
     /// Publishes this device's state again, after the server was restored from a backup.
     Repair {
         /// The newest head that the server has.
-        onto: Newest,
+        onto: HeadRef,
         /// The records that the server has.
         has: HashMap<ObjectId, RecordLeaf>,
         /// The boxes that this device has.
@@ -110,7 +110,7 @@ pub enum PushError {
 /// A push that is not sealed yet.
 struct Draft {
     /// On which head it is made.
-    onto: Newest,
+    onto: HeadRef,
     /// The number of the head it makes.
     seq: u64,
     /// What the account holds then.
@@ -126,12 +126,12 @@ struct Draft {
 }
 
 /// The space that is left in a push.
-struct Room {
+struct PushBudget {
     records: usize,
     bytes: usize,
 }
 
-impl Room {
+impl PushBudget {
     /// Returns the space of an empty push. Keeps room for a deleted secret, and for the references of this device and
     /// of one that leaves.
     fn of_push() -> Self {
@@ -155,9 +155,9 @@ pub struct PreparedPush {
     /// The request body that is sent.
     pub push: Push,
     /// The head on which the push is made.
-    pub onto: Newest,
+    pub onto: HeadRef,
     /// The head that the push creates.
-    pub newest: Newest,
+    pub newest: HeadRef,
     head: Head,
     base: Replica,
     records: Vec<RecordWrite>,
@@ -240,11 +240,11 @@ impl Engine {
     fn draft(&self, wish: &Proposal, local: &References, now: Millis) -> Result<Draft, PushError> {
         let onto = match wish {
             Proposal::Repair { onto, .. } => *onto,
-            _ => Newest { seq: self.head.seq, hash: self.hash },
+            _ => HeadRef { seq: self.head.seq, hash: self.hash },
         };
         let seq = self.head.seq.max(onto.seq) + 1;
         let maker = HeadAuthor { device: self.me.device, seq, keep: self.keep };
-        let (mut next, mut notices, mut room) = (self.base.clone(), Vec::new(), Room::of_push());
+        let (mut next, mut notices, mut room) = (self.base.clone(), Vec::new(), PushBudget::of_push());
         let intents = self.carry(&mut next, maker, &mut room, &mut notices);
         let is_all = intents.len() == self.pending.len();
         if !is_all && matches!(wish, Proposal::Delete(_) | Proposal::Leave) {
@@ -308,11 +308,11 @@ impl Engine {
         head: &Head,
         mut records: Vec<RecordWrite>,
         key: &EpochKey,
-    ) -> Result<(Push, Newest, Vec<RecordWrite>), PushError> {
+    ) -> Result<(Push, HeadRef, Vec<RecordWrite>), PushError> {
         let plain = serde_json::to_vec(head)?;
         let sealed = key.seal(BoxKind::Head, self.me.account, NO_ID, head.seq, &plain);
         let sealed = SealedHead { seq: head.seq, epoch: head.epoch, prev: head.prev, sealed };
-        let newest = Newest { seq: head.seq, hash: sealed.hash(self.me.account) };
+        let newest = HeadRef { seq: head.seq, hash: sealed.hash(self.me.account) };
         let mut push = Push { head: sealed, ..empty_push() };
         let mut there = None;
         if let Proposal::Repair { has, boxes, .. } = wish {
@@ -327,7 +327,7 @@ impl Engine {
 
     /// Publishes the references of this device, and brings back the deleted secrets that they mean. If that does not
     /// fit into one push, a later one publishes them.
-    fn publish(&self, next: &mut Replica, local: &References, maker: HeadAuthor, room: &mut Room) {
+    fn publish(&self, next: &mut Replica, local: &References, maker: HeadAuthor, room: &mut PushBudget) {
         for id in next.meant(local) {
             if !room.take(next.deleted(id).map(|deleted| &*deleted.secret)) {
                 return;
@@ -344,7 +344,7 @@ impl Engine {
         &self,
         next: &mut Replica,
         maker: HeadAuthor,
-        room: &mut Room,
+        room: &mut PushBudget,
         notices: &mut Vec<(IntentId, Notice)>,
     ) -> Vec<IntentId> {
         let mut intents = Vec::new();
@@ -439,7 +439,7 @@ impl Engine {
         push: &mut Push,
         wish: &Proposal,
         head: &Head,
-        newest: Newest,
+        newest: HeadRef,
         key: &EpochKey,
     ) -> Result<(), PushError> {
         let wrap = |device: &Device| -> Result<Wrap, crypto::WeakKey> {

@@ -16,7 +16,7 @@ use guillemet_base::names::{Millis, NAME_MAX, SecretId, SecretName};
 use guillemet_secret::record::Secret;
 use guillemet_wire::DeviceId;
 
-type Map<K, V> = imbl::GenericHashMap<K, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
+type SharedMap<K, V> = imbl::GenericHashMap<K, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
 
 /// A deleted secret. It is kept until every device has reported that it does not reference it.
 #[derive(Clone, Debug)]
@@ -54,13 +54,13 @@ pub struct HeadAuthor {
 /// The content of an account, without its head; the head of this file describes it.
 #[derive(Clone, Default)]
 pub struct Replica {
-    secrets: Map<SecretId, Arc<Secret>>,
-    deleted: Map<SecretId, Arc<Deleted>>,
+    secrets: SharedMap<SecretId, Arc<Secret>>,
+    deleted: SharedMap<SecretId, Arc<Deleted>>,
     /// By the key of the present name.
-    names: Map<Box<str>, SecretId>,
+    names: SharedMap<Box<str>, SecretId>,
     /// By the key of each former name.
-    former: Map<Box<str>, SecretId>,
-    references: Map<DeviceId, Arc<References>>,
+    former: SharedMap<Box<str>, SecretId>,
+    references: SharedMap<DeviceId, Arc<References>>,
     /// The secrets that have changed since the last call of `take_touched`.
     touched: BTreeSet<SecretId>,
 }
@@ -169,7 +169,7 @@ impl Replica {
     fn take(&mut self, id: SecretId) {
         self.touched.insert(id);
         let Some(secret) = self.secrets.remove(&id) else { return };
-        let mut forget = |names: fn(&mut Self) -> &mut Map<Box<str>, SecretId>, name: &SecretName| {
+        let mut forget = |names: fn(&mut Self) -> &mut SharedMap<Box<str>, SecretId>, name: &SecretName| {
             let (key, names) = (name.key(), names(self));
             if names.get(key.as_str()) == Some(&id) {
                 names.remove(key.as_str());

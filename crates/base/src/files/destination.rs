@@ -87,7 +87,7 @@ impl Destination {
         let name = temporary_name(&self.name);
         let _held = hold_signals();
         let file = self.folder.create(&name, attributes.creation_mode())?;
-        let _named = Named { folder: &self.folder, name: &name };
+        let _named = TemporaryName { folder: &self.folder, name: &name };
         attributes.apply(&file)
     }
 
@@ -216,12 +216,12 @@ impl Read for FromStart<'_> {
 }
 
 /// Removes a hidden name when dropped. After the rename nothing has that name any more.
-struct Named<'a> {
+struct TemporaryName<'a> {
     folder: &'a Folder,
     name: &'a OsStr,
 }
 
-impl Drop for Named<'_> {
+impl Drop for TemporaryName<'_> {
     fn drop(&mut self) {
         let _ = self.folder.remove(self.name);
     }
@@ -263,7 +263,7 @@ fn put_unnamed(
     if folder.link(&file, &temporary).is_err() {
         return Ok(false);
     }
-    let _named = Named { folder, name: &temporary };
+    let _named = TemporaryName { folder, name: &temporary };
     swap(folder, &temporary, name, replaces)?;
     Ok(true)
 }
@@ -279,7 +279,7 @@ fn put_named(
     let temporary = temporary_name(name);
     let _held = hold_signals();
     let file = folder.create(&temporary, attributes.creation_mode())?;
-    let _named = Named { folder, name: &temporary };
+    let _named = TemporaryName { folder, name: &temporary };
     fill(&file, bytes, attributes)?;
     swap(folder, &temporary, name, replaces)
 }

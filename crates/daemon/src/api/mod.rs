@@ -41,7 +41,7 @@ use crate::app::App;
 use crate::app::access::{Access, Peer, Principal};
 use crate::app::error::{AppError, ErrorCode};
 use crate::app::identity::{self, Rules};
-use crate::http::admission::{Admission, EndReason, Slot, SlotHolder};
+use crate::http::admission::{Admission, ConnectionSlot, EndReason, SlotHolder};
 use crate::http::connection::Timed;
 use crate::http::error::{HttpError, HttpErrorCode};
 use crate::resolve::budget::{Reservation, SMALL};
@@ -206,7 +206,7 @@ struct Served {
     counts: Arc<RequestCounters>,
     router: Arc<Router>,
     peer: Peer,
-    slot: Slot<Peer>,
+    slot: ConnectionSlot<Peer>,
 }
 
 async fn connection(mut served: Served, stream: UnixStream, full: Arc<ConnectionRefusal>) {
@@ -312,7 +312,7 @@ impl Served {
         };
         response.map(|body| match body {
             Either::Left(body) => {
-                let bytes = Bytes::from_owner(Counted { bytes: whole(body), _reservation: reservation });
+                let bytes = Bytes::from_owner(ReservedBytes { bytes: whole(body), _reservation: reservation });
                 Either::Left(Full::new(bytes))
             }
             stream => stream,
@@ -362,12 +362,12 @@ fn method_not_allowed(methods: &str) -> Response<Body> {
 }
 
 /// The bytes of a response, with the memory reserved for them.
-struct Counted {
+struct ReservedBytes {
     bytes: Bytes,
     _reservation: Reservation,
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for ReservedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::app::error::AppError;
 use crate::app::listing::Page;
-use crate::app::usage::Events;
+use crate::app::usage::EventQuery;
 use crate::http::error::{HttpError, HttpErrorCode};
 use crate::http::request::{Intake, bytes, query};
 use crate::inventory::Filter;
@@ -101,7 +101,7 @@ pub fn if_match(headers: &HeaderMap) -> Result<Option<String>, HttpError> {
 ///
 /// # Errors
 /// A validation error that lists every parameter that is wrong.
-pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
+pub fn events(raw: Option<&str>) -> Result<(Page, EventQuery), HttpError> {
     let [limit, offset, secret, since, class, outcome] =
         query(raw, ["limit", "offset", "secret", "since", "class", "outcome"])?;
     let mut errors = Vec::new();
@@ -133,7 +133,7 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
         outcome
     });
     if errors.is_empty() {
-        Ok((page, Events { secret, since, class, outcome }))
+        Ok((page, EventQuery { secret, since, class, outcome }))
     } else {
         Err(AppError::Invalid(errors).into())
     }
@@ -143,9 +143,9 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
 ///
 /// # Errors
 /// Those of [`bytes()`]; a bad request, if the body is not a JSON object.
-pub async fn object(body: &mut Incoming, intake: Intake<'_>) -> Result<Fields, HttpError> {
+pub async fn object(body: &mut Incoming, intake: Intake<'_>) -> Result<BodyFields, HttpError> {
     let received = bytes(body, intake).await?;
-    let mut fields = Fields::read(&received)?;
+    let mut fields = BodyFields::read(&received)?;
     fields.reservation = Some(received.into_reservation());
     Ok(fields)
 }
@@ -153,13 +153,13 @@ pub async fn object(body: &mut Incoming, intake: Intake<'_>) -> Result<Fields, H
 /// The fields of a JSON object, read one by one. [`Self::finish`] reports everything that is wrong.
 ///
 /// A value that passes through here leaves nothing behind, because the allocator wipes freed memory (`sys::memory`).
-pub struct Fields {
+pub struct BodyFields {
     fields: Map<String, Value>,
     errors: Vec<(String, String)>,
     reservation: Option<Reservation>,
 }
 
-impl Fields {
+impl BodyFields {
     /// Parses a body.
     ///
     /// # Errors

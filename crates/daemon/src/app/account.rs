@@ -82,7 +82,7 @@ pub async fn revoke(app: &Arc<App>, actor: &Actor, device: &str) -> Result<(Devi
 ///
 /// # Errors
 /// [`AppError::Sync`] if there is no contact with the account's server, which has to learn of the code.
-pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<sync::Printed, AppError> {
+pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<sync::NewRecoveryCode, AppError> {
     let print = async { Ok(sync::recovery(&app.sync, actor).await?) };
     audit::attempt(app, actor, &[(ChangeKind::RecoveryCodeMade, ChangeSubject::Whole)], print).await
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 
-use self::rest::{Next, REST, Rest};
+use self::rest::{Debouncer, NextStep, REST};
 use super::error::{AppError, ErrorCode};
 use super::{App, audit, identity};
 use crate::config::{self, Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart, located};
@@ -32,7 +32,7 @@ const DOCUMENT: &str = "configuration";
 pub struct Configuration {
     /// Held while the file is read and its configuration put in force.
     turn: tokio::sync::Mutex<()>,
-    loaded: ArcSwap<Loaded>,
+    loaded: ArcSwap<LoadedConfig>,
     /// Why the file is not in force; empty if it is.
     refused: ArcSwapOption<ConfigRefusal>,
     /// The fingerprint of the file when it was last read. `None` if a later change might not show in the fingerprint.
@@ -43,7 +43,7 @@ pub struct Configuration {
 
 /// Identifies the configuration in force.
 #[derive(Clone, Copy, Debug)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// The digest of the file's bytes.
     pub digest: ConfigDigest,
     /// The time at which it was loaded.
@@ -68,7 +68,7 @@ impl ConfigRefusal {
 
 /// The reason for reading the file.
 #[derive(Clone, Debug)]
-pub enum Cause {
+pub enum ReloadCause {
     /// The daemon received SIGHUP.
     Signal,
     /// The file changed on the disk.
@@ -77,7 +77,7 @@ pub enum Cause {
     Asked(Caller),
 }
 
-impl Cause {
+impl ReloadCause {
     /// Returns whom the audit trail names as the one who changed the configuration.
     fn actor(&self) -> Actor {
         match self {
@@ -91,12 +91,12 @@ impl Configuration {
     /// Starts with the configuration that the daemon started with.
     pub fn new(config: Arc<Config>, text: &ConfigText) -> Self {
         let read = Mutex::new(text.fingerprint.filter(Fingerprint::is_settled));
-        let loaded = ArcSwap::from_pointee(Loaded { digest: text.digest(), at: now() });
+        let loaded = ArcSwap::from_pointee(LoadedConfig { digest: text.digest(), at: now() });
         Self { turn: tokio::sync::Mutex::default(), loaded, refused: ArcSwapOption::empty(), read, at_start: config }
     }
 
     /// Returns which configuration is in force.
-    pub fn loaded(&self) -> Loaded {
+    pub fn loaded(&self) -> LoadedConfig {
         **self.loaded.load()
     }
 
@@ -122,7 +122,7 @@ impl Configuration {
 impl App {
     /// Returns the configuration as `status` shows it.
     pub fn configuration_view(&self) -> ConfigurationView {
-        let Loaded { digest, at } = self.configuration.loaded();
+        let LoadedConfig { digest, at } = self.configuration.loaded();
         let refused = self.configuration.refused.load();
         ConfigurationView {
             file: self.home.config_file().to_string_lossy().into_owned(),
@@ -178,7 +178,7 @@ impl App {
 /// # Errors
 /// [`AppError::Configuration`] with everything that is wrong with the file.
 pub async fn reload_for(app: &Arc<App>, caller: &Caller) -> Result<Reloaded, AppError> {
-    let reloaded = reload(app, Cause::Asked(caller.clone())).await;
+    let reloaded = reload(app, ReloadCause::Asked(caller.clone())).await;
     reloaded.map_err(|refused| AppError::Configuration { file: app.home.config_file(), refused })
 }
 
@@ -186,7 +186,7 @@ pub async fn reload_for(app: &Arc<App>, caller: &Caller) -> Result<Reloaded, App
 ///
 /// # Errors
 /// Everything that is wrong with the file. Nothing has changed then.
-pub async fn reload(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<ConfigRefusal>> {
+pub async fn reload(app: &Arc<App>, cause: ReloadCause) -> Result<Reloaded, Arc<ConfigRefusal>> {
     let app = Arc::clone(app);
     // The caller may disconnect: a reload that has begun is finished all the same.
     let reloading = tokio::spawn(async move {
@@ -210,7 +210,7 @@ pub async fn follow(app: &Arc<App>) {
         }
         return;
     }
-    let mut rest = Rest::new(seen, Instant::now());
+    let mut rest = Debouncer::new(seen, Instant::now());
     loop {
         tokio::time::sleep(REST).await;
         let seen = look(app).await;
@@ -218,9 +218,9 @@ pub async fn follow(app: &Arc<App>) {
             return;
         }
         match rest.look(seen, Instant::now()) {
-            Next::Look => {}
-            Next::Read => return retry(app).await,
-            Next::GiveUp => return,
+            NextStep::CheckAgain => {}
+            NextStep::Read => return retry(app).await,
+            NextStep::GiveUp => return,
         }
     }
 }
@@ -238,7 +238,7 @@ pub async fn catch_up(app: &Arc<App>) {
 
 async fn retry(app: &Arc<App>) {
     // The problems are logged, and shown until they are corrected.
-    let _ = reload(app, Cause::Changed).await;
+    let _ = reload(app, ReloadCause::Changed).await;
 }
 
 /// Returns the file's fingerprint, or `None` if it does not exist.
@@ -248,37 +248,45 @@ async fn look(app: &Arc<App>) -> Option<Fingerprint> {
 }
 
 /// The contents of the file, or what is wrong with them.
-struct Read {
+struct ConfigReading {
     config: Result<Config, Vec<Problem>>,
     digest: Option<ConfigDigest>,
     fingerprint: Option<Fingerprint>,
 }
 
-fn read(app: &App) -> Read {
+fn read(app: &App) -> ConfigReading {
     let file = app.home.config_file();
     // Since the start, others may have been given permission to write the file: then it is not even read.
     if let Err(untrusted) = app.home.again() {
         let findings = untrusted.findings().iter();
         let problems = findings.map(|finding| Problem { message: finding.to_string(), ..Problem::default() });
         let fingerprint = Fingerprint::of(&file).ok();
-        return Read { config: Err(problems.collect()), digest: None, fingerprint };
+        return ConfigReading { config: Err(problems.collect()), digest: None, fingerprint };
     }
     let text = match ConfigText::read(&file) {
         Ok(text) => text,
         Err(error) => {
-            return Read { config: Err(error.into_problems()), digest: None, fingerprint: Fingerprint::of(&file).ok() };
+            return ConfigReading {
+                config: Err(error.into_problems()),
+                digest: None,
+                fingerprint: Fingerprint::of(&file).ok(),
+            };
         }
     };
     let config = Config::of(&file, &text, config::environment).map_err(ConfigError::into_problems);
-    Read { config, digest: Some(text.digest()), fingerprint: text.fingerprint }
+    ConfigReading { config, digest: Some(text.digest()), fingerprint: text.fingerprint }
 }
 
-async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<ConfigRefusal>> {
+async fn reload_in_turn(app: &Arc<App>, cause: ReloadCause) -> Result<Reloaded, Arc<ConfigRefusal>> {
     let reading = Arc::clone(app);
-    let Read { config, digest, fingerprint } =
+    let ConfigReading { config, digest, fingerprint } =
         tokio::task::spawn_blocking(move || read(&reading)).await.unwrap_or_else(|error| {
             let message = format!("{} cannot be read: {}", app.home.config_file().display(), io::Error::other(error));
-            Read { config: Err(vec![Problem { message, ..Problem::default() }]), digest: None, fingerprint: None }
+            ConfigReading {
+                config: Err(vec![Problem { message, ..Problem::default() }]),
+                digest: None,
+                fingerprint: None,
+            }
         });
     app.configuration.note_read(fingerprint);
     let before = app.configuration.loaded().digest;
@@ -287,7 +295,7 @@ async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Co
             let after = digest.unwrap_or(before);
             let was_refused = app.configuration.refused.swap(None).is_some();
             // A file that was written again with the same contents is no change.
-            if after == before && !was_refused && matches!(cause, Cause::Changed) {
+            if after == before && !was_refused && matches!(cause, ReloadCause::Changed) {
                 return Ok(reloaded(app, Vec::new()));
             }
             let changed = changed_keys(&app.config.load(), &config);
@@ -296,7 +304,7 @@ async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Co
             {
                 return Err(refuse(app, &cause, ConfigRefusal::whole(digest, audit::unrecorded(&error))).await);
             }
-            app.configuration.loaded.store(Arc::new(Loaded { digest: after, at: now() }));
+            app.configuration.loaded.store(Arc::new(LoadedConfig { digest: after, at: now() }));
             apply(app, Arc::new(config), &changed).await;
             match changed.is_empty() {
                 true => tracing::info!("the configuration was reloaded"),
@@ -309,11 +317,11 @@ async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Co
 }
 
 /// Keeps the refusal so that it is shown, and logs and records it if it is new.
-async fn refuse(app: &Arc<App>, cause: &Cause, refused: ConfigRefusal) -> Arc<ConfigRefusal> {
+async fn refuse(app: &Arc<App>, cause: &ReloadCause, refused: ConfigRefusal) -> Arc<ConfigRefusal> {
     let refused = Arc::new(refused);
     let known = app.configuration.refused.swap(Some(Arc::clone(&refused)));
     // The file is tried again and again: report the same refusal only once.
-    if known.as_deref() != Some(&*refused) || !matches!(cause, Cause::Changed) {
+    if known.as_deref() != Some(&*refused) || !matches!(cause, ReloadCause::Changed) {
         for problem in app.configuration_problems() {
             tracing::error!("the previous configuration stays in effect: {problem}");
         }
@@ -327,7 +335,7 @@ fn owned(keys: Vec<&'static str>) -> Vec<String> {
 }
 
 fn reloaded(app: &App, changed: Vec<&'static str>) -> Reloaded {
-    let Loaded { digest, at } = app.configuration.loaded();
+    let LoadedConfig { digest, at } = app.configuration.loaded();
     Reloaded {
         file: app.home.config_file().to_string_lossy().into_owned(),
         digest: digest.to_string(),
@@ -375,7 +383,7 @@ async fn apply(app: &Arc<App>, config: Arc<Config>, changed: &[&str]) {
 ///
 /// # Errors
 /// The reason as text. The new configuration must then not come into force.
-async fn record(app: &Arc<App>, cause: &Cause, before: ConfigDigest, after: ConfigDigest) -> Result<(), String> {
+async fn record(app: &Arc<App>, cause: &ReloadCause, before: ConfigDigest, after: ConfigDigest) -> Result<(), String> {
     let change = changed(&cause.actor(), before).after(after.to_string());
     let recorded =
         app.inventory.run(move |inventory| inventory.set_document(DOCUMENT, after.to_string().as_bytes(), &[change]));
@@ -386,7 +394,7 @@ async fn record(app: &Arc<App>, cause: &Cause, before: ConfigDigest, after: Conf
 }
 
 /// Records that the file was refused.
-async fn record_refusal(app: &Arc<App>, cause: &Cause, before: ConfigDigest) {
+async fn record_refusal(app: &Arc<App>, cause: &ReloadCause, before: ConfigDigest) {
     let refused = changed(&cause.actor(), before).failed(ErrorCode::Validation.name());
     audit::record_failed(app, vec![refused]).await;
 }

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The result of looking up one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
+enum LookUpResult {
     /// The name has this number.
     Number(u32),
     /// No user or group has the name.
@@ -48,13 +48,13 @@ pub struct LookUps {
 
 /// The time of a look-up, and the state of the files just before it.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct LookUpTime {
     at: Instant,
     files: [Option<Fingerprint>; 2],
     is_settled: bool,
 }
 
-impl Asked {
+impl LookUpTime {
     fn now() -> Self {
         let files = DATABASES.map(|path| Fingerprint::of(Path::new(path)).ok());
         let is_settled = files.iter().flatten().all(Fingerprint::is_settled);
@@ -67,35 +67,35 @@ pub struct Rules {
     /// The configuration that the rules come from.
     pub config: Arc<Config>,
     /// The look-up results, in the order of the rules.
-    found: Vec<Found>,
+    found: Vec<LookUpResult>,
     /// Whether a rule names the daemon's own user. Stays true when the name disappears: the rule restricts that user,
     /// and a failed look-up must not lift the restriction.
     binds_owner: bool,
-    asked: Mutex<Asked>,
+    asked: Mutex<LookUpTime>,
 }
 
 impl Rules {
     /// Returns the rules of a configuration before any name was looked up: only rules with numbers apply.
     pub fn of_numbers(config: Arc<Config>, own_uid: u32) -> Self {
-        Self::new(config, &HashMap::new(), None, own_uid, Asked::now())
+        Self::new(config, &HashMap::new(), None, own_uid, LookUpTime::now())
     }
 
     fn new(
         config: Arc<Config>,
-        names: &HashMap<CallerMatch, Found>,
+        names: &HashMap<CallerMatch, LookUpResult>,
         before: Option<&Self>,
         own_uid: u32,
-        asked: Asked,
+        asked: LookUpTime,
     ) -> Self {
         let found = |rule: &ClientRule| match &rule.who {
             CallerMatch::User(NameOrNumber::Number(number)) | CallerMatch::Group(NameOrNumber::Number(number)) => {
-                Found::Number(*number)
+                LookUpResult::Number(*number)
             }
-            who => names.get(who).copied().unwrap_or(Found::Unanswered),
+            who => names.get(who).copied().unwrap_or(LookUpResult::Unanswered),
         };
-        let found: Vec<Found> = config.clients.iter().map(found).collect();
-        let own = |(rule, found): (&ClientRule, &Found)| {
-            matches!(rule.who, CallerMatch::User(_)) && *found == Found::Number(own_uid)
+        let found: Vec<LookUpResult> = config.clients.iter().map(found).collect();
+        let own = |(rule, found): (&ClientRule, &LookUpResult)| {
+            matches!(rule.who, CallerMatch::User(_)) && *found == LookUpResult::Number(own_uid)
         };
         let binds_owner = config.clients.iter().zip(&found).any(own)
             || before.is_some_and(|before| Arc::ptr_eq(&before.config, &config) && before.binds_owner);
@@ -111,14 +111,16 @@ impl Rules {
     /// Returns every rule whose user or group has a number now, together with that number.
     pub fn all(&self) -> impl Iterator<Item = (&ClientRule, u32)> {
         self.config.clients.iter().zip(&self.found).filter_map(|(rule, found)| match found {
-            Found::Number(number) => Some((rule, *number)),
-            Found::Nobody | Found::Unanswered => None,
+            LookUpResult::Number(number) => Some((rule, *number)),
+            LookUpResult::Nobody | LookUpResult::Unanswered => None,
         })
     }
 
     /// Returns whether a name that had a number got no answer this time.
     fn lost_an_answer(&self, before: &Self) -> bool {
-        let lost = |(now, before): (&Found, &Found)| *now == Found::Unanswered && matches!(before, Found::Number(_));
+        let lost = |(now, before): (&LookUpResult, &LookUpResult)| {
+            *now == LookUpResult::Unanswered && matches!(before, LookUpResult::Number(_))
+        };
         self.found.iter().zip(&before.found).any(lost)
     }
 
@@ -139,18 +141,18 @@ impl Rules {
 
     fn is_current_for(&self, time: Duration) -> bool {
         let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.is_settled && asked.at.elapsed() < time && asked.files == Asked::now().files
+        asked.is_settled && asked.at.elapsed() < time && asked.files == LookUpTime::now().files
     }
 
     /// Returns the rules that apply to nobody now and why, each with its place in the file.
     pub fn warnings(&self) -> Vec<Problem> {
-        let warning = |(index, (rule, found)): (usize, (&ClientRule, &Found))| {
+        let warning = |(index, (rule, found)): (usize, (&ClientRule, &LookUpResult))| {
             let message = match found {
-                Found::Number(_) => return None,
-                Found::Nobody => {
+                LookUpResult::Number(_) => return None,
+                LookUpResult::Nobody => {
                     format!("there is no {} on this machine, so this rule has no effect", rule.who)
                 }
-                Found::Unanswered => {
+                LookUpResult::Unanswered => {
                     format!("{} could not be looked up, so this rule has no effect for now", rule.who)
                 }
             };
@@ -216,7 +218,7 @@ fn tell(app: &App, rules: &Rules) {
 /// Looks up every name of a configuration, each on its own thread.
 async fn look_up(app: &App, config: &Arc<Config>, before: Option<&Rules>) -> Rules {
     // Taken before the look-ups, so that a change during them is noticed afterwards.
-    let asked = Asked::now();
+    let asked = LookUpTime::now();
     let names: HashSet<&CallerMatch> =
         config.clients.iter().filter(|rule| is_named(rule)).map(|rule| &rule.who).collect();
     let mut answers = Vec::with_capacity(names.len());
@@ -230,13 +232,16 @@ async fn look_up(app: &App, config: &Arc<Config>, before: Option<&Rules>) -> Rul
             Some(answer) => tokio::time::timeout_at(until, answer).await.ok().and_then(Result::ok),
             None => None,
         };
-        found.insert(who, answer.unwrap_or(Found::Unanswered));
+        found.insert(who, answer.unwrap_or(LookUpResult::Unanswered));
     }
     Rules::new(Arc::clone(config), &found, before, app.own_uid, asked)
 }
 
 /// Begins to look up a name. Returns `None` if an earlier look-up of it has not returned yet.
-fn begin(pending: &Arc<Mutex<HashSet<CallerMatch>>>, who: &CallerMatch) -> Option<tokio::task::JoinHandle<Found>> {
+fn begin(
+    pending: &Arc<Mutex<HashSet<CallerMatch>>>,
+    who: &CallerMatch,
+) -> Option<tokio::task::JoinHandle<LookUpResult>> {
     let is_new = pending.lock().unwrap_or_else(PoisonError::into_inner).insert(who.clone());
     let (pending, who) = (Arc::clone(pending), who.clone());
     is_new.then(|| {
@@ -249,7 +254,7 @@ fn begin(pending: &Arc<Mutex<HashSet<CallerMatch>>>, who: &CallerMatch) -> Optio
                 }
             };
             pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&who);
-            number.map_or(Found::Nobody, Found::Number)
+            number.map_or(LookUpResult::Nobody, LookUpResult::Number)
         })
     })
 }
@@ -274,10 +279,10 @@ mod tests {
             "[[client]]\nuid = 'here'\nadmin = true\n[[client]]\ngroup = 'gone'\nadmin = true\n[[client]]\nuid = 7\nadmin = true\n",
         );
         let found = HashMap::from([
-            (user("here"), Found::Number(5)),
-            (CallerMatch::Group(NameOrNumber::Name("gone".into())), Found::Nobody),
+            (user("here"), LookUpResult::Number(5)),
+            (CallerMatch::Group(NameOrNumber::Name("gone".into())), LookUpResult::Nobody),
         ]);
-        let rules = Rules::new(config, &found, None, 0, Asked::now());
+        let rules = Rules::new(config, &found, None, 0, LookUpTime::now());
         assert_eq!(rules.all().map(|(_, number)| number).collect::<Vec<_>>(), [5, 7]);
         let warnings = rules.warnings();
         assert_eq!((warnings.len(), warnings[0].line, warnings[0].path.as_str()), (1, Some(5), "client[2].group"));
@@ -290,13 +295,14 @@ mod tests {
     #[test]
     fn a_rule_that_named_the_daemons_user_goes_on_binding_it_when_the_name_is_gone() {
         let config = config("[[client]]\nuid = 'own'\nsecrets = ['a']\n");
-        let found = HashMap::from([(user("own"), Found::Number(5))]);
-        let rules = Rules::new(Arc::clone(&config), &found, None, 5, Asked::now());
+        let found = HashMap::from([(user("own"), LookUpResult::Number(5))]);
+        let rules = Rules::new(Arc::clone(&config), &found, None, 5, LookUpTime::now());
         assert!(rules.bind_owner());
-        let gone = Rules::new(config, &HashMap::new(), Some(&rules), 5, Asked::now());
+        let gone = Rules::new(config, &HashMap::new(), Some(&rules), 5, LookUpTime::now());
         assert!(gone.bind_owner() && gone.all().next().is_none());
         // A different configuration has different rules.
-        let other = Rules::new(Arc::new(Config::clone(&gone.config)), &HashMap::new(), Some(&gone), 5, Asked::now());
+        let other =
+            Rules::new(Arc::new(Config::clone(&gone.config)), &HashMap::new(), Some(&gone), 5, LookUpTime::now());
         assert!(!other.bind_owner());
     }
 }

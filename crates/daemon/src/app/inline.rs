@@ -15,11 +15,11 @@ use super::access::Principal;
 use super::error::{AppError, ForbiddenSecret, TemplateError};
 use super::secrets::forbidden_names;
 use super::serving::{PLAN_TIME, ensure_recent_head};
-use crate::resolve::Rendered;
-use crate::resolve::snapshot::State;
+use crate::resolve::RenderedConfig;
+use crate::resolve::snapshot::SnapshotState;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_plan::plan::Plan;
-use guillemet_plugin::plans::{Source, Unplanned, Variables, plan_once};
+use guillemet_plugin::plans::{PlanError, TemplateSource, Variables, plan_once};
 use guillemet_template::Format;
 use guillemet_template::lexer::{Lexed, lex};
 
@@ -33,7 +33,7 @@ pub struct InlineQueue {
 }
 
 /// The turn of a user, and its place for a separate planner if it needs one. Both are given back on drop.
-struct Turn {
+struct InlinePermit {
     _user: OwnedMutexGuard<()>,
     _planner: Option<OwnedSemaphorePermit>,
 }
@@ -59,11 +59,11 @@ impl InlineQueue {
     /// Waits for the turn of a user, and with `has_own_planner` also for a planner's place. A request that waits for a
     /// place already has its user's turn, so users get places in the order in which they came, however many requests
     /// each sends.
-    async fn turn(&self, uid: u32, has_own_planner: bool) -> Turn {
+    async fn turn(&self, uid: u32, has_own_planner: bool) -> InlinePermit {
         let user = self.of(uid).lock_owned().await;
         // An error would mean that the semaphore was closed, which never happens.
         let planner = if has_own_planner { Arc::clone(&self.planners).acquire_owned().await.ok() } else { None };
-        Turn { _user: user, _planner: planner }
+        InlinePermit { _user: user, _planner: planner }
     }
 }
 
@@ -97,9 +97,9 @@ pub async fn render(
     inline: &InlineTemplate,
     known: Option<&str>,
     principal: Principal<'_>,
-) -> Result<(Rendered, Plan), AppError> {
+) -> Result<(RenderedConfig, Plan), AppError> {
     ensure_recent_head(app.sync.handle.head_age(), principal.config().max_head_age)?;
-    let lexed = lex(&inline.text).map_err(|problems| unplanned(Unplanned::Problems(problems)))?;
+    let lexed = lex(&inline.text).map_err(|problems| unplanned(PlanError::Problems(problems)))?;
     let lexed = Arc::new(lexed);
     permit(app, &app.resolver.current.load(), &lexed, principal)?;
     if !app.registry.knows(&inline.feature) {
@@ -140,7 +140,7 @@ async fn plan_in_turn(
     let planning = async {
         if administers {
             let _turn = turn;
-            let source = Source { feature: &inline.feature, format: inline.format, lexed: &lexed };
+            let source = TemplateSource { feature: &inline.feature, format: inline.format, lexed: &lexed };
             return plan_once(source, inline.target.as_deref(), &app.registry, &principal.config().variables).await;
         }
         let variables = Variables { vars: json!({}), ..Variables::default() };
@@ -152,7 +152,7 @@ async fn plan_in_turn(
         .map_err(unplanned)
 }
 
-fn unplanned(cause: Unplanned) -> AppError {
+fn unplanned(cause: PlanError) -> AppError {
     AppError::Template(TemplateError::new(None, cause))
 }
 
@@ -163,8 +163,8 @@ async fn plan_apart(
     inline: &InlineTemplate,
     lexed: &Arc<Lexed>,
     variables: Variables,
-    turn: Turn,
-) -> Result<Plan, Unplanned> {
+    turn: InlinePermit,
+) -> Result<Plan, PlanError> {
     let (mut told, wanted) = oneshot::channel();
     let (app, lexed) = (Arc::clone(app), Arc::clone(lexed));
     let (feature, format, target) = (inline.feature.clone(), inline.format, inline.target.clone());
@@ -173,11 +173,11 @@ async fn plan_apart(
         let registry = match app.registry.apart(&feature).await {
             Ok(registry) => registry,
             Err(message) => {
-                let _ = told.send(Err(Unplanned::Plugin(message)));
+                let _ = told.send(Err(PlanError::Plugin(message)));
                 return;
             }
         };
-        let source = Source { feature: &feature, format, lexed: &lexed };
+        let source = TemplateSource { feature: &feature, format, lexed: &lexed };
         let planned = tokio::select! {
             planned = plan_once(source, target.as_deref(), &registry, &variables) => Some(planned),
             () = told.closed() => None,
@@ -187,11 +187,11 @@ async fn plan_apart(
         }
         registry.end().await;
     });
-    wanted.await.unwrap_or_else(|_| Err(Unplanned::Plugin("the planner exited unexpectedly; try again".into())))
+    wanted.await.unwrap_or_else(|_| Err(PlanError::Plugin("the planner exited unexpectedly; try again".into())))
 }
 
 /// Refuses a template that names, in any branch, a secret that its caller may not resolve by that name.
-fn permit(app: &App, state: &State, lexed: &Lexed, principal: Principal<'_>) -> Result<(), AppError> {
+fn permit(app: &App, state: &SnapshotState, lexed: &Lexed, principal: Principal<'_>) -> Result<(), AppError> {
     let references = &lexed.references;
     let names = || references.iter().map(|reference| &reference.name);
     let forbidden = principal.recheck(app, |access| forbidden_names(state, names(), access))?;

@@ -11,7 +11,7 @@ use super::{App, audit};
 use guillemet_api::plugins::{PluginSource, PluginStatus, PluginTarget, PluginView, ReplacedPlugin};
 use guillemet_base::time::now;
 use guillemet_plan::protocol::Target;
-use guillemet_plugin::registry::{self, Candidate, Pin};
+use guillemet_plugin::registry::{self, Pin, PluginCandidate};
 use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject};
 use guillemet_vault::usage::ChangeKind;
 
@@ -78,7 +78,7 @@ pub async fn add(
 async fn confirmed(
     app: &Arc<App>,
     actor: &Actor,
-    candidate: Candidate,
+    candidate: PluginCandidate,
     digest: &str,
     replaces: Option<&str>,
 ) -> Result<PluginView, AppError> {
@@ -144,7 +144,7 @@ async fn forget_plans(app: &Arc<App>, feature: &str) {
     }
 }
 
-fn view(plugin: registry::PluginView) -> PluginView {
+fn view(plugin: registry::PluginInfo) -> PluginView {
     let target = |target: Target| PluginTarget {
         id: target.id,
         title: target.title,
@@ -152,7 +152,7 @@ fn view(plugin: registry::PluginView) -> PluginView {
         file_name: target.file_name,
         aliases: target.aliases,
     };
-    let replaced = |replaced: registry::Replaced| ReplacedPlugin {
+    let replaced = |replaced: registry::ReplacedInfo| ReplacedPlugin {
         source: source(replaced.source),
         version: replaced.version,
         digest: replaced.digest,
@@ -172,9 +172,9 @@ fn view(plugin: registry::PluginView) -> PluginView {
     }
 }
 
-fn source(source: registry::Source) -> PluginSource {
+fn source(source: registry::PluginOrigin) -> PluginSource {
     match source {
-        registry::Source::BuiltIn => PluginSource::BuiltIn,
-        registry::Source::Added => PluginSource::Added,
+        registry::PluginOrigin::BuiltIn => PluginSource::BuiltIn,
+        registry::PluginOrigin::Added => PluginSource::Added,
     }
 }

@@ -12,7 +12,7 @@ use super::error::{AppError, ForbiddenSecret};
 use super::serving::{PLAN_TIME, ensure_recent_head};
 use super::{App, audit, blocking};
 use crate::inventory::{Filter, Inventory, InventoryError, SecretChange};
-use crate::resolve::snapshot::{Released, State};
+use crate::resolve::snapshot::{Released, SnapshotState};
 use crate::sync;
 use guillemet_api::secrets::{ChangedSecret, SecretDetail, SecretView};
 use guillemet_base::names::SecretName;
@@ -215,7 +215,7 @@ async fn revealed(
 
 /// Returns the indexes of the names by which the caller may not resolve a secret.
 pub(super) fn forbidden_names<'a>(
-    state: &State,
+    state: &SnapshotState,
     names: impl Iterator<Item = &'a SecretName>,
     access: &Access<'_>,
 ) -> Vec<usize> {

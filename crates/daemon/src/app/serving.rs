@@ -9,13 +9,13 @@ use super::access::{Access, Principal};
 use super::error::{AppError, TemplateError};
 use super::{App, blocking, configuration};
 use crate::inventory::Inventory;
-use crate::resolve::Rendered;
+use crate::resolve::RenderedConfig;
 use crate::resolve::snapshot::Snapshot;
 use guillemet_base::names::Millis;
 use guillemet_base::sys::stack::leaving_nothing;
 use guillemet_plan::plan::Plan;
 use guillemet_plan::protocol::Target;
-use guillemet_plugin::plans::{Prepared, Unplanned};
+use guillemet_plugin::plans::{PlanError, Prepared};
 use guillemet_vault::usage::Caller;
 
 /// The longest time that a request waits for a plan.
@@ -53,7 +53,7 @@ pub async fn render(
     id: &str,
     options: RenderOptions<'_>,
     principal: Principal<'_>,
-) -> Result<(Rendered, Arc<Plan>), AppError> {
+) -> Result<(RenderedConfig, Arc<Plan>), AppError> {
     ensure_recent_head(app.sync.handle.head_age(), principal.config().max_head_age)?;
     if !may_render(app, id, options.target, principal.access).await {
         return Err(forbidden_template(app, principal.route, id, principal.caller));
@@ -269,7 +269,7 @@ pub async fn planned(
             Some(Ok(plan)) => return Ok((snapshot, prepared, plan)),
             Some(Err(unplanned)) => {
                 drop(snapshot);
-                let may_be_of_variables = matches!(unplanned, Unplanned::Problems(_));
+                let may_be_of_variables = matches!(unplanned, PlanError::Problems(_));
                 if may_be_of_variables && !std::mem::replace(&mut has_caught_up, true) {
                     let catching_up = configuration::catch_up(app);
                     let _ = tokio::time::timeout_at(until.into(), catching_up).await;
@@ -289,7 +289,7 @@ pub async fn planned(
                 let message = format!("template `{id}` is still being compiled; try again");
                 return Err(AppError::Unavailable(message));
             }
-            Ok(Err(unplanned @ (Unplanned::NoTarget(_) | Unplanned::Plugin(_)))) => {
+            Ok(Err(unplanned @ (PlanError::NoTarget(_) | PlanError::Plugin(_)))) => {
                 return Err(AppError::Template(TemplateError::new(Some(id), unplanned)));
             }
             Ok(_) => {}

@@ -13,7 +13,7 @@ use guillemet_plan::preview;
 use guillemet_plugin::findings::found;
 use guillemet_plugin::plans::{Prepared, Targets};
 use guillemet_plugin::registry::Registry;
-use guillemet_template::catalog::{Content, Stray};
+use guillemet_template::catalog::{Stray, TemplateContent};
 
 /// The most files that are shown.
 const STRAYS_SHOWN: usize = 100;
@@ -63,8 +63,8 @@ pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
     let plan = prepared.any_ready();
     let uses = plan.as_ref().map_or(&[][..], |plan| &plan.uses);
     let references = match &template.content {
-        Content::Lexed(lexed) => lexed.references.as_slice(),
-        Content::Broken { .. } => &[],
+        TemplateContent::Lexed(lexed) => lexed.references.as_slice(),
+        TemplateContent::Broken { .. } => &[],
     };
     let references = references.iter().enumerate().map(|(index, reference)| ReferenceView {
         device: None,

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::ConfigPlace;
-use super::read::{Entries, Reader, TextAt};
+use super::read::{ConfigReader, Entries, TextAt};
 use crate::pattern::Pattern;
 
 /// A user or group, as the file names it.
@@ -75,7 +75,7 @@ pub struct TemplatePattern {
 }
 
 /// Reads `[api]`. Returns the group that can connect, if the file names one.
-pub(super) fn api_group<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Option<NameOrNumber> {
+pub(super) fn api_group<'a>(reader: &mut ConfigReader<'a>, root: &mut Entries<'a>) -> Option<NameOrNumber> {
     let mut api = reader.table(root, "api");
     let group = api.take("group").and_then(|group| name_or_number(reader, &api, "group", group));
     reader.end(api);
@@ -83,12 +83,12 @@ pub(super) fn api_group<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> 
 }
 
 /// Reads every `[[client]]` table.
-pub(super) fn rules<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Vec<ClientRule> {
+pub(super) fn rules<'a>(reader: &mut ConfigReader<'a>, root: &mut Entries<'a>) -> Vec<ClientRule> {
     let tables = reader.tables(root, "client");
     tables.into_iter().filter_map(|(entries, offset)| rule(reader, entries, offset)).collect()
 }
 
-fn rule<'a>(reader: &mut Reader<'a>, mut entries: Entries<'a>, offset: usize) -> Option<ClientRule> {
+fn rule<'a>(reader: &mut ConfigReader<'a>, mut entries: Entries<'a>, offset: usize) -> Option<ClientRule> {
     let (uid, group) = (entries.take("uid"), entries.take("group"));
     let named = match (uid, group) {
         (Some(uid), None) => {
@@ -122,7 +122,7 @@ fn rule<'a>(reader: &mut Reader<'a>, mut entries: Entries<'a>, offset: usize) ->
 }
 
 fn name_or_number(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     entries: &Entries<'_>,
     key: &str,
     value: &Spanned<DeValue<'_>>,
@@ -139,7 +139,11 @@ fn name_or_number(
     found
 }
 
-fn template(reader: &mut Reader<'_>, entries: &Entries<'_>, (text, offset): TextAt<'_>) -> Option<TemplatePattern> {
+fn template(
+    reader: &mut ConfigReader<'_>,
+    entries: &Entries<'_>,
+    (text, offset): TextAt<'_>,
+) -> Option<TemplatePattern> {
     let (id, target) = text.split_once(':').map_or((text, None), |(id, target)| (id, Some(target)));
     let parts = |text: &str, number: usize| {
         let parts: Vec<&str> = text.split('/').collect();
@@ -153,7 +157,7 @@ fn template(reader: &mut Reader<'_>, entries: &Entries<'_>, (text, offset): Text
     Some(TemplatePattern { id: Pattern::exact(id), target: target.map(Pattern::exact) })
 }
 
-fn secret(reader: &mut Reader<'_>, entries: &Entries<'_>, (text, offset): TextAt<'_>) -> Option<Pattern> {
+fn secret(reader: &mut ConfigReader<'_>, entries: &Entries<'_>, (text, offset): TextAt<'_>) -> Option<Pattern> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-*?".contains(c);
     if text.is_empty() || !text.chars().all(allowed) {
         let message = "contains an entry that is not a secret name or pattern; use letters, digits and ._-*?";

@@ -17,7 +17,7 @@ const PROBLEMS_MAX: usize = 50;
 const KEY_MAX: usize = 64;
 
 /// The text that is read, and the problems found so far.
-pub(super) struct Reader<'a> {
+pub(super) struct ConfigReader<'a> {
     text: &'a str,
     problems: Vec<Problem>,
 }
@@ -56,7 +56,7 @@ impl<'a> Entries<'a> {
     }
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ConfigReader<'a> {
     /// Starts without problems, at the beginning of this text.
     pub(super) fn new(text: &'a str) -> Self {
         Self { text, problems: Vec::new() }

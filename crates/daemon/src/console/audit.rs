@@ -7,7 +7,7 @@ use super::listing::ROWS;
 use super::pages::{data, part};
 use super::visit::{PageResult, Visit};
 use crate::app::listing::Page;
-use crate::app::usage::{self, Events};
+use crate::app::usage::{self, EventQuery};
 use guillemet_base::names::SecretName;
 use guillemet_vault::usage::Class;
 
@@ -22,7 +22,7 @@ pub async fn list(visit: &Visit<'_>) -> PageResult {
         Err(invalid) => (None, Some(invalid.to_string())),
     };
     let offset: usize = offset.filter(|_| wrong.is_none()).and_then(|offset| offset.parse().ok()).unwrap_or(0);
-    let (page, wanted) = (Page { limit: ROWS, offset }, Events { secret, class, ..Events::default() });
+    let (page, wanted) = (Page { limit: ROWS, offset }, EventQuery { secret, class, ..EventQuery::default() });
     let trail = usage::list(&visit.site.app, page, wanted).await?;
     let class = class.map_or("", Class::name);
     let (before, behind) = neighbours(&of, class, offset, trail.count);

@@ -39,7 +39,7 @@ use self::pages::Pages;
 use self::peer::Owners;
 use self::session::{Sessions, Times};
 use crate::app::{self, App, LinkRequest};
-use crate::http::admission::{Admission, Slot, SlotHolder};
+use crate::http::admission::{Admission, ConnectionSlot, SlotHolder};
 use crate::http::connection::Timed;
 use guillemet_api::console::ConsoleLink;
 use guillemet_base::time::now;
@@ -124,7 +124,7 @@ pub async fn run(app: Arc<App>, mut wanted: mpsc::Receiver<LinkRequest>, mut sto
             first = wanted.recv() => first,
         };
         let Some(first) = first else { return };
-        match Listeners::open().await {
+        match LoopbackListeners::open().await {
             Ok(listeners) => {
                 let site = Arc::new(Site {
                     app: Arc::clone(&app),
@@ -149,7 +149,7 @@ pub async fn run(app: Arc<App>, mut wanted: mpsc::Receiver<LinkRequest>, mut sto
 /// Serves until no link and no session is left, or until told to stop.
 async fn serve(
     site: &Arc<Site>,
-    listeners: Listeners,
+    listeners: LoopbackListeners,
     wanted: &mut mpsc::Receiver<LinkRequest>,
     stop: &mut watch::Receiver<bool>,
 ) {
@@ -221,7 +221,12 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: Slot<()>, mut stop: watch::Receiver<bool>) {
+async fn connection(
+    site: &Arc<Site>,
+    stream: TcpStream,
+    mut slot: ConnectionSlot<()>,
+    mut stop: watch::Receiver<bool>,
+) {
     if !slot.is_free(ANSWER_TIME).await {
         return;
     }
@@ -265,7 +270,7 @@ async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: Slot<()>, mut
 ///
 /// Both are needed: browsers resolve a name under `.localhost` to either, the IPv6 address first. If the console took
 /// only one, another user of this machine could listen on the other and receive the link.
-struct Listeners {
+struct LoopbackListeners {
     port: u16,
     v4: TcpListener,
     /// `None` if the machine has no IPv6.
@@ -273,7 +278,7 @@ struct Listeners {
     owners: Owners,
 }
 
-impl Listeners {
+impl LoopbackListeners {
     async fn open() -> io::Result<Self> {
         let (port, v4, v6) = Self::bind().await?;
         let owners = Self::owners(v4.local_addr()?).await.map_err(|error| {

@@ -37,7 +37,7 @@ const STEP: u32 = 10;
 
 /// A row of the table with everything known about the secret.
 #[derive(Serialize)]
-struct Row {
+struct SecretRow {
     #[serde(flatten)]
     detail: SecretDetail,
     /// `None` if the secret was not resolved in the days of the chart.
@@ -88,7 +88,7 @@ impl Chart {
     }
 }
 
-impl Row {
+impl SecretRow {
     fn new(detail: SecretDetail) -> Self {
         let chart = Chart::new(&detail.usage.by_day, OffsetDateTime::now_utc());
         Self { detail, chart }
@@ -108,7 +108,7 @@ pub async fn table(visit: &Visit<'_>) -> PageResult {
         columns => data(listing.columns()),
         here => listing.to_query(),
         statuses => SecretStatus::ALL.map(|(name, _)| name).to_vec(),
-        rows => data(rows.into_iter().map(Row::new).collect::<Vec<_>>()),
+        rows => data(rows.into_iter().map(SecretRow::new).collect::<Vec<_>>()),
     };
     Ok(visit.page("secrets.html", StatusCode::OK, "Secrets", SECTION, shown))
 }
@@ -317,7 +317,7 @@ fn back(
 ) -> Response<Full<Bytes>> {
     let title = format!("Go back to version {version} of {}", detail.secret.name);
     let status = wrong.map_or(StatusCode::OK, HttpError::status);
-    let shown = context! { etag, version, row => data(Row::new(detail)), ..wrongs(wrong, &[]) };
+    let shown = context! { etag, version, row => data(SecretRow::new(detail)), ..wrongs(wrong, &[]) };
     visit.page("rollback.html", status, &title, SECTION, shown)
 }
 
@@ -341,7 +341,7 @@ pub async fn restore(visit: &Visit<'_>, mut sent: Form) -> PageResult {
 fn rotation(visit: &Visit<'_>, detail: SecretDetail, etag: &str, wrong: Option<&HttpError>) -> Response<Full<Bytes>> {
     let title = format!("Rotate {}", detail.secret.name);
     let status = wrong.map_or(StatusCode::OK, HttpError::status);
-    let shown = context! { etag, row => data(Row::new(detail)), ..wrongs(wrong, &["value"]) };
+    let shown = context! { etag, row => data(SecretRow::new(detail)), ..wrongs(wrong, &["value"]) };
     visit.page("rotate.html", status, &title, SECTION, shown)
 }
 
@@ -390,7 +390,7 @@ fn deletion(visit: &Visit<'_>, detail: SecretDetail, why: Deletion<'_>) -> Respo
     let title = format!("Delete {}", detail.secret.name);
     let shown = context! {
         etag => detail.etag.clone().unwrap_or_default(),
-        row => data(Row::new(detail)),
+        row => data(SecretRow::new(detail)),
         refused => refused.map(HttpError::message),
         detail => refused.and_then(HttpError::detail),
         blockers => data(refused.map(HttpError::errors).unwrap_or_default()),

@@ -53,9 +53,9 @@ pub fn host() -> String {
 
 /// The hash that is kept of a word.
 #[derive(Clone, Copy)]
-pub struct Kept([u8; 32]);
+pub struct TokenHash([u8; 32]);
 
-impl Kept {
+impl TokenHash {
     fn of(word: &str) -> Self {
         Self(Sha256::digest(word.as_bytes()).into())
     }
@@ -66,13 +66,13 @@ impl Kept {
 }
 
 struct Link {
-    token: Kept,
+    token: TokenHash,
     caller: Caller,
     until: Instant,
 }
 
 struct Session {
-    cookie: Kept,
+    cookie: TokenHash,
     /// The operator, for the audit trail.
     actor: Actor,
     csrf: String,
@@ -84,7 +84,7 @@ struct Session {
 /// A session as a request sees it.
 pub struct SessionView {
     /// The hash that identifies the session.
-    pub id: Kept,
+    pub id: TokenHash,
     /// The operator, for the audit trail.
     pub actor: Actor,
     /// The token that its forms carry.
@@ -114,7 +114,7 @@ impl Sessions {
             self.links.remove(0);
         }
         let token = word();
-        self.links.push(Link { token: Kept::of(&token), caller: caller.clone(), until: now + self.times.link });
+        self.links.push(Link { token: TokenHash::of(&token), caller: caller.clone(), until: now + self.times.link });
         self.last_link = now;
         token
     }
@@ -123,7 +123,7 @@ impl Sessions {
     /// `None` if no unused link has the token.
     pub fn log_in(&mut self, token: &str, now: Instant) -> Option<(String, Actor)> {
         self.expire(now);
-        let token = Kept::of(token);
+        let token = TokenHash::of(token);
         let index = self.links.iter().position(|link| link.token.is(&token))?;
         let link = self.links.remove(index);
         if self.sessions.len() == MOST {
@@ -133,7 +133,7 @@ impl Sessions {
         let cookie = word();
         let actor = Actor::session(&link.caller, &data_encoding::HEXLOWER.encode(&crypto::random::<8>()));
         self.sessions.push(Session {
-            cookie: Kept::of(&cookie),
+            cookie: TokenHash::of(&cookie),
             actor: actor.clone(),
             csrf: word(),
             began: now,
@@ -146,7 +146,7 @@ impl Sessions {
     /// Returns the session of a cookie. Requests that a page makes by itself (`active` is false) do not keep it alive.
     pub fn find(&mut self, cookie: &str, active: bool, now: Instant) -> Option<SessionView> {
         self.expire(now);
-        let id = Kept::of(cookie);
+        let id = TokenHash::of(cookie);
         let session = self.get(id)?;
         if active {
             session.used = now;
@@ -155,25 +155,25 @@ impl Sessions {
     }
 
     /// Sets the message that the next page shows at its top.
-    pub fn set_flash(&mut self, id: Kept, text: String) {
+    pub fn set_flash(&mut self, id: TokenHash, text: String) {
         if let Some(session) = self.get(id) {
             session.flash = Some(text);
         }
     }
 
     /// Removes and returns the message for this page, so that it is shown once.
-    pub fn take_flash(&mut self, id: Kept) -> Option<String> {
+    pub fn take_flash(&mut self, id: TokenHash) -> Option<String> {
         self.get(id)?.flash.take()
     }
 
     /// Ends the session with this id.
-    pub fn log_out(&mut self, id: Kept) {
+    pub fn log_out(&mut self, id: TokenHash) {
         self.end(|session| session.cookie.is(&id));
     }
 
     /// Removes a session that must not begin. It is not reported as ended.
     pub fn forget(&mut self, cookie: &str) {
-        let id = Kept::of(cookie);
+        let id = TokenHash::of(cookie);
         self.sessions.retain(|session| !session.cookie.is(&id));
     }
 
@@ -195,7 +195,7 @@ impl Sessions {
         self.links.is_empty() && self.sessions.is_empty() && now >= self.last_link + self.times.linger
     }
 
-    fn get(&mut self, id: Kept) -> Option<&mut Session> {
+    fn get(&mut self, id: TokenHash) -> Option<&mut Session> {
         self.sessions.iter_mut().find(|session| session.cookie.is(&id))
     }
 

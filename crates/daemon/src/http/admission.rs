@@ -66,7 +66,7 @@ struct Entry<T> {
 }
 
 /// The slot of one connection, which is given back on drop.
-pub struct Slot<T> {
+pub struct ConnectionSlot<T> {
     admission: Arc<Admission<T>>,
     number: u64,
     /// Resolves when the connection that had this slot before has ended.
@@ -93,7 +93,7 @@ impl<T> Admission<T> {
     }
 
     /// Returns a slot for a connection of this holder, or `None` if it gets none.
-    pub fn take(self: &Arc<Self>, holder: SlotHolder, about: T) -> Option<Slot<T>> {
+    pub fn take(self: &Arc<Self>, holder: SlotHolder, about: T) -> Option<ConnectionSlot<T>> {
         let mut table = self.table();
         let former = if table.shares.available(holder.uid) == 0 { Some(table.make_room(holder)?) } else { None };
         table.next += 1;
@@ -102,7 +102,7 @@ impl<T> Admission<T> {
         *table.by_process.entry(holder).or_default() += 1;
         table.open += 1;
         table.entries.insert(number, Entry { holder, about, streams: false, state: Arc::clone(&state) });
-        Some(Slot { admission: Arc::clone(self), number, former, state })
+        Some(ConnectionSlot { admission: Arc::clone(self), number, former, state })
     }
 
     /// Ends connections that have been idle, or have been sending one head, for `limit`.
@@ -199,7 +199,7 @@ impl<T> Table<T> {
     }
 }
 
-impl<T> Slot<T> {
+impl<T> ConnectionSlot<T> {
     /// Waits until the connection that had this slot before has ended. Returns whether it did so in time.
     pub async fn is_free(&mut self, within: Duration) -> bool {
         match self.former.take() {
@@ -237,7 +237,7 @@ impl<T> Slot<T> {
     }
 }
 
-impl<T> Drop for Slot<T> {
+impl<T> Drop for ConnectionSlot<T> {
     fn drop(&mut self) {
         let mut table = self.admission.table();
         table.remove(self.number);

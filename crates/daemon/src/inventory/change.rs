@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use zeroize::Zeroizing;
 
-use super::index::Row;
+use super::index::IndexRow;
 use super::sync::SyncedVault;
 use super::views::{blocker_view, etag};
 use super::{Inventory, InventoryError, Owned};
-use crate::resolve::snapshot::{Released, State};
+use crate::resolve::snapshot::{Released, SnapshotState};
 use guillemet_api::events::{Change, Event};
 use guillemet_api::secrets::ChangedSecret;
 use guillemet_base::names::SecretName;
@@ -174,7 +174,7 @@ impl Inventory {
     pub(super) fn expect(
         &self,
         owned: &mut Owned,
-        state: &State,
+        state: &SnapshotState,
         name: &SecretName,
         expected: Option<&str>,
     ) -> Result<Arc<Secret>, InventoryError> {
@@ -197,11 +197,11 @@ impl Inventory {
     fn claim(
         &self,
         owned: &Owned,
-        state: &State,
+        state: &SnapshotState,
         name: &SecretName,
         to: Option<&Secret>,
         is_scanned: bool,
-    ) -> Result<Option<Robbed>, InventoryError> {
+    ) -> Result<Option<NameTransfer>, InventoryError> {
         let key = name.key();
         let is_other = |holder: &&Arc<Secret>| to.is_none_or(|to| to.id != holder.id);
         if let Some(holder) = state.secrets.get(key.as_str()).filter(is_other) {
@@ -301,7 +301,7 @@ impl Inventory {
     fn changed(&self, owned: &Owned, secret: &Secret, rewritten: Vec<String>) -> Result<ChangedSecret, InventoryError> {
         let uses = self.uses_under_lock(owned)?;
         let others = owned.sync.as_ref().map(SyncedVault::others).unwrap_or_default();
-        let row = Row::of(&self.resolver.current.load(), &owned.catalog, &others, Arc::new(secret.clone()));
+        let row = IndexRow::of(&self.resolver.current.load(), &owned.catalog, &others, Arc::new(secret.clone()));
         Ok(ChangedSecret { secret: row.view(&uses), etag: Some(etag(secret)), rewritten })
     }
 }
@@ -313,11 +313,11 @@ fn rolled_back(actor: &Actor, after: &Secret, version: u32) -> AuditChange {
 }
 
 /// A secret that loses a former name to another one: its former state, and its state without the name.
-type Robbed = (Arc<Secret>, Arc<Secret>);
+type NameTransfer = (Arc<Secret>, Arc<Secret>);
 
 /// Returns the secrets that are written together. The one that loses its name comes first.
 fn with_robbed<'a>(
-    robbed: Option<&'a Robbed>,
+    robbed: Option<&'a NameTransfer>,
     before: Option<&'a Secret>,
     secret: &Arc<Secret>,
 ) -> Vec<(Option<&'a Secret>, Arc<Secret>)> {
@@ -326,7 +326,7 @@ fn with_robbed<'a>(
 }
 
 /// Returns the secret to change, in the expected state.
-fn expect(state: &State, name: &SecretName, expected: Option<&str>) -> Result<Arc<Secret>, InventoryError> {
+fn expect(state: &SnapshotState, name: &SecretName, expected: Option<&str>) -> Result<Arc<Secret>, InventoryError> {
     let key = name.key();
     let Some(secret) = state.secrets.get(key.as_str()) else {
         return Err(match state.secret(&key) {

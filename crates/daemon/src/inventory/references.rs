@@ -9,7 +9,7 @@ use super::views::{BlockerView, remote_reference};
 use guillemet_account::engine::{Blocked, DeviceReference, References, Words};
 use guillemet_api::secrets::ReferenceView;
 use guillemet_base::names::SecretName;
-use guillemet_template::catalog::{BlockReason, Catalog, Content, Names};
+use guillemet_template::catalog::{BlockReason, Catalog, Names, TemplateContent};
 use guillemet_wire::DeviceId;
 
 /// The most references that one device publishes, and the most bytes of texts that cannot be parsed: they must fit into
@@ -91,7 +91,7 @@ pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
     let mut words = 0;
     for template in catalog.files().chain(catalog.vanished(now)) {
         match &template.content {
-            Content::Lexed(_) | Content::Broken { names: Names::References(_), .. } => {
+            TemplateContent::Lexed(_) | TemplateContent::Broken { names: Names::References(_), .. } => {
                 let references = template.references();
                 if told.references.len() + references.len() > REFERENCES_MAX {
                     told.unknown.push(template.id.clone());
@@ -104,11 +104,11 @@ pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
                     name: reference.name.to_string(),
                 }));
             }
-            Content::Broken { names: Names::Text(text), .. } if words + text.len() <= WORDS_MAX => {
+            TemplateContent::Broken { names: Names::Text(text), .. } if words + text.len() <= WORDS_MAX => {
                 words += text.len();
                 told.texts.push(Words::of(&template.id, text));
             }
-            Content::Broken { .. } => told.unknown.push(template.id.clone()),
+            TemplateContent::Broken { .. } => told.unknown.push(template.id.clone()),
         }
     }
     for stray in catalog.strays().chain(catalog.vanished_strays(now)) {

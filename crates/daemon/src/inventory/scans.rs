@@ -27,7 +27,7 @@ const STILL: Duration = Duration::from_secs(5);
 
 /// The reasons why a question was not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unanswered {
+pub(super) enum ScanError {
     /// A scan is running, and did not end in time.
     Slow,
     /// A scan makes no progress.
@@ -39,7 +39,7 @@ pub(super) enum Unanswered {
 /// The questions, and how far they are answered.
 #[derive(Debug)]
 pub(super) struct Scans {
-    state: Mutex<State>,
+    state: Mutex<ScanState>,
     /// Notified of a question, and at the end of `serve`.
     asked: Condvar,
     /// Notified when a scan has ended.
@@ -49,7 +49,7 @@ pub(super) struct Scans {
 }
 
 #[derive(Debug)]
-struct State {
+struct ScanState {
     /// The number of questions so far.
     asked: u64,
     /// The number of questions that were answered, counted from the first.
@@ -70,7 +70,7 @@ struct State {
 impl Scans {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        let state = State {
+        let state = ScanState {
             asked: 0,
             answered: 0,
             failed: 0,
@@ -84,7 +84,7 @@ impl Scans {
         Self { state: Mutex::new(state), asked: Condvar::new(), ended: Condvar::new(), progress: AtomicU64::new(0) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ScanState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -92,8 +92,8 @@ impl Scans {
     /// caller began, so that several questions for one answer need only one scan.
     ///
     /// # Errors
-    /// [`Unanswered`] if it takes longer than `patience`, makes no progress, or fails.
-    pub(super) fn ask(&self, since: Instant, patience: Duration) -> Result<(), Unanswered> {
+    /// [`ScanError`] if it takes longer than `patience`, makes no progress, or fails.
+    pub(super) fn ask(&self, since: Instant, patience: Duration) -> Result<(), ScanError> {
         let until = Instant::now() + patience;
         let mut state = self.state();
         let mut question = None;
@@ -110,7 +110,7 @@ impl Scans {
                 return Ok(());
             }
             if state.failed >= question {
-                return Err(Unanswered::Failed);
+                return Err(ScanError::Failed);
             }
             let (now, progress) = (Instant::now(), self.progress.load(Ordering::Relaxed));
             if state.seen.0 != progress || !state.is_running {
@@ -118,10 +118,10 @@ impl Scans {
             }
             let hangs_at = state.seen.1 + STILL;
             if now >= hangs_at {
-                return Err(Unanswered::Hanging);
+                return Err(ScanError::Hanging);
             }
             if now >= until {
-                return Err(Unanswered::Slow);
+                return Err(ScanError::Slow);
             }
             let wait = hangs_at.min(until) - now;
             state = self.ended.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
@@ -179,7 +179,7 @@ impl Scans {
     }
 
     /// Waits until a caller asks and a scan may begin; `None` at the end.
-    fn next(&self) -> Option<MutexGuard<'_, State>> {
+    fn next(&self) -> Option<MutexGuard<'_, ScanState>> {
         let mut state = self.state();
         while !state.is_over {
             let is_asked = state.asked > state.answered.max(state.failed);
@@ -229,7 +229,7 @@ mod tests {
             Self { scans, begun, end }
         }
 
-        fn ask(&self) -> thread::JoinHandle<Result<(), Unanswered>> {
+        fn ask(&self) -> thread::JoinHandle<Result<(), ScanError>> {
             let before = self.scans.state().asked;
             let scans = Arc::clone(&self.scans);
             let asking = thread::spawn(move || scans.ask(Instant::now(), LONG));
@@ -262,7 +262,7 @@ mod tests {
         let first = scanner.ask();
         scanner.begun.recv().unwrap();
         scanner.end.send(false).unwrap();
-        assert_eq!(first.join().unwrap(), Err(Unanswered::Failed));
+        assert_eq!(first.join().unwrap(), Err(ScanError::Failed));
         let second = scanner.ask();
         scanner.begun.recv().unwrap();
         scanner.end.send(true).unwrap();
@@ -275,13 +275,13 @@ mod tests {
         let scanner = Scanner::new();
         let first = scanner.ask();
         scanner.begun.recv().unwrap();
-        assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(Unanswered::Slow));
+        assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(ScanError::Slow));
         // As if the scan had made no progress for that long.
         scanner.scans.state().seen.1 -= STILL;
-        assert_eq!(scanner.scans.ask(Instant::now(), LONG), Err(Unanswered::Hanging));
+        assert_eq!(scanner.scans.ask(Instant::now(), LONG), Err(ScanError::Hanging));
         // The scan makes progress again.
         scanner.scans.progress.fetch_add(1, Ordering::Relaxed);
-        assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(Unanswered::Slow));
+        assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(ScanError::Slow));
         scanner.end.send(true).unwrap();
         assert_eq!(first.join().unwrap(), Ok(()));
         scanner.begun.recv().unwrap();
@@ -329,7 +329,7 @@ mod tests {
         scanner.end.send(true).unwrap();
         assert_eq!(first.join().unwrap(), Ok(()));
         assert_eq!(scanner.scans.ask(since, Duration::ZERO), Ok(()));
-        assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(Unanswered::Slow));
+        assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(ScanError::Slow));
         scanner.begun.recv().unwrap();
         scanner.end.send(true).unwrap();
         scanner.scans.end();

@@ -15,7 +15,7 @@ use super::sync::{ACCOUNT, AccountError, NOTICES, label, load};
 use super::views::{BlockerView, blocker_view};
 use super::{Inventory, InventoryError, Owned};
 use crate::events::{Change, Event};
-use crate::resolve::snapshot::{Released, State};
+use crate::resolve::snapshot::{Released, SnapshotState};
 use guillemet_account::engine::{RecordWrite, Update};
 use guillemet_account::intent::Intent;
 use guillemet_base::names::{SecretId, SecretName};
@@ -192,7 +192,7 @@ impl Inventory {
 }
 
 /// Returns everything on this device that blocks the deletion of a secret.
-fn local_blockers(owned: &Owned, secret: &Secret, state: &State) -> Vec<BlockerView> {
+fn local_blockers(owned: &Owned, secret: &Secret, state: &SnapshotState) -> Vec<BlockerView> {
     let names: Vec<&SecretName> = std::iter::once(&secret.name).chain(&secret.former_names).collect();
     let blockers = owned.catalog.blockers(&names, Instant::now());
     blockers.into_iter().map(|blocker| blocker_view(blocker, &secret.name, state)).collect()

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use self::joined::USAGE;
 pub(super) use self::joined::{ACCOUNT, SyncedVault, label, load};
-pub use self::joined::{AccountFacts, Invited, Stopped, StoredSync};
+pub use self::joined::{AccountFacts, Invited, StopReason, StoredSync};
 pub use self::reports::UsageReport;
 use super::references::local_references;
 use super::store::of_secrets;
@@ -32,7 +32,7 @@ use guillemet_template::catalog::Template;
 use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject, DeviceRef};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
-use guillemet_wire::{ChangesPage, DeviceId, Hash, Newest, PullCursor};
+use guillemet_wire::{ChangesPage, DeviceId, Hash, HeadRef, PullCursor};
 
 /// The most notices that are kept.
 pub(super) const NOTICES: usize = 100;
@@ -169,7 +169,7 @@ impl Inventory {
     ///
     /// # Errors
     /// Those of [`Self::account_pulled`].
-    pub fn account_adopted(&self, newest: Newest, pages: &[ChangesPage]) -> Result<Released, AccountError> {
+    pub fn account_adopted(&self, newest: HeadRef, pages: &[ChangesPage]) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.adopt(newest, pages)?;

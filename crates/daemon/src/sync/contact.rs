@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{Contact, SyncError, SyncState, connect, joining, refused, refused_by, steps, usage};
 use crate::inventory::{AccountState, Inventory};
-use guillemet_account::client::{Client, HeadEvents};
+use guillemet_account::client::{AccountClient, HeadEvents};
 use guillemet_account::engine::Proposal;
 use guillemet_base::random::random;
 use guillemet_vault::audit::Actor;
@@ -46,16 +46,16 @@ pub async fn run(sync: Arc<SyncState>, stop: watch::Receiver<bool>) {
                     None => Contact::Offline(Some(trouble.to_string())),
                 });
             }
-            Some(Ended { is_trouble: trouble.is_some(), was_in_contact, after: begun.elapsed() })
+            Some(SessionEnd { is_trouble: trouble.is_some(), was_in_contact, after: begun.elapsed() })
         }
     };
     let wait = |patience| {
         let (sync, mut stop) = (Arc::clone(&sync), stop.clone());
         async move {
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => Woken::Stop,
-                () = sync.handle.changed.notified() => Woken::Changed,
-                () = tokio::time::sleep(patience) => Woken::InTime,
+                _ = stop.wait_for(|stop| *stop) => WakeReason::Stop,
+                () = sync.handle.changed.notified() => WakeReason::Changed,
+                () = tokio::time::sleep(patience) => WakeReason::InTime,
             }
         }
     };
@@ -63,7 +63,7 @@ pub async fn run(sync: Arc<SyncState>, stop: watch::Receiver<bool>) {
 }
 
 /// How a session ended.
-struct Ended {
+struct SessionEnd {
     /// Whether something went wrong; otherwise this device joined, left or was repaired.
     is_trouble: bool,
     was_in_contact: bool,
@@ -72,7 +72,7 @@ struct Ended {
 }
 
 /// The reasons why a wait ended.
-enum Woken {
+enum WakeReason {
     InTime,
     /// This device joined or left an account, or was repaired.
     Changed,
@@ -83,8 +83,8 @@ enum Woken {
 /// no clock: a session reports how long it lasted, and `wait` waits.
 async fn keep_in_contact<S, W>(mut contact: impl FnMut() -> S, mut wait: impl FnMut(Duration) -> W)
 where
-    S: Future<Output = Option<Ended>>,
-    W: Future<Output = Woken>,
+    S: Future<Output = Option<SessionEnd>>,
+    W: Future<Output = WakeReason>,
 {
     let mut patience = PATIENCE.0;
     while let Some(ended) = contact().await {
@@ -100,9 +100,9 @@ where
         // A random part of the delay, so that many daemons do not all come back to a server at the same moment.
         let part = f64::from(u32::from_le_bytes(random())) / f64::from(u32::MAX);
         match wait(patience.mul_f64(0.5 + part / 2.0)).await {
-            Woken::InTime => patience = (patience * 2).min(PATIENCE.1),
-            Woken::Changed => patience = PATIENCE.0,
-            Woken::Stop => return,
+            WakeReason::InTime => patience = (patience * 2).min(PATIENCE.1),
+            WakeReason::Changed => patience = PATIENCE.0,
+            WakeReason::Stop => return,
         }
     }
 }
@@ -138,7 +138,7 @@ async fn session(sync: &Arc<SyncState>) -> Option<SyncError> {
     }
 }
 
-async fn talk(sync: &Arc<SyncState>, client: &Arc<Client>, account: guillemet_wire::AccountId) -> SyncError {
+async fn talk(sync: &Arc<SyncState>, client: &Arc<AccountClient>, account: guillemet_wire::AccountId) -> SyncError {
     let events = match client.events(account).await {
         Ok(events) => Some(events),
         // A proxy in between may not let events through.
@@ -153,7 +153,7 @@ async fn talk(sync: &Arc<SyncState>, client: &Arc<Client>, account: guillemet_wi
 
 async fn exchange(
     sync: &Arc<SyncState>,
-    client: &Arc<Client>,
+    client: &Arc<AccountClient>,
     mut events: Option<HeadEvents>,
 ) -> Result<(), SyncError> {
     let edits = Arc::new(Proposal::Edits);
@@ -169,7 +169,7 @@ async fn exchange(
     joining::admit(sync, client).await?;
     usage::report(sync, client).await?;
     usage::fetch(sync, client).await?;
-    let mut heard = Heard { at: Instant::now(), is_told: false };
+    let mut heard = ReportFetch { at: Instant::now(), has_news: false };
     let mut tick = tokio::time::interval_at(heard.at + TICK, TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let wait = if events.is_some() { SILENCE } else { POLL };
@@ -190,7 +190,7 @@ async fn exchange(
                     look = Instant::now() + wait;
                 }
                 Some(ServerEvent::Enrolment) => joining::admit(sync, client).await?,
-                Some(ServerEvent::Usage) if heard.at.elapsed() < TICK => heard.is_told = true,
+                Some(ServerEvent::Usage) if heard.at.elapsed() < TICK => heard.has_news = true,
                 Some(ServerEvent::Usage) => heard.fetch(sync, client).await?,
                 None => return Ok(()),
             },
@@ -205,7 +205,7 @@ async fn exchange(
             }
             _ = tick.tick() => {
                 usage::report(sync, client).await?;
-                if heard.is_told || events.is_none() {
+                if heard.has_news || events.is_none() {
                     heard.fetch(sync, client).await?;
                 }
                 beat(sync, client).await?;
@@ -225,15 +225,15 @@ async fn exchange(
 }
 
 /// The last fetch of other devices' usage. Events only mark that there is more, so that many devices cost one fetch.
-struct Heard {
+struct ReportFetch {
     at: Instant,
     /// Whether an event has reported new usage since the last fetch.
-    is_told: bool,
+    has_news: bool,
 }
 
-impl Heard {
-    async fn fetch(&mut self, sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
-        *self = Self { at: Instant::now(), is_told: false };
+impl ReportFetch {
+    async fn fetch(&mut self, sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
+        *self = Self { at: Instant::now(), has_news: false };
         usage::fetch(sync, client).await
     }
 }
@@ -247,7 +247,7 @@ async fn next(events: &mut Option<HeadEvents>) -> Result<Option<ServerEvent>, Sy
 }
 
 /// Pushes a new head if `max_head_age_seconds` is set and the newest head is older than half of that.
-async fn beat(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+async fn beat(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
     let Some(most) = sync.config.load().max_head_age else { return Ok(()) };
     let is_old = sync.handle.head_age().is_some_and(|age| u128::from(age) > most.as_millis() / 2);
     if is_old {
@@ -263,10 +263,10 @@ mod tests {
 
     use super::*;
 
-    const AT_ONCE: Ended = Ended { is_trouble: true, was_in_contact: false, after: Duration::ZERO };
+    const AT_ONCE: SessionEnd = SessionEnd { is_trouble: true, was_in_contact: false, after: Duration::ZERO };
 
     /// Returns the delays after these sessions, if each wait ends as given.
-    async fn waits(sessions: Vec<(Ended, Woken)>) -> Vec<Duration> {
+    async fn waits(sessions: Vec<(SessionEnd, WakeReason)>) -> Vec<Duration> {
         let (mut sessions, mut ends) = sessions.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
         sessions.reverse();
         ends.reverse();
@@ -299,15 +299,15 @@ mod tests {
 
     #[tokio::test]
     async fn patience_grows_to_its_bound() {
-        let sessions = (0..12).map(|_| (AT_ONCE, Woken::InTime)).collect();
+        let sessions = (0..12).map(|_| (AT_ONCE, WakeReason::InTime)).collect();
         let grown = [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000, 30_000, 30_000];
         assert_near(&waits(sessions).await, &grown);
     }
 
     #[tokio::test]
     async fn contact_and_changes_make_it_impatient_again() {
-        let tries = |number: usize| (0..number).map(|_| (AT_ONCE, Woken::InTime));
-        let lost = |after| (Ended { was_in_contact: true, after, ..AT_ONCE }, Woken::InTime);
+        let tries = |number: usize| (0..number).map(|_| (AT_ONCE, WakeReason::InTime));
+        let lost = |after| (SessionEnd { was_in_contact: true, after, ..AT_ONCE }, WakeReason::InTime);
         // A server that restarts is back soon.
         let restarts = tries(7).chain([lost(Duration::from_secs(5))]).chain(tries(1)).collect();
         assert_near(&waits(restarts).await, &[200, 400, 800, 1600, 3200, 6400, 12_800, 2000, 4000]);
@@ -315,14 +315,14 @@ mod tests {
         let long = tries(4).chain([lost(Duration::from_secs(31))]).chain(tries(1)).collect();
         assert_near(&waits(long).await, &[200, 400, 800, 1600, 200, 400]);
         // The same happens if this device joined, left or was repaired, both in contact and while it waits.
-        let changed = (Ended { is_trouble: false, ..AT_ONCE }, Woken::InTime);
+        let changed = (SessionEnd { is_trouble: false, ..AT_ONCE }, WakeReason::InTime);
         assert_near(&waits(tries(3).chain([changed]).chain(tries(1)).collect()).await, &[200, 400, 800, 200]);
-        let mended = (AT_ONCE, Woken::Changed);
+        let mended = (AT_ONCE, WakeReason::Changed);
         assert_near(&waits(tries(2).chain([mended]).chain(tries(2)).collect()).await, &[200, 400, 800, 200, 400]);
     }
 
     #[tokio::test]
     async fn it_stops_where_it_waits() {
-        assert_eq!(waits(vec![(AT_ONCE, Woken::Stop), (AT_ONCE, Woken::InTime)]).await.len(), 1);
+        assert_eq!(waits(vec![(AT_ONCE, WakeReason::Stop), (AT_ONCE, WakeReason::InTime)]).await.len(), 1);
     }
 }

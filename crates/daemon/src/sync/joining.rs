@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 
 use super::{Contact, SyncError, SyncState, connect, steps};
 use crate::inventory::{AccountError, AccountFacts, Inventory, Invited};
-use guillemet_account::client::{Client, ClientError};
+use guillemet_account::client::{AccountClient, AccountClientError};
 use guillemet_account::code::{AccountAddress, AccountCode, Creation, InvitationCode, Recovery};
-use guillemet_account::engine::{Engine, Me, Proposal, RecordWrite, References};
+use guillemet_account::engine::{DeviceIdentity, Engine, Proposal, RecordWrite, References};
 use guillemet_account::fingerprint_words::fingerprint_words;
 use guillemet_account::join as joins;
 use guillemet_account::seal::{EpochKey, open_wrap};
@@ -24,7 +24,7 @@ use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::usage::ChangeKind;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{
-    AccountId, ChangesPage, DeviceId, Hash, INVITE_SECONDS, InviteRegistration, Newest, PublicKey, SealedHead, Wrap,
+    AccountId, ChangesPage, DeviceId, Hash, HeadRef, INVITE_SECONDS, InviteRegistration, PublicKey, SealedHead, Wrap,
 };
 
 /// The longest time that a device waits to be admitted.
@@ -80,7 +80,7 @@ fn facts(place: &AccountAddress, api_key: &ApiKey, name: &str) -> AccountFacts {
 }
 
 /// Makes a client for the server in a place.
-async fn client(place: &AccountAddress, api_key: Option<&ApiKey>) -> Result<Client, SyncError> {
+async fn client(place: &AccountAddress, api_key: Option<&ApiKey>) -> Result<AccountClient, SyncError> {
     let (url, pin) = (place.url().to_owned(), place.pin().copied().map(Hash));
     connect(url, pin, api_key.map(|key| Zeroizing::new(key.expose().to_owned()))).await
 }
@@ -110,7 +110,7 @@ pub async fn create(
     }
     let place = wanted.place(&code.place)?;
     let (device, api_key) = (DeviceId(random()), ApiKey::random());
-    let me = Me { account: place.account(), device, secret: DeviceSecret::random() };
+    let me = DeviceIdentity { account: place.account(), device, secret: DeviceSecret::random() };
     let mut engine = Engine::found(me, former_versions(sync));
     let found = engine.prepare(&Proposal::Found { name: wanted.name.clone() }, &References::default(), now());
     let mut candidate =
@@ -118,7 +118,7 @@ pub async fn create(
     candidate.push.keys.push(api_key.device_key(device));
     let client = client(&place, Some(&code.api_key)).await?;
     let newest = client.push(place.account(), &candidate.push, None).await.map_err(|error| match error {
-        ClientError::Conflict(_) | ClientError::Unauthorized => SyncError::Other(
+        AccountClientError::Conflict(_) | AccountClientError::Unauthorized => SyncError::Other(
             "this code was already used; run `guillemet account admin create-account` to get another one".into(),
         ),
         error => error.into(),
@@ -196,7 +196,7 @@ pub async fn invite(sync: &Arc<SyncState>, actor: &Actor) -> Result<(Zeroizing<S
 }
 
 /// Admits the devices that were invited from here and have enrolled.
-pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
     let Some(state) = sync.account().await? else { return Ok(()) };
     let mut invited: Vec<Invited> = state.facts.invited.into_iter().filter(|invited| invited.until > now()).collect();
     if invited.is_empty() {
@@ -264,14 +264,14 @@ pub async fn join(
     }
     let opened = open_wrap(account, (device, &secret), &code.inviter_key, &wrap);
     let (key, anchor) = opened.map_err(|error| SyncError::Other(error.to_string()))?;
-    let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(sync));
+    let engine = Engine::join(DeviceIdentity { account, device, secret }, key, anchor, former_versions(sync));
     let (engine, records) = first_pull(&client, engine).await?;
     let facts = facts(&place, &api_key, &wanted.name);
     begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
 }
 
 /// Waits until this device is admitted, for `WAIT` at most.
-async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, SyncError> {
+async fn admitted(client: &AccountClient, account: AccountId) -> Result<Wrap, SyncError> {
     let (until, mut look) = (Instant::now() + WAIT, LOOK.0);
     loop {
         if let Some(wrap) = client.wrap(account).await? {
@@ -291,7 +291,7 @@ async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, SyncError
 }
 
 /// Pulls everything that the account contains.
-async fn first_pull(client: &Client, mut engine: Engine) -> Result<(Engine, Vec<RecordWrite>), SyncError> {
+async fn first_pull(client: &AccountClient, mut engine: Engine) -> Result<(Engine, Vec<RecordWrite>), SyncError> {
     let pages = steps::pages(client, engine.me().account, engine.cursor()).await?;
     let (engine, update) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
     Ok((engine, update.records))
@@ -307,7 +307,7 @@ async fn worked_out<T: Send + 'static>(
 }
 
 /// A new recovery code.
-pub struct Printed {
+pub struct NewRecoveryCode {
     /// The text of the code.
     pub code: Zeroizing<String>,
     /// The number of the head that it was made for.
@@ -322,7 +322,7 @@ pub struct Printed {
 ///
 /// # Errors
 /// Any [`SyncError`], because the account has to admit it.
-pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<Printed, SyncError> {
+pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<NewRecoveryCode, SyncError> {
     let client = sync.client().await?;
     let state = sync.account().await?.ok_or(AccountError::None)?;
     let (device, device_secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
@@ -342,7 +342,7 @@ pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<Printed, S
     let place = place.map_err(|error| SyncError::Other(error.to_string()))?;
     let made_at = now();
     let code = Recovery { place, device, device_secret, api_key, sender: state.me.1, sender_key, head, made_at };
-    Ok(Printed {
+    Ok(NewRecoveryCode {
         code: AccountCode::Recovery(code).text(),
         seq: head.seq,
         words: fingerprint_words(&head.hash),
@@ -376,7 +376,8 @@ pub async fn recover(
     let (mut pages, first) = since_printed(&paper_client, account, code.head).await?;
     let key = wrapped_for(&pages, account, &paper, &code.sender_key, code.head)?;
     let first = behind_gaps(&mut pages, account, key.epoch(), first);
-    let engine = Engine::join(Me { account, device: paper.0, secret: paper.1 }, key, first, former_versions(sync));
+    let engine =
+        Engine::join(DeviceIdentity { account, device: paper.0, secret: paper.1 }, key, first, former_versions(sync));
     let mut engine = engine;
     let (mut engine, _) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
 
@@ -398,7 +399,7 @@ pub async fn recover(
         engine.key().map(|key| EpochKey::new(key.epoch(), Key::from_bytes(&mut Zeroizing::new(*key.key().expose()))));
     let key = key.ok_or_else(|| SyncError::Other("the key of the account is missing".into()))?;
     let client = client(&place, Some(&api_key)).await?;
-    let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(sync));
+    let engine = Engine::join(DeviceIdentity { account, device, secret }, key, anchor, former_versions(sync));
     let (engine, records) = first_pull(&client, engine).await?;
     let facts = facts(&place, &api_key, &wanted.name);
     begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
@@ -408,30 +409,30 @@ pub async fn recover(
 /// the server no longer keeps the code's. Beginning at the newest is no weaker: the pages open with the key that the
 /// code was printed with or not at all, and a server that could forge the newest head could forge all of them.
 async fn since_printed(
-    client: &Client,
+    client: &AccountClient,
     account: AccountId,
-    printed: Newest,
-) -> Result<(Vec<ChangesPage>, Newest), SyncError> {
+    printed: HeadRef,
+) -> Result<(Vec<ChangesPage>, HeadRef), SyncError> {
     match steps::pages(client, account, Engine::cursor_of(printed)).await {
-        Err(ClientError::ContinuityLost) => {}
+        Err(AccountClientError::ContinuityLost) => {}
         pages => return Ok((pages?, printed)),
     }
     let newest = steps::newest(client, account).await?;
     if newest.seq < printed.seq {
-        return Err(ClientError::ContinuityLost.into());
+        return Err(AccountClientError::ContinuityLost.into());
     }
     Ok((steps::pages(client, account, Engine::cursor_of(newest)).await?, newest))
 }
 
 /// Returns the head to begin at: if a repair has left a gap, the first head behind it, for the same reason as in
 /// [`since_printed`]. Drops the heads before it.
-fn behind_gaps(pages: &mut [ChangesPage], account: AccountId, epoch: u64, first: Newest) -> Newest {
+fn behind_gaps(pages: &mut [ChangesPage], account: AccountId, epoch: u64, first: HeadRef) -> HeadRef {
     let heads = || pages.iter().flat_map(|page| &page.heads);
     let is_behind_gap = |(before, after): &(&SealedHead, &SealedHead)| {
         after.epoch == epoch && after.seq > first.seq && after.prev != before.hash(account)
     };
     let Some((_, begin)) = heads().zip(heads().skip(1)).filter(is_behind_gap).last() else { return first };
-    let begin = Newest { seq: begin.seq, hash: begin.hash(account) };
+    let begin = HeadRef { seq: begin.seq, hash: begin.hash(account) };
     for page in pages {
         page.heads.retain(|head| head.seq >= begin.seq);
     }
@@ -444,7 +445,7 @@ fn wrapped_for(
     account: AccountId,
     paper: &(DeviceId, DeviceSecret),
     sender_key: &PublicKey,
-    head: Newest,
+    head: HeadRef,
 ) -> Result<EpochKey, SyncError> {
     let wraps = pages.iter().flat_map(|page| &page.wraps);
     let opened = wraps.filter_map(|wrap| open_wrap(account, (paper.0, &paper.1), sender_key, wrap).ok());

@@ -21,13 +21,13 @@ use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
 
 pub use self::contact::run;
-pub use self::joining::{JoinRequest, Joining, Printed, create, invite, join, recover, recovery};
+pub use self::joining::{JoinRequest, Joining, NewRecoveryCode, create, invite, join, recover, recovery};
 pub use self::repair::repair;
 pub use self::steps::{delete, leave, revoke};
 pub use self::usage::refresh_reports;
 use crate::config::Config;
-use crate::inventory::{AccountError, AccountState, Inventory, InventoryHandle, Panicked, Stopped};
-use guillemet_account::client::{Client, ClientError};
+use crate::inventory::{AccountError, AccountState, Inventory, InventoryHandle, Panicked, StopReason};
+use guillemet_account::client::{AccountClient, AccountClientError};
 use guillemet_account::engine::PullError;
 use guillemet_account::fingerprint_words::fingerprint_words;
 use guillemet_api::account::{AccountStatus, AccountView, DeviceView, NoticeView};
@@ -45,7 +45,7 @@ const MOMENT: Duration = Duration::from_secs(10);
 pub enum SyncError {
     /// The server refused the request, or could not be reached.
     #[error(transparent)]
-    Server(#[from] ClientError),
+    Server(#[from] AccountClientError),
     /// The inventory refused it: the server's offer is not acceptable, or this vault is not in the right state.
     #[error(transparent)]
     Account(#[from] AccountError),
@@ -126,7 +126,7 @@ impl SyncState {
     /// # Errors
     /// [`SyncError::Account`] if the vault is in no account; [`SyncError::Offline`] without contact;
     /// [`SyncError::Other`] if this device or the server refuses the other.
-    async fn client(&self) -> Result<Arc<Client>, SyncError> {
+    async fn client(&self) -> Result<Arc<AccountClient>, SyncError> {
         self.run(|inventory| inventory.with_engine(|_| ())).await?;
         self.handle.client().await
     }
@@ -141,7 +141,7 @@ pub struct SyncHandle {
     made_at: AtomicU64,
     /// The time at which the server last confirmed the newest head, in milliseconds since the epoch; 0 before that.
     heard_at: AtomicU64,
-    client: ArcSwapOption<Client>,
+    client: ArcSwapOption<AccountClient>,
     /// Held during a pull or push.
     turn: tokio::sync::Mutex<()>,
     /// Notified when this device joined or left an account, or when its state was repaired.
@@ -149,7 +149,7 @@ pub struct SyncHandle {
     /// Notified when templates were published or the contact changed.
     published: Notify,
     /// The last fetch of other devices' reports for a request. Locked during a fetch.
-    fetched: tokio::sync::Mutex<usage::Fetched>,
+    fetched: tokio::sync::Mutex<usage::LastFetch>,
     /// This device, if the account has admitted it and it waits for a decision about names.
     joining: Mutex<Option<Joining>>,
 }
@@ -223,7 +223,7 @@ impl SyncHandle {
     }
 
     /// Returns the client once there is contact, like [`SyncState::client`].
-    async fn client(&self) -> Result<Arc<Client>, SyncError> {
+    async fn client(&self) -> Result<Arc<AccountClient>, SyncError> {
         let mut contact = self.contact.subscribe();
         let settled = contact.wait_for(|contact| !matches!(contact, Contact::None | Contact::Offline(None)));
         let state = tokio::time::timeout(MOMENT, settled).await.ok().and_then(Result::ok).map(|state| state.clone());
@@ -255,7 +255,7 @@ pub async fn status(sync: &SyncState) -> Result<AccountStatus, SyncError> {
     };
     let contact = sync.handle.contact.borrow().clone();
     let (state, code, message) = match (facts.stopped, contact) {
-        (Some(Stopped { code, message, .. }), _) => ("stopped", Some(code), Some(message)),
+        (Some(StopReason { code, message, .. }), _) => ("stopped", Some(code), Some(message)),
         (None, Contact::Refused { code, message }) => ("refused", Some(code.to_owned()), Some(message)),
         (None, Contact::Offline(message)) => ("offline", None, message),
         (None, Contact::Connected) => ("connected", None, None),
@@ -320,11 +320,15 @@ pub async fn devices(sync: &SyncState) -> Result<Vec<DeviceView>, SyncError> {
 ///
 /// # Errors
 /// [`SyncError::Server`] if URL, pin or certificates cannot be used; [`SyncError::Other`] if the key is not valid.
-async fn connect(url: String, pin: Option<Hash>, api_key: Option<Zeroizing<String>>) -> Result<Client, SyncError> {
+async fn connect(
+    url: String,
+    pin: Option<Hash>,
+    api_key: Option<Zeroizing<String>>,
+) -> Result<AccountClient, SyncError> {
     let opened = tokio::task::spawn_blocking(move || {
         let key = api_key.map(|key| ApiKey::parse(&key)).transpose();
         let key = key.map_err(|error| SyncError::Other(error.to_string()))?;
-        Ok::<_, SyncError>(Client::new(&url, pin, key.as_ref())?)
+        Ok::<_, SyncError>(AccountClient::new(&url, pin, key.as_ref())?)
     });
     opened.await.map_err(|_| SyncError::Other("the address of the server could not be determined".into()))?
 }
@@ -339,11 +343,11 @@ fn refused(trouble: &SyncError) -> Option<(&'static str, String)> {
 }
 
 /// Returns the code of an error that means a refusal, rather than a server that cannot be reached.
-fn refused_by(error: &ClientError) -> Option<&'static str> {
+fn refused_by(error: &AccountClientError) -> Option<&'static str> {
     match error {
-        ClientError::ContinuityLost => Some("continuity_lost"),
-        ClientError::Unauthorized => Some("unauthorized"),
-        ClientError::Untrusted(_) => Some("untrusted"),
+        AccountClientError::ContinuityLost => Some("continuity_lost"),
+        AccountClientError::Unauthorized => Some("unauthorized"),
+        AccountClientError::Untrusted(_) => Some("untrusted"),
         _ => None,
     }
 }

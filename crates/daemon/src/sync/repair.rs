@@ -8,7 +8,7 @@ use super::{SyncError, SyncState, connect, steps};
 use zeroize::Zeroizing;
 
 use crate::inventory::AccountError;
-use guillemet_account::client::Client;
+use guillemet_account::client::AccountClient;
 use guillemet_account::engine::{Engine, Proposal};
 use guillemet_account::fingerprint_words::fingerprint_words;
 use guillemet_account::tree::RecordLeaf;
@@ -16,7 +16,7 @@ use guillemet_api::account::{RepairAction, RepairPlan};
 use guillemet_base::time::now;
 use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::usage::ChangeKind;
-use guillemet_wire::{AccountId, Newest, ObjectId, PullCursor, Sealed};
+use guillemet_wire::{AccountId, HeadRef, ObjectId, PullCursor, Sealed};
 
 /// Returns what there is to repair. With the fingerprint words of the server's head in `confirmed`, repairs it.
 ///
@@ -30,7 +30,7 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
     let client = connect(facts.url, facts.pin, Some(Zeroizing::new(facts.api_key))).await?;
     let newest = steps::newest(&client, account).await?;
     let compare = move |engine: &Engine| {
-        let known = engine.head().map_or(Newest::default(), |(head, hash)| Newest { seq: head.seq, hash });
+        let known = engine.head().map_or(HeadRef::default(), |(head, hash)| HeadRef { seq: head.seq, hash });
         (known, engine.knows(newest))
     };
     let (known, knows) = sync.run(move |inventory| inventory.with_engine(compare)).await?;
@@ -77,9 +77,9 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
 async fn publish(
     sync: &Arc<SyncState>,
     actor: &Actor,
-    client: &Client,
+    client: &AccountClient,
     account: AccountId,
-    onto: Newest,
+    onto: HeadRef,
 ) -> Result<(), SyncError> {
     let all = PullCursor { heads_after: onto.seq, records_after: 0, after_id: None };
     let pages = steps::pages(client, account, all).await?;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{SyncError, SyncState, is_final};
-use crate::inventory::{AccountError, Inventory, Outgoing, Stopped};
+use crate::inventory::{AccountError, Inventory, Outgoing, StopReason};
 use crate::resolve::snapshot::Released;
-use guillemet_account::client::{Client, ClientError};
+use guillemet_account::client::{AccountClient, AccountClientError};
 use guillemet_account::engine::{Engine, Proposal};
 use guillemet_base::names::Millis;
 use guillemet_base::names::{SecretId, SecretName};
@@ -15,7 +15,7 @@ use guillemet_base::time::now;
 use guillemet_secret::crypto;
 use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::usage::ChangeKind;
-use guillemet_wire::{AccountId, ChangesPage, DeviceId, Newest, PullCursor, RECORDS_MAX};
+use guillemet_wire::{AccountId, ChangesPage, DeviceId, HeadRef, PullCursor, RECORDS_MAX};
 
 /// How often a push is tried if other devices push first.
 const TRIES: u32 = 12;
@@ -24,10 +24,10 @@ const QUIET: Duration = Duration::from_secs(20);
 
 /// Returns every page of changes since `cursor`.
 pub(super) async fn pages(
-    client: &Client,
+    client: &AccountClient,
     account: AccountId,
     cursor: PullCursor,
-) -> Result<Vec<ChangesPage>, ClientError> {
+) -> Result<Vec<ChangesPage>, AccountClientError> {
     let mut pages = Vec::new();
     let (mut next, until) = (Some(cursor), Instant::now() + QUIET);
     while let Some(cursor) = next {
@@ -43,7 +43,7 @@ pub(super) async fn pages(
 }
 
 /// Returns the newest head of the server.
-pub(super) async fn newest(client: &Client, account: AccountId) -> Result<Newest, ClientError> {
+pub(super) async fn newest(client: &AccountClient, account: AccountId) -> Result<HeadRef, AccountClientError> {
     // A cursor past every head and record, so that the answer contains nothing else.
     let past = PullCursor { heads_after: i64::MAX as u64, records_after: i64::MAX as u64, after_id: None };
     Ok(client.changes(account, &past, 1).await?.newest.unwrap_or_default())
@@ -51,9 +51,9 @@ pub(super) async fn newest(client: &Client, account: AccountId) -> Result<Newest
 
 /// If the server limits the rate, waits as long as it asks for, and returns whether to send the request again. A push
 /// that was refused for this reason has not been accepted.
-async fn is_to_be_asked_again(refused: Option<&ClientError>, until: Instant) -> bool {
+async fn is_to_be_asked_again(refused: Option<&AccountClientError>, until: Instant) -> bool {
     match refused {
-        Some(ClientError::Busy { after }) if Instant::now() + *after < until => {
+        Some(AccountClientError::Busy { after }) if Instant::now() + *after < until => {
             tokio::time::sleep(*after).await;
             true
         }
@@ -66,7 +66,7 @@ async fn account(sync: &SyncState) -> Result<AccountId, SyncError> {
 }
 
 /// Brings this device to the newest head. The caller holds the lock `turn`.
-pub(super) async fn pull(sync: &Arc<SyncState>, client: &Client) -> Result<(), SyncError> {
+pub(super) async fn pull(sync: &Arc<SyncState>, client: &AccountClient) -> Result<(), SyncError> {
     let read = |inventory: &Inventory| inventory.with_engine(|engine| (engine.me().account, engine.cursor()));
     let (account, cursor) = sync.run(read).await?;
     let pages = pages(client, account, cursor).await?;
@@ -74,7 +74,7 @@ pub(super) async fn pull(sync: &Arc<SyncState>, client: &Client) -> Result<(), S
     if let Err(SyncError::Account(AccountError::Refused(refusal))) = &pulled {
         tracing::error!(code = refusal.code(), "{refusal}");
         if is_final(refusal) {
-            let stopped = Stopped { code: refusal.code().into(), message: refusal.to_string(), at: now() };
+            let stopped = StopReason { code: refusal.code().into(), message: refusal.to_string(), at: now() };
             sync.run(|inventory| inventory.change_facts(&[], |facts| facts.stopped = Some(stopped))).await?;
         }
     }
@@ -102,10 +102,10 @@ pub(super) fn made_at(engine: &Engine) -> Option<Millis> {
 /// Any [`SyncError`]. Edits that are pending stay pending.
 pub(super) async fn push(
     sync: &Arc<SyncState>,
-    client: &Client,
+    client: &AccountClient,
     wish: &Arc<Proposal>,
     actor: &Actor,
-) -> Result<Option<Newest>, SyncError> {
+) -> Result<Option<HeadRef>, SyncError> {
     let account = account(sync).await?;
     let mut pushed = None;
     for attempt in 0..TRIES {
@@ -138,11 +138,11 @@ pub(super) async fn push(
 /// Sends a push. Returns `None` if another device pushed first.
 async fn send(
     sync: &Arc<SyncState>,
-    client: &Client,
+    client: &AccountClient,
     account: AccountId,
     outgoing: Outgoing,
     actor: &Actor,
-) -> Result<Option<(Newest, Released)>, SyncError> {
+) -> Result<Option<(HeadRef, Released)>, SyncError> {
     let onto = outgoing.candidate.onto;
     let expected = (onto.seq > 0).then_some(onto.hash);
     let until = Instant::now() + QUIET;
@@ -157,8 +157,8 @@ async fn send(
             heard(sync).await;
             Ok(Some((newest, released)))
         }
-        Ok(_) => Err(ClientError::Malformed("it stored a different head than was sent".into()).into()),
-        Err(ClientError::Conflict(_)) => Ok(None),
+        Ok(_) => Err(AccountClientError::Malformed("it stored a different head than was sent".into()).into()),
+        Err(AccountClientError::Conflict(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -186,7 +186,7 @@ pub async fn delete(
         return sync.run(move |inventory| Ok(inventory.delete(&actor, &name, expected.as_deref())?)).await;
     }
     let account = account(sync).await?;
-    let offline = |error: ClientError| {
+    let offline = |error: AccountClientError| {
         if error.passes() { SyncError::DeleteOffline(error.to_string()) } else { error.into() }
     };
     let client = sync.client().await.map_err(|trouble| SyncError::DeleteOffline(trouble.to_string()))?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{SyncError, SyncState};
 use crate::inventory::{AccountError, Inventory, UsageReport};
-use guillemet_account::client::{Client, ClientError};
+use guillemet_account::client::{AccountClient, AccountClientError};
 use guillemet_account::seal::BoxKind;
 use guillemet_base::names::Millis;
 use guillemet_base::time::now;
@@ -23,7 +23,7 @@ const PACE: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Reports the usage of this device, if it is new or the last report is old.
-pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
     let read = |inventory: &Inventory| (inventory.account(), inventory.uses(), inventory.reports());
     let Ok((Some(state), Ok(uses), reports)) = sync.inventory.run(read).await else { return Ok(()) };
     let (account, me) = state.me;
@@ -48,7 +48,7 @@ pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<Client>) -> Resul
     match client.put_usage(account, &usage).await {
         Ok(()) => sync.run(move |inventory| inventory.keep_reports(vec![usage])).await,
         // The server has a higher counter. The next fetch brings it, and the next report counts on from there.
-        Err(ClientError::Refused { status: 409, .. }) => Ok(()),
+        Err(AccountClientError::Refused { status: 409, .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
@@ -60,7 +60,7 @@ fn is_due(last: &UsageReport, report: &UsageReport) -> bool {
 }
 
 /// Fetches the reports of other devices.
-pub(super) async fn fetch(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+pub(super) async fn fetch(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
     let Some(state) = sync.account().await? else { return Ok(()) };
     let told = client.usage(state.me.0).await?;
     sync.run(move |inventory| inventory.keep_reports(told)).await
@@ -68,7 +68,7 @@ pub(super) async fn fetch(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result
 
 /// The last fetch for a request.
 #[derive(Default)]
-pub(super) struct Fetched {
+pub(super) struct LastFetch {
     began: Option<Instant>,
     /// No request fetches before this time, because the server did not answer in time.
     not_before: Option<Instant>,
@@ -90,7 +90,7 @@ pub async fn refresh_reports(sync: &Arc<SyncState>) {
             tokio::time::sleep_until((began + PACE).into()).await;
         }
         let began = Instant::now();
-        *fetched = Fetched { began: Some(began), not_before: Some(began + PAUSE) };
+        *fetched = LastFetch { began: Some(began), not_before: Some(began + PAUSE) };
         match fetch(sync, &client).await {
             Ok(()) => fetched.not_before = None,
             Err(trouble) => tracing::debug!(%trouble, "cannot fetch the usage reports of other devices"),

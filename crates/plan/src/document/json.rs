@@ -5,7 +5,7 @@ use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde_json::{Map, Number, Value};
 
-use super::{Builder, Tree, TreeError, duplicate, not_finite, too_large};
+use super::{Tree, TreeBuilder, TreeError, duplicate, not_finite, too_large};
 
 /// A dialect of JSON.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Tree, Vec<TreeError>> {
     let Some(root) = parsed.value else {
         return Err(vec![TreeError::new("the text is empty", None)]);
     };
-    let mut builder = Builder::default();
+    let mut builder = TreeBuilder::default();
     let root = convert(&mut builder, root).map_err(|error| vec![error])?;
     Ok(Tree { root, places: builder.places })
 }
@@ -62,7 +62,7 @@ fn syntax(message: &str, at: usize) -> TreeError {
     TreeError::new(format!("not valid JSON: {message}"), Some(at))
 }
 
-fn convert(builder: &mut Builder, ast: Ast<'_>) -> Result<Value, TreeError> {
+fn convert(builder: &mut TreeBuilder, ast: Ast<'_>) -> Result<Value, TreeError> {
     let at = ast.range().start;
     builder.enter(at)?;
     Ok(match ast {

@@ -5,7 +5,7 @@ use std::io;
 use toml_edit::{DocumentMut, Item, Table, Value};
 
 use super::judge::{of_documents, of_problems, of_warnings, told};
-use super::{Case, File, Found};
+use super::{Case, CaseFile, CaseResult};
 use guillemet_base::files::Destination;
 use guillemet_base::problem::Problem;
 
@@ -13,7 +13,7 @@ use guillemet_base::problem::Problem;
 ///
 /// # Errors
 /// Fails if the file cannot be written, or if it was changed since it was read.
-pub fn bless(file: &File, found: &[(usize, &Found)]) -> io::Result<Vec<String>> {
+pub fn bless(file: &CaseFile, found: &[(usize, &CaseResult)]) -> io::Result<Vec<String>> {
     // Resolves a link, so that the file behind it is written.
     let destination = Destination::open(&file.path.canonicalize()?)?;
     let existing = destination.expect()?;
@@ -38,18 +38,18 @@ pub fn bless(file: &File, found: &[(usize, &Found)]) -> io::Result<Vec<String>> 
 
 /// Writes the result of a case, and returns `false` if there is none because the plugin failed. An expectation that
 /// holds stays as it is written.
-fn write(table: &mut Table, case: &Case, found: &Found) -> bool {
+fn write(table: &mut Table, case: &Case, found: &CaseResult) -> bool {
     let texts = |problems: &[Problem]| problems.iter().map(told).collect::<Vec<_>>();
     match found {
-        Found::Failed(_) => return false,
-        Found::Problems(problems) => {
+        CaseResult::Failed(_) => return false,
+        CaseResult::Problems(problems) => {
             table.remove("document");
             table.remove("warnings");
             if !of_problems(&case.problems, problems).is_empty() {
                 set(table, "problems", list(&texts(problems)));
             }
         }
-        Found::Planned { document, plan, .. } => {
+        CaseResult::Planned { document, plan, .. } => {
             table.remove("problems");
             let expected = case.document.as_deref();
             if expected.is_none_or(|expected| of_documents(expected, document, plan.kind).is_some()) {

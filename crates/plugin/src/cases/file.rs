@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Number, Value as Json};
 use toml_edit::{ArrayOfTables, Document, Item, Table, TableLike, Value};
 
-use super::{Case, File};
+use super::{Case, CaseFile};
 use guillemet_base::files;
 use guillemet_base::names::SecretName;
 
@@ -19,16 +19,16 @@ const FILE_MAX: u64 = 16 << 20;
 ///
 /// # Errors
 /// Returns one line for each mistake, with its place.
-pub fn read(path: PathBuf) -> Result<File, Vec<String>> {
+pub fn read(path: PathBuf) -> Result<CaseFile, Vec<String>> {
     let shown = path.display().to_string();
     let text = files::read_text(&path, FILE_MAX).map_err(|error| vec![format!("{shown} cannot be read: {error}")])?;
     let document = Document::parse(text.as_str()).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(&text, span.start));
         vec![format!("{shown}:{line}: {}", error.message())]
     })?;
-    let mut reader = Reader { shown, text: &text, wrong: Vec::new() };
+    let mut reader = CaseReader { shown, text: &text, wrong: Vec::new() };
     let cases = reader.file(document.as_table());
-    if reader.wrong.is_empty() { Ok(File { path, cases, text }) } else { Err(reader.wrong) }
+    if reader.wrong.is_empty() { Ok(CaseFile { path, cases, text }) } else { Err(reader.wrong) }
 }
 
 /// Returns the line of a byte offset, counted from 1.
@@ -36,13 +36,13 @@ fn line_of(text: &str, at: usize) -> usize {
     text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1
 }
 
-struct Reader<'a> {
+struct CaseReader<'a> {
     shown: String,
     text: &'a str,
     wrong: Vec<String>,
 }
 
-impl Reader<'_> {
+impl CaseReader<'_> {
     fn wrong(&mut self, span: Option<std::ops::Range<usize>>, message: impl std::fmt::Display) {
         let line = span.map_or(1, |span| line_of(self.text, span.start));
         self.wrong.push(format!("{}:{line}: {message}", self.shown));

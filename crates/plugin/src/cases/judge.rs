@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
-use super::{Case, Found};
+use super::{Case, CaseResult};
 use guillemet_base::problem::Problem;
 use guillemet_plan::protocol::DocumentKind;
 
@@ -18,12 +18,12 @@ pub struct Difference {
     /// What differs, as a sentence for people.
     pub what: String,
     /// The expected and found lines; empty if the sentence says everything.
-    pub lines: Vec<Line>,
+    pub lines: Vec<DiffLine>,
 }
 
 /// A line of a difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
+pub enum DiffLine {
     /// The line is in both texts.
     Same(String),
     /// The line is only in the case.
@@ -34,7 +34,7 @@ pub enum Line {
     Left,
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for DiffLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Same(text) => write!(f, "  {text}"),
@@ -57,22 +57,25 @@ fn says(what: impl Into<String>) -> Vec<Difference> {
 }
 
 /// Returns every difference between a result and its case; empty if the case holds.
-pub fn judge(case: &Case, found: &Found) -> Vec<Difference> {
+pub fn judge(case: &Case, found: &CaseResult) -> Vec<Difference> {
     let (document, plan) = match found {
-        Found::Failed(message) => return says(message),
-        Found::Problems(problems) if case.document.is_none() && case.problems.is_empty() => {
+        CaseResult::Failed(message) => return says(message),
+        CaseResult::Problems(problems) if case.document.is_none() && case.problems.is_empty() => {
             let what = "the case has neither a `document` nor `problems`; these problems were found:";
-            return vec![Difference { what: what.into(), lines: problems.iter().map(told).map(Line::Found).collect() }];
+            return vec![Difference {
+                what: what.into(),
+                lines: problems.iter().map(told).map(DiffLine::Found).collect(),
+            }];
         }
-        Found::Problems(problems) => return of_problems(&case.problems, problems),
-        Found::Planned { document, plan, .. } => (document, plan),
+        CaseResult::Problems(problems) => return of_problems(&case.problems, problems),
+        CaseResult::Planned { document, plan, .. } => (document, plan),
     };
     let mut differences = of_problems(&case.problems, &[]);
     match &case.document {
         Some(expected) => differences.extend(of_documents(expected, document, plan.kind)),
         None if case.problems.is_empty() => {
             let what = "the case has neither a `document` nor `problems`; this document was found:";
-            let lines = document.lines().map(|line| Line::Found(line.into())).collect();
+            let lines = document.lines().map(|line| DiffLine::Found(line.into())).collect();
             differences.push(Difference { what: what.into(), lines });
         }
         None => {}
@@ -107,26 +110,26 @@ pub fn of_documents(expected: &str, found: &str, kind: DocumentKind) -> Option<D
 }
 
 /// Compares two texts by lines. Leaves out equal lines that are far from any difference.
-pub fn lines(expected: &str, found: &str) -> Vec<Line> {
+pub fn lines(expected: &str, found: &str) -> Vec<DiffLine> {
     let diff = TextDiff::from_lines(expected, found);
     let mut lines = Vec::new();
     let mut next = 0;
     for group in diff.grouped_ops(AROUND) {
         if group.first().is_some_and(|first| first.old_range().start > next) {
-            lines.push(Line::Left);
+            lines.push(DiffLine::Left);
         }
         for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
             let text = change.value().trim_end_matches('\n').to_owned();
             lines.push(match change.tag() {
-                ChangeTag::Equal => Line::Same(text),
-                ChangeTag::Delete => Line::Expected(text),
-                ChangeTag::Insert => Line::Found(text),
+                ChangeTag::Equal => DiffLine::Same(text),
+                ChangeTag::Delete => DiffLine::Expected(text),
+                ChangeTag::Insert => DiffLine::Found(text),
             });
         }
         next = group.last().map_or(next, |last| last.old_range().end);
     }
     if next < expected.lines().count() {
-        lines.push(Line::Left);
+        lines.push(DiffLine::Left);
     }
     lines
 }
@@ -148,8 +151,8 @@ pub fn of_warnings(expected: &[String], found: &[Problem]) -> Option<Difference>
     if expected.len() == found.len() && expected.iter().zip(found).all(|(expected, found)| means(expected, found)) {
         return None;
     }
-    let gone = expected.iter().cloned().map(Line::Expected);
-    let lines = gone.chain(found.iter().map(told).map(Line::Found)).collect();
+    let gone = expected.iter().cloned().map(DiffLine::Expected);
+    let lines = gone.chain(found.iter().map(told).map(DiffLine::Found)).collect();
     Some(Difference { what: "the warnings differ; - are the case's, + were found:".into(), lines })
 }
 
@@ -174,8 +177,8 @@ pub fn of_problems(expected: &[String], found: &[Problem]) -> Vec<Difference> {
         meant.into_iter().for_each(|at| covered[at] = true);
     }
     let unexpected = left.iter().zip(&covered).filter(|(_, covered)| !**covered).map(|(found, _)| told(found));
-    let gone = missing.into_iter().cloned().map(Line::Expected);
-    let lines: Vec<Line> = gone.chain(unexpected.map(Line::Found)).collect();
+    let gone = missing.into_iter().cloned().map(DiffLine::Expected);
+    let lines: Vec<DiffLine> = gone.chain(unexpected.map(DiffLine::Found)).collect();
     if lines.is_empty() {
         return Vec::new();
     }

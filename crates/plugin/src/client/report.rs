@@ -2,7 +2,7 @@
 
 use guillemet_base::display::sanitize;
 use guillemet_plan::description;
-use guillemet_plan::protocol::{Description, Import, Report, Rule, Target};
+use guillemet_plan::protocol::{BrokenRule, Description, Import, Report, Target};
 
 use super::{MESSAGE_MAX, PlannerError};
 
@@ -51,8 +51,8 @@ pub fn believed(report: Report) -> Option<Report> {
         functions: texts(import.functions, NAMES_MAX, NAME_MAX),
     });
     let broken = report.broken.into_iter().take(RULES_MAX);
-    let broken: Vec<Rule> =
-        broken.map(|rule| Rule { sentence: sanitize(&rule.sentence, RULE_MAX), about: rule.about }).collect();
+    let broken: Vec<BrokenRule> =
+        broken.map(|rule| BrokenRule { sentence: sanitize(&rule.sentence, RULE_MAX), about: rule.about }).collect();
     let description = if broken.is_empty() {
         Some(description::check(report.description?).ok()?)
     } else {

@@ -10,14 +10,14 @@ use guillemet_base::problem::Problem;
 
 use super::{OfflineCompiler, OfflineError};
 use crate::canary;
-use crate::findings::{self, Found};
+use crate::findings::{self, TemplateFindings};
 use crate::plans::{Prepared, Targets};
 use guillemet_plan::preview;
 use guillemet_template::catalog::{Catalog, Stray};
 
 /// The results of a check.
 #[derive(Debug)]
-pub struct Checked {
+pub struct CheckReport {
     /// Each template with its problems, as JSON.
     pub templates: Vec<CheckedTemplate>,
     /// Files that are not templates; none if ids were given.
@@ -58,7 +58,7 @@ impl OfflineCompiler {
     ///
     /// # Errors
     /// Fails with [`OfflineError::NoTemplate`] if an id has no template.
-    pub fn check(&self, folder: PathBuf, ids: &[String], target: Option<&str>) -> Result<Checked, OfflineError> {
+    pub fn check(&self, folder: PathBuf, ids: &[String], target: Option<&str>) -> Result<CheckReport, OfflineError> {
         let mut catalog = Catalog::new(folder);
         catalog.rescan(Instant::now());
         if let Some(unknown) = ids.iter().find(|id| catalog.get(id).is_none()) {
@@ -73,7 +73,7 @@ impl OfflineCompiler {
             checked
         });
         let strays: Vec<_> = catalog.strays().filter(|_| ids.is_empty()).cloned().collect();
-        Ok(Checked { templates, strays, unreadable: catalog.unreadable().collect() })
+        Ok(CheckReport { templates, strays, unreadable: catalog.unreadable().collect() })
     }
 
     /// Returns a template with all its problems, as JSON.
@@ -82,9 +82,9 @@ impl OfflineCompiler {
             Some(id) => match prepared.plan(Some(id), &self.registry, &self.variables).await {
                 Ok(plan) => {
                     let warnings = preview::warnings(&plan, target);
-                    Found { problems: canary::check(&plan), warnings }
+                    TemplateFindings { problems: canary::check(&plan), warnings }
                 }
-                Err(unplanned) => Found { problems: findings::problems(unplanned), warnings: Vec::new() },
+                Err(unplanned) => TemplateFindings { problems: findings::problems(unplanned), warnings: Vec::new() },
             },
             None => findings::found(prepared.plans(&self.registry, &self.variables).await, canary::check),
         };

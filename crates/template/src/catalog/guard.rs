@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::stray::{Stray, Unsearched};
-use super::{Catalog, Content, Gone, Names, Template};
+use super::{Catalog, Names, Template, TemplateContent, VanishedEntry};
 use crate::lexer::{Reference, names_in_text};
 use guillemet_base::names::SecretName;
 
@@ -137,8 +137,8 @@ impl Catalog {
             let Some(wait) = waits(vanished.since, now) else { continue };
             let mut gone = Vec::new();
             match &vanished.what {
-                Gone::Template(template) => of_file(template, names, &mut gone),
-                Gone::Stray(stray) => of_stray(stray, names, &mut gone),
+                VanishedEntry::Template(template) => of_file(template, names, &mut gone),
+                VanishedEntry::Stray(stray) => of_stray(stray, names, &mut gone),
             }
             blockers.extend(gone.into_iter().map(|blocker| Blocker { reason: BlockReason::Vanished(wait), ..blocker }));
         }
@@ -163,26 +163,26 @@ fn of_file(template: &Template, names: &[&SecretName], into: &mut Vec<Blocker>) 
     };
     let named = |reference: &&Reference| names.iter().any(|name| **name == reference.name);
     match &template.content {
-        Content::Lexed(lexed) => into.extend(
+        TemplateContent::Lexed(lexed) => into.extend(
             lexed
                 .references
                 .iter()
                 .filter(named)
                 .map(|reference| at(reference.line, reference.column, &reference.name, BlockReason::Referenced)),
         ),
-        Content::Broken { names: Names::References(references), .. } => into.extend(
+        TemplateContent::Broken { names: Names::References(references), .. } => into.extend(
             references
                 .iter()
                 .filter(named)
                 .map(|reference| at(reference.line, reference.column, &reference.name, BlockReason::LastKnown)),
         ),
-        Content::Broken { names: Names::Text(text), .. } => {
+        TemplateContent::Broken { names: Names::Text(text), .. } => {
             let found = names_in_text(text, names);
             into.extend(
                 found.into_iter().map(|(name, line, column)| at(line, column, name, BlockReason::InBrokenText)),
             );
         }
-        Content::Broken { names: Names::Unknown, .. } => into.push(Blocker {
+        TemplateContent::Broken { names: Names::Unknown, .. } => into.push(Blocker {
             template: template.id.clone(),
             line: None,
             column: None,

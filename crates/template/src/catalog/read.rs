@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::open::{OpenError, TemplateFolder};
 use super::state::FileState;
-use super::{Content, Names, Template};
+use super::{Names, Template, TemplateContent};
 use crate::Format;
 use crate::lexer::lex;
 use guillemet_base::files::Fingerprint;
@@ -95,10 +95,12 @@ pub(super) fn read_template(
         }
         Err(error) => {
             let names = known.map_or(Names::Unknown, |known| match &known.content {
-                Content::Lexed(lexed) => Names::References(lexed.references.clone()),
-                Content::Broken { names: Names::References(references), .. } => Names::References(references.clone()),
-                Content::Broken { names: Names::Text(text), .. } => Names::Text(text.clone()),
-                Content::Broken { names: Names::Unknown, .. } => Names::Unknown,
+                TemplateContent::Lexed(lexed) => Names::References(lexed.references.clone()),
+                TemplateContent::Broken { names: Names::References(references), .. } => {
+                    Names::References(references.clone())
+                }
+                TemplateContent::Broken { names: Names::Text(text), .. } => Names::Text(text.clone()),
+                TemplateContent::Broken { names: Names::Unknown, .. } => Names::Unknown,
             });
             let problem = match error {
                 OpenError::Foreign => problem(
@@ -112,11 +114,11 @@ pub(super) fn read_template(
             // The problem is the same as before: the same object is returned, so that it does not count as a change.
             if let Some(known) = known
                 && known.state.is_unread()
-                && matches!(&known.content, Content::Broken { problems, .. } if problems[..] == [problem.clone()])
+                && matches!(&known.content, TemplateContent::Broken { problems, .. } if problems[..] == [problem.clone()])
             {
                 return Arc::clone(known);
             }
-            (FileState::unread(), Content::of_file(problem, names))
+            (FileState::unread(), TemplateContent::of_file(problem, names))
         }
     };
     let id = format!("{feature}/{name}");
@@ -137,14 +139,14 @@ pub(super) fn clean(name: Option<&OsStr>) -> String {
     name.replace(char::is_control, "\u{fffd}")
 }
 
-fn content(path: &Path, bytes: Option<Vec<u8>>) -> Content {
+fn content(path: &Path, bytes: Option<Vec<u8>>) -> TemplateContent {
     let Some(bytes) = bytes else {
         let problem = problem("the file is much too large for a template", "move it out of the templates folder");
-        return Content::of_file(problem, Names::Unknown);
+        return TemplateContent::of_file(problem, Names::Unknown);
     };
     let size = bytes.len() as u64;
     if let Some(problem) = not_text(&bytes) {
-        return Content::of_file(problem, Names::Text(searchable(bytes)));
+        return TemplateContent::of_file(problem, Names::Text(searchable(bytes)));
     }
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
@@ -154,21 +156,21 @@ fn content(path: &Path, bytes: Option<Vec<u8>>) -> Content {
             let mut problem = problem("the file is not UTF-8", "save it as UTF-8");
             problem.line = u32::try_from(line).ok();
             problem.column = Some(1);
-            return Content::of_file(problem, Names::Text(searchable(error.into_bytes())));
+            return TemplateContent::of_file(problem, Names::Text(searchable(error.into_bytes())));
         }
     };
     if size > TEMPLATE_MAX {
         let message = format!("a template can have at most {} KiB", TEMPLATE_MAX >> 10);
-        return Content::of_file(problem(message, "split it"), Names::Text(text));
+        return TemplateContent::of_file(problem(message, "split it"), Names::Text(text));
     }
     let named = path.to_str().is_some_and(|path| !path.contains(char::is_control));
     if !named {
         let problem = problem("the name of the file or its folder is not plain UTF-8", "rename it");
-        return Content::of_file(problem, Names::Text(text));
+        return TemplateContent::of_file(problem, Names::Text(text));
     }
     match lex(&text) {
-        Ok(lexed) => Content::Lexed(lexed),
-        Err(problems) => Content::Broken { problems, names: Names::Text(text), is_of_text: true },
+        Ok(lexed) => TemplateContent::Lexed(lexed),
+        Err(problems) => TemplateContent::Broken { problems, names: Names::Text(text), is_of_text: true },
     }
 }
 

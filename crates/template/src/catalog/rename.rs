@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Catalog, Content, TEMPLATE_MAX, Template};
+use super::{Catalog, TEMPLATE_MAX, Template, TemplateContent};
 use crate::rename::rename;
 use guillemet_base::files::{Attributes, Destination, Folder, only_ours, temporary_name};
 use guillemet_base::names::SecretName;
@@ -72,7 +72,7 @@ impl Catalog {
         let mut rewrite = Rewrite::default();
         let (mut unwritable, mut paths) = (Vec::new(), BTreeSet::new());
         for template in self.files.values() {
-            let Content::Lexed(lexed) = &template.content else { continue };
+            let TemplateContent::Lexed(lexed) = &template.content else { continue };
             if !lexed.references.iter().any(|reference| from.contains(&&reference.name)) {
                 continue;
             }

@@ -20,7 +20,7 @@ use super::open::TemplateFolder;
 use super::read::read_template;
 use super::state::FileState;
 use super::stray::{STRAYS_MAX, Stray, TEXT_MAX, depth, is_left_alone, name, read_stray};
-use super::{Basis, Template};
+use super::{ReadingBasis, Template};
 use crate::Format;
 use guillemet_base::files::Fingerprint;
 
@@ -46,7 +46,7 @@ pub struct ScanResult {
 
 /// Scans everything below the folder. Increases `progress` with each file, so that others can distinguish a slow file
 /// system from one that hangs.
-pub(super) fn scan(basis: &Basis, progress: &AtomicU64) -> ScanResult {
+pub(super) fn scan(basis: &ReadingBasis, progress: &AtomicU64) -> ScanResult {
     let mut scan = Scan {
         basis,
         kept: Vec::with_capacity(basis.known.len()),
@@ -69,7 +69,7 @@ pub(super) fn scan(basis: &Basis, progress: &AtomicU64) -> ScanResult {
 }
 
 struct Scan<'a> {
-    basis: &'a Basis,
+    basis: &'a ReadingBasis,
     /// The templates that are unchanged.
     kept: Vec<(&'a OsString, &'a Arc<Template>)>,
     /// The new and changed templates.
@@ -218,7 +218,7 @@ impl Scan<'_> {
 /// Reads the files again that may claim one id. Returns the template of each, by its path inside the folder; `None` if
 /// the file does not exist. Does not find an unknown file with an unusual mix of case in its extension: only a scan
 /// does.
-pub(super) fn recheck(basis: &Basis, id: &str) -> Vec<(OsString, Option<Arc<Template>>)> {
+pub(super) fn recheck(basis: &ReadingBasis, id: &str) -> Vec<(OsString, Option<Arc<Template>>)> {
     let known = known_of(&basis.known, id).map(|(key, _)| key.clone());
     let mut keys: Vec<OsString> = known.collect();
     keys.extend(Format::EXTENSIONS.iter().flat_map(|extension| {

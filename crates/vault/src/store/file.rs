@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
-use super::{Boxes, MANIFEST, Manifest, VaultError, key_binding};
+use super::{MANIFEST, Manifest, VaultError, VaultSealer, key_binding};
 use crate::keys::{Method, PassphraseHeader};
 use guillemet_base::files::{self, Links};
 use guillemet_base::random::random;
@@ -35,7 +35,7 @@ const SCHEMA: &str = "
 ";
 
 /// The part of the file that can be read without the key.
-pub(super) struct Header {
+pub(super) struct VaultHeader {
     pub(super) id: [u8; 16],
     pub(super) method: Method,
     pub(super) passphrase: PassphraseHeader,
@@ -63,7 +63,7 @@ pub(super) fn write_empty(
         "INSERT INTO meta (one, vault_id, unlock, salt, memory_kib, passes, sealed_key) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)",
         params![id, method.name(), passphrase.salt, cost.memory_kib, cost.passes, sealed_key],
     )?;
-    Boxes::new(id, &key).put_document(&database, MANIFEST, &Manifest::default().to_bytes())?;
+    VaultSealer::new(id, &key).put_document(&database, MANIFEST, &Manifest::default().to_bytes())?;
     // The caller moves only the main file to its place, so everything has to leave the log first. Closing would try the
     // same, and not report a failure.
     database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
@@ -203,7 +203,7 @@ fn immutable(path: &Path) -> Result<Connection, VaultError> {
 
 /// Reads the part that needs no key, without writing: first SQLite's own header by hand, then the row that describes
 /// the key.
-pub(super) fn read_header(path: &Path) -> Result<Header, VaultError> {
+pub(super) fn read_header(path: &Path) -> Result<VaultHeader, VaultError> {
     let mut first = [0; 100];
     let read = files::open_regular(path, Links::Follow).and_then(|(mut file, _)| file.read_exact(&mut first));
     read.map_err(|error| match error.kind() {
@@ -236,5 +236,5 @@ pub(super) fn read_header(path: &Path) -> Result<Header, VaultError> {
     let method = Method::named(&unlock).ok_or_else(|| {
         VaultError::Damaged("it uses an unlock method that this version of Guillemet does not know".into())
     })?;
-    Ok(Header { id, method, passphrase, sealed_key })
+    Ok(VaultHeader { id, method, passphrase, sealed_key })
 }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use zeroize::Zeroizing;
 
 use super::file::{change, wipe, write_seal};
-use super::{Boxes, DOCUMENT, MANIFEST, Manifest, RECORD, ROOT, Vault, VaultError, key_binding};
+use super::{DOCUMENT, MANIFEST, Manifest, RECORD, ROOT, Vault, VaultError, VaultSealer, key_binding};
 use crate::audit::AuditChange;
 use crate::keys::{Method, NewUnlock, OpenedBy, PassphraseHeader};
 use crate::{keys, trail};
@@ -29,7 +29,7 @@ impl Vault {
         let passphrase = PassphraseHeader::random();
         let unlock_key = unlock.next_key(&passphrase)?;
         let key = Key::random();
-        let (former, boxes) = (&self.boxes, Boxes::new(self.boxes.vault, &key));
+        let (former, boxes) = (&self.boxes, VaultSealer::new(self.boxes.vault, &key));
         let sealed_key = crypto::seal(&unlock_key, &key_binding(&boxes.vault), key.expose());
         change(&mut self.database, |database| {
             former.seal_anew(database, &boxes, &self.root)?;
@@ -55,7 +55,7 @@ impl Vault {
     }
 }
 
-impl Boxes {
+impl VaultSealer {
     /// Replaces every box by one under the keys of `to`, and stores `root` as a document.
     fn seal_anew(&self, database: &Connection, to: &Self, root: &Key) -> Result<(), VaultError> {
         let mut manifest = Manifest::default();

@@ -52,7 +52,7 @@ pub struct UseEvent {
 }
 
 /// Selects events of the trail.
-pub trait Picks {
+pub trait TrailFilter {
     /// Reports whether any event of this class is wanted.
     fn class(&self, class: Class) -> bool;
     /// Reports whether this use is wanted.
@@ -146,7 +146,7 @@ impl Backwards<'_> {
 
     /// Takes the next record; call it after `peek`. Calls `found` with each event of the record that `picks` selects,
     /// the last event first.
-    fn take(&mut self, picks: &impl Picks, mut found: impl FnMut(&dyn Fn() -> TrailEvent)) {
+    fn take(&mut self, picks: &impl TrailFilter, mut found: impl FnMut(&dyn Fn() -> TrailEvent)) {
         self.next = None;
         let Some((_, range)) = self.records.pop() else { return };
         if let Some(change) = self.change.take() {
@@ -187,7 +187,7 @@ fn newest<K: Ord + Copy>(
 /// the first `offset`.
 pub(super) fn list(
     shared: &Shared,
-    picks: &impl Picks,
+    picks: &impl TrailFilter,
     offset: usize,
     limit: usize,
 ) -> Result<(usize, Vec<TrailEvent>), RecorderError> {

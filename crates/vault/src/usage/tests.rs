@@ -20,10 +20,10 @@ impl Files {
     }
 
     fn open(&self, len: usize) -> Recorder {
-        self.try_open(Options { journal_len: len, ..Options::default() }).unwrap()
+        self.try_open(RecorderOptions { journal_len: len, ..RecorderOptions::default() }).unwrap()
     }
 
-    fn try_open(&self, options: Options) -> Result<Recorder, RecorderError> {
+    fn try_open(&self, options: RecorderOptions) -> Result<Recorder, RecorderError> {
         let (journal, database) = (self.dir.path().join("journal"), self.dir.path().join("db"));
         Recorder::open_with(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), options)
     }
@@ -78,7 +78,7 @@ fn event<'a>(time: Millis, outcome: Outcome, caller: &'a Caller, uses: &'a [Reco
 /// Picks the uses that the function accepts, and all changes.
 struct Where<F>(F);
 
-impl<F: Fn(&Decoded<'_>) -> bool> Picks for Where<F> {
+impl<F: Fn(&Decoded<'_>) -> bool> TrailFilter for Where<F> {
     fn class(&self, _: Class) -> bool {
         true
     }
@@ -212,7 +212,7 @@ fn what_was_acknowledged_before_a_kill_is_counted() {
     const CHILD: &str = "GUILLEMET_TEST_RECORDER";
     if let Some(dir) = std::env::var_os(CHILD) {
         let (journal, database) = (Path::new(&dir).join("journal"), Path::new(&dir).join("db"));
-        let options = Options { journal_len: 64 << 10, ..Options::default() };
+        let options = RecorderOptions { journal_len: 64 << 10, ..RecorderOptions::default() };
         let recorder = Recorder::open_with(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), options).unwrap();
         let mut out = std::io::stderr();
         loop {

@@ -18,11 +18,11 @@ pub(super) const HOUR: Millis = 60 * 60 * 1000;
 /// Hashes names, and counts how many different ones each user has asked for.
 pub(super) struct UnknownNames {
     key: Key,
-    by_uid: Mutex<HashMap<u32, Told>>,
+    by_uid: Mutex<HashMap<u32, HourlyNames>>,
 }
 
 /// The unknown names that a user has asked for in one hour.
-struct Told {
+struct HourlyNames {
     /// The hour, counted from the Unix epoch.
     hour: u64,
     hashes: Vec<[u8; 8]>,
@@ -50,7 +50,7 @@ impl UnknownNames {
         if by_uid.get(&uid).is_none_or(|told| told.hour != hour) {
             // A clock that was set back begins another hour too.
             by_uid.retain(|_, told| told.hour == hour);
-            by_uid.insert(uid, Told { hour, hashes: Vec::with_capacity(TOLD_APART) });
+            by_uid.insert(uid, HourlyNames { hour, hashes: Vec::with_capacity(TOLD_APART) });
         }
         let Some(told) = by_uid.get_mut(&uid) else { return UnknownName::Other };
         if told.hashes.contains(&hash) {

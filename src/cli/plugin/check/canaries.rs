@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{CanaryStatus, ComponentCheck, Mistake, TriedConfig};
 use guillemet_plan::protocol::Description;
-use guillemet_plugin::cases::{Case, Found};
+use guillemet_plugin::cases::{Case, CaseResult};
 use guillemet_plugin::client::Planner;
 use guillemet_plugin::schema::Schema;
 use guillemet_plugin::{canary, cases, schema};
@@ -70,7 +70,7 @@ impl ComponentCheck {
     async fn try_case(&mut self, planner: &Planner, description: &Description, case: &Case, written: bool) {
         let target = case.target(description).to_owned();
         let status = match cases::run(planner, description, case).await {
-            Found::Planned { plan, cost, .. } => {
+            CaseResult::Planned { plan, cost, .. } => {
                 self.plan.micros = self.plan.micros.max(cost.micros);
                 self.plan.memory = self.plan.memory.max(cost.memory);
                 let problems = canary::check(&plan);
@@ -83,8 +83,8 @@ impl ComponentCheck {
                     true => CanaryStatus::Unread,
                 }
             }
-            Found::Problems(_) if written && case.document.is_none() => CanaryStatus::NoDocument,
-            Found::Problems(problems) => {
+            CaseResult::Problems(_) if written && case.document.is_none() => CanaryStatus::NoDocument,
+            CaseResult::Problems(problems) => {
                 let told: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
                 if written {
                     let help = "`guillemet plugin test` shows what differs".into();
@@ -94,7 +94,7 @@ impl ComponentCheck {
                 // checks.
                 CanaryStatus::NoDocument
             }
-            Found::Failed(message) => {
+            CaseResult::Failed(message) => {
                 self.wrong(format!("{} (target `{target}`): {message}", case.name), None);
                 CanaryStatus::Failed
             }

@@ -5,7 +5,7 @@ use deadpool_postgres::{GenericClient, Transaction};
 use super::schema::TABLES;
 use super::{big, bytes, number, row, rows, run, some_bytes};
 use crate::storage::{AccountRow, KeyKind, NewAccount, Retention, StorageError, StorageTotals};
-use guillemet_wire::{AccountId, Hash, Newest};
+use guillemet_wire::{AccountId, Hash, HeadRef};
 
 pub(super) async fn create(on: &Transaction<'_>, account: &NewAccount) -> Result<(), StorageError> {
     let id = account.id.0.as_slice();
@@ -30,7 +30,7 @@ pub(super) async fn accounts(on: &Transaction<'_>) -> Result<Vec<AccountRow>, St
         accounts.push(AccountRow {
             id: AccountId(bytes(&row, 0)?),
             created_at: number(&row, 1)?,
-            newest: some_bytes(&row, 3)?.map(|hash| Newest { seq, hash: Hash(hash) }),
+            newest: some_bytes(&row, 3)?.map(|hash| HeadRef { seq, hash: Hash(hash) }),
             objects: number(&row, 4)?,
             bytes: number(&row, 5)?,
             kept_from: number(&row, 6)? + 1,
@@ -52,7 +52,7 @@ pub(super) async fn delete(on: &Transaction<'_>, account: AccountId) -> Result<(
     Ok(())
 }
 
-pub(super) async fn restore(on: &Transaction<'_>, account: AccountId, seq: u64) -> Result<Newest, StorageError> {
+pub(super) async fn restore(on: &Transaction<'_>, account: AccountId, seq: u64) -> Result<HeadRef, StorageError> {
     let (id, at) = (account.0.as_slice(), big(seq));
     row(on, "SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE", &[&id]).await?.ok_or(StorageError::NoAccount)?;
     let head = row(on, "SELECT hash, epoch FROM heads WHERE account = $1 AND seq = $2", &[&id, &at]).await?;
@@ -69,7 +69,7 @@ pub(super) async fn restore(on: &Transaction<'_>, account: AccountId, seq: u64) 
     let text = "UPDATE accounts SET seq = $2, hash = $3, epoch = $4 WHERE id = $1";
     run(on, text, &[&id, &at, &hash.as_slice(), &epoch]).await?;
     count(on, id).await?;
-    Ok(Newest { seq, hash: Hash(hash) })
+    Ok(HeadRef { seq, hash: Hash(hash) })
 }
 
 /// Counts again what an account stores.

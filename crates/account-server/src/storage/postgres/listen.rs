@@ -72,11 +72,11 @@ fn text(account: AccountId, wake: Wake) -> String {
         Wake::Enrolment => format!("{account} enrolment"),
         Wake::Usage => format!("{account} usage"),
         Wake::Revoked(device) => format!("{account} revoked {device}"),
-        Wake::Look => format!("{account} look"),
+        Wake::Unknown => format!("{account} look"),
     }
 }
 
-/// Parses a notification. A kind that this version does not know becomes [`Wake::Look`].
+/// Parses a notification. A kind that this version does not know becomes [`Wake::Unknown`].
 fn read(text: &str) -> Option<(AccountId, Wake)> {
     let mut words = text.split(' ');
     let account = words.next()?.parse().ok()?;
@@ -85,7 +85,7 @@ fn read(text: &str) -> Option<(AccountId, Wake)> {
         ("enrolment", None) => Wake::Enrolment,
         ("usage", None) => Wake::Usage,
         ("revoked", Some(device)) => Wake::Revoked(device.parse().ok()?),
-        _ => Wake::Look,
+        _ => Wake::Unknown,
     };
     Some((account, wake))
 }
@@ -98,10 +98,10 @@ mod tests {
     #[test]
     fn what_is_told_is_heard() {
         let account = AccountId([1; 16]);
-        for wake in [Wake::Head(7), Wake::Enrolment, Wake::Usage, Wake::Revoked(DeviceId([2; 16])), Wake::Look] {
+        for wake in [Wake::Head(7), Wake::Enrolment, Wake::Usage, Wake::Revoked(DeviceId([2; 16])), Wake::Unknown] {
             assert_eq!(read(&text(account, wake)), Some((account, wake)));
         }
-        assert_eq!(read(&format!("{account} something newer")), Some((account, Wake::Look)));
+        assert_eq!(read(&format!("{account} something newer")), Some((account, Wake::Unknown)));
         assert_eq!(read("nothing"), None);
     }
 }

@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 
 use super::{big, bytes, number, row, rows};
 use crate::storage::StorageError;
-use crate::storage::page::{HEADS_MAX, Room, behind, next};
+use crate::storage::page::{HEADS_MAX, PageBudget, behind, next};
 use guillemet_wire::{
     AccountId, ChangedRecord, ChangesPage, DeviceId, EpochLink, Hash, ObjectId, PullCursor, Sealed, SealedHead,
     SealedRecord, Wrap,
@@ -26,7 +26,7 @@ pub(super) async fn changes(
     if from.heads_after < pruned {
         return Err(StorageError::ContinuityLost { pruned });
     }
-    let mut room = Room::default();
+    let mut room = PageBudget::default();
     let heads = heads(on, account, from.heads_after, &mut room).await?;
     let reached = heads.last().map_or(from.heads_after, |head| head.seq);
     let (records, cut) = records(on, account, &from, reached, limit, &mut room).await?;
@@ -42,7 +42,7 @@ pub(super) async fn changes(
 
 /// Returns how many of these rows fit into the page. Each row is the length of a box; the result is the limit for the
 /// query of the boxes themselves.
-fn fitting(lengths: &[Row], room: &mut Room) -> Result<i64, StorageError> {
+fn fitting(lengths: &[Row], room: &mut PageBudget) -> Result<i64, StorageError> {
     let mut count = 0;
     for row in lengths {
         if !room.take(usize::try_from(row.try_get::<_, i32>(0)?).unwrap_or(0)) {
@@ -57,7 +57,7 @@ async fn heads(
     on: &Transaction<'_>,
     account: &[u8],
     after: u64,
-    room: &mut Room,
+    room: &mut PageBudget,
 ) -> Result<Vec<SealedHead>, StorageError> {
     let after = big(after);
     let text = "SELECT length(box) FROM heads WHERE account = $1 AND seq > $2 ORDER BY seq LIMIT $3";
@@ -79,7 +79,7 @@ async fn records(
     from: &PullCursor,
     reached: u64,
     limit: usize,
-    room: &mut Room,
+    room: &mut PageBudget,
 ) -> Result<(Vec<ChangedRecord>, bool), StorageError> {
     const WHERE: &str = "FROM records WHERE account = $1 AND ended IS NULL AND (came, id) > ($2, $3) AND came <= $4
         ORDER BY came, id LIMIT $5";

@@ -4,24 +4,24 @@
 use deadpool_postgres::{GenericClient, Transaction};
 
 use super::{big, number, row, rows, run, some_bytes};
-use crate::storage::{Found, KeyKind, Pushing, StorageError, refused, within};
-use guillemet_wire::{AccountId, DeviceId, DeviceKey, Hash, Newest, SealedRecord};
+use crate::storage::{CurrentHead, KeyKind, Pushing, StorageError, refused, within};
+use guillemet_wire::{AccountId, DeviceId, DeviceKey, Hash, HeadRef, SealedRecord};
 
 /// Returns the newest head of an account.
-pub(super) async fn found(on: &impl GenericClient, account: AccountId) -> Result<Found, StorageError> {
+pub(super) async fn found(on: &impl GenericClient, account: AccountId) -> Result<CurrentHead, StorageError> {
     let text = "SELECT seq, hash, epoch FROM accounts WHERE id = $1";
     let row = row(on, text, &[&account.0.as_slice()]).await?.ok_or(StorageError::NoAccount)?;
     as_found(&row)
 }
 
-fn as_found(row: &tokio_postgres::Row) -> Result<Found, StorageError> {
+fn as_found(row: &tokio_postgres::Row) -> Result<CurrentHead, StorageError> {
     let seq = number(row, 0)?;
-    let newest = some_bytes(row, 1)?.map(|hash| Newest { seq, hash: Hash(hash) });
-    Ok(Found { newest, epoch: number(row, 2)? })
+    let newest = some_bytes(row, 1)?.map(|hash| HeadRef { seq, hash: Hash(hash) });
+    Ok(CurrentHead { newest, epoch: number(row, 2)? })
 }
 
 /// Accepts a push. Any failure rolls everything back.
-pub(super) async fn push(on: &Transaction<'_>, pushing: &Pushing) -> Result<Newest, StorageError> {
+pub(super) async fn push(on: &Transaction<'_>, pushing: &Pushing) -> Result<HeadRef, StorageError> {
     let (push, account) = (&pushing.push, pushing.account.0.as_slice());
     let text = "SELECT seq, hash, epoch, objects, bytes FROM accounts WHERE id = $1 FOR UPDATE";
     let held = row(on, text, &[&account]).await?.ok_or(StorageError::NoAccount)?;
@@ -63,7 +63,7 @@ pub(super) async fn push(on: &Transaction<'_>, pushing: &Pushing) -> Result<Newe
         &[&account, &seq, &hash, &big(head.epoch), &big(objects), &big(bytes)],
     )
     .await?;
-    Ok(Newest { seq: head.seq, hash: pushing.hash })
+    Ok(HeadRef { seq: head.seq, hash: pushing.hash })
 }
 
 async fn revoke(on: &Transaction<'_>, account: &[u8], devices: &[DeviceId], seq: i64) -> Result<(), StorageError> {
@@ -110,7 +110,8 @@ pub(super) async fn put_key(
     let insert = "INSERT INTO keys (id, account, hash, kind, device, came) VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT (id) DO NOTHING";
     let (hash, device) = (key.key_hash.0.as_slice(), key.device.0.as_slice());
-    let values: [super::Value<'_>; 6] = [&key.key_id, &account, &hash, &i16::from(kind.number()), &device, &came];
+    let values: [super::SqlParameter<'_>; 6] =
+        [&key.key_id, &account, &hash, &i16::from(kind.number()), &device, &came];
     Ok(run(on, insert, &values).await? == 1)
 }
 

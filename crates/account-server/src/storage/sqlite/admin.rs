@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::file::TABLES;
 use super::push::run;
 use crate::storage::{AccountRow, KeyKind, NewAccount, Retention, StorageError, StorageTotals};
-use guillemet_wire::{AccountId, Hash, Newest};
+use guillemet_wire::{AccountId, Hash, HeadRef};
 
 pub(super) fn create(database: &Connection, account: &NewAccount) -> Result<(), StorageError> {
     let insert = "INSERT INTO accounts (id, created_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
@@ -29,7 +29,7 @@ pub(super) fn accounts(database: &Connection) -> Result<Vec<AccountRow>, Storage
         Ok(AccountRow {
             id: AccountId(row.get(0)?),
             created_at: row.get(1)?,
-            newest: hash.map(|hash| Newest { seq, hash: Hash(hash) }),
+            newest: hash.map(|hash| HeadRef { seq, hash: Hash(hash) }),
             objects: row.get(4)?,
             bytes: row.get(5)?,
             kept_from: row.get::<_, u64>(6)? + 1,
@@ -50,7 +50,7 @@ pub(super) fn delete(database: &Connection, account: AccountId) -> Result<(), St
     Ok(())
 }
 
-pub(super) fn restore(database: &Connection, account: AccountId, seq: u64) -> Result<Newest, StorageError> {
+pub(super) fn restore(database: &Connection, account: AccountId, seq: u64) -> Result<HeadRef, StorageError> {
     super::file::found(database, account)?;
     let text = "SELECT hash, epoch FROM heads WHERE account = ?1 AND seq = ?2";
     let head = database.prepare_cached(text)?.query_row(params![account.0, seq], |row| Ok((row.get(0)?, row.get(1)?)));
@@ -66,7 +66,7 @@ pub(super) fn restore(database: &Connection, account: AccountId, seq: u64) -> Re
     let values = params![account.0, seq, hash, epoch];
     run(database, "UPDATE accounts SET seq = ?2, hash = ?3, epoch = ?4 WHERE id = ?1", values)?;
     count(database, account)?;
-    Ok(Newest { seq, hash: Hash(hash) })
+    Ok(HeadRef { seq, hash: Hash(hash) })
 }
 
 /// Counts again what an account stores.

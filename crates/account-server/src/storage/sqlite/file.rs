@@ -7,8 +7,8 @@ use std::{fs, io};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
-use crate::storage::{Found, StorageError};
-use guillemet_wire::{AccountId, Hash, Newest};
+use crate::storage::{CurrentHead, StorageError};
+use guillemet_wire::{AccountId, Hash, HeadRef};
 
 /// The name of the database file.
 pub const DATABASE: &str = "account.db";
@@ -128,11 +128,11 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StorageError> {
 }
 
 /// Returns the newest head of an account.
-pub(super) fn found(database: &Connection, account: AccountId) -> Result<Found, StorageError> {
+pub(super) fn found(database: &Connection, account: AccountId) -> Result<CurrentHead, StorageError> {
     let mut query = database.prepare_cached("SELECT seq, hash, epoch FROM accounts WHERE id = ?1")?;
     let row = query.query_row([account.0], |row| {
         let (seq, hash): (u64, Option<[u8; 32]>) = (row.get(0)?, row.get(1)?);
-        Ok(Found { newest: hash.map(|hash| Newest { seq, hash: Hash(hash) }), epoch: row.get(2)? })
+        Ok(CurrentHead { newest: hash.map(|hash| HeadRef { seq, hash: Hash(hash) }), epoch: row.get(2)? })
     });
     row.optional()?.ok_or(StorageError::NoAccount)
 }

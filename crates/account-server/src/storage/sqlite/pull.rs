@@ -3,10 +3,10 @@
 use rusqlite::{Connection, params};
 
 use crate::storage::StorageError;
-use crate::storage::page::{HEADS_MAX, Room, behind, next};
+use crate::storage::page::{HEADS_MAX, PageBudget, behind, next};
 use guillemet_wire::{
-    AccountId, ChangedRecord, ChangesPage, DeviceId, EpochLink, Hash, Newest, ObjectId, PullCursor, Sealed, SealedHead,
-    SealedRecord, Wrap,
+    AccountId, ChangedRecord, ChangesPage, DeviceId, EpochLink, Hash, HeadRef, ObjectId, PullCursor, Sealed,
+    SealedHead, SealedRecord, Wrap,
 };
 
 /// Reads one page from one state of the file.
@@ -24,11 +24,11 @@ pub(super) fn changes(
     if from.heads_after < pruned {
         return Err(StorageError::ContinuityLost { pruned });
     }
-    let mut room = Room::default();
+    let mut room = PageBudget::default();
     let heads = heads(database, account, from.heads_after, &mut room)?;
     let reached = heads.last().map_or(from.heads_after, |head| head.seq);
     let (records, cut) = records(database, account, &from, reached, limit, &mut room)?;
-    let seq = newest.map_or(0, |newest: Newest| newest.seq);
+    let seq = newest.map_or(0, |newest: HeadRef| newest.seq);
     Ok(ChangesPage {
         newest,
         wraps: wraps(database, account, device, &heads)?,
@@ -43,7 +43,7 @@ fn heads(
     database: &Connection,
     account: AccountId,
     after: u64,
-    room: &mut Room,
+    room: &mut PageBudget,
 ) -> Result<Vec<SealedHead>, StorageError> {
     let text = "SELECT seq, epoch, prev, box FROM heads WHERE account = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
     let mut query = database.prepare_cached(text)?;
@@ -66,7 +66,7 @@ fn records(
     from: &PullCursor,
     reached: u64,
     limit: usize,
-    room: &mut Room,
+    room: &mut PageBudget,
 ) -> Result<(Vec<ChangedRecord>, bool), StorageError> {
     let mut query = database.prepare_cached(
         "SELECT came, id, revision, epoch, box FROM records

@@ -4,10 +4,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::file;
 use crate::storage::{KeyKind, Pushing, StorageError, refused, within};
-use guillemet_wire::{AccountId, DeviceKey, Newest, SealedRecord};
+use guillemet_wire::{AccountId, DeviceKey, HeadRef, SealedRecord};
 
 /// Accepts a push. Any failure rolls everything back.
-pub(super) fn push(database: &Connection, pushing: &Pushing) -> Result<Newest, StorageError> {
+pub(super) fn push(database: &Connection, pushing: &Pushing) -> Result<HeadRef, StorageError> {
     let (account, push) = (pushing.account, &pushing.push);
     file::found(database, account)?.admits(pushing)?;
     let seq = push.head.seq;
@@ -63,7 +63,7 @@ pub(super) fn push(database: &Connection, pushing: &Pushing) -> Result<Newest, S
         "UPDATE accounts SET seq = ?2, hash = ?3, epoch = ?4, objects = ?5, bytes = ?6 WHERE id = ?1",
         params![account.0, seq, pushing.hash.0, head.epoch, objects, bytes],
     )?;
-    Ok(Newest { seq, hash: pushing.hash })
+    Ok(HeadRef { seq, hash: pushing.hash })
 }
 
 /// Stores a key. Returns whether its id was free.

@@ -129,7 +129,7 @@ impl Daemon {
 
     /// Ends the daemon as `kill -9` does, and starts it again.
     pub fn crash(&mut self) {
-        let memory: Memory = serde_json::from_slice(&self.disk.memory).unwrap();
+        let memory: StoredEngine = serde_json::from_slice(&self.disk.memory).unwrap();
         let records = self.disk.records.iter().map(|(id, (leaf, sealed))| (*id, *leaf, sealed.clone())).collect();
         let secrets: Vec<_> = self.disk.secrets.values().cloned().map(Arc::new).collect();
         let intents = self.disk.intents.iter().map(|(_, bytes)| Intent::decode(bytes).unwrap()).collect();
@@ -142,7 +142,8 @@ impl Daemon {
     pub fn cloned(&self) -> Self {
         let me = self.engine.me();
         let mut secret = *me.secret.expose();
-        let me = Me { account: me.account, device: me.device, secret: DeviceSecret::from_bytes(&mut secret) };
+        let me =
+            DeviceIdentity { account: me.account, device: me.device, secret: DeviceSecret::from_bytes(&mut secret) };
         let mut clone = Self {
             name: format!("{}, cloned", self.name),
             engine: Engine::found(me, KEEP),
@@ -275,7 +276,7 @@ impl Daemon {
         Ok(())
     }
 
-    pub fn adopt(&mut self, newest: Newest, pages: &[ChangesPage]) -> Result<(), PullError> {
+    pub fn adopt(&mut self, newest: HeadRef, pages: &[ChangesPage]) -> Result<(), PullError> {
         let update = self.engine.adopt(newest, pages)?;
         self.disk.intents = self.engine.pending().map(|intent| (intent.id, intent.encode().to_vec())).collect();
         self.commit(update);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::api::context::RequestContext;
-use crate::api::request::{self, Fields};
-use crate::api::response::{Document, Json};
+use crate::api::request::{self, BodyFields};
+use crate::api::response::{Json, RenderResponse};
 use crate::app::error::AppError;
 use crate::app::inline::InlineTemplate;
 use crate::app::serving::{PLAN_TIME, RenderOptions};
@@ -38,7 +38,7 @@ pub async fn explain(cx: RequestContext<'_>) -> Result<Json<Explanation>, HttpEr
 }
 
 /// `GET /v1/render/{feature}/{name}`: renders a stored template.
-pub async fn render(cx: RequestContext<'_>) -> Result<Document, HttpError> {
+pub async fn render(cx: RequestContext<'_>) -> Result<RenderResponse, HttpError> {
     let [target] = cx.query(["target"])?;
     let id = cx.template_id()?;
     let options = RenderOptions {
@@ -47,11 +47,11 @@ pub async fn render(cx: RequestContext<'_>) -> Result<Document, HttpError> {
         known: cx.if_none_match(),
     };
     let (rendered, plan) = serving::render(cx.app, &id, options, cx.principal).await?;
-    Ok(Document { rendered, plan, requested: target })
+    Ok(RenderResponse { rendered, plan, requested: target })
 }
 
 /// `POST /v1/render`: renders a template that comes with the request.
-pub async fn render_inline(mut cx: RequestContext<'_>) -> Result<Document, HttpError> {
+pub async fn render_inline(mut cx: RequestContext<'_>) -> Result<RenderResponse, HttpError> {
     cx.query([])?;
     let mut fields = cx.fields().await?;
     let template = read_inline(&mut fields);
@@ -60,11 +60,11 @@ pub async fn render_inline(mut cx: RequestContext<'_>) -> Result<Document, HttpE
     fields.finish()?;
     let template = template.ok_or_else(|| AppError::Invalid(Vec::new()))?;
     let (rendered, plan) = inline::render(cx.app, &template, cx.if_none_match(), cx.principal).await?;
-    Ok(Document { rendered, plan: Arc::new(plan), requested: template.target })
+    Ok(RenderResponse { rendered, plan: Arc::new(plan), requested: template.target })
 }
 
 /// Reads the template in a body. Returns `None` if a field is missing or wrong, which `finish` then reports.
-fn read_inline(fields: &mut Fields) -> Option<InlineTemplate> {
+fn read_inline(fields: &mut BodyFields) -> Option<InlineTemplate> {
     let feature = fields.text("feature");
     let format = fields.one_of("format", &["toml", "json", "jsonc", "yaml"]);
     let text = fields.text("template");

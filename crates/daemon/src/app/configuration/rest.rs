@@ -14,9 +14,9 @@ const RESTLESS: Duration = Duration::from_secs(5);
 
 /// The next step after a look at the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextStep {
     /// Look again after [`REST`].
-    Look,
+    CheckAgain,
     /// Read the file now.
     Read,
     /// Do nothing for now.
@@ -25,26 +25,26 @@ pub(super) enum Next {
 
 /// The looks at the file since it changed.
 #[derive(Debug)]
-pub(super) struct Rest {
+pub(super) struct Debouncer {
     begun: Instant,
     seen: Option<Fingerprint>,
     since: Instant,
 }
 
-impl Rest {
+impl Debouncer {
     /// Starts with the first look; `None` if there is no file.
     pub(super) fn new(seen: Option<Fingerprint>, now: Instant) -> Self {
         Self { begun: now, seen, since: now }
     }
 
     /// Takes in another look, and returns the next step.
-    pub(super) fn look(&mut self, seen: Option<Fingerprint>, now: Instant) -> Next {
+    pub(super) fn look(&mut self, seen: Option<Fingerprint>, now: Instant) -> NextStep {
         if seen != self.seen {
             (self.seen, self.since) = (seen, now);
-            return if now - self.begun < RESTLESS { Next::Look } else { Next::GiveUp };
+            return if now - self.begun < RESTLESS { NextStep::CheckAgain } else { NextStep::GiveUp };
         }
         let needed = if seen.is_some() { REST } else { GONE };
-        if now - self.since < needed { Next::Look } else { Next::Read }
+        if now - self.since < needed { NextStep::CheckAgain } else { NextStep::Read }
     }
 }
 
@@ -64,25 +64,25 @@ mod tests {
     #[test]
     fn a_file_that_is_being_written_is_not_read() {
         let ([first, second, third], begun) = (looks(), Instant::now());
-        let mut rest = Rest::new(first, begun);
+        let mut rest = Debouncer::new(first, begun);
         let at = |hundreds: u32| begun + REST * hundreds;
-        assert_eq!(rest.look(second, at(1)), Next::Look);
-        assert_eq!(rest.look(third, at(2)), Next::Look);
-        assert_eq!(rest.look(third, at(2) + REST / 2), Next::Look);
-        assert_eq!(rest.look(third, at(3)), Next::Read);
-        let mut restless = Rest::new(first, begun);
-        assert_eq!(restless.look(second, at(49)), Next::Look);
-        assert_eq!(restless.look(third, at(50)), Next::GiveUp);
+        assert_eq!(rest.look(second, at(1)), NextStep::CheckAgain);
+        assert_eq!(rest.look(third, at(2)), NextStep::CheckAgain);
+        assert_eq!(rest.look(third, at(2) + REST / 2), NextStep::CheckAgain);
+        assert_eq!(rest.look(third, at(3)), NextStep::Read);
+        let mut restless = Debouncer::new(first, begun);
+        assert_eq!(restless.look(second, at(49)), NextStep::CheckAgain);
+        assert_eq!(restless.look(third, at(50)), NextStep::GiveUp);
     }
 
     #[test]
     fn a_file_that_is_gone_may_come_back() {
         let ([first, second, _], begun) = (looks(), Instant::now());
-        let mut rest = Rest::new(first, begun);
-        assert_eq!(rest.look(None, begun + REST), Next::Look);
-        assert_eq!(rest.look(None, begun + GONE), Next::Look);
-        assert_eq!(rest.look(None, begun + GONE + REST), Next::Read);
-        assert_eq!(rest.look(second, begun + GONE + REST * 2), Next::Look);
-        assert_eq!(rest.look(second, begun + GONE + REST * 3), Next::Read);
+        let mut rest = Debouncer::new(first, begun);
+        assert_eq!(rest.look(None, begun + REST), NextStep::CheckAgain);
+        assert_eq!(rest.look(None, begun + GONE), NextStep::CheckAgain);
+        assert_eq!(rest.look(None, begun + GONE + REST), NextStep::Read);
+        assert_eq!(rest.look(second, begun + GONE + REST * 2), NextStep::CheckAgain);
+        assert_eq!(rest.look(second, begun + GONE + REST * 3), NextStep::Read);
     }
 }

@@ -10,11 +10,11 @@ fn holder(uid: u32, pid: u32) -> SlotHolder {
     SlotHolder { uid, pid }
 }
 
-fn reason(slot: &Slot<()>) -> Option<EndReason> {
+fn reason(slot: &ConnectionSlot<()>) -> Option<EndReason> {
     slot.state.ended.get().copied()
 }
 
-fn is_taken(slot: &Slot<()>) -> bool {
+fn is_taken(slot: &ConnectionSlot<()>) -> bool {
     reason(slot) == Some(EndReason::Taken)
 }
 
@@ -88,7 +88,7 @@ const CASES: &[Case] = &[
 fn who_gets_a_slot_and_whose() {
     for (what, limit, connections, (uid, pid), expected) in CASES {
         let admission = Admission::new(*limit, OWNER);
-        let slots: Vec<Slot<()>> = connections
+        let slots: Vec<ConnectionSlot<()>> = connections
             .iter()
             .map(|(uid, pid, busy)| {
                 let slot = admission.take(holder(*uid, *pid), ()).unwrap_or_else(|| panic!("{what}"));
@@ -114,7 +114,7 @@ fn who_gets_a_slot_and_whose() {
 fn one_user_alone_leaves_slots_for_the_next_even_with_requests_on_all_of_its_own() {
     let admission = Admission::new(256, OWNER);
     let busy = |uid| {
-        let slots: Vec<Slot<()>> = std::iter::from_fn(|| admission.take(holder(uid, uid), ())).collect();
+        let slots: Vec<ConnectionSlot<()>> = std::iter::from_fn(|| admission.take(holder(uid, uid), ())).collect();
         slots.iter().for_each(|slot| slot.state.asked());
         slots
     };
@@ -176,7 +176,7 @@ fn streams_leave_slots_for_requests() {
     let admission = Admission::new(16, OWNER);
     let slots = |uid, count| (0..count).map(|_| admission.take(holder(uid, uid), ()).unwrap()).collect::<Vec<_>>();
     let (own, first, second) = (slots(OWNER, 4), slots(1, 6), slots(2, 3));
-    let streams = |slots: &[Slot<()>]| slots.iter().filter(|slot| slot.stream()).count();
+    let streams = |slots: &[ConnectionSlot<()>]| slots.iter().filter(|slot| slot.stream()).count();
     assert_eq!([&own, &first, &second].map(|slots| streams(slots)), [2, 2, 2]);
     drop(first);
     assert_eq!(streams(&second), 0, "two for each, and these go on");
@@ -229,10 +229,10 @@ proptest! {
     fn whatever_happens_the_limit_holds_and_no_request_is_cut(limit in 1_usize..20, steps in steps()) {
         let admission = Admission::new(limit, OWNER);
         let reserved = Shares::new(limit, OWNER).reserved();
-        let mut slots: Vec<(SlotHolder, bool, Slot<()>)> = Vec::new();
+        let mut slots: Vec<(SlotHolder, bool, ConnectionSlot<()>)> = Vec::new();
         for step in steps {
-            let held = |slots: &[(SlotHolder, bool, Slot<()>)], uid| slots.iter().filter(|(holder, ..)| holder.uid == uid).count();
-            let pick = |index: usize, slots: &[(SlotHolder, bool, Slot<()>)]| (!slots.is_empty()).then(|| index % slots.len());
+            let held = |slots: &[(SlotHolder, bool, ConnectionSlot<()>)], uid| slots.iter().filter(|(holder, ..)| holder.uid == uid).count();
+            let pick = |index: usize, slots: &[(SlotHolder, bool, ConnectionSlot<()>)]| (!slots.is_empty()).then(|| index % slots.len());
             match step {
                 Step::Connect(uid, pid) => {
                     let (own, comes) = (held(&slots, uid), holder(uid, pid));

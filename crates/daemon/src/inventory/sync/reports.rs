@@ -32,7 +32,7 @@ pub struct UsageReport {
 
 /// The form in which a report is sealed.
 #[derive(Serialize, Deserialize)]
-struct Document {
+struct ReportDocument {
     at: Millis,
     /// The number of uses and the last use of each secret.
     secrets: BTreeMap<String, (u64, Option<Millis>)>,
@@ -58,7 +58,7 @@ impl UsageReport {
 
     /// Reads what [`Self::to_bytes`] wrote; `None` if it is anything else.
     pub fn read(device: DeviceId, counter: u64, bytes: &[u8]) -> Option<Self> {
-        let document: Document = serde_json::from_slice(bytes).ok()?;
+        let document: ReportDocument = serde_json::from_slice(bytes).ok()?;
         let entry = |(id, (count, last_used)): (String, (u64, Option<Millis>))| {
             let id = data_encoding::HEXLOWER.decode(id.as_bytes()).ok()?.try_into().ok()?;
             Some((SecretId(id), Totals { count, last_used }))
@@ -77,7 +77,7 @@ impl UsageReport {
     /// If the report cannot be serialized.
     pub fn to_bytes(&self) -> Result<Vec<u8>, VaultError> {
         let entry = |(id, totals): (&SecretId, &Totals)| (id.to_string(), (totals.count, totals.last_used));
-        let document = Document { at: self.at, secrets: self.totals.iter().map(entry).collect() };
+        let document = ReportDocument { at: self.at, secrets: self.totals.iter().map(entry).collect() };
         serde_json::to_vec(&document).map_err(VaultError::Unserializable)
     }
 
@@ -101,12 +101,12 @@ impl UsageReport {
 }
 
 /// A report in sealed and in opened form.
-pub(super) struct Kept {
+pub(super) struct StoredReport {
     sealed: guillemet_wire::UsageUpload,
     report: Arc<UsageReport>,
 }
 
-impl Kept {
+impl StoredReport {
     /// Opens reports, and drops those that do not open, because a server can send anything.
     pub(super) fn open_all(engine: &Engine, told: Vec<guillemet_wire::UsageUpload>) -> Vec<Self> {
         let open = |sealed: guillemet_wire::UsageUpload| {
@@ -153,7 +153,7 @@ impl Inventory {
             joined.usage.iter().any(|kept| kept.report.device == told.device && kept.report.counter >= told.counter)
         };
         let newer: Vec<_> = told.into_iter().filter(|told| !is_known(told)).collect();
-        let newer = Kept::open_all(&joined.engine, newer);
+        let newer = StoredReport::open_all(&joined.engine, newer);
         if newer.is_empty() {
             return Ok(());
         }

@@ -34,7 +34,7 @@ impl Files {
 }
 
 fn small(files: &Files) -> Result<Recorder, RecorderError> {
-    files.try_open(Options { journal_len: SMALL, ..Options::default() })
+    files.try_open(RecorderOptions { journal_len: SMALL, ..RecorderOptions::default() })
 }
 
 fn count(recorder: &Recorder) -> u64 {
@@ -184,7 +184,7 @@ fn a_damaged_part_of_the_trail_is_told_of_and_not_written_over() {
 /// Puts the trail into the one table that earlier versions had: chunks of all users, sealed in their format.
 fn as_before(files: &Files) -> u64 {
     let key = Key::from_bytes(&mut [5; 32]);
-    let boxes = trail::Boxes::new(&key, VAULT);
+    let boxes = trail::TrailSealer::new(&key, VAULT);
     let database = rusqlite::Connection::open(files.dir.path().join("db")).unwrap();
     database
         .execute_batch(

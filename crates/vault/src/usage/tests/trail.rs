@@ -19,7 +19,7 @@ fn kept(files: &Files) -> u64 {
 }
 
 fn with(files: &Files, events: usize) -> Recorder {
-    files.try_open(Options { journal_len: 64 << 10, events, changes: events }).unwrap()
+    files.try_open(RecorderOptions { journal_len: 64 << 10, events, changes: events }).unwrap()
 }
 
 #[test]
