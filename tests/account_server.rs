@@ -236,8 +236,8 @@ async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Head
         .unwrap();
     stranger.client.enrol(account, &[8; 32], &stranger.enrolment()).await.unwrap();
     assert_eq!(told(&mut events).await, ServerEvent::Enrolment);
-    assert!(first.client.turn_away(account, stranger.id).await.unwrap());
-    assert!(!first.client.turn_away(account, stranger.id).await.unwrap());
+    assert!(first.client.reject_enrolment(account, stranger.id).await.unwrap());
+    assert!(!first.client.reject_enrolment(account, stranger.id).await.unwrap());
     assert!(matches!(stranger.client.current().await, Err(AccountClientError::Unauthorized)));
 
     // Reports of use: one document per device, the one with the highest counter.

@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use clap::{Args, Subcommand, ValueEnum};
 use hyper::Method;
 
-use super::client::{ApiResponse, part};
+use super::client::{ApiResponse, percent_encode};
 use super::{Done, Failure, account_server, client, output, prompt};
 use guillemet_account::code::{AccountCode, CodeKind, Recovery};
 use guillemet_account::fingerprint_words::fingerprint_words;
@@ -365,7 +365,7 @@ impl AccountRevokeArgs {
         };
         let (id, name) = (&device.id, &device.name);
         prompt::confirm(&format!("Revoke `{name}` ({id}) and re-key the account?"), self.yes)?;
-        let answer = client::fetch(home, Method::DELETE, &format!("/v1/account/devices/{}", part(id)))?;
+        let answer = client::fetch(home, Method::DELETE, &format!("/v1/account/devices/{}", percent_encode(id)))?;
         if self.json {
             output::json(&answer.json());
             return Ok(());

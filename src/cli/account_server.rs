@@ -21,7 +21,7 @@ use guillemet_account_server::limits::ServerLimits;
 use guillemet_account_server::storage::postgres::Postgres;
 use guillemet_account_server::storage::sqlite::{DATABASE, Sqlite};
 use guillemet_account_server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError, transfer};
-use guillemet_account_server::tls::{Certificate, own_files, own_pin};
+use guillemet_account_server::tls::{Certificate, self_signed_files, self_signed_pin};
 use guillemet_base::home::Home;
 use guillemet_base::random::random;
 use guillemet_base::time::{now, rfc3339};
@@ -177,8 +177,8 @@ impl StorageArgs {
     /// Returns the server's folder, after checking that nobody else can change it.
     fn folder(&self, home: &Home) -> Result<PathBuf, Failure> {
         let folder = self.data.clone().unwrap_or_else(|| home.data().join("account-server"));
-        let files = permissions::database(&folder.join(DATABASE));
-        let files = files.into_iter().chain(own_files(&folder)).chain([folder.join(LOCK)]);
+        let files = permissions::database_files(&folder.join(DATABASE));
+        let files = files.into_iter().chain(self_signed_files(&folder)).chain([folder.join(LOCK)]);
         permissions::check_folder(&folder, &files.collect::<Vec<_>>(), self.group_may_write)?;
         Ok(folder)
     }
@@ -198,7 +198,7 @@ impl StorageArgs {
 
 impl AccountServeArgs {
     pub fn run(self, home: &Home) -> Done {
-        let _ = guillemet_base::sys::process::hide();
+        let _ = guillemet_base::sys::process::make_undumpable();
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         raise_descriptors(self.limits.connections as u64);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -215,7 +215,7 @@ impl AccountServeArgs {
         };
         let certificate = match (&self.cert, &self.key) {
             (Some(certificate), Some(key)) => Certificate::read(certificate, key)?,
-            _ => Certificate::own(&folder, names(self.url.as_ref(), self.listen))?,
+            _ => Certificate::self_signed(&folder, names(self.url.as_ref(), self.listen))?,
         };
         let certificate = Arc::new(certificate);
         let (stop, stopped) = watch::channel(false);
@@ -309,7 +309,7 @@ impl CreateAccountArgs {
                 };
                 Some(text.strip_prefix("sha256:").unwrap_or(text).parse().map_err(wrong)?)
             }
-            None => own_pin(&self.place.folder(home)?)?,
+            None => self_signed_pin(&self.place.folder(home)?)?,
         };
         let (id, api_key) = (AccountId(random()), ApiKey::random());
         let url = self.url.to_string();

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Failure, no_daemon, output};
 use guillemet_api::client::{ApiClient, ApiClientError};
-pub use guillemet_api::client::{ApiResponse, part};
+pub use guillemet_api::client::{ApiResponse, percent_encode};
 use guillemet_api::error::{ErrorBody, ErrorEntry};
 use guillemet_api::templates::TemplateListing;
 use guillemet_api::{Listing, Problem};
@@ -23,7 +23,7 @@ use guillemet_template::catalog::{TEMPLATE_MAX, files_of};
 pub fn template_path(id: &str) -> Result<String, Failure> {
     match id.split_once('/') {
         Some((feature, name)) if !feature.is_empty() && !name.is_empty() => {
-            Ok(format!("{}/{}", part(feature), part(name)))
+            Ok(format!("{}/{}", percent_encode(feature), percent_encode(name)))
         }
         _ => Err(Failure::new(format!(
             "`{id}` is not a template id: an id is FEATURE/NAME; run `guillemet template list` to see all"
@@ -67,7 +67,7 @@ pub fn delete(home: &Home, path: &str, etag: Option<&str>) -> Result<ApiResponse
 /// # Errors
 /// With everything the API says is wrong.
 pub fn good(home: &Home, answer: ApiResponse) -> Result<ApiResponse, Failure> {
-    answer.good().map_err(failed(home))
+    answer.error_for_status().map_err(failed(home))
 }
 
 /// Sends a request and returns the answer, to be printed as it is or to be read.
@@ -133,7 +133,7 @@ pub fn all_templates<T: DeserializeOwned + Send>(home: &Home) -> Result<Template
 /// # Errors
 /// When no daemon can be reached.
 pub fn is_of_home(home: &Home) -> Result<bool, Failure> {
-    ApiClient::new(home).is_of_home().map_err(failed(home))
+    ApiClient::new(home).daemon_serves_home().map_err(failed(home))
 }
 
 /// Returns the folder of the templates that the daemon's answers are about, or `None` if the daemon serves another

@@ -12,7 +12,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use self::parts::{Daemon, Mcp};
-use super::client::part;
+use super::client::percent_encode;
 use super::temporary::TemporaryHome;
 use super::{Done, Failure, client, output};
 use guillemet_api::error::{ErrorBody, ErrorEntry};
@@ -151,7 +151,8 @@ impl DemoArgs {
             if read == DocumentSyntax::Json {
                 must(serde_json::from_slice::<Value>(&config).is_ok(), "a config cannot be parsed")?;
             }
-            let explain = format!("/v1/templates/{}/explain?target={}", client::template_path(template)?, part(target));
+            let explain =
+                format!("/v1/templates/{}/explain?target={}", client::template_path(template)?, percent_encode(target));
             let explained: Explanation = client::get(home, &explain)?;
             output::line(&format!("\n   {template} for {target}, {} bytes:", config.len()));
             let shown = if self.reveal { text } else { explained.document };
@@ -208,7 +209,7 @@ fn show_refusal(home: &Home, body: &ErrorBody) {
 }
 
 fn render(home: &Home, template: &str, target: &str) -> Result<zeroize::Zeroizing<Vec<u8>>, Failure> {
-    let path = format!("/v1/render/{}?target={}", client::template_path(template)?, part(target));
+    let path = format!("/v1/render/{}?target={}", client::template_path(template)?, percent_encode(target));
     Ok(client::fetch(home, Method::GET, &path)?.body)
 }
 

@@ -164,7 +164,7 @@ pub fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<Passphrase
         };
         let file = match fd {
             0 => of(io::stdin().as_fd()),
-            fd => match guillemet_base::sys::process::inherited(fd) {
+            fd => match guillemet_base::sys::process::take_inherited(fd) {
                 Ok(fd) => of(fd.as_fd()),
                 Err(error) => Err(unreadable(&what, error.into())),
             },

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use self::out::{Out, RenderSource};
-use super::client::{self, part, template_path};
+use super::client::{self, percent_encode, template_path};
 use super::{Done, output};
 use guillemet_base::home::Home;
 
@@ -40,7 +40,8 @@ fn mode(text: &str) -> Result<u32, String> {
 
 impl RenderArgs {
     pub fn run(self, home: &Home) -> Done {
-        let source = RenderSource { template: template_path(&self.id)?, target: self.target.as_deref().map(part) };
+        let source =
+            RenderSource { template: template_path(&self.id)?, target: self.target.as_deref().map(percent_encode) };
         let wanted = source.to_string();
         let out = self.out.as_deref().map(|path| Out::open(path, self.mode, self.force, source)).transpose()?;
         let copy = out.as_ref().and_then(Out::other_target);

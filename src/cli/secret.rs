@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::value::RawValue;
 
-use super::client::part;
+use super::client::percent_encode;
 use super::{Done, client, output, prompt};
 use guillemet_api::Listing;
 use guillemet_api::error::ErrorBody;
@@ -130,7 +130,7 @@ impl SecretCommand {
 }
 
 fn path(name: &str) -> String {
-    format!("/v1/secrets/{}", part(name))
+    format!("/v1/secrets/{}", percent_encode(name))
 }
 
 /// Returns the place of a reference as text: template, line, column, field and device.
@@ -167,7 +167,7 @@ impl SecretListArgs {
         let mut query = String::new();
         for (name, value) in [("status", &self.status), ("query", &self.query)] {
             if let Some(value) = value {
-                query.push_str(&format!("&{name}={}", part(value)));
+                query.push_str(&format!("&{name}={}", percent_encode(value)));
             }
         }
         if self.json {

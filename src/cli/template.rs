@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::Value;
 
-use super::client::{part, template_path};
+use super::client::{percent_encode, template_path};
 use super::{Done, Failure, client, output};
 use guillemet_api::Listing;
 use guillemet_api::status::DaemonStatus;
@@ -183,7 +183,7 @@ impl TemplateCheckArgs {
 
 impl TemplateExplainArgs {
     fn run(self, home: &Home) -> Done {
-        let target = self.target.map_or_else(String::new, |target| format!("?target={}", part(&target)));
+        let target = self.target.map_or_else(String::new, |target| format!("?target={}", percent_encode(&target)));
         let path = format!("/v1/templates/{}/explain{target}", template_path(&self.id)?);
         let answer = client::fetch(home, Method::GET, &path)?;
         if self.json {

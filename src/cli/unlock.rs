@@ -6,7 +6,7 @@ use super::Failure;
 use super::prompt::{self, AskedPassphrase};
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_vault::keys::{METHODS, Method, Needs, NewUnlock, UnlockWith};
 
 /// How the passphrase of an existing or a new vault is asked for.
@@ -57,7 +57,7 @@ fn new(home: &Home, method: Method, asked: &AskedPassphrase, fd: Option<i32>) ->
 
 /// Reads a passphrase and leaves nothing of it on the stack, because the daemon lives long.
 fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<UnlockWith, Failure> {
-    leaving_nothing(|| prompt::passphrase(asked, fd)).map(UnlockWith::Passphrase)
+    with_wiped_stack(|| prompt::passphrase(asked, fd)).map(UnlockWith::Passphrase)
 }
 
 /// Returns advice to keep a copy of a new key file.

@@ -3,7 +3,7 @@
 use clap::Args;
 use hyper::Method;
 
-use super::client::part;
+use super::client::percent_encode;
 use super::{Done, client, output};
 use guillemet_api::Listing;
 use guillemet_api::usage::EventView;
@@ -39,7 +39,7 @@ impl UsageArgs {
             [("secret", &self.secret), ("since", &self.since), ("class", &self.class), ("outcome", &self.outcome)];
         for (name, value) in filters {
             if let Some(value) = value {
-                path.push_str(&format!("&{name}={}", part(value)));
+                path.push_str(&format!("&{name}={}", percent_encode(value)));
             }
         }
         let answer = client::fetch(home, Method::GET, &path)?;

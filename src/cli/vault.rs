@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::{Done, Failure, no_daemon, output, unlock};
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_base::time::now;
 use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::event::ChangeKind;
@@ -57,7 +57,7 @@ impl VaultRekeyArgs {
         if let Some(failure) = no_daemon::no_home(home) {
             return Err(failure);
         }
-        guillemet_base::sys::process::hide()?;
+        guillemet_base::sys::process::make_undumpable()?;
         let home = &TrustedHome::check(home, self.group_may_write)?;
         is_ours(home)?;
         let _lock = DaemonLock::acquire(home).map_err(|error| in_use(home, error))?;
@@ -65,7 +65,7 @@ impl VaultRekeyArgs {
         let next = self.unlock.unwrap_or(former);
         self.check_descriptors(former, next)?;
         let present = unlock::present(home, former, self.passphrase_fd)?;
-        let (mut vault, _) = leaving_nothing(|| store::Vault::open(home, present))?;
+        let (mut vault, _) = with_wiped_stack(|| store::Vault::open(home, present))?;
         let event =
             AuditChange::new(ChangeKind::VaultRekeyed, &Actor::own(), now()).before(former.name()).after(next.name());
         let failed = |vault: &mut store::Vault, code: &str| {
@@ -74,7 +74,7 @@ impl VaultRekeyArgs {
         };
         let new =
             unlock::next(home, next, self.new_passphrase_fd).inspect_err(|_| failed(&mut vault, "validation_error"))?;
-        leaving_nothing(|| vault.rekey(&new, event.clone())).map_err(|error| {
+        with_wiped_stack(|| vault.rekey(&new, event.clone())).map_err(|error| {
             failed(&mut vault, "service_unavailable");
             unwritten(error)
         })?;

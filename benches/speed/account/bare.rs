@@ -53,7 +53,7 @@ impl Bare {
 
 /// Runs the server itself, until it is killed.
 pub fn serve(folder: &Path) {
-    let certificate = Certificate::own(folder, vec!["127.0.0.1".into()]).expect("a certificate");
+    let certificate = Certificate::self_signed(folder, vec!["127.0.0.1".into()]).expect("a certificate");
     let certificate = Arc::new(certificate);
     let acceptor = TlsAcceptor::from(certificate.config().expect("TLS"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");

@@ -51,11 +51,11 @@ pub fn stream(
 ) -> Result<Response<AccountEventStream>, ServerError> {
     let many =
         || ServerError::rate_limited("this API key has reached its limit of event streams; close one of them", 15);
-    let counted = app.turns.stream(&caller.key_id).ok_or_else(many)?;
+    let counted = app.turns.open_stream(&caller.key_id).ok_or_else(many)?;
     let stops = || {
         ServerError::new(ServerErrorCode::Unavailable, "the account server is shutting down; try again when it is back")
     };
-    let wakes = app.storage.hub().listen(caller.account).ok_or_else(stops)?;
+    let wakes = app.storage.hub().subscribe(caller.account).ok_or_else(stops)?;
     let (sender, receiver) = mpsc::channel(WAITING);
     let listener = Subscriber { app: Arc::clone(app), caller, told: 0, _counted: counted };
     tokio::spawn(async move {
@@ -78,7 +78,7 @@ struct Subscriber {
 
 impl Subscriber {
     async fn forward(mut self, mut wakes: Receiver<Wake>, to: &mpsc::Sender<Bytes>) -> Result<(), StorageError> {
-        let Some(mut next) = self.newest().await? else { return Ok(()) };
+        let Some(mut next) = self.newest_event().await? else { return Ok(()) };
         next.insert_str(0, "retry: 1000\n");
         loop {
             if !next.is_empty() && to.send(next.into()).await.is_err() {
@@ -102,7 +102,7 @@ impl Subscriber {
                 Ok(Wake::Usage) => text(ServerEvent::Usage),
                 Ok(Wake::Revoked(device)) if self.caller.device == Some(device) => return Ok(()),
                 Ok(Wake::Revoked(_)) => String::new(),
-                Ok(Wake::Unknown) | Err(RecvError::Lagged(_)) => match self.newest().await? {
+                Ok(Wake::Unknown) | Err(RecvError::Lagged(_)) => match self.newest_event().await? {
                     Some(head) => head + &text(ServerEvent::Enrolment) + &text(ServerEvent::Usage),
                     None => return Ok(()),
                 },
@@ -112,11 +112,11 @@ impl Subscriber {
     }
 
     /// Returns the event for the newest head; `None` if the caller's key has ended.
-    async fn newest(&mut self) -> Result<Option<String>, StorageError> {
+    async fn newest_event(&mut self) -> Result<Option<String>, StorageError> {
         if self.app.storage.key(&self.caller.key_id).await?.is_none_or(|key| key.hash != self.caller.key_hash) {
             return Ok(None);
         }
-        let newest = match self.app.storage.newest(self.caller.account).await {
+        let newest = match self.app.storage.newest_head(self.caller.account).await {
             Err(StorageError::NoAccount) => return Ok(None),
             newest => newest?,
         };

@@ -51,7 +51,7 @@ impl AuthenticatedDevice {
 }
 
 /// Answers a request. `from` is the address of the peer.
-pub async fn answer(
+pub async fn handle(
     app: &Arc<ServerState>,
     found: ServerRoute<'_>,
     parts: &Parts,
@@ -68,7 +68,7 @@ pub async fn answer(
     match result {
         Ok(response) => response,
         Err(error) => {
-            request::let_go(&mut body).await;
+            request::discard_body(&mut body).await;
             error.response().map(Either::Left)
         }
     }
@@ -126,7 +126,7 @@ async fn dispatch(
         Endpoint::Enrolments => listing(storage.enrolments(account).await?),
         Endpoint::TurnAway => {
             let device = params.get("device").and_then(|raw| raw.parse().ok()).ok_or_else(not_waiting)?;
-            if storage.turn_away(account, device).await? { Ok(nothing()) } else { Err(not_waiting()) }
+            if storage.reject_enrolment(account, device).await? { Ok(nothing()) } else { Err(not_waiting()) }
         }
         Endpoint::Wrap => {
             let none = || {
@@ -159,9 +159,9 @@ async fn caller(app: &ServerState, parts: &Parts, from: IpAddr) -> Result<Authen
     let stranger = LimitKey::Stranger(from);
     let much = |seconds| ServerError::rate_limited("too many requests; wait for the time in Retry-After", seconds);
     let key = request::api_key(&parts.headers);
-    let is_known = key.as_ref().is_some_and(|key| app.turns.knows(&LimitKey::Key(key.id().to_owned())));
+    let is_known = key.as_ref().is_some_and(|key| app.turns.has_seen(&LimitKey::Key(key.id().to_owned())));
     if !is_known {
-        app.turns.may(&stranger, Instant::now()).map_err(much)?;
+        app.turns.check(&stranger, Instant::now()).map_err(much)?;
     }
     let mut caller = None;
     if let Some(key) = key
@@ -178,11 +178,11 @@ async fn caller(app: &ServerState, parts: &Parts, from: IpAddr) -> Result<Authen
         });
     }
     let Some(caller) = caller else {
-        app.turns.take(stranger, Instant::now()).map_err(much)?;
+        app.turns.acquire(stranger, Instant::now()).map_err(much)?;
         return Err(ServerError::unauthorized());
     };
-    app.turns.take(LimitKey::Key(caller.key_id.clone()), Instant::now()).map_err(much)?;
-    app.turns.take(LimitKey::Account(caller.account), Instant::now()).map_err(much)?;
+    app.turns.acquire(LimitKey::Key(caller.key_id.clone()), Instant::now()).map_err(much)?;
+    app.turns.acquire(LimitKey::Account(caller.account), Instant::now()).map_err(much)?;
     Ok(caller)
 }
 
@@ -192,7 +192,7 @@ async fn push(
     parts: &Parts,
     body: &mut Incoming,
 ) -> Result<Response<AnswerBody>, ServerError> {
-    let expected = request::expected(&parts.headers)?;
+    let expected = request::expected_head(&parts.headers)?;
     if caller.kind == KeyKind::Creation && expected.is_some() {
         return Err(ServerError::forbidden());
     }
@@ -213,7 +213,7 @@ async fn enrol(
     from: IpAddr,
 ) -> Result<Response<AnswerBody>, ServerError> {
     let much = |seconds| ServerError::rate_limited("too many requests; wait for the time in Retry-After", seconds);
-    app.turns.take(LimitKey::Stranger(from), Instant::now()).map_err(much)?;
+    app.turns.acquire(LimitKey::Stranger(from), Instant::now()).map_err(much)?;
     request::no_query(parts.uri.query())?;
     // The answer is the same whether there is such an account or not.
     let account = params.get("id").and_then(|raw| raw.parse().ok()).ok_or(StorageError::Token)?;

@@ -114,14 +114,14 @@ impl RateLimiter {
     ///
     /// # Errors
     /// The seconds to wait, if the caller has reached its limit.
-    pub fn take(&self, who: LimitKey, now: Instant) -> Result<(), u64> {
+    pub fn acquire(&self, who: LimitKey, now: Instant) -> Result<(), u64> {
         let rate = self.rate(&who);
         let mut buckets = locked(&self.buckets);
         if buckets.len() >= BUCKETS && !buckets.contains_key(&who) {
-            buckets.retain(|who, bucket| bucket.filled(self.rate(who), now) < self.rate(who) * BURST);
+            buckets.retain(|who, bucket| bucket.tokens_at(self.rate(who), now) < self.rate(who) * BURST);
         }
         let bucket = buckets.entry(who).or_insert(TokenBucket { tokens: rate * BURST, at: now });
-        bucket.tokens = bucket.filled(rate, now);
+        bucket.tokens = bucket.tokens_at(rate, now);
         bucket.at = now;
         if bucket.tokens < 1.0 {
             return Err(((1.0 - bucket.tokens) / rate).ceil() as u64);
@@ -132,17 +132,17 @@ impl RateLimiter {
 
     /// Returns whether this caller has made requests recently. Only valid keys are counted, so a known key was valid
     /// then.
-    pub fn knows(&self, who: &LimitKey) -> bool {
+    pub fn has_seen(&self, who: &LimitKey) -> bool {
         locked(&self.buckets).contains_key(who)
     }
 
     /// Checks whether a caller can make a request, without counting one.
     ///
     /// # Errors
-    /// The seconds to wait, as for [`Self::take`].
-    pub fn may(&self, who: &LimitKey, now: Instant) -> Result<(), u64> {
+    /// The seconds to wait, as for [`Self::acquire`].
+    pub fn check(&self, who: &LimitKey, now: Instant) -> Result<(), u64> {
         let rate = self.rate(who);
-        let left = locked(&self.buckets).get(who).map_or(1.0, |bucket| bucket.filled(rate, now));
+        let left = locked(&self.buckets).get(who).map_or(1.0, |bucket| bucket.tokens_at(rate, now));
         if left < 1.0 { Err(((1.0 - left) / rate).ceil() as u64) } else { Ok(()) }
     }
 
@@ -155,7 +155,7 @@ impl RateLimiter {
     }
 
     /// Counts another stream of a key. Returns `None` if the key has as many as it can have.
-    pub fn stream(self: &Arc<Self>, key: &str) -> Option<Streaming> {
+    pub fn open_stream(self: &Arc<Self>, key: &str) -> Option<Streaming> {
         let mut streams = locked(&self.streams);
         let count = streams.entry(key.to_owned()).or_default();
         if *count >= self.most_streams {
@@ -166,19 +166,19 @@ impl RateLimiter {
     }
 
     /// Returns the number of open streams.
-    pub fn streams(&self) -> usize {
+    pub fn open_streams(&self) -> usize {
         locked(&self.streams).values().sum()
     }
 
     /// Waits until there is memory for a body of `len` bytes, and reserves it.
-    pub async fn body(&self, len: usize) -> Option<SemaphorePermit<'_>> {
+    pub async fn reserve_body(&self, len: usize) -> Option<SemaphorePermit<'_>> {
         let pieces = u32::try_from(len.min(BODY_MAX).div_ceil(PIECE).max(1)).ok()?;
         self.bodies.acquire_many(pieces).await.ok()
     }
 }
 
 impl TokenBucket {
-    fn filled(&self, rate: f64, now: Instant) -> f64 {
+    fn tokens_at(&self, rate: f64, now: Instant) -> f64 {
         let since = now.saturating_duration_since(self.at).as_secs_f64();
         (self.tokens + since * rate).min(rate * BURST)
     }
@@ -197,13 +197,13 @@ mod tests {
         let turns = RateLimiter::new(&ServerLimits { requests: 2, ..ServerLimits::default() });
         let (key, now) = (LimitKey::Key("abcdefgh".into()), Instant::now());
         for _ in 0..8 {
-            turns.take(key.clone(), now).unwrap();
+            turns.acquire(key.clone(), now).unwrap();
         }
-        assert_eq!(turns.take(key.clone(), now), Err(1));
-        assert_eq!(turns.may(&key, now), Err(1));
-        turns.take(LimitKey::Key("other234".into()), now).unwrap();
-        turns.take(key.clone(), now + Duration::from_millis(500)).unwrap();
-        assert!(turns.take(key, now + Duration::from_millis(500)).is_err());
+        assert_eq!(turns.acquire(key.clone(), now), Err(1));
+        assert_eq!(turns.check(&key, now), Err(1));
+        turns.acquire(LimitKey::Key("other234".into()), now).unwrap();
+        turns.acquire(key.clone(), now + Duration::from_millis(500)).unwrap();
+        assert!(turns.acquire(key, now + Duration::from_millis(500)).is_err());
     }
 
     /// A stranger gets two fifths of a key's rate, at each address.
@@ -213,18 +213,20 @@ mod tests {
         let now = Instant::now();
         let stranger = |last: u8| LimitKey::Stranger(IpAddr::from([192, 0, 2, last]));
         for _ in 0..8 {
-            turns.take(stranger(1), now).unwrap();
+            turns.acquire(stranger(1), now).unwrap();
         }
-        assert_eq!((turns.may(&stranger(1), now), turns.take(stranger(1), now)), (Err(1), Err(1)));
-        turns.take(stranger(2), now).unwrap();
+        assert_eq!((turns.check(&stranger(1), now), turns.acquire(stranger(1), now)), (Err(1), Err(1)));
+        turns.acquire(stranger(2), now).unwrap();
         for _ in 0..20 {
-            turns.take(LimitKey::Key("abcdefgh".into()), now).unwrap();
+            turns.acquire(LimitKey::Key("abcdefgh".into()), now).unwrap();
         }
-        assert!(turns.take(LimitKey::Key("abcdefgh".into()), now).is_err());
-        assert!(turns.knows(&LimitKey::Key("abcdefgh".into())) && !turns.knows(&LimitKey::Key("hgfedcba".into())));
+        assert!(turns.acquire(LimitKey::Key("abcdefgh".into()), now).is_err());
+        assert!(
+            turns.has_seen(&LimitKey::Key("abcdefgh".into())) && !turns.has_seen(&LimitKey::Key("hgfedcba".into()))
+        );
         let later = now + Duration::from_millis(500);
-        turns.take(stranger(1), later).unwrap();
-        assert!(turns.take(stranger(1), later).is_err());
+        turns.acquire(stranger(1), later).unwrap();
+        assert!(turns.acquire(stranger(1), later).is_err());
     }
 
     #[test]
@@ -233,7 +235,7 @@ mod tests {
         let now = Instant::now();
         for number in 0..BUCKETS * 2 {
             let later = now + Duration::from_millis(number as u64);
-            turns.take(LimitKey::Key(number.to_string()), later).unwrap();
+            turns.acquire(LimitKey::Key(number.to_string()), later).unwrap();
         }
         assert!(locked(&turns.buckets).len() <= BUCKETS);
     }
@@ -241,12 +243,14 @@ mod tests {
     #[test]
     fn streams_are_counted() {
         let turns = Arc::new(RateLimiter::new(&ServerLimits { streams: 2, ..ServerLimits::default() }));
-        let (first, second) = (turns.stream("a"), turns.stream("a"));
-        assert!(first.is_some() && second.is_some() && turns.stream("a").is_none() && turns.stream("b").is_some());
+        let (first, second) = (turns.open_stream("a"), turns.open_stream("a"));
+        assert!(
+            first.is_some() && second.is_some() && turns.open_stream("a").is_none() && turns.open_stream("b").is_some()
+        );
         drop(first);
-        assert!(turns.stream("a").is_some());
-        assert_eq!(turns.streams(), 1);
+        assert!(turns.open_stream("a").is_some());
+        assert_eq!(turns.open_streams(), 1);
         drop(second);
-        assert_eq!(turns.streams(), 0);
+        assert_eq!(turns.open_streams(), 0);
     }
 }

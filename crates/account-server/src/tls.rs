@@ -123,8 +123,8 @@ impl Certificate {
     ///
     /// # Errors
     /// [`TlsError`] if it can neither be read nor made.
-    pub fn own(folder: &Path, names: Vec<String>) -> Result<Self, TlsError> {
-        let [certificate, key] = own_files(folder);
+    pub fn self_signed(folder: &Path, names: Vec<String>) -> Result<Self, TlsError> {
+        let [certificate, key] = self_signed_files(folder);
         if !certificate.exists() {
             let made = rcgen::generate_simple_self_signed(names)?;
             let write = |path: &Path, text: String| {
@@ -157,11 +157,11 @@ impl Certificate {
             }
             // The files may be on a disk that does not answer.
             let following = Arc::clone(&self);
-            let _ = tokio::task::spawn_blocking(move || following.read_again()).await;
+            let _ = tokio::task::spawn_blocking(move || following.reload()).await;
         }
     }
 
-    fn read_again(&self) {
+    fn reload(&self) {
         let mut attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken before the files are read, so a change in between shows at the next check.
         let files = fingerprints(&self.certificate, &self.key);
@@ -214,8 +214,8 @@ impl Certificate {
 ///
 /// # Errors
 /// [`TlsError`] if the certificate cannot be read.
-pub fn own_pin(folder: &Path) -> Result<Option<Hash>, TlsError> {
-    let [path, _] = own_files(folder);
+pub fn self_signed_pin(folder: &Path) -> Result<Option<Hash>, TlsError> {
+    let [path, _] = self_signed_files(folder);
     if !path.exists() {
         return Ok(None);
     }
@@ -223,7 +223,7 @@ pub fn own_pin(folder: &Path) -> Result<Option<Hash>, TlsError> {
 }
 
 /// Returns the paths of the certificate that a server makes in its folder, and of its key.
-pub fn own_files(folder: &Path) -> [PathBuf; 2] {
+pub fn self_signed_files(folder: &Path) -> [PathBuf; 2] {
     ["account.crt", "account.key"].map(|name| folder.join(name))
 }
 
@@ -257,11 +257,11 @@ mod tests {
     #[test]
     fn a_certificate_is_made_once_and_its_key_is_the_owners_alone() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(own_pin(dir.path()).unwrap(), None);
+        assert_eq!(self_signed_pin(dir.path()).unwrap(), None);
         let names = || vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let pin = Certificate::own(dir.path(), names()).unwrap().pin();
-        assert_eq!(Certificate::own(dir.path(), names()).unwrap().pin(), pin);
-        assert_eq!(own_pin(dir.path()).unwrap(), Some(pin));
+        let pin = Certificate::self_signed(dir.path(), names()).unwrap().pin();
+        assert_eq!(Certificate::self_signed(dir.path(), names()).unwrap().pin(), pin);
+        assert_eq!(self_signed_pin(dir.path()).unwrap(), Some(pin));
         let mode = fs::metadata(dir.path().join("account.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -270,7 +270,7 @@ mod tests {
     fn a_key_of_another_certificate_is_refused() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for dir in [&one, &other] {
-            Certificate::own(dir.path(), vec!["localhost".to_owned()]).unwrap();
+            Certificate::self_signed(dir.path(), vec!["localhost".to_owned()]).unwrap();
         }
         let mixed = Certificate::read(&one.path().join("account.crt"), &other.path().join("account.key"));
         assert!(matches!(mixed, Err(TlsError::Unfit { .. })));

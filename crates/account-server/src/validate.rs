@@ -24,25 +24,29 @@ impl FieldErrors {
         self.0.push((field.into(), message.into()));
     }
 
-    fn number(&mut self, field: String, number: u64, least: u64) {
+    fn check_minimum(&mut self, field: String, number: u64, least: u64) {
         if number < least || number > NUMBER_MAX {
             self.add(field, format!("must be a whole number from {least} to {NUMBER_MAX}"));
         }
     }
 
-    fn sealed(&mut self, field: String, sealed: &Sealed, most: usize) {
+    fn check_size(&mut self, field: String, sealed: &Sealed, most: usize) {
         if sealed.0.is_empty() || sealed.0.len() > most {
             self.add(field, format!("must be a box of 1 to {most} bytes"));
         }
     }
 
-    fn count(&mut self, field: &str, count: usize, most: usize) {
+    fn check_count(&mut self, field: &str, count: usize, most: usize) {
         if count > most {
             self.add(field, format!("can have at most {most} entries"));
         }
     }
 
-    fn once<T: std::hash::Hash + Eq>(&mut self, field: impl Fn(usize) -> String, items: impl Iterator<Item = T>) {
+    fn check_unique<T: std::hash::Hash + Eq>(
+        &mut self,
+        field: impl Fn(usize) -> String,
+        items: impl Iterator<Item = T>,
+    ) {
         let mut known = HashSet::new();
         for (index, item) in items.enumerate() {
             if !known.insert(item) {
@@ -51,7 +55,7 @@ impl FieldErrors {
         }
     }
 
-    fn done(self) -> Result<(), ServerError> {
+    fn finish(self) -> Result<(), ServerError> {
         if self.0.is_empty() { Ok(()) } else { Err(ServerError::fields(self.0)) }
     }
 }
@@ -63,42 +67,42 @@ impl FieldErrors {
 pub fn push(push: &Push) -> Result<(), ServerError> {
     let mut wrong = FieldErrors::default();
     let epoch = push.head.epoch;
-    wrong.number("head.seq".into(), push.head.seq, 1);
-    wrong.number("head.epoch".into(), epoch, 1);
-    wrong.sealed("head.box".into(), &push.head.sealed, BOX_MAX);
-    wrong.count("records", push.records.len(), RECORDS_MAX);
-    wrong.once(|index| format!("records.{index}.id"), push.records.iter().map(|record| record.id));
+    wrong.check_minimum("head.seq".into(), push.head.seq, 1);
+    wrong.check_minimum("head.epoch".into(), epoch, 1);
+    wrong.check_size("head.box".into(), &push.head.sealed, BOX_MAX);
+    wrong.check_count("records", push.records.len(), RECORDS_MAX);
+    wrong.check_unique(|index| format!("records.{index}.id"), push.records.iter().map(|record| record.id));
     for (index, record) in push.records.iter().enumerate() {
-        wrong.number(format!("records.{index}.revision"), record.revision, 0);
-        wrong.number(format!("records.{index}.epoch"), record.epoch, 1);
+        wrong.check_minimum(format!("records.{index}.revision"), record.revision, 0);
+        wrong.check_minimum(format!("records.{index}.epoch"), record.epoch, 1);
         if let Some(sealed) = &record.sealed {
-            wrong.sealed(format!("records.{index}.box"), sealed, BOX_MAX);
+            wrong.check_size(format!("records.{index}.box"), sealed, BOX_MAX);
         }
     }
-    wrong.count("wraps", push.wraps.len(), DEVICES_MAX);
-    wrong.once(|index| format!("wraps.{index}.device"), push.wraps.iter().map(|wrap| wrap.device));
+    wrong.check_count("wraps", push.wraps.len(), DEVICES_MAX);
+    wrong.check_unique(|index| format!("wraps.{index}.device"), push.wraps.iter().map(|wrap| wrap.device));
     for (index, wrap) in push.wraps.iter().enumerate() {
-        wrong.sealed(format!("wraps.{index}.box"), &wrap.sealed, SMALL_MAX);
+        wrong.check_size(format!("wraps.{index}.box"), &wrap.sealed, SMALL_MAX);
         if wrap.epoch != epoch {
             wrong.add(format!("wraps.{index}.epoch"), "must be the epoch of the head");
         }
     }
     if let Some(link) = &push.link {
-        wrong.sealed("link.box".into(), &link.sealed, SMALL_MAX);
+        wrong.check_size("link.box".into(), &link.sealed, SMALL_MAX);
         if link.epoch != epoch {
             wrong.add("link.epoch", "must be the epoch of the head");
         }
     }
-    wrong.count("keys", push.keys.len(), DEVICES_MAX);
-    wrong.once(|index| format!("keys.{index}.key_id"), push.keys.iter().map(|key| &key.key_id));
+    wrong.check_count("keys", push.keys.len(), DEVICES_MAX);
+    wrong.check_unique(|index| format!("keys.{index}.key_id"), push.keys.iter().map(|key| &key.key_id));
     for (index, key) in push.keys.iter().enumerate() {
         key_id(&mut wrong, format!("keys.{index}.key_id"), &key.key_id);
     }
-    wrong.count("admitted", push.admitted.len(), DEVICES_MAX);
-    wrong.once(|index| format!("admitted.{index}"), push.admitted.iter());
-    wrong.count("revoked", push.revoked.len(), DEVICES_MAX);
-    wrong.once(|index| format!("revoked.{index}"), push.revoked.iter());
-    wrong.done()
+    wrong.check_count("admitted", push.admitted.len(), DEVICES_MAX);
+    wrong.check_unique(|index| format!("admitted.{index}"), push.admitted.iter());
+    wrong.check_count("revoked", push.revoked.len(), DEVICES_MAX);
+    wrong.check_unique(|index| format!("revoked.{index}"), push.revoked.iter());
+    wrong.finish()
 }
 
 fn key_id(wrong: &mut FieldErrors, field: String, id: &str) {
@@ -116,7 +120,7 @@ pub fn invite(invite: &InviteRegistration) -> Result<(), ServerError> {
     if !(1..=INVITE_SECONDS).contains(&invite.expires_in) {
         wrong.add("expires_in", format!("must be 1 to {INVITE_SECONDS} seconds"));
     }
-    wrong.done()
+    wrong.finish()
 }
 
 /// Checks the request of a device that asks to join.
@@ -126,8 +130,8 @@ pub fn invite(invite: &InviteRegistration) -> Result<(), ServerError> {
 pub fn enrolment(enrolment: &Enrolment) -> Result<(), ServerError> {
     let mut wrong = FieldErrors::default();
     key_id(&mut wrong, "key.key_id".into(), &enrolment.key.key_id);
-    wrong.sealed("name".into(), &enrolment.name, SMALL_MAX);
-    wrong.done()
+    wrong.check_size("name".into(), &enrolment.name, SMALL_MAX);
+    wrong.finish()
 }
 
 /// Checks a usage document.
@@ -136,10 +140,10 @@ pub fn enrolment(enrolment: &Enrolment) -> Result<(), ServerError> {
 /// [`ServerError`] with every field that is wrong.
 pub fn usage(usage: &UsageUpload) -> Result<(), ServerError> {
     let mut wrong = FieldErrors::default();
-    wrong.number("counter".into(), usage.counter, 1);
-    wrong.number("epoch".into(), usage.epoch, 1);
-    wrong.sealed("box".into(), &usage.sealed, BOX_MAX);
-    wrong.done()
+    wrong.check_minimum("counter".into(), usage.counter, 1);
+    wrong.check_minimum("epoch".into(), usage.epoch, 1);
+    wrong.check_size("box".into(), &usage.sealed, BOX_MAX);
+    wrong.finish()
 }
 
 #[cfg(test)]

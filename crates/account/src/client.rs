@@ -90,7 +90,7 @@ pub enum AccountClientError {
 
 impl AccountClientError {
     /// Returns whether the same request may succeed later without anyone's intervention.
-    pub fn passes(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Busy { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
@@ -160,17 +160,12 @@ impl AccountClient {
         Ok(Self { way: ServerAddress::new(url, pin)?, key, time: TIME, idle: Mutex::default() })
     }
 
-    /// Sets another time limit for requests.
-    pub fn within(self, time: Duration) -> Self {
-        Self { time, ..self }
-    }
-
     /// Returns the account and device of the API key.
     ///
     /// # Errors
     /// See [`AccountClientError`].
     pub async fn current(&self) -> Result<CurrentDevice, AccountClientError> {
-        self.read(self.get("/v1/accounts/current".into())).await
+        self.fetch(self.get("/v1/accounts/current".into())).await
     }
 
     /// Pushes onto the head `expected`; `None` for the first head of an account.
@@ -186,10 +181,10 @@ impl AccountClient {
     ) -> Result<HeadRef, AccountClientError> {
         let mut asking = self.with_body(Method::POST, format!("/v1/accounts/{account}/heads"), push)?;
         asking.headers.push(match expected {
-            Some(hash) => (IF_MATCH, value(&format!("\"{hash}\""))?),
+            Some(hash) => (IF_MATCH, header_value(&format!("\"{hash}\""))?),
             None => (IF_NONE_MATCH, HeaderValue::from_static("*")),
         });
-        self.read(asking).await
+        self.fetch(asking).await
     }
 
     /// Returns a page of the changes since `from`, with at most `limit` records.
@@ -209,7 +204,7 @@ impl AccountClient {
         if let Some(id) = after_id {
             path.push_str(&format!("&after_id={id}"));
         }
-        self.read(self.get(path)).await
+        self.fetch(self.get(path)).await
     }
 
     /// Opens the stream of events. Its first event is the newest head.
@@ -218,11 +213,11 @@ impl AccountClient {
     /// See [`AccountClientError`].
     pub async fn events(&self, account: AccountId) -> Result<HeadEvents, AccountClientError> {
         let asking = self.get(format!("/v1/accounts/{account}/events"));
-        let response = self.bounded(self.send_apart(asking)).await?;
+        let response = self.with_time_limit(self.send_on_new_connection(asking)).await?;
         if response.status() == StatusCode::OK {
             Ok(HeadEvents::new(response.into_body()))
         } else {
-            Err(self.bounded(problem(response)).await.err().unwrap_or_else(|| malformed("no error")))
+            Err(self.with_time_limit(check_status(response)).await.err().unwrap_or_else(|| malformed("no error")))
         }
     }
 
@@ -231,7 +226,7 @@ impl AccountClient {
     /// # Errors
     /// See [`AccountClientError`].
     pub async fn invite(&self, account: AccountId, invite: &InviteRegistration) -> Result<(), AccountClientError> {
-        self.done(self.with_body(Method::POST, format!("/v1/accounts/{account}/invites"), invite)?).await
+        self.execute(self.with_body(Method::POST, format!("/v1/accounts/{account}/invites"), invite)?).await
     }
 
     /// Asks to join, with the token of an invitation. Does not send this client's API key.
@@ -246,10 +241,10 @@ impl AccountClient {
         enrolment: &Enrolment,
     ) -> Result<(), AccountClientError> {
         let asking = self.with_body(Method::POST, format!("/v1/accounts/{account}/enrolments"), enrolment)?;
-        let mut token = value(&Zeroizing::new(HEXLOWER.encode(token)))?;
+        let mut token = header_value(&Zeroizing::new(HEXLOWER.encode(token)))?;
         token.set_sensitive(true);
         let headers = [asking.headers, vec![(HeaderName::from_static("x-enrolment-token"), token)]].concat();
-        self.done(ClientRequest { headers, key: None, ..asking }).await
+        self.execute(ClientRequest { headers, key: None, ..asking }).await
     }
 
     /// Returns the devices that ask to join.
@@ -258,18 +253,18 @@ impl AccountClient {
     /// See [`AccountClientError`].
     pub async fn enrolments(&self, account: AccountId) -> Result<Vec<Enrolment>, AccountClientError> {
         let listing: AccountListing<Enrolment> =
-            self.read(self.get(format!("/v1/accounts/{account}/enrolments"))).await?;
+            self.fetch(self.get(format!("/v1/accounts/{account}/enrolments"))).await?;
         Ok(listing.items)
     }
 
-    /// Turns away a device that asks to join. Returns whether there was one.
+    /// Rejects the request of a device to join. Returns whether there was one.
     ///
     /// # Errors
     /// See [`AccountClientError`].
-    pub async fn turn_away(&self, account: AccountId, device: DeviceId) -> Result<bool, AccountClientError> {
+    pub async fn reject_enrolment(&self, account: AccountId, device: DeviceId) -> Result<bool, AccountClientError> {
         let mut asking = self.get(format!("/v1/accounts/{account}/enrolments/{device}"));
         asking.method = Method::DELETE;
-        found(self.done(asking).await).map(|found| found.is_some())
+        none_if_missing(self.execute(asking).await).map(|found| found.is_some())
     }
 
     /// Returns the newest key of an epoch that is wrapped for this device; `None` until the device is admitted.
@@ -277,7 +272,7 @@ impl AccountClient {
     /// # Errors
     /// See [`AccountClientError`].
     pub async fn wrap(&self, account: AccountId) -> Result<Option<Wrap>, AccountClientError> {
-        found(self.read(self.get(format!("/v1/accounts/{account}/wrap"))).await)
+        none_if_missing(self.fetch(self.get(format!("/v1/accounts/{account}/wrap"))).await)
     }
 
     /// Reports the uses on this device.
@@ -285,7 +280,7 @@ impl AccountClient {
     /// # Errors
     /// [`AccountClientError::Refused`] with status 409 if the server has a counter that is as high.
     pub async fn put_usage(&self, account: AccountId, usage: &UsageUpload) -> Result<(), AccountClientError> {
-        self.done(self.with_body(Method::PUT, format!("/v1/accounts/{account}/usage"), usage)?).await
+        self.execute(self.with_body(Method::PUT, format!("/v1/accounts/{account}/usage"), usage)?).await
     }
 
     /// Returns the newest report of each device.
@@ -293,7 +288,8 @@ impl AccountClient {
     /// # Errors
     /// See [`AccountClientError`].
     pub async fn usage(&self, account: AccountId) -> Result<Vec<UsageUpload>, AccountClientError> {
-        let listing: AccountListing<UsageUpload> = self.read(self.get(format!("/v1/accounts/{account}/usage"))).await?;
+        let listing: AccountListing<UsageUpload> =
+            self.fetch(self.get(format!("/v1/accounts/{account}/usage"))).await?;
         Ok(listing.items)
     }
 
@@ -312,7 +308,7 @@ impl AccountClient {
         Ok(ClientRequest { method, path, headers, body, key: self.key.as_ref() })
     }
 
-    async fn bounded<T>(
+    async fn with_time_limit<T>(
         &self,
         work: impl Future<Output = Result<T, AccountClientError>>,
     ) -> Result<T, AccountClientError> {
@@ -321,18 +317,18 @@ impl AccountClient {
     }
 
     /// Sends a request and decodes the answer.
-    async fn read<T: DeserializeOwned>(&self, asking: ClientRequest<'_>) -> Result<T, AccountClientError> {
-        let bytes = self.bounded(self.ask(asking)).await?;
+    async fn fetch<T: DeserializeOwned>(&self, asking: ClientRequest<'_>) -> Result<T, AccountClientError> {
+        let bytes = self.with_time_limit(self.fetch_bytes(asking)).await?;
         serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))
     }
 
     /// Sends a request whose answer has no content.
-    async fn done(&self, asking: ClientRequest<'_>) -> Result<(), AccountClientError> {
-        self.bounded(self.ask(asking)).await.map(drop)
+    async fn execute(&self, asking: ClientRequest<'_>) -> Result<(), AccountClientError> {
+        self.with_time_limit(self.fetch_bytes(asking)).await.map(drop)
     }
 
-    async fn ask(&self, asking: ClientRequest<'_>) -> Result<Bytes, AccountClientError> {
-        problem(self.send(asking).await?).await
+    async fn fetch_bytes(&self, asking: ClientRequest<'_>) -> Result<Bytes, AccountClientError> {
+        check_status(self.send(asking).await?).await
     }
 
     /// Sends a request on an idle connection, or on a new one.
@@ -341,7 +337,7 @@ impl AccountClient {
         while let Some(mut connection) = self.take_idle() {
             match connection.try_send_request(request).await {
                 Ok(response) => {
-                    self.keep(connection);
+                    self.put_idle(connection);
                     return Ok(response);
                 }
                 // Nothing of the request has been sent, because the server had ended the connection. So it can be sent
@@ -354,12 +350,15 @@ impl AccountClient {
         }
         let mut connection = self.way.connect().await?;
         let response = connection.send_request(request).await.map_err(|error| unreachable(&error))?;
-        self.keep(connection);
+        self.put_idle(connection);
         Ok(response)
     }
 
     /// Sends a request on a new connection, which is not reused.
-    async fn send_apart(&self, asking: ClientRequest<'_>) -> Result<Response<Incoming>, AccountClientError> {
+    async fn send_on_new_connection(
+        &self,
+        asking: ClientRequest<'_>,
+    ) -> Result<Response<Incoming>, AccountClientError> {
         let request = self.request(asking)?;
         self.way.connect().await?.send_request(request).await.map_err(|error| unreachable(&error))
     }
@@ -385,7 +384,7 @@ impl AccountClient {
 
     /// Keeps a connection for later. Its answer may still be arriving: the connection is taken again when that has been
     /// read.
-    fn keep(&self, connection: SendRequest<Full<Bytes>>) {
+    fn put_idle(&self, connection: SendRequest<Full<Bytes>>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < KEPT {
             idle.push(connection);
@@ -394,7 +393,7 @@ impl AccountClient {
 }
 
 /// Returns the body of a successful answer, or the error that the server reports.
-async fn problem(response: Response<Incoming>) -> Result<Bytes, AccountClientError> {
+async fn check_status(response: Response<Incoming>) -> Result<Bytes, AccountClientError> {
     let (parts, body) = response.into_parts();
     let body = Limited::new(body, ANSWER_MAX).collect().await;
     let bytes = body
@@ -431,14 +430,14 @@ async fn problem(response: Response<Incoming>) -> Result<Bytes, AccountClientErr
 }
 
 /// Turns a 404 into `None`.
-fn found<T>(result: Result<T, AccountClientError>) -> Result<Option<T>, AccountClientError> {
+fn none_if_missing<T>(result: Result<T, AccountClientError>) -> Result<Option<T>, AccountClientError> {
     match result {
         Err(AccountClientError::Refused { status: 404, .. }) => Ok(None),
         result => result.map(Some),
     }
 }
 
-fn value(text: &str) -> Result<HeaderValue, AccountClientError> {
+fn header_value(text: &str) -> Result<HeaderValue, AccountClientError> {
     HeaderValue::from_str(text).map_err(|_| malformed("a header that is not text"))
 }
 

@@ -201,7 +201,7 @@ impl AccountCode {
 
     /// Returns the code as text. A recovery code is in groups of five characters, for paper.
     pub fn text(&self) -> Zeroizing<String> {
-        layout::text(self)
+        layout::encode(self)
     }
 }
 

@@ -68,7 +68,7 @@ fn hello_with(
 ) -> Enrolment {
     let (key, account) = (join_key(&invitation.secret), invitation.place.account());
     let device_key = api_key.device_key(joiner);
-    let said = said(account, &invitation.inviter_key, &device_key, &public_key);
+    let said = signed_bytes(account, &invitation.inviter_key, &device_key, &public_key);
     let mac = Hash(key.subkey("account-join-mac").mac(&said));
     let bound = name_bound(account, joiner);
     let padded = pad(clean(name).as_bytes());
@@ -89,7 +89,7 @@ pub fn verify(
     enrolment: &Enrolment,
 ) -> Result<String, NotInvited> {
     let key = join_key(secret);
-    let said = said(account, inviter_key, &enrolment.key, &enrolment.public_key);
+    let said = signed_bytes(account, inviter_key, &enrolment.key, &enrolment.public_key);
     if !key.subkey("account-join-mac").verify_mac(&said, &enrolment.mac.0) {
         return Err(NotInvited::Forged);
     }
@@ -104,7 +104,7 @@ pub fn verify(
 }
 
 /// Returns the bytes that the HMAC covers.
-fn said(account: AccountId, inviter_key: &PublicKey, key: &DeviceKey, public_key: &PublicKey) -> Vec<u8> {
+fn signed_bytes(account: AccountId, inviter_key: &PublicKey, key: &DeviceKey, public_key: &PublicKey) -> Vec<u8> {
     let joiner = [key.device.0.as_slice(), &public_key.0].concat();
     [PREFIX, &account.0, &inviter_key.0, &joiner, key.key_id.as_bytes(), &key.key_hash.0].concat()
 }

@@ -33,7 +33,7 @@ const PAGE: usize = 1000;
 const READERS: usize = 4;
 
 /// Returns a part of a path or query, percent-encoded.
-pub fn part(text: &str) -> String {
+pub fn percent_encode(text: &str) -> String {
     utf8_percent_encode(text, &PART).to_string()
 }
 
@@ -128,7 +128,7 @@ impl ApiResponse {
     ///
     /// # Errors
     /// [`ApiClientError::Refused`] with everything the API says is wrong, and [`ApiClientError::Unreadable`].
-    pub fn good(self) -> Result<Self, ApiClientError> {
+    pub fn error_for_status(self) -> Result<Self, ApiClientError> {
         if self.status < 400 {
             return Ok(self);
         }
@@ -153,7 +153,7 @@ impl<'a> ApiClient<'a> {
     /// this entity tag, and is refused for any other.
     ///
     /// # Errors
-    /// When there is no answer. One with an error status is no error here; see [`ApiResponse::good`].
+    /// When there is no answer. One with an error status is no error here; see [`ApiResponse::error_for_status`].
     pub fn send<B: Serialize>(
         &self,
         method: Method,
@@ -180,9 +180,10 @@ impl<'a> ApiClient<'a> {
     /// Gets a resource.
     ///
     /// # Errors
-    /// As [`send`](Self::send) and [`ApiResponse::good`]; [`ApiClientError::Unexpected`] if the answer is not a `T`.
+    /// As [`send`](Self::send) and [`ApiResponse::error_for_status`]; [`ApiClientError::Unexpected`] if the answer is
+    /// not a `T`.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiClientError> {
-        self.call(Method::GET, path)?.good()?.read()
+        self.call(Method::GET, path)?.error_for_status()?.read()
     }
 
     /// Posts a body and reads the answer.
@@ -190,7 +191,7 @@ impl<'a> ApiClient<'a> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ApiClientError> {
-        self.send(Method::POST, path, None, Some(body))?.good()?.read()
+        self.send(Method::POST, path, None, Some(body))?.error_for_status()?.read()
     }
 
     /// Changes a resource, whatever its state, and reads the answer.
@@ -198,7 +199,7 @@ impl<'a> ApiClient<'a> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ApiClientError> {
-        self.send(Method::PATCH, path, None, Some(body))?.good()?.read()
+        self.send(Method::PATCH, path, None, Some(body))?.error_for_status()?.read()
     }
 
     /// Renders a config. `source` is the template's path, percent-encoded and with the target in its query. If
@@ -221,7 +222,7 @@ impl<'a> ApiClient<'a> {
     /// As [`get`](Self::get), and [`ApiClientError::Page`].
     pub fn listing<T: DeserializeOwned + Send>(&self, path: &str, query: &str) -> Result<Listing<T>, ApiClientError> {
         let first = self.get(&page(path, 0, query))?;
-        self.rest(first, path, query)
+        self.fetch_rest(first, path, query)
     }
 
     /// Reads every template, and the files that are not templates. `T` is a
@@ -232,12 +233,12 @@ impl<'a> ApiClient<'a> {
     pub fn templates<T: DeserializeOwned + Send>(&self) -> Result<TemplateListing<T>, ApiClientError> {
         let path = "/v1/templates";
         let TemplateListing { page: first, strays } = self.get(&page(path, 0, ""))?;
-        Ok(TemplateListing { page: self.rest(first, path, "")?, strays })
+        Ok(TemplateListing { page: self.fetch_rest(first, path, "")?, strays })
     }
 
     /// Adds the items of the pages after the first, which are requested in parallel, because reading a page takes as
     /// long as writing it.
-    fn rest<T: DeserializeOwned + Send>(
+    fn fetch_rest<T: DeserializeOwned + Send>(
         &self,
         mut all: Listing<T>,
         path: &str,
@@ -263,34 +264,34 @@ impl<'a> ApiClient<'a> {
     ///
     /// # Errors
     /// When no daemon can be reached.
-    pub fn is_of_home(&self) -> Result<bool, ApiClientError> {
+    pub fn daemon_serves_home(&self) -> Result<bool, ApiClientError> {
         if !self.home.is_socket_chosen() {
             return Ok(true);
         }
-        let health = self.on_connection(async |sender| ask(sender, get("/healthz")?).await)?;
-        Ok(self.serves(&health))
+        let health = self.on_connection(async |sender| send_request(sender, get("/healthz")?).await)?;
+        Ok(self.is_from_this_home(&health))
     }
 
     /// Sends a request on a connection of its own, after asking there which home the daemon serves. So nothing, least of
     /// all a value, is sent to the daemon of another home, unless `GUILLEMET_SOCKET` names that daemon.
     fn exchange(&self, request: Request<Full<Bytes>>) -> Result<ApiResponse, ApiClientError> {
         self.on_connection(async |sender| {
-            let health = ask(sender, get("/healthz")?).await?;
+            let health = send_request(sender, get("/healthz")?).await?;
             // A caller that is refused here would be refused the request too, with the same answer.
             if health.status != 200 {
                 return Ok(health);
             }
-            if !self.home.is_socket_chosen() && !self.serves(&health) {
-                let status = ask(sender, get("/v1/status")?).await?;
+            if !self.home.is_socket_chosen() && !self.is_from_this_home(&health) {
+                let status = send_request(sender, get("/v1/status")?).await?;
                 return Err(ApiClientError::OtherHome(status.read().unwrap_or_default()));
             }
-            ask(sender, request).await
+            send_request(sender, request).await
         })
     }
 
     /// Reports whether the daemon that gave this health answer serves this home. Compares the folder's identity, not its
     /// path, because a path can go through links and mounts.
-    fn serves(&self, health: &ApiResponse) -> bool {
+    fn is_from_this_home(&self, health: &ApiResponse) -> bool {
         let served = health.read::<Health>();
         FileId::of(self.home.data()).is_ok_and(|own| served.is_ok_and(|health| health.home == own.to_string()))
     }
@@ -338,7 +339,7 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
     UnixStream::from_std(stream)
 }
 
-async fn ask(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<ApiResponse, ApiClientError> {
+async fn send_request(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<ApiResponse, ApiClientError> {
     sender.ready().await?;
     let response = sender.send_request(request).await?;
     let status = response.status().as_u16();

@@ -48,7 +48,7 @@ impl TrustedHome {
     /// [`Untrusted`], with everything in the home that somebody else can change.
     pub fn check(home: &Home, group_may_write: bool) -> Result<Self, Untrusted> {
         let checked = Self { home: home.clone(), policy: Policy::of_process(group_may_write) };
-        checked.again()?;
+        checked.recheck()?;
         Ok(checked)
     }
 
@@ -56,7 +56,7 @@ impl TrustedHome {
     ///
     /// # Errors
     /// As [`Self::check`].
-    pub fn again(&self) -> Result<(), Untrusted> {
+    pub fn recheck(&self) -> Result<(), Untrusted> {
         let mut walk = PermissionCheck::new(self.policy);
         for folder in [self.home.config(), self.home.data(), &self.home.plugins()] {
             walk.visit(folder, Requirement::Own);
@@ -66,13 +66,13 @@ impl TrustedHome {
         // The folder of a chosen socket may be used for other purposes too.
         walk.visit(self.home.runtime(), if self.home.owns_runtime() { Requirement::Private } else { Requirement::Own });
         let private = [self.home.key_file(), self.home.journal_file(), self.home.lock_file()];
-        for path in database(&vault).into_iter().chain(private) {
+        for path in database_files(&vault).into_iter().chain(private) {
             walk.visit(&path, Requirement::Private);
         }
         for plugin in fs::read_dir(self.home.plugins()).into_iter().flatten().flatten() {
             walk.visit(&plugin.path(), Requirement::Own);
         }
-        walk.done()
+        walk.finish()
     }
 
     /// Reports whether groups may write the home.
@@ -111,11 +111,11 @@ pub fn check_folder(folder: &Path, files: &[PathBuf], group_may_write: bool) -> 
     for file in files {
         walk.visit(file, Requirement::Private);
     }
-    walk.done()
+    walk.finish()
 }
 
 /// Returns the paths of the files of an SQLite database: the file itself, its log and the index of the log.
-pub fn database(path: &Path) -> [PathBuf; 3] {
+pub fn database_files(path: &Path) -> [PathBuf; 3] {
     ["", "-wal", "-shm"].map(|end| {
         let mut name = path.as_os_str().to_owned();
         name.push(end);
@@ -147,7 +147,7 @@ pub fn check_listener(socket: &Path, listener: u32) -> Result<(), String> {
     // Which groups that user admits is not our concern; a user who replaces the folder becomes its owner.
     let mut walk = PermissionCheck::new(Policy { user: owner, private_group: None, group_may_write: true });
     walk.visit(folder, Requirement::Own);
-    walk.done()
+    walk.finish()
         .map_err(|untrusted| format!("{who} is listening at {}; nothing was sent. {untrusted}", socket.display()))
 }
 
@@ -275,14 +275,14 @@ impl PermissionCheck {
     /// because it cannot be used either.
     fn visit(&mut self, path: &Path, kind: Requirement) {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        self.above(&path, 0);
+        self.check_parents(&path, 0);
         self.step(&path, kind, 0);
     }
 
-    fn above(&mut self, path: &Path, links: u32) {
+    fn check_parents(&mut self, path: &Path, links: u32) {
         let Some(folder) = path.parent() else { return };
         if self.passed.insert(folder.to_owned()) {
-            self.above(folder, links);
+            self.check_parents(folder, links);
             self.step(folder, Requirement::Above, links);
         }
     }
@@ -290,13 +290,13 @@ impl PermissionCheck {
     fn step(&mut self, path: &Path, kind: Requirement, links: u32) {
         let Ok(metadata) = fs::symlink_metadata(path) else { return };
         if !metadata.is_symlink() {
-            return self.judge(path, &metadata, kind);
+            return self.check_mode(path, &metadata, kind);
         }
-        self.owner(path, &metadata, kind);
+        self.check_owner(path, &metadata, kind);
         if let (Ok(target), true) = (fs::read_link(path), links < LINKS_MAX) {
             // The kernel resolves `..`, because it follows the links before it.
             let target = path.parent().unwrap_or(Path::new("/")).join(target);
-            self.above(&target, links + 1);
+            self.check_parents(&target, links + 1);
             if kind == Requirement::Template
                 && let Some(folder) = target.parent()
             {
@@ -306,7 +306,7 @@ impl PermissionCheck {
         }
     }
 
-    fn owner(&mut self, path: &Path, metadata: &fs::Metadata, kind: Requirement) {
+    fn check_owner(&mut self, path: &Path, metadata: &fs::Metadata, kind: Requirement) {
         let user = self.policy.user;
         if matches!(kind, Requirement::Own | Requirement::Private) && ![0, user].contains(&metadata.uid()) {
             let problem = format!("belongs to {}, not to {}", user_name(metadata.uid()), user_name(user));
@@ -314,18 +314,21 @@ impl PermissionCheck {
         }
     }
 
-    fn judge(&mut self, path: &Path, metadata: &fs::Metadata, kind: Requirement) {
+    fn check_mode(&mut self, path: &Path, metadata: &fs::Metadata, kind: Requirement) {
         if !self.judged.insert((metadata.dev(), metadata.ino(), kind)) {
             return;
         }
         let mode = metadata.mode();
-        self.owner(path, metadata, kind);
+        self.check_owner(path, metadata, kind);
         // In a sticky folder, only the owner of a file can replace it.
         let sticky =
             matches!(kind, Requirement::Above | Requirement::TargetFolder) && metadata.is_dir() && mode & STICKY != 0;
         let everyone = mode & EVERYONE != 0 && !sticky;
-        let group =
-            if mode & GROUP != 0 && kind != Requirement::Above && !sticky { self.group(path, metadata) } else { None };
+        let group = if mode & GROUP != 0 && kind != Requirement::Above && !sticky {
+            self.group_problem(path, metadata)
+        } else {
+            None
+        };
         if (!everyone && group.is_none()) || is_read_only(path) {
             return;
         }
@@ -352,7 +355,7 @@ impl PermissionCheck {
 
     /// Returns who can write through the group bits, if that is not allowed. With an access control list these bits are
     /// the most that the users and groups named in it can have.
-    fn group(&self, path: &Path, metadata: &fs::Metadata) -> Option<String> {
+    fn group_problem(&self, path: &Path, metadata: &fs::Metadata) -> Option<String> {
         if self.policy.group_may_write {
             None
         } else if has_acl(path) {
@@ -371,7 +374,7 @@ impl PermissionCheck {
         }
     }
 
-    fn done(self) -> Result<(), Untrusted> {
+    fn finish(self) -> Result<(), Untrusted> {
         if self.findings.is_empty() { Ok(()) } else { Err(Untrusted(self.findings)) }
     }
 }

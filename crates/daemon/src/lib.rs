@@ -50,7 +50,7 @@ use crate::sync::{SyncHandle, SyncState};
 use guillemet_base::files::{self, FileId};
 use guillemet_base::home::Home;
 use guillemet_base::permissions::{TrustedHome, Untrusted};
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_base::time::now;
 use guillemet_plugin::cache::CompiledForms;
 use guillemet_plugin::client::confinement;
@@ -227,7 +227,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
 /// Keeps this process and its children from leaking: no core dumps, no inherited descriptors, and files that are
 /// accessible to this user only, above all the socket.
 fn confine_process() -> Result<(), DaemonError> {
-    guillemet_base::sys::process::hide().map_err(system("cannot disable core dumps"))?;
+    guillemet_base::sys::process::make_undumpable().map_err(system("cannot disable core dumps"))?;
     guillemet_base::sys::process::close_on_exec_from(3)
         .map_err(system("cannot hide file descriptors from child processes"))?;
     quiet_panics();
@@ -268,7 +268,7 @@ impl OpenedVault {
         config: &Config,
         config_text: &ConfigText,
     ) -> Result<Self, DaemonError> {
-        let (mut vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
+        let (mut vault, secrets) = with_wiped_stack(|| Vault::open(home, unlock))?;
         let opened_by = vault.opened_by();
         let mut secrets: Vec<Arc<Secret>> = secrets.into_iter().map(Arc::new).collect();
         let stored_sync = StoredSync::of(&mut vault, &mut secrets, config.former_versions)?;

@@ -353,7 +353,7 @@ pub(super) fn activated() -> Result<Option<StdListener>, DaemonError> {
         )));
     }
     let handed =
-        guillemet_base::sys::process::inherited(fd).map_err(|error| wrong(format!("descriptor {fd}: {error}")))?;
+        guillemet_base::sys::process::take_inherited(fd).map_err(|error| wrong(format!("descriptor {fd}: {error}")))?;
     if let Some(what) = other_than_listener(&handed) {
         return Err(wrong(format!(
             "descriptor {fd} is {what}, but must be a listening Unix stream socket: use ListenStream= with a path, \

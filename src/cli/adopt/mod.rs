@@ -108,7 +108,7 @@ fn field_and_name(text: &str) -> Result<(String, SecretName), String> {
 impl AdoptArgs {
     pub fn run(self, home: &Home) -> Done {
         quiet_panics();
-        guillemet_base::sys::process::hide()?;
+        guillemet_base::sys::process::make_undumpable()?;
         let (replace, yes) = (self.replace, self.yes);
         if replace && self.file.as_os_str() == "-" {
             return Err(Failure::new("standard input cannot be replaced; remove --replace. Nothing was changed"));

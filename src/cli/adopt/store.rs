@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::Adoption;
 use super::source::Problems;
 use super::tokens::Spot;
-use crate::cli::client::{part, template_path};
+use crate::cli::client::{percent_encode, template_path};
 use crate::cli::secret::wait_for;
 use crate::cli::{Done, Failure, client, output};
 use guillemet_api::secrets::{CreateSecret, ResolveSecrets, ResolvedValues};
@@ -82,7 +82,7 @@ fn check_replaceable(proposal: &Adoption) -> Result<(), Failure> {
         let existing = destination.expect()?;
         let has_one_name = existing.metadata().nlink() == 1;
         if has_one_name {
-            destination.try_out(&existing.attributes()?)?;
+            destination.check_creation(&existing.attributes()?)?;
         }
         Ok(has_one_name)
     });
@@ -198,7 +198,7 @@ impl CreatedItems<'_> {
 
     /// Checks that the daemon renders the config that was compared. After this the file is no longer needed.
     fn compare(&mut self, proposal: &Adoption) -> Result<(), Failure> {
-        let path = format!("/v1/render/{}?target={}", template_path(&proposal.id())?, part(proposal.target));
+        let path = format!("/v1/render/{}?target={}", template_path(&proposal.id())?, percent_encode(proposal.target));
         let why = match client::fetch(self.home, Method::GET, &path) {
             Ok(answer) if *answer.body == **proposal.rendered => return Ok(()),
             Ok(_) => "the daemon renders a different config than the one compared".to_owned(),
@@ -227,7 +227,7 @@ impl CreatedItems<'_> {
     }
 
     fn delete(&self, name: &SecretName, etag: Option<&str>) -> Result<(), Failure> {
-        let path = format!("/v1/secrets/{}", part(name.as_str()));
+        let path = format!("/v1/secrets/{}", percent_encode(name.as_str()));
         loop {
             let answer = client::delete(self.home, &path, etag)?;
             // To the daemon, the template that was just removed may come back.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use hyper::Method;
 
-use super::super::client::part;
+use super::super::client::percent_encode;
 use super::super::{Done, Failure, client, output, prompt};
 use super::list::{find, print};
 use guillemet_api::Listing;
@@ -136,7 +136,7 @@ impl PluginRemoveArgs {
             output::note(&format!("Without it, these templates cannot be rendered: {}.", templates.join(", ")));
         }
         prompt::confirm(&format!("Remove the plugin of `{}`?", self.feature), self.yes)?;
-        client::fetch(home, Method::DELETE, &format!("/v1/plugins/{}", part(&self.feature)))?;
+        client::fetch(home, Method::DELETE, &format!("/v1/plugins/{}", percent_encode(&self.feature)))?;
         output::note(&format!("removed {}", self.feature));
         Ok(())
     }

@@ -65,7 +65,7 @@ impl<'a> Out<'a> {
         };
         let attributes =
             mode.map_or(attributes.clone(), |mode| attributes.with_mode(mode)).with_source(&source.to_string());
-        if let Err(error) = destination.try_out(&attributes) {
+        if let Err(error) = destination.check_creation(&attributes) {
             problems.push(match destination.existing() {
                 None => error.to_string(),
                 Some(existing) => unkept(existing, &error),
@@ -100,7 +100,7 @@ impl<'a> Out<'a> {
             self.source.target = target;
             self.attributes = self.attributes.with_source(&self.source.to_string());
         }
-        let written = self.destination.holds(bytes).and_then(|is_same| match self.destination.existing() {
+        let written = self.destination.has_content(bytes).and_then(|is_same| match self.destination.existing() {
             Some(existing) if is_same => self.keep(existing),
             _ => self.destination.put(bytes, &self.attributes),
         });

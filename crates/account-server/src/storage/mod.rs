@@ -92,7 +92,7 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    fn number(self) -> u8 {
+    fn to_number(self) -> u8 {
         match self {
             Self::Creation => 0,
             Self::Pending => 1,
@@ -100,8 +100,8 @@ impl KeyKind {
         }
     }
 
-    fn numbered(number: u8) -> Option<Self> {
-        [Self::Creation, Self::Pending, Self::Device].into_iter().find(|kind| kind.number() == number)
+    fn from_number(number: u8) -> Option<Self> {
+        [Self::Creation, Self::Pending, Self::Device].into_iter().find(|kind| kind.to_number() == number)
     }
 }
 
@@ -230,7 +230,7 @@ pub trait Storage: Send + Sync {
     fn key<'a>(&'a self, id: &'a str) -> StorageFuture<'a, Option<KnownKey>>;
 
     /// Returns the newest head; `None` before the first push.
-    fn newest(&self, account: AccountId) -> StorageFuture<'_, Option<HeadRef>>;
+    fn newest_head(&self, account: AccountId) -> StorageFuture<'_, Option<HeadRef>>;
 
     /// Accepts a push completely or not at all, and only on the head it was made on.
     ///
@@ -262,8 +262,8 @@ pub trait Storage: Send + Sync {
     /// Returns the devices that wait to be admitted.
     fn enrolments(&self, account: AccountId) -> StorageFuture<'_, Vec<Enrolment>>;
 
-    /// Turns away a device that waits. Returns whether there was one.
-    fn turn_away(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, bool>;
+    /// Rejects the request of a device to join. Returns whether there was one.
+    fn reject_enrolment(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, bool>;
 
     /// Stores a usage document.
     ///
@@ -289,7 +289,7 @@ struct CurrentHead {
 
 impl CurrentHead {
     /// Checks that a push may follow this head. Both storages call this inside their transaction.
-    fn admits(&self, pushing: &Pushing) -> Result<(), StorageError> {
+    fn check(&self, pushing: &Pushing) -> Result<(), StorageError> {
         if self.newest.map(|newest| newest.hash) != pushing.expected {
             return Err(StorageError::Behind(self.newest));
         }
@@ -307,7 +307,7 @@ impl CurrentHead {
 }
 
 /// Checks that an account stays within its limits.
-fn within(bounds: Bounds, objects: u64, bytes: u64) -> Result<(), StorageError> {
+fn check_bounds(bounds: Bounds, objects: u64, bytes: u64) -> Result<(), StorageError> {
     let mut wrong = Vec::new();
     if objects > bounds.objects {
         wrong.push((
@@ -323,6 +323,6 @@ fn within(bounds: Bounds, objects: u64, bytes: u64) -> Result<(), StorageError> 
 }
 
 /// Makes the error for one field with a value that is not allowed.
-fn refused(field: String, message: &str) -> StorageError {
+fn invalid_field(field: String, message: &str) -> StorageError {
     StorageError::Refused(vec![(field, message.to_owned())])
 }

@@ -29,7 +29,7 @@ impl Default for PageBudget {
 
 impl PageBudget {
     /// Reserves space for a box. Returns whether it fits; the first one always does, so that every page has something.
-    pub fn take(&mut self, len: usize) -> bool {
+    pub fn reserve(&mut self, len: usize) -> bool {
         let fits = self.empty || len + BESIDE <= self.bytes;
         if fits {
             self.bytes = self.bytes.saturating_sub(len + BESIDE);
@@ -41,7 +41,7 @@ impl PageBudget {
 
 /// Returns the position after which records are wanted. Without `after_id` it is after the last record of
 /// `records_after`.
-pub fn behind(from: &PullCursor) -> (u64, ObjectId) {
+pub fn position_before(from: &PullCursor) -> (u64, ObjectId) {
     (from.records_after, from.after_id.unwrap_or(ObjectId([0xff; 16])))
 }
 
@@ -70,7 +70,7 @@ mod tests {
     fn a_page_takes_at_least_one_and_at_most_its_room() {
         let fitting = |lengths: &[usize]| {
             let mut room = PageBudget::default();
-            lengths.iter().take_while(|len| room.take(**len)).count()
+            lengths.iter().take_while(|len| room.reserve(**len)).count()
         };
         assert_eq!(fitting(&[BYTES_MAX * 2, 1]), 1);
         assert_eq!(fitting(&[BYTES_MAX / 2 - BESIDE; 3]), 2);

@@ -20,7 +20,7 @@ use super::sqlite;
 /// # Errors
 /// [`StorageError`] if the folder has no database, or the target already has accounts. Nothing is changed then.
 pub async fn copy(folder: &Path, to: &Postgres) -> Result<u64, StorageError> {
-    let from = sqlite::look(folder)?;
+    let from = sqlite::open_read_only(folder)?;
     let mut client = to.client().await?;
     let transaction = client.transaction().await?;
     let mut accounts = 0;

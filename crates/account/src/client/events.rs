@@ -33,7 +33,7 @@ impl HeadEvents {
     pub async fn next(&mut self) -> Result<ServerEvent, AccountClientError> {
         let ended = |why: &str| AccountClientError::Unreachable(format!("the event stream {why}"));
         loop {
-            if let Some(data) = self.unread.event()? {
+            if let Some(data) = self.unread.next_event()? {
                 return serde_json::from_str(&data).map_err(|error| malformed(&error.to_string()));
             }
             let frame = tokio::time::timeout(SILENT, self.body.frame()).await.map_err(|_| ended("went silent"))?;
@@ -55,7 +55,7 @@ struct EventLines {
 
 impl EventLines {
     /// Returns the data of the next complete event. Skips comments and events without data.
-    fn event(&mut self) -> Result<Option<String>, AccountClientError> {
+    fn next_event(&mut self) -> Result<Option<String>, AccountClientError> {
         while let Some(end) = self.bytes.windows(2).position(|pair| pair == b"\n\n") {
             let event: Vec<u8> = self.bytes.drain(..end + 2).collect();
             let event = String::from_utf8(event).map_err(|_| malformed("an event that is not text"))?;
@@ -78,12 +78,12 @@ mod tests {
         let mut told = Vec::new();
         for byte in stream {
             lines.bytes.push(*byte);
-            while let Some(data) = lines.event().unwrap() {
+            while let Some(data) = lines.next_event().unwrap() {
                 told.push(serde_json::from_str::<ServerEvent>(&data).unwrap());
             }
         }
         assert_eq!(told, [ServerEvent::Head { seq: 3 }, ServerEvent::Usage]);
         lines.bytes = vec![b'a'; EVENT_MAX + 1];
-        assert!(lines.event().is_err());
+        assert!(lines.next_event().is_err());
     }
 }

@@ -18,23 +18,23 @@ const CHECK_LEN: usize = 4;
 /// The length of one group on paper, in characters.
 const GROUP: usize = 5;
 
-pub(super) fn text(code: &AccountCode) -> Zeroizing<String> {
+pub(super) fn encode(code: &AccountCode) -> Zeroizing<String> {
     let mut bytes = CodeWriter::default();
     bytes.put(&[LAYOUT]);
     match code {
         AccountCode::Creation(code) => {
-            bytes.place(&code.place);
+            bytes.put_address(&code.place);
             bytes.api_key(&code.api_key);
         }
         AccountCode::Invite(code) => {
-            bytes.place(&code.place);
+            bytes.put_address(&code.place);
             bytes.put(&code.inviter.0);
             bytes.put(&code.inviter_key.0);
             bytes.put(code.secret.as_slice());
             bytes.put(code.token.as_slice());
         }
         AccountCode::Recovery(code) => {
-            bytes.place(&code.place);
+            bytes.put_address(&code.place);
             bytes.put(&code.device.0);
             bytes.put(code.device_secret.expose().as_slice());
             bytes.api_key(&code.api_key);
@@ -46,7 +46,7 @@ pub(super) fn text(code: &AccountCode) -> Zeroizing<String> {
         }
     }
     let kind = code.kind();
-    let check = check(kind, &bytes.0);
+    let check = checksum(kind, &bytes.0);
     bytes.put(&check);
     let mut body = Zeroizing::new(BASE32_NOPAD.encode(&bytes.0));
     body.make_ascii_lowercase();
@@ -73,7 +73,7 @@ pub(super) fn parse(text: &str, wanted: Option<CodeKind>) -> Result<AccountCode,
         DecodeKind::Symbol | DecodeKind::Padding => BadCode::Mistyped,
     })?;
     let (fields, checked) = bytes.split_last_chunk::<CHECK_LEN>().ok_or(BadCode::CutOff)?;
-    let matches = *checked == check(found, fields);
+    let matches = *checked == checksum(found, fields);
     let mut reader = ByteReader(fields);
     match (matches, reader.array::<1>()) {
         (true, Some([layout])) if layout > LAYOUT => return Err(BadCode::Newer),
@@ -81,7 +81,7 @@ pub(super) fn parse(text: &str, wanted: Option<CodeKind>) -> Result<AccountCode,
         (_, Some(_)) => return Err(BadCode::Mistyped),
         (_, None) => return Err(BadCode::CutOff),
     }
-    let code = read(found, &mut reader)?;
+    let code = read_fields(found, &mut reader)?;
     if matches && reader.0.is_empty() { Ok(code) } else { Err(BadCode::Mistyped) }
 }
 
@@ -104,8 +104,8 @@ fn split(upper: &str) -> Result<(CodeKind, &str), BadCode> {
 
 /// Reads the fields of a code. Reports `CutOff` if they end too early; the caller relies on no field before the
 /// checksum has matched.
-fn read(kind: CodeKind, reader: &mut ByteReader<'_>) -> Result<AccountCode, BadCode> {
-    let place = place(reader)?;
+fn read_fields(kind: CodeKind, reader: &mut ByteReader<'_>) -> Result<AccountCode, BadCode> {
+    let place = read_address(reader)?;
     Ok(match kind {
         CodeKind::Creation => AccountCode::Creation(Creation { place, api_key: api_key(reader)? }),
         CodeKind::Invite => AccountCode::Invite(InvitationCode {
@@ -132,7 +132,7 @@ fn array<const N: usize>(reader: &mut ByteReader<'_>) -> Result<[u8; N], BadCode
     reader.array().ok_or(BadCode::CutOff)
 }
 
-fn place(reader: &mut ByteReader<'_>) -> Result<AccountAddress, BadCode> {
+fn read_address(reader: &mut ByteReader<'_>) -> Result<AccountAddress, BadCode> {
     let account = AccountId(array(reader)?);
     let len = usize::from(u16::from_le_bytes(array(reader)?));
     let url = reader.take(len).ok_or(BadCode::CutOff)?;
@@ -150,7 +150,7 @@ fn api_key(reader: &mut ByteReader<'_>) -> Result<ApiKey, BadCode> {
     ApiKey::from_parts(&id, &secret).ok_or(BadCode::Mistyped)
 }
 
-fn check(kind: CodeKind, fields: &[u8]) -> [u8; CHECK_LEN] {
+fn checksum(kind: CodeKind, fields: &[u8]) -> [u8; CHECK_LEN] {
     let hash = Hash::of(&[b"guillemet code 1\0", kind.prefix().as_bytes(), fields]).0;
     [hash[0], hash[1], hash[2], hash[3]]
 }
@@ -164,7 +164,7 @@ impl CodeWriter {
         self.0.extend_from_slice(bytes);
     }
 
-    fn place(&mut self, place: &AccountAddress) {
+    fn put_address(&mut self, place: &AccountAddress) {
         self.put(&place.account().0);
         // `AccountAddress::new` limits the length to `URL_MAX`, so it fits.
         self.put(&(place.url().len() as u16).to_le_bytes());

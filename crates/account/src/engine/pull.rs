@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::head::{Head, PullError};
 use super::object::Object;
-use super::reconcile::rescue;
+use super::reconcile::reconcile;
 use super::state::Replica;
 use super::*;
 use crate::seal::{BoxKind, NO_ID, open_wrap};
@@ -46,9 +46,9 @@ impl Engine {
     ///
     /// # Errors
     /// [`PullError`] for the reason; nothing has been applied.
-    pub fn pulled(&mut self, pages: &[ChangesPage]) -> Result<Update, PullError> {
+    pub fn apply_pull(&mut self, pages: &[ChangesPage]) -> Result<Update, PullError> {
         let verified = self.verify(pages, self.anchor)?;
-        Ok(verified.map_or_else(Update::default, |verified| self.go_over(verified)))
+        Ok(verified.map_or_else(Update::default, |verified| self.commit(verified)))
     }
 
     /// Replaces the state by the server's, after another device has repaired the account and a person has compared the
@@ -59,10 +59,10 @@ impl Engine {
     /// [`PullError`] for the reason; nothing has been applied.
     pub fn adopt(&mut self, newest: HeadRef, pages: &[ChangesPage]) -> Result<Update, PullError> {
         let Some(verified) = self.verify(pages, Some(newest))? else { return Ok(Update::default()) };
-        let mut pending: VecDeque<_> = rescue(&self.base, &verified.base).into();
+        let mut pending: VecDeque<_> = reconcile(&self.base, &verified.base).into();
         pending.append(&mut self.pending);
         self.pending = pending;
-        Ok(self.go_over(verified))
+        Ok(self.commit(verified))
     }
 
     /// Verifies an answer. Returns `None` if it brings nothing new. `anchor` is the head that it has to begin with, for
@@ -96,7 +96,7 @@ impl Engine {
     }
 
     /// Makes a verified answer the state in effect. Nothing in it can fail.
-    fn go_over(&mut self, verified: Verified) -> Update {
+    fn commit(&mut self, verified: Verified) -> Update {
         let Verified { walk, base, records, authors, anew } = verified;
         if anew {
             self.tree = RecordTree::new();
@@ -262,7 +262,7 @@ impl Engine {
             let opened = key.open(BoxKind::Record, self.me.account, id.0, record.revision, sealed);
             let opened = opened.map_err(|_| PullError::Tampered("a record cannot be decrypted"))?;
             let object = Object::decode(&opened).map_err(|_| PullError::Tampered("a record cannot be read"))?;
-            place(&mut base, &walk.head, id, object)?;
+            insert_object(&mut base, &walk.head, id, object)?;
             found.push((id, Some((leaf, sealed.clone()))));
         }
         if anew {
@@ -299,11 +299,11 @@ fn newest_forms(pages: &[ChangesPage]) -> Result<BTreeMap<ObjectId, &SealedRecor
 }
 
 /// Puts an object into the content. What the object says about its id has to match the id of its record.
-pub(super) fn place(base: &mut Replica, head: &Head, id: ObjectId, object: Object) -> Result<(), PullError> {
+pub(super) fn insert_object(base: &mut Replica, head: &Head, id: ObjectId, object: Object) -> Result<(), PullError> {
     let is_own = |secret: &Secret| secret.id.0 == id.0;
     match object {
         Object::Secret(secret) if is_own(&secret) => base.put(secret),
-        Object::Deleted(deleted) if is_own(&deleted.secret) => base.bury(deleted),
+        Object::Deleted(deleted) if is_own(&deleted.secret) => base.put_deleted(deleted),
         Object::References(references)
             if head.device(references.device).is_some_and(|device| device.references == id) =>
         {

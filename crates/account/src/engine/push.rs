@@ -139,7 +139,7 @@ impl PushBudget {
     }
 
     /// Reserves space for a change of this secret. Returns whether it fits; the first change always does.
-    fn take(&mut self, secret: Option<&Secret>) -> bool {
+    fn reserve(&mut self, secret: Option<&Secret>) -> bool {
         let bytes = secret.map_or(512, |secret| secret.versions.iter().map(|version| version.value.len() + 512).sum());
         let fits = self.bytes == BYTES_MAX || (self.records >= TOUCHED && self.bytes >= bytes);
         if fits {
@@ -167,7 +167,7 @@ pub struct PreparedPush {
 
 impl Engine {
     /// Returns the places on other devices that block the delete of a secret.
-    pub fn blocked(&self, secret: &Secret) -> Vec<Blocked> {
+    pub fn delete_blockers(&self, secret: &Secret) -> Vec<Blocked> {
         let names: Vec<_> = std::iter::once(&secret.name).chain(&secret.former_names).collect();
         let mut blocked = Vec::new();
         for (device, references) in self.base.all_references().filter(|(device, _)| **device != self.me.device) {
@@ -179,12 +179,12 @@ impl Engine {
                 name: None,
                 certain: false,
             };
-            for named in references.references.iter().filter(|named| names.iter().any(|name| named.is(name))) {
+            for named in references.references.iter().filter(|named| names.iter().any(|name| named.matches(name))) {
                 let (place, name) = (Some((named.line, named.column)), Some(named.name.clone()));
                 blocked.push(Blocked { place, name, certain: true, ..by(&named.template) });
             }
             for text in &references.texts {
-                for name in names.iter().filter(|name| text.hold(name)) {
+                for name in names.iter().filter(|name| text.may_contain(name)) {
                     blocked.push(Blocked { name: Some(name.to_string()), ..by(&text.template) });
                 }
             }
@@ -196,12 +196,12 @@ impl Engine {
 
     /// Returns whether there is anything to push without a wish: pending intents, or references that are not published.
     pub fn is_due(&self, local: &References) -> bool {
-        self.head().is_some() && (!self.pending.is_empty() || self.publishes(local))
+        self.head().is_some() && (!self.pending.is_empty() || self.has_new_references(local))
     }
 
     /// Returns whether these references have to be published: they have changed, or something was deleted since they
     /// were published.
-    fn publishes(&self, local: &References) -> bool {
+    fn has_new_references(&self, local: &References) -> bool {
         let Some(known) = self.base.references(self.me.device) else { return true };
         !known.is_same(local) || self.base.all_deleted().any(|(_, deleted)| deleted.seq > known.seen)
     }
@@ -245,7 +245,7 @@ impl Engine {
         let seq = self.head.seq.max(onto.seq) + 1;
         let maker = HeadAuthor { device: self.me.device, seq, keep: self.keep };
         let (mut next, mut notices, mut room) = (self.base.clone(), Vec::new(), PushBudget::of_push());
-        let intents = self.carry(&mut next, maker, &mut room, &mut notices);
+        let intents = self.apply_intents(&mut next, maker, &mut room, &mut notices);
         let is_all = intents.len() == self.pending.len();
         if !is_all && matches!(wish, Proposal::Delete(_) | Proposal::Leave) {
             // The intents that are left over would bring the secret back, or never arrive.
@@ -253,16 +253,22 @@ impl Engine {
         }
         let devices = self.head.devices.clone();
         let mut draft = Draft { onto, seq, next, devices, intents, notices, epoch_key: None };
-        self.propose(wish, &mut draft, maker, now)?;
-        if !matches!(wish, Proposal::Leave) && is_all && self.publishes(local) {
-            self.publish(&mut draft.next, local, maker, &mut room);
+        self.apply_proposal(wish, &mut draft, maker, now)?;
+        if !matches!(wish, Proposal::Leave) && is_all && self.has_new_references(local) {
+            self.publish_references(&mut draft.next, local, maker, &mut room);
         }
         forget_deleted(&mut draft.next, &draft.devices, room.records);
         Ok(draft)
     }
 
     /// Adds what is wanted beside what is pending to a draft.
-    fn propose(&self, wish: &Proposal, draft: &mut Draft, maker: HeadAuthor, now: Millis) -> Result<(), PushError> {
+    fn apply_proposal(
+        &self,
+        wish: &Proposal,
+        draft: &mut Draft,
+        maker: HeadAuthor,
+        now: Millis,
+    ) -> Result<(), PushError> {
         let Draft { next, devices, intents, .. } = draft;
         match wish {
             Proposal::Edits | Proposal::Beat | Proposal::Repair { .. } => {}
@@ -272,7 +278,7 @@ impl Engine {
             }
             Proposal::Delete(id) => {
                 let secret = next.secret(*id).ok_or(PushError::NoSecret)?;
-                let blocked = self.blocked(secret);
+                let blocked = self.delete_blockers(secret);
                 if !blocked.is_empty() {
                     return Err(PushError::Referenced(blocked));
                 }
@@ -327,9 +333,9 @@ impl Engine {
 
     /// Publishes the references of this device, and brings back the deleted secrets that they mean. If that does not
     /// fit into one push, a later one publishes them.
-    fn publish(&self, next: &mut Replica, local: &References, maker: HeadAuthor, room: &mut PushBudget) {
-        for id in next.meant(local) {
-            if !room.take(next.deleted(id).map(|deleted| &*deleted.secret)) {
+    fn publish_references(&self, next: &mut Replica, local: &References, maker: HeadAuthor, room: &mut PushBudget) {
+        for id in next.referenced_deleted(local) {
+            if !room.reserve(next.deleted(id).map(|deleted| &*deleted.secret)) {
                 return;
             }
             next.revive(id, maker);
@@ -340,7 +346,7 @@ impl Engine {
     }
 
     /// Applies as many pending intents as fit into one push. Returns their ids.
-    fn carry(
+    fn apply_intents(
         &self,
         next: &mut Replica,
         maker: HeadAuthor,
@@ -353,7 +359,7 @@ impl Engine {
                 IntentChange::Create(secret) => Some(secret),
                 _ => next.secret(intent.secret),
             };
-            if !room.take(changed.map(|secret| &**secret)) {
+            if !room.reserve(changed.map(|secret| &**secret)) {
                 break;
             }
             notices.extend(next.apply(intent, maker).map(|notice| (intent.id, notice)));
@@ -469,7 +475,7 @@ impl Engine {
     }
 
     /// Makes the state of an accepted push the one in effect. Does nothing if a pull has already brought that head.
-    pub fn accepted(&mut self, candidate: PreparedPush) -> Update {
+    pub fn commit_push(&mut self, candidate: PreparedPush) -> Update {
         if candidate.head.prev != self.hash {
             return Update::default();
         }

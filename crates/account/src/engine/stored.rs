@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::object::Object;
-use super::pull::place;
+use super::pull::insert_object;
 use super::*;
 use crate::seal::BoxKind;
 use guillemet_secret::crypto::Key;
@@ -54,7 +54,7 @@ pub struct StoredStateError(&'static str);
 
 impl Engine {
     /// Returns the state that has to be written to disk with every update, and before a push is sent.
-    pub fn memory(&self) -> StoredEngine {
+    pub fn to_stored(&self) -> StoredEngine {
         let bytes = |key: &[u8; 32]| KeyBytes(Zeroizing::new(*key));
         StoredEngine {
             account: self.me.account,
@@ -96,7 +96,7 @@ impl Engine {
             let opened = key.open(BoxKind::Record, memory.account, id.0, leaf.revision, &sealed);
             let opened = opened.map_err(|_| StoredStateError("a record cannot be decrypted"))?;
             let object = Object::decode(&opened).map_err(|_| StoredStateError("a record cannot be read"))?;
-            place(&mut base, &memory.head, id, object)
+            insert_object(&mut base, &memory.head, id, object)
                 .map_err(|_| StoredStateError("a record does not match its description"))?;
             tree.set(id, Some(leaf));
         }

@@ -83,7 +83,7 @@ fn an_invited_device_says_what_guillemet_says() {
     let again = |change: fn(&mut Enrolment)| {
         let mut changed = said_with("name");
         change(&mut changed);
-        let said = said(account(), &public(0x01), &changed.key, &changed.public_key);
+        let said = signed_bytes(account(), &public(0x01), &changed.key, &changed.public_key);
         changed.mac = Hash(join_key(&count(0x70)).subkey("account-join-mac").mac(&said));
         verified(&changed)
     };

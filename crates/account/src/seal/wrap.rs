@@ -65,13 +65,13 @@ impl EpochKey {
         recipient: (DeviceId, PublicKey),
         head: HeadRef,
     ) -> Result<Wrap, WeakKey> {
-        let plaintext = self.wrapped(account, sender.0, recipient.0, head);
+        let plaintext = self.wrap_content(account, sender.0, recipient.0, head);
         let sealed = crypto::wrap(sender.1, &recipient.1.0, &plaintext)?;
         Ok(Wrap { device: recipient.0, epoch: self.epoch, sender: sender.0, sealed: Sealed(sealed) })
     }
 
     /// Returns the plaintext of a wrap.
-    pub(super) fn wrapped(
+    pub(super) fn wrap_content(
         &self,
         account: AccountId,
         sender: DeviceId,

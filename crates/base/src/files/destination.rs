@@ -79,7 +79,7 @@ impl Destination {
     ///
     /// # Errors
     /// The error of the operating system, for example if this user may not set an owner.
-    pub fn try_out(&self, attributes: &Attributes) -> io::Result<()> {
+    pub fn check_creation(&self, attributes: &Attributes) -> io::Result<()> {
         self.remove_leftovers();
         if let Some(file) = self.folder.create_unnamed(attributes.creation_mode())? {
             return attributes.apply(&file);
@@ -136,7 +136,7 @@ impl Destination {
     ///
     /// # Errors
     /// An error if it has changed since it was opened; otherwise the error of the operating system.
-    pub fn holds(&self, bytes: &[u8]) -> io::Result<bool> {
+    pub fn has_content(&self, bytes: &[u8]) -> io::Result<bool> {
         let Some(existing) = &self.existing else { return Ok(false) };
         existing.check_unchanged(&self.folder, &self.name)?;
         let len = bytes.len() as u64;

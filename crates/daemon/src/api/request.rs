@@ -20,7 +20,7 @@ use crate::resolve::budget::Reservation;
 use guillemet_api::account::SameName;
 use guillemet_api::secrets::SecretStatus;
 use guillemet_base::names::{InvalidName, Millis, SecretName};
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_secret::record::VALUE_MAX;
 use guillemet_vault::usage::{Class, EVENT_KINDS, EventKind};
 
@@ -166,7 +166,7 @@ impl BodyFields {
     /// A bad request, if the body is not a JSON object.
     pub fn read(body: &[u8]) -> Result<Self, HttpError> {
         // serde_json's own message can quote the body, which may contain a value: report only the place.
-        match leaving_nothing(|| serde_json::from_slice(body)) {
+        match with_wiped_stack(|| serde_json::from_slice(body)) {
             Ok(Value::Object(fields)) => Ok(Self { fields, errors: Vec::new(), reservation: None }),
             Ok(_) => Err(HttpError::new(HttpErrorCode::BadRequest, "the body must be a JSON object")),
             Err(error) => Err(HttpError::new(

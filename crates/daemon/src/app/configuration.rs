@@ -257,7 +257,7 @@ struct ConfigReading {
 fn read(app: &App) -> ConfigReading {
     let file = app.home.config_file();
     // Since the start, others may have been given permission to write the file: then it is not even read.
-    if let Err(untrusted) = app.home.again() {
+    if let Err(untrusted) = app.home.recheck() {
         let findings = untrusted.findings().iter();
         let problems = findings.map(|finding| Problem { message: finding.to_string(), ..Problem::default() });
         let fingerprint = Fingerprint::of(&file).ok();

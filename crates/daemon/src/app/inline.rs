@@ -17,7 +17,7 @@ use super::secrets::forbidden_names;
 use super::serving::{PLAN_TIME, ensure_recent_head};
 use crate::resolve::RenderedConfig;
 use crate::resolve::snapshot::SnapshotState;
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_plan::plan::Plan;
 use guillemet_plugin::plans::{PlanError, TemplateSource, Variables, plan_once};
 use guillemet_template::Format;
@@ -117,7 +117,7 @@ pub async fn render(
     }
     // Names may have moved to other secrets meanwhile.
     permit(app, &snapshot, &lexed, principal)?;
-    let rendered = leaving_nothing(|| app.resolver.render(snapshot, None, &plan, principal.caller, known))?;
+    let rendered = with_wiped_stack(|| app.resolver.render(snapshot, None, &plan, principal.caller, known))?;
     Ok((rendered, plan))
 }
 

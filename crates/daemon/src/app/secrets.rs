@@ -16,7 +16,7 @@ use crate::resolve::snapshot::{Released, SnapshotState};
 use crate::sync;
 use guillemet_api::secrets::{ChangedSecret, SecretDetail, SecretView};
 use guillemet_base::names::SecretName;
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_base::time::now;
 use guillemet_plugin::plans::Prepared;
 use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject};
@@ -190,7 +190,7 @@ pub async fn resolve(
         let entry = |index: &usize| ForbiddenSecret::of_field(format!("secrets.{index}"));
         return Err(AppError::forbidden_and_recorded(forbidden.iter().map(entry).collect()));
     }
-    let resolve = || Ok(leaving_nothing(|| app.resolver.resolve(snapshot, names, principal.caller))?);
+    let resolve = || Ok(with_wiped_stack(|| app.resolver.resolve(snapshot, names, principal.caller))?);
     match reveal && principal.access.administers() {
         true => revealed(app, &Actor::caller(principal.caller), names, resolve).await,
         false => resolve(),

@@ -12,7 +12,7 @@ use crate::inventory::Inventory;
 use crate::resolve::RenderedConfig;
 use crate::resolve::snapshot::Snapshot;
 use guillemet_base::names::Millis;
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_plan::plan::Plan;
 use guillemet_plan::protocol::Target;
 use guillemet_plugin::plans::{PlanError, Prepared};
@@ -69,7 +69,7 @@ pub async fn render(
     }
     check_same_target(&plan.target, options.expected_target)?;
     let of = Some(prepared.template.id.as_str());
-    let rendered = leaving_nothing(|| app.resolver.render(snapshot, of, &plan, principal.caller, options.known))?;
+    let rendered = with_wiped_stack(|| app.resolver.render(snapshot, of, &plan, principal.caller, options.known))?;
     Ok((rendered, plan))
 }
 

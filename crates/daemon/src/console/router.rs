@@ -23,7 +23,7 @@ use crate::app;
 use crate::app::error::{AppError, ErrorCode};
 use crate::http::error::{HttpError, HttpErrorCode};
 use crate::http::request;
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_base::time::now;
 use guillemet_vault::audit::AuditChange;
 use guillemet_vault::usage::ChangeKind;
@@ -197,7 +197,7 @@ async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], mut body: Incomi
     }
     let (limit, budget) = (visit.site.app.config.load().limits.transfer, &visit.site.app.resolver.budget);
     let sent = request::bytes(&mut body, request::Intake { limit, budget, uid: visit.site.own_uid }).await?;
-    let mut form = leaving_nothing(|| Form::read(&sent, fields))?;
+    let mut form = with_wiped_stack(|| Form::read(&sent, fields))?;
     drop((sent, body));
     if !session::same(&form.take("csrf"), &visit.session.csrf) {
         forbidden(visit, route);

@@ -33,7 +33,7 @@ impl SyncedVault {
     pub(in crate::inventory) fn references(&self, name: &SecretName) -> Vec<BlockerView> {
         let mut blockers = Vec::new();
         for (device, references) in self.others() {
-            let named = references.references.iter().filter(|named| named.is(name));
+            let named = references.references.iter().filter(|named| named.matches(name));
             blockers.extend(named.map(|named| remote_view(&device, named)));
         }
         blockers

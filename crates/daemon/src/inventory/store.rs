@@ -76,7 +76,7 @@ impl Inventory {
         let secret = self.expect(owned, &state, name, expected)?;
         let mut blockers = local_blockers(owned, &secret, &state);
         if let Some(joined) = &owned.sync {
-            blockers.extend(joined.engine.blocked(&secret).into_iter().map(blocked_view));
+            blockers.extend(joined.engine.delete_blockers(&secret).into_iter().map(blocked_view));
         }
         match blockers.is_empty() {
             true => Ok(secret),

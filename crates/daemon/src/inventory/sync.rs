@@ -160,7 +160,7 @@ impl Inventory {
     pub fn account_pulled(&self, pages: &[ChangesPage]) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
-        let update = joined.engine.pulled(pages)?;
+        let update = joined.engine.apply_pull(pages)?;
         let audit = by_devices(&joined.engine, &update);
         self.apply(&mut owned, update, audit)
     }
@@ -236,7 +236,7 @@ impl Inventory {
     pub fn account_accepted(&self, prepared: Outgoing, actor: &Actor) -> Result<Released, AccountError> {
         let mut owned = self.owned();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
-        let update = joined.engine.accepted(prepared.candidate);
+        let update = joined.engine.commit_push(prepared.candidate);
         let mut audit = of_secrets(&update, |_| actor.clone());
         // A device that leaves records that itself.
         let others = update.devices.iter().filter(|change| change.device.id != joined.engine.me().device);
@@ -347,7 +347,7 @@ fn intents_of(
 ) -> Result<Vec<Intent>, AccountError> {
     let (mut intents, mut undecided) = (Vec::new(), Vec::new());
     for secret in mine {
-        let there = account.view().secret(secret.id).or_else(|| account.view().named(&secret.name));
+        let there = account.view().secret(secret.id).or_else(|| account.view().find_by_name(&secret.name));
         let want = |id, change| Intent::new(id, now(), change);
         match there {
             None => intents.push(want(secret.id, IntentChange::Create(Arc::clone(secret)))),

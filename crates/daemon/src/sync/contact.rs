@@ -142,7 +142,7 @@ async fn talk(sync: &Arc<SyncState>, client: &Arc<AccountClient>, account: guill
     let events = match client.events(account).await {
         Ok(events) => Some(events),
         // A proxy in between may not let events through.
-        Err(error) if !error.passes() && refused_by(&error).is_none() => None,
+        Err(error) if !error.is_transient() && refused_by(&error).is_none() => None,
         Err(error) => return error.into(),
     };
     match exchange(sync, client, events).await {

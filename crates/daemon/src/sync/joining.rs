@@ -126,7 +126,7 @@ pub async fn create(
     if newest != candidate.newest {
         return Err(SyncError::Other("the server stored a different head than was sent; do not trust it".into()));
     }
-    let records = engine.accepted(candidate).records;
+    let records = engine.commit_push(candidate).records;
     let facts = facts(&place, &api_key, &wanted.name);
     let begun = AuditChange::new(ChangeKind::AccountCreated, actor, now());
     begin(sync, Joining { engine: Some(engine), facts, records, code: Hash::default() }, wanted, begun).await
@@ -293,7 +293,7 @@ async fn admitted(client: &AccountClient, account: AccountId) -> Result<Wrap, Sy
 /// Pulls everything that the account contains.
 async fn first_pull(client: &AccountClient, mut engine: Engine) -> Result<(Engine, Vec<RecordWrite>), SyncError> {
     let pages = steps::pages(client, engine.me().account, engine.cursor()).await?;
-    let (engine, update) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
+    let (engine, update) = worked_out(move || engine.apply_pull(&pages).map(|update| (engine, update))).await?;
     Ok((engine, update.records))
 }
 
@@ -379,7 +379,7 @@ pub async fn recover(
     let engine =
         Engine::join(DeviceIdentity { account, device: paper.0, secret: paper.1 }, key, first, former_versions(sync));
     let mut engine = engine;
-    let (mut engine, _) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
+    let (mut engine, _) = worked_out(move || engine.apply_pull(&pages).map(|update| (engine, update))).await?;
 
     // The paper device admits the new device, which is a device like any other from then on.
     let (device, secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());

@@ -187,7 +187,7 @@ pub async fn delete(
     }
     let account = account(sync).await?;
     let offline = |error: AccountClientError| {
-        if error.passes() { SyncError::DeleteOffline(error.to_string()) } else { error.into() }
+        if error.is_transient() { SyncError::DeleteOffline(error.to_string()) } else { error.into() }
     };
     let client = sync.client().await.map_err(|trouble| SyncError::DeleteOffline(trouble.to_string()))?;
     let _turn = sync.handle.turn.lock().await;
@@ -203,7 +203,7 @@ pub async fn delete(
         match sent {
             Ok(Some((_, released))) => return Ok((id, released)),
             Ok(None) => jitter(attempt).await,
-            Err(SyncError::Server(error)) if error.passes() => return Err(SyncError::Unknown),
+            Err(SyncError::Server(error)) if error.is_transient() => return Err(SyncError::Unknown),
             Err(trouble) => return Err(trouble),
         }
     }

@@ -17,7 +17,7 @@ pub fn bless(file: &CaseFile, found: &[(usize, &CaseResult)]) -> io::Result<Vec<
     // Resolves a link, so that the file behind it is written.
     let destination = Destination::open(&file.path.canonicalize()?)?;
     let existing = destination.expect()?;
-    if !destination.holds(file.text.as_bytes())? {
+    if !destination.has_content(file.text.as_bytes())? {
         return Err(io::Error::other("it changed while the cases ran; run them again"));
     }
     let mut document: DocumentMut = file.text.parse().map_err(io::Error::other)?;

@@ -177,7 +177,7 @@ impl Staged {
     /// Restores the former text, unless the file has been changed since.
     fn put_back(&self, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {
         let destination = open(&self.path)?;
-        if destination.holds(bytes)? {
+        if destination.has_content(bytes)? {
             return Ok(());
         }
         read(&destination, &self.new_digest)?;

@@ -243,7 +243,7 @@ impl Curl<'_, '_> {
             _ => return self.problem(word, name, "reads from a file", Some("write name=value")),
         };
         let raw = to_query && value.text.starts_with('+');
-        let encode = |text: &str| Zeroizing::new(crate::cli::client::part(text));
+        let encode = |text: &str| Zeroizing::new(crate::cli::client::percent_encode(text));
         let text = match (raw, key) {
             (true, _) => Zeroizing::new(value.text[1..].to_owned()),
             (false, "") => encode(content),

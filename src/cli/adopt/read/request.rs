@@ -12,7 +12,7 @@ use crate::cli::adopt::config::{ConfigLeaf, ConfigNode, ConfigTable};
 use crate::cli::adopt::equivalence::Facts;
 use crate::cli::adopt::source::Problems;
 use crate::cli::adopt::tokens::{Quoting, Spot, Tokens};
-use crate::cli::client::part;
+use crate::cli::client::percent_encode;
 
 /// A text of the request, with its place.
 #[derive(Clone, Default)]
@@ -140,7 +140,10 @@ impl ActionRequest {
             append_query(&mut url, &more.text);
         }
         for (name, value) in &self.query {
-            append_query(&mut url, &Zeroizing::new(format!("{}={}", part(name), part(&value.text))));
+            append_query(
+                &mut url,
+                &Zeroizing::new(format!("{}={}", percent_encode(name), percent_encode(&value.text))),
+            );
         }
         url
     }

@@ -3,18 +3,18 @@
 
 use deadpool_postgres::{GenericClient, Transaction};
 
-use super::{big, number, row, rows, run, some_bytes};
-use crate::storage::{CurrentHead, KeyKind, Pushing, StorageError, refused, within};
+use super::{execute, number, query, query_opt, some_bytes, to_i64};
+use crate::storage::{CurrentHead, KeyKind, Pushing, StorageError, check_bounds, invalid_field};
 use guillemet_wire::{AccountId, DeviceId, DeviceKey, Hash, HeadRef, SealedRecord};
 
 /// Returns the newest head of an account.
-pub(super) async fn found(on: &impl GenericClient, account: AccountId) -> Result<CurrentHead, StorageError> {
+pub(super) async fn current_head(on: &impl GenericClient, account: AccountId) -> Result<CurrentHead, StorageError> {
     let text = "SELECT seq, hash, epoch FROM accounts WHERE id = $1";
-    let row = row(on, text, &[&account.0.as_slice()]).await?.ok_or(StorageError::NoAccount)?;
-    as_found(&row)
+    let row = query_opt(on, text, &[&account.0.as_slice()]).await?.ok_or(StorageError::NoAccount)?;
+    head_from_row(&row)
 }
 
-fn as_found(row: &tokio_postgres::Row) -> Result<CurrentHead, StorageError> {
+fn head_from_row(row: &tokio_postgres::Row) -> Result<CurrentHead, StorageError> {
     let seq = number(row, 0)?;
     let newest = some_bytes(row, 1)?.map(|hash| HeadRef { seq, hash: Hash(hash) });
     Ok(CurrentHead { newest, epoch: number(row, 2)? })
@@ -24,24 +24,27 @@ fn as_found(row: &tokio_postgres::Row) -> Result<CurrentHead, StorageError> {
 pub(super) async fn push(on: &Transaction<'_>, pushing: &Pushing) -> Result<HeadRef, StorageError> {
     let (push, account) = (&pushing.push, pushing.account.0.as_slice());
     let text = "SELECT seq, hash, epoch, objects, bytes FROM accounts WHERE id = $1 FOR UPDATE";
-    let held = row(on, text, &[&account]).await?.ok_or(StorageError::NoAccount)?;
-    as_found(&held)?.admits(pushing)?;
-    let seq = big(push.head.seq);
+    let held = query_opt(on, text, &[&account]).await?.ok_or(StorageError::NoAccount)?;
+    head_from_row(&held)?.check(pushing)?;
+    let seq = to_i64(push.head.seq);
     revoke(on, account, &push.revoked, seq).await?;
     admit(on, account, &push.admitted, seq).await?;
     for (index, key) in push.keys.iter().enumerate() {
         if !put_key(on, account, key, KeyKind::Device, seq).await? {
-            return Err(refused(format!("keys.{index}.key_id"), "this key id already exists; generate another one"));
+            return Err(invalid_field(
+                format!("keys.{index}.key_id"),
+                "this key id already exists; generate another one",
+            ));
         }
     }
     for wrap in &push.wraps {
         let insert = "INSERT INTO wraps (account, device, epoch, came, sender, box) VALUES ($1, $2, $3, $4, $5, $6)";
         let (device, sender) = (wrap.device.0.as_slice(), wrap.sender.0.as_slice());
-        run(on, insert, &[&account, &device, &big(wrap.epoch), &seq, &sender, &wrap.sealed.0]).await?;
+        execute(on, insert, &[&account, &device, &to_i64(wrap.epoch), &seq, &sender, &wrap.sealed.0]).await?;
     }
     if let Some(link) = &push.link {
         let insert = "INSERT INTO links (account, epoch, came, box) VALUES ($1, $2, $3, $4)";
-        run(on, insert, &[&account, &big(link.epoch), &seq, &link.sealed.0]).await?;
+        execute(on, insert, &[&account, &to_i64(link.epoch), &seq, &link.sealed.0]).await?;
     }
     let head = &push.head;
     let ended = put_records(on, account, &push.records, seq).await?;
@@ -49,18 +52,18 @@ pub(super) async fn push(on: &Transaction<'_>, pushing: &Pushing) -> Result<Head
     let objects = (number(&held, 3)? + objects).saturating_sub(ended);
     let lengths = push.records.iter().filter_map(|record| record.sealed.as_ref()).map(|sealed| sealed.0.len() as u64);
     let bytes = number(&held, 4)? + lengths.sum::<u64>() + head.sealed.0.len() as u64;
-    within(pushing.bounds, objects, bytes)?;
+    check_bounds(pushing.bounds, objects, bytes)?;
     let (prev, hash) = (head.prev.0.as_slice(), pushing.hash.0.as_slice());
-    run(
+    execute(
         on,
         "INSERT INTO heads (account, seq, epoch, prev, hash, pushed_at, box) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        &[&account, &seq, &big(head.epoch), &prev, &hash, &big(pushing.at), &head.sealed.0],
+        &[&account, &seq, &to_i64(head.epoch), &prev, &hash, &to_i64(pushing.at), &head.sealed.0],
     )
     .await?;
-    run(
+    execute(
         on,
         "UPDATE accounts SET seq = $2, hash = $3, epoch = $4, objects = $5, bytes = $6 WHERE id = $1",
-        &[&account, &seq, &hash, &big(head.epoch), &big(objects), &big(bytes)],
+        &[&account, &seq, &hash, &to_i64(head.epoch), &to_i64(objects), &to_i64(bytes)],
     )
     .await?;
     Ok(HeadRef { seq: head.seq, hash: pushing.hash })
@@ -73,10 +76,11 @@ async fn revoke(on: &Transaction<'_>, account: &[u8], devices: &[DeviceId], seq:
     let devices: Vec<&[u8]> = devices.iter().map(|device| device.0.as_slice()).collect();
     for table in ["keys", "wraps"] {
         let end = format!("UPDATE {table} SET ended = $3 WHERE account = $1 AND device = ANY($2) AND ended IS NULL");
-        run(on, &end, &[&account, &devices, &seq]).await?;
+        execute(on, &end, &[&account, &devices, &seq]).await?;
     }
     for table in ["usage", "enrolments"] {
-        run(on, &format!("DELETE FROM {table} WHERE account = $1 AND device = ANY($2)"), &[&account, &devices]).await?;
+        execute(on, &format!("DELETE FROM {table} WHERE account = $1 AND device = ANY($2)"), &[&account, &devices])
+            .await?;
     }
     Ok(())
 }
@@ -84,17 +88,17 @@ async fn revoke(on: &Transaction<'_>, account: &[u8], devices: &[DeviceId], seq:
 async fn admit(on: &Transaction<'_>, account: &[u8], devices: &[DeviceId], seq: i64) -> Result<(), StorageError> {
     for (index, device) in devices.iter().enumerate() {
         let device = device.0.as_slice();
-        let (pending, full) = (i16::from(KeyKind::Pending.number()), i16::from(KeyKind::Device.number()));
-        let admitted = run(
+        let (pending, full) = (i16::from(KeyKind::Pending.to_number()), i16::from(KeyKind::Device.to_number()));
+        let admitted = execute(
             on,
             "UPDATE keys SET kind = $3, came = $4 WHERE account = $1 AND device = $2 AND kind = $5 AND ended IS NULL",
             &[&account, &device, &full, &seq, &pending],
         )
         .await?;
         if admitted == 0 {
-            return Err(refused(format!("admitted.{index}"), "this device is not waiting"));
+            return Err(invalid_field(format!("admitted.{index}"), "this device is not waiting"));
         }
-        run(on, "DELETE FROM enrolments WHERE account = $1 AND device = $2", &[&account, &device]).await?;
+        execute(on, "DELETE FROM enrolments WHERE account = $1 AND device = $2", &[&account, &device]).await?;
     }
     Ok(())
 }
@@ -111,8 +115,8 @@ pub(super) async fn put_key(
         ON CONFLICT (id) DO NOTHING";
     let (hash, device) = (key.key_hash.0.as_slice(), key.device.0.as_slice());
     let values: [super::SqlParameter<'_>; 6] =
-        [&key.key_id, &account, &hash, &i16::from(kind.number()), &device, &came];
-    Ok(run(on, insert, &values).await? == 1)
+        [&key.key_id, &account, &hash, &i16::from(kind.to_number()), &device, &came];
+    Ok(execute(on, insert, &values).await? == 1)
 }
 
 /// Ends the valid forms of these records and inserts the new ones, with two statements for any number of records.
@@ -127,17 +131,17 @@ async fn put_records(
         return Ok(0);
     }
     let ids: Vec<&[u8]> = records.iter().map(|record| record.id.0.as_slice()).collect();
-    let revisions: Vec<i64> = records.iter().map(|record| big(record.revision)).collect();
-    let epochs: Vec<i64> = records.iter().map(|record| big(record.epoch)).collect();
+    let revisions: Vec<i64> = records.iter().map(|record| to_i64(record.revision)).collect();
+    let epochs: Vec<i64> = records.iter().map(|record| to_i64(record.epoch)).collect();
     let boxes: Vec<Option<&[u8]>> =
         records.iter().map(|record| record.sealed.as_ref().map(|sealed| sealed.0.as_slice())).collect();
     let end = "UPDATE records SET ended = $3 WHERE account = $1 AND id = ANY($2) AND ended IS NULL
         RETURNING box IS NOT NULL";
     let mut objects = 0;
-    for row in rows(on, end, &[&account, &ids, &seq]).await? {
+    for row in query(on, end, &[&account, &ids, &seq]).await? {
         objects += u64::from(row.try_get::<_, bool>(0)?);
     }
-    run(
+    execute(
         on,
         "INSERT INTO records (account, id, came, revision, epoch, box)
         SELECT $1, id, $2, revision, epoch, box

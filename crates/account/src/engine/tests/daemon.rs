@@ -88,7 +88,7 @@ impl Daemon {
     }
 
     fn remember(&mut self) {
-        self.disk.memory = serde_json::to_vec(&self.engine.memory()).unwrap();
+        self.disk.memory = serde_json::to_vec(&self.engine.to_stored()).unwrap();
     }
 
     /// Writes an update to disk.
@@ -182,7 +182,7 @@ impl Daemon {
 
     /// Returns the secret with this name.
     pub fn find(&self, name: &str) -> Option<&Arc<Secret>> {
-        self.engine.view().named(&name.parse().unwrap())
+        self.engine.view().find_by_name(&name.parse().unwrap())
     }
 
     pub fn id_of(&self, name: &str) -> SecretId {
@@ -212,10 +212,10 @@ impl Daemon {
     /// Claims a name as the inventory does: a name in use is refused, a former one that nothing here references is
     /// taken.
     fn claim(&mut self, name: &SecretName, to: Option<SecretId>, now: Millis) -> Result<(), Taken> {
-        let Some(holder) = self.engine.view().named(name).filter(|holder| Some(holder.id) != to).cloned() else {
+        let Some(holder) = self.engine.view().find_by_name(name).filter(|holder| Some(holder.id) != to).cloned() else {
             return Ok(());
         };
-        if holder.name == *name || self.references().names(name) {
+        if holder.name == *name || self.references().may_reference(name) {
             return Err(Taken);
         }
         let mut robbed = holder.next(now);
@@ -266,12 +266,12 @@ impl Daemon {
     }
 
     pub fn accepted(&mut self, candidate: PreparedPush) {
-        let update = self.engine.accepted(candidate);
+        let update = self.engine.commit_push(candidate);
         self.commit(update);
     }
 
     pub fn pulled(&mut self, pages: &[ChangesPage]) -> Result<(), PullError> {
-        let update = self.engine.pulled(pages)?;
+        let update = self.engine.apply_pull(pages)?;
         self.commit(update);
         Ok(())
     }
@@ -289,7 +289,7 @@ impl Daemon {
 
     /// Returns everything that a refusal must not change.
     pub fn state(&self) -> Everything {
-        let memory = serde_json::to_vec(&self.engine.memory()).unwrap();
+        let memory = serde_json::to_vec(&self.engine.to_stored()).unwrap();
         let (view, base) = (shown(self.engine.view().secrets()), shown(self.engine.base().secrets()));
         (memory, view, base, self.engine.pending().map(|intent| intent.id).collect())
     }
@@ -305,7 +305,7 @@ pub fn assert_unique(holdings: &Replica) {
     for secret in holdings.secrets() {
         for name in std::iter::once(&secret.name).chain(&secret.former_names) {
             assert!(names.insert(name.key()), "`{name}` is in use twice");
-            assert_eq!(holdings.named(name).map(|holder| holder.id), Some(secret.id), "`{name}` is found");
+            assert_eq!(holdings.find_by_name(name).map(|holder| holder.id), Some(secret.id), "`{name}` is found");
         }
     }
 }

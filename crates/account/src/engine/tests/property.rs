@@ -237,7 +237,7 @@ impl Run {
         };
         // The device's inventory checks its own templates.
         let secret = delete.and_then(|id| device.engine.view().secret(id));
-        let is_named = |name| device.references().names(name);
+        let is_named = |name| device.references().may_reference(name);
         if secret.is_some_and(|secret| std::iter::once(&secret.name).chain(&secret.former_names).any(is_named)) {
             return None;
         }

@@ -152,8 +152,11 @@ impl StoredSync {
 
 impl SyncedVault {
     pub(in crate::inventory) fn document(&self) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-        let document =
-            AccountDocument { facts: self.facts.clone(), engine: self.engine.memory(), notices: self.notices.clone() };
+        let document = AccountDocument {
+            facts: self.facts.clone(),
+            engine: self.engine.to_stored(),
+            notices: self.notices.clone(),
+        };
         serde_json::to_vec(&document).map(Zeroizing::new).map_err(VaultError::Unserializable)
     }
 }
