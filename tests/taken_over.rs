@@ -296,7 +296,7 @@ async fn a_planner_apart_has_a_child_of_its_own_until_it_is_ended() {
     let stranger = Stranger::new(hostile(), &format!("exec {PROGRAM} planner"), b"");
     stranger.plan("ok").await.unwrap();
     let shared = stranger.pid();
-    let apart = stranger.planner.apart();
+    let apart = stranger.planner.with_own_child();
     apart.plan(request("ok")).await.unwrap();
     let own = stranger.pid();
     assert_ne!(own, shared);

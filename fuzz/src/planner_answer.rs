@@ -10,7 +10,7 @@ use guillemet_plan::expr::{Expr, Op, Part};
 use guillemet_plan::plan::{DOCUMENT_MAX, EXPR_DEPTH_MAX, Plan, PlanPiece, SLOT_LEN, SLOTS_MAX};
 use guillemet_plan::protocol::{Description, DocumentKind, Planned, PlannerResponse, Target};
 use guillemet_plan::{encode, plan};
-use guillemet_plugin::client::{ChildError, believed, named, read_answer};
+use guillemet_plugin::client::{ChildError, named_targets, read_answer, validated};
 use guillemet_plugin::fill::{Values, fill};
 use guillemet_secret::memory::SealedValue;
 use guillemet_template::ValueFilter;
@@ -76,7 +76,7 @@ fn pipe(bytes: &[u8]) {
                 secret_fields: Vec::new(),
                 targets: ["json", "text"].map(target).to_vec(),
             };
-            let Some(named) = named(&ids, &description) else { return };
+            let Some(named) = named_targets(&ids, &description) else { return };
             let once: HashSet<&String> = named.iter().map(|target| &target.id).collect();
             assert!(once.len() == ids.len() && named.iter().all(|target| description.targets.contains(target)));
         }
@@ -84,7 +84,7 @@ fn pipe(bytes: &[u8]) {
             assert!(is_shown(&sanitize(&message, 2000), 2001))
         }
         PlannerResponse::Loaded(report) => {
-            let Some(report) = believed(report) else { return };
+            let Some(report) = validated(report) else { return };
             let functions = report.imports.iter().flat_map(|import| &import.functions);
             let texts = report.imports.iter().map(|import| &import.name).chain(functions);
             let texts = texts.chain(report.broken.iter().map(|rule| &rule.sentence));

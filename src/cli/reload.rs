@@ -6,7 +6,7 @@ use hyper::Method;
 use super::{Done, client, output};
 use guillemet_api::configuration::Reloaded;
 use guillemet_base::home::Home;
-use guillemet_daemon::config::located;
+use guillemet_daemon::config::format_located;
 
 #[derive(Args)]
 pub struct ReloadArgs {
@@ -32,7 +32,7 @@ impl ReloadArgs {
             output::note(&format!("warning: {restart} takes effect only after a restart of the daemon"));
         }
         for warning in &reloaded.warnings {
-            output::note(&format!("warning: {}", located(reloaded.file.as_ref(), warning)));
+            output::note(&format!("warning: {}", format_located(reloaded.file.as_ref(), warning)));
         }
         Ok(())
     }

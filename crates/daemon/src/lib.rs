@@ -218,7 +218,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(system("cannot start the async runtime"))?;
-    let ended = runtime.block_on(live(app, socket, links_wanted, gate_asked, cache));
+    let ended = runtime.block_on(serve(app, socket, links_wanted, gate_asked, cache));
     // With a limit, because a thread may be waiting for a file system that does not answer.
     runtime.shutdown_timeout(STOP);
     ended
@@ -231,7 +231,7 @@ fn confine_process() -> Result<(), DaemonError> {
     guillemet_base::sys::process::close_on_exec_from(3)
         .map_err(system("cannot hide file descriptors from child processes"))?;
     quiet_panics();
-    self_check::system()?;
+    self_check::check_system()?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
     Ok(())
 }
@@ -388,7 +388,7 @@ fn quiet_panics() {
     }));
 }
 
-async fn live(
+async fn serve(
     app: Arc<App>,
     mut socket: Socket,
     links_wanted: mpsc::Receiver<LinkRequest>,
@@ -422,7 +422,7 @@ async fn live(
     let keeping = {
         let app = Arc::clone(&app);
         tokio::spawn(async move {
-            socket.keep(app, counts, replacements, stopped).await;
+            socket.keep_bound(app, counts, replacements, stopped).await;
             socket
         })
     };
@@ -513,7 +513,7 @@ async fn plan_all(app: &Arc<App>) {
     let templates: Vec<_> = app.resolver.current.load().templates.values().cloned().collect();
     let config = app.config.load_full();
     for prepared in templates {
-        let found = findings::found(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
+        let found = findings::template_findings(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
         if !found.problems.is_empty() {
             tracing::debug!(template = %prepared.template.id, problems = found.problems.len(), "a template has errors");
         }
@@ -526,7 +526,7 @@ async fn follow_plugins(app: Arc<App>) {
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        app::plugins::look_again(&app).await;
+        app::plugins::recheck(&app).await;
     }
 }
 

@@ -41,7 +41,7 @@ pub trait ValueSource {
     fn append(&self, emission: u32, out: &mut Clear);
 
     /// Counts the bytes of each text that is produced. Returns `false` if the total exceeds what is allowed.
-    fn spend(&self, _bytes: usize) -> bool {
+    fn count_bytes(&self, _bytes: usize) -> bool {
         true
     }
 }
@@ -113,7 +113,7 @@ pub fn eval(expr: &Expr, source: &dyn ValueSource, out: &mut Clear) -> Result<()
     if out.len() > TEXT_MAX {
         return refuse(format!("it is longer than {} MiB when encoded for its place", TEXT_MAX >> 20));
     }
-    if !source.spend(out.len() - begin) {
+    if !source.count_bytes(out.len() - begin) {
         return refuse(TOO_MUCH);
     }
     Ok(())

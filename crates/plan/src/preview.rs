@@ -38,7 +38,7 @@ pub fn uses(plan: &Plan) -> Vec<(usize, Vec<&'static str>)> {
 
 /// Returns the warnings of a plan. `target` is the target as the caller named it; a former name is one more warning.
 pub fn warnings(plan: &Plan, target: Option<&str>) -> Vec<Problem> {
-    let renamed = plan.target.renamed(target).map(|message| Problem { message, ..Problem::default() });
+    let renamed = plan.target.rename_notice(target).map(|message| Problem { message, ..Problem::default() });
     plan.warnings.iter().cloned().chain(renamed).collect()
 }
 

@@ -199,7 +199,7 @@ impl Target {
     }
 
     /// Returns the notice for a caller that used a former name; `None` if the caller used the present one.
-    pub fn renamed(&self, asked: Option<&str>) -> Option<String> {
+    pub fn rename_notice(&self, asked: Option<&str>) -> Option<String> {
         let former = asked.filter(|asked| self.aliases.iter().any(|alias| alias == asked))?;
         Some(format!("the target `{former}` is now called `{}`; the old name still works", self.id))
     }

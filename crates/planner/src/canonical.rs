@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::encoder::{Encoder, PluginError, each_secret, forged};
+use super::encoder::{Encoder, PluginError, each_secret, forged_slot};
 use guillemet_plan::encode::Placement;
 use guillemet_plan::expr::Expr;
 use guillemet_plan::protocol::{DocumentKind, Emission, PlanReference, PlannedSlot};
@@ -133,7 +133,7 @@ impl Canonicalizer<'_> {
         for at in slots::find(text) {
             let slot = slots::canonical(text, at);
             let Some(expr) = self.encoder.expr(&slot) else {
-                self.rule(forged().0.trim_start_matches("it ").to_owned());
+                self.rule(forged_slot().0.trim_start_matches("it ").to_owned());
                 continue;
             };
             if !self.taken.insert(slot.clone()) {

@@ -133,7 +133,7 @@ impl Encoder {
     /// # Errors
     /// Fails with [`PluginError`] if the plugin breaks a rule of the contract.
     pub fn apply(&mut self, op: Op, args: &[&str]) -> Result<String, PluginError> {
-        if !self.passes(&op, args)? {
+        if !self.check_text(&op, args)? {
             return Ok(args.concat());
         }
         let mut texts = Vec::with_capacity(args.len());
@@ -166,14 +166,14 @@ impl Encoder {
         if self.known.len() >= SLOTS_MAX {
             return Err(PluginError(format!("it made more than {SLOTS_MAX} slots")));
         }
-        let slot = slots::fresh();
+        let slot = slots::random_slot();
         self.known.insert(slot.clone(), SizedExpr { expr: Expr::Apply { op, args: texts }, depth, weight });
         Ok(slot)
     }
 
     /// Checks text that contains slots against the rules for its literal parts and for the slots in it. Notes a problem
     /// and returns `false` if it breaks one.
-    fn passes(&mut self, op: &Op, args: &[&str]) -> Result<bool, PluginError> {
+    fn check_text(&mut self, op: &Op, args: &[&str]) -> Result<bool, PluginError> {
         let definition = op.definition();
         for text in args.iter().filter(|_| definition.is_restriction() || definition.place == Placement::Url) {
             let slots = self.slots_of(text)?;
@@ -208,7 +208,7 @@ impl Encoder {
                 help: Some("add `| url` after it: `<< secret \"…\" | url >>`".into()),
                 ..Problem::default()
             };
-            self.note(problem);
+            self.add_problem(problem);
         }
         bare.is_empty()
     }
@@ -227,7 +227,7 @@ impl Encoder {
         let path = args.iter().find_map(|arg| self.field(arg)).unwrap_or_default();
         let message = sanitize(&refusal.reason, 500);
         let help = Some("change this text in the template".into());
-        self.note(Problem { path, message, help, ..Problem::default() });
+        self.add_problem(Problem { path, message, help, ..Problem::default() });
     }
 
     /// Returns the field that a text is in, as far as it can be determined.
@@ -240,7 +240,7 @@ impl Encoder {
         self.fields.get(text).cloned().or_else(of_secret)
     }
 
-    fn note(&mut self, problem: Problem) {
+    fn add_problem(&mut self, problem: Problem) {
         if self.problems.len() < PROBLEMS_MAX && !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
@@ -249,14 +249,14 @@ impl Encoder {
     /// Returns the slots of a text in their canonical form, in order.
     fn slots_of(&self, text: &str) -> Result<Vec<String>, PluginError> {
         let canonical = slots::find(text).into_iter().map(|at| slots::canonical(text, at));
-        canonical.map(|slot| if self.known.contains_key(&slot) { Ok(slot) } else { Err(forged()) }).collect()
+        canonical.map(|slot| if self.known.contains_key(&slot) { Ok(slot) } else { Err(forged_slot()) }).collect()
     }
 
     fn parse(&self, text: &str) -> Result<TextParts, PluginError> {
         let mut parts = Vec::new();
         let mut end = 0;
         for at in slots::find(text) {
-            let known = self.known.get(&slots::canonical(text, at)).ok_or_else(forged)?;
+            let known = self.known.get(&slots::canonical(text, at)).ok_or_else(forged_slot)?;
             if end < at {
                 parts.push(Part::Literal(text[end..at].to_owned()));
             }
@@ -271,7 +271,7 @@ impl Encoder {
 }
 
 /// Returns the rule about slots that were never issued.
-pub fn forged() -> PluginError {
+pub fn forged_slot() -> PluginError {
     PluginError("it wrote text that looks like a slot but is not one (forged)".into())
 }
 

@@ -116,14 +116,14 @@ impl Host {
     /// was given.
     pub fn load(&self, bytes: &[u8], compiled: bool) -> (Report, Option<(LoadedPlugin, Vec<u8>)>) {
         let mut report = Report::default();
-        let loaded = self.steps(bytes, compiled, &mut report);
+        let loaded = self.try_load(bytes, compiled, &mut report);
         let broken = |PluginError(sentence)| report.broken.push(BrokenRule { about: About::Component, sentence });
         let loaded = loaded.map_err(broken).ok().flatten();
         (report, loaded)
     }
 
     /// Does the steps of `load`. Returns `None` if the report contains the reason.
-    fn steps(
+    fn try_load(
         &self,
         bytes: &[u8],
         compiled: bool,
@@ -154,7 +154,7 @@ impl Host {
         match guillemet_plan::description::check(description.clone()) {
             Ok(description) => report.description = Some(description),
             Err(rules) => {
-                report.description = Some(guillemet_plan::description::shown(description));
+                report.description = Some(guillemet_plan::description::sanitized(description));
                 report.broken = rules;
                 return Ok(None);
             }
@@ -411,7 +411,7 @@ mod tests {
 
     #[test]
     fn last_words_are_short_and_hold_no_slot_and_nothing_that_moves_a_cursor() {
-        let slot = slots::fresh();
+        let slot = slots::random_slot();
         let words = last_words(&format!("{slot}\u{1b}[2J no route\nfor {}! ", slot.to_lowercase()));
         assert_eq!(words, "«secret»[2J no route for «secret»!");
         let long = last_words(&format!("{}{slot}", "é".repeat(LAST_WORDS_MAX - 1)));

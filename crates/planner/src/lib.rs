@@ -39,19 +39,19 @@ pub fn run() -> ExitCode {
     // A panic's message could contain text of a template; its location cannot.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        say(format_args!("the planner panicked at {place}"));
+        log(format_args!("the planner panicked at {place}"));
     }));
-    let host = match ready() {
+    let host = match start_host() {
         Ok(host) => host,
         Err(error) => {
-            say(format_args!("{error}"));
+            log(format_args!("{error}"));
             return ExitCode::from(CANNOT_WORK);
         }
     };
     match serve(&host, &mut io::stdin().lock(), &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(format_args!("the planner lost its daemon: {error}"));
+            log(format_args!("the planner lost its daemon: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -59,7 +59,7 @@ pub fn run() -> ExitCode {
 
 /// Starts the engine in a process that has given up everything else. Writes each layer that this kernel lacks to
 /// standard error as one line, which `confinement` reads.
-fn ready() -> Result<Host, Box<dyn Error>> {
+fn start_host() -> Result<Host, Box<dyn Error>> {
     let mut missing = confine::confine()?;
     // Otherwise each plugin would be blamed for this.
     guillemet_base::sys::process::try_written_code().map_err(|error| {
@@ -72,13 +72,13 @@ fn ready() -> Result<Host, Box<dyn Error>> {
     let host = Host::new().map_err(|error| error.to_string())?;
     missing.extend(confine::seal()?);
     for layer in missing {
-        say(format_args!("{layer}"));
+        log(format_args!("{layer}"));
     }
     Ok(host)
 }
 
 /// Writes a line to standard error, which the daemon reads. Ignores failures, because nothing depends on the line.
-fn say(line: fmt::Arguments<'_>) {
+fn log(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
@@ -93,33 +93,33 @@ fn serve(host: &Host, input: &mut impl Read, output: &mut impl Write) -> io::Res
                 let bytes = frame::read(input, most)?.ok_or(io::ErrorKind::UnexpectedEof)?;
                 let (report, plugin) = host.load(&bytes, compiled);
                 let description = report.description.clone();
-                answer(output, &PlannerResponse::Loaded(report))?;
+                write_response(output, &PlannerResponse::Loaded(report))?;
                 let (plugin, form) = plugin.unzip();
                 frame::write(output, &form.unwrap_or_default())?;
                 loaded = plugin.zip(description);
             }
             PlannerRequest::Plan(request) => match &loaded {
-                Some((plugin, description)) => answer(output, &plan::plan(plugin, description, &request))?,
-                None => answer(output, &failed("no plugin has been loaded".into()))?,
+                Some((plugin, description)) => write_response(output, &plan::plan(plugin, description, &request))?,
+                None => write_response(output, &failure("no plugin has been loaded".into()))?,
             },
             PlannerRequest::Targets(request) => match &loaded {
-                Some((_, description)) => answer(output, &plan::targets(description, &request))?,
-                None => answer(output, &failed("no plugin has been loaded".into()))?,
+                Some((_, description)) => write_response(output, &plan::targets(description, &request))?,
+                None => write_response(output, &failure("no plugin has been loaded".into()))?,
             },
         }
     }
     Ok(())
 }
 
-fn failed(message: String) -> PlannerResponse {
+fn failure(message: String) -> PlannerResponse {
     PlannerResponse::Failed { message }
 }
 
-fn answer(output: &mut impl Write, answer: &PlannerResponse) -> io::Result<()> {
+fn write_response(output: &mut impl Write, answer: &PlannerResponse) -> io::Result<()> {
     let bytes = serde_json::to_vec(answer)?;
     if bytes.len() <= ANSWER_MAX {
         return frame::write(output, &bytes);
     }
     let message = format!("the plan is larger than {} MiB; split the template", ANSWER_MAX >> 20);
-    frame::write(output, &serde_json::to_vec(&failed(message))?)
+    frame::write(output, &serde_json::to_vec(&failure(message))?)
 }

@@ -18,17 +18,17 @@ use guillemet_plan::protocol::{Description, Emission, PlanRequest, Planned, Plan
 
 /// Makes the plan of a request, or explains why there is none.
 pub fn plan(plugin: &LoadedPlugin, description: &Description, request: &PlanRequest) -> PlannerResponse {
-    match steps(plugin, description, request) {
+    match try_plan(plugin, description, request) {
         Ok(planned) => PlannerResponse::Planned(planned),
-        Err(failure) => failure.answer(),
+        Err(failure) => failure.into_response(),
     }
 }
 
 /// Returns the targets that a template names. Does not call the plugin.
 pub fn targets(description: &Description, request: &PlanRequest) -> PlannerResponse {
-    match secret_fields(description).and_then(|fields| Ok(read(request, description, &fields)?)) {
+    match secret_fields(description).and_then(|fields| Ok(read_config(request, description, &fields)?)) {
         Ok(config) => PlannerResponse::Targets(config.targets.ids),
-        Err(failure) => failure.answer(),
+        Err(failure) => failure.into_response(),
     }
 }
 
@@ -50,7 +50,7 @@ impl From<Vec<Problem>> for PlanningError {
 }
 
 impl PlanningError {
-    fn answer(self) -> PlannerResponse {
+    fn into_response(self) -> PlannerResponse {
         match self {
             Self::Config(mut problems) => {
                 problems.sort_by_key(|problem| (problem.line.unwrap_or(u32::MAX), problem.column));
@@ -67,12 +67,12 @@ fn secret_fields(description: &Description) -> Result<SecretFields, PlanningErro
     Ok(SecretFields::new(&description.secret_fields).map_err(|rules| PluginError(rules.join("; ")))?)
 }
 
-fn steps(plugin: &LoadedPlugin, description: &Description, request: &PlanRequest) -> Result<Planned, PlanningError> {
+fn try_plan(plugin: &LoadedPlugin, description: &Description, request: &PlanRequest) -> Result<Planned, PlanningError> {
     let fields = secret_fields(description)?;
     let target = unknown_target(description, &request.target);
     // The template's own mistakes are reported together with an unknown target.
-    let config =
-        read(request, description, &fields).and_then(|config| target.clone().map_or(Ok(config), |_| Err(Vec::new())));
+    let config = read_config(request, description, &fields)
+        .and_then(|config| target.clone().map_or(Ok(config), |_| Err(Vec::new())));
     let PluginConfig { tree, origins, emissions, slots, targets } = config.map_err(|mut problems| {
         problems.extend(target);
         PlanningError::Config(problems)
@@ -110,16 +110,20 @@ struct PluginConfig {
     targets: NamedTargets,
 }
 
-fn read(request: &PlanRequest, description: &Description, fields: &SecretFields) -> Result<PluginConfig, Vec<Problem>> {
+fn read_config(
+    request: &PlanRequest,
+    description: &Description,
+    fields: &SecretFields,
+) -> Result<PluginConfig, Vec<Problem>> {
     let rendered = render(request)?;
-    let (emitted, origins) = slot_tracking::emitted(request, rendered)?;
+    let (emitted, origins) = slot_tracking::find_emitted(request, rendered)?;
     let mut tree = document::parse(request.format, &emitted.text)
         .map_err(|errors| errors.into_iter().map(|error| of_tree(error, &origins)).collect::<Vec<_>>())?;
     let named = targets::take(&mut tree);
     let place = |path: &str| tree.places.get(path).map(|at| origins.of_output(*at)).unwrap_or_default();
     let targets =
         named.as_ref().map_or_else(|| Ok(NamedTargets::default()), |named| targets::read(named, description, place));
-    let placed = slot_tracking::place(request, &emitted, &mut tree, &origins, fields, named.as_ref());
+    let placed = slot_tracking::track_emissions(request, &emitted, &mut tree, &origins, fields, named.as_ref());
     match (placed, targets) {
         (Ok((emissions, slots)), Ok(targets)) => Ok(PluginConfig { tree, origins, emissions, slots, targets }),
         (placed, targets) => {

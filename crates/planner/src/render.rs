@@ -164,7 +164,7 @@ fn engine<'a>(
             if issued.len() >= EMISSIONS_MAX {
                 return Err(Error::from(ErrorKind::OutOfFuel));
             }
-            let slot = slots::fresh();
+            let slot = slots::random_slot();
             issued.push(Issued { slot: slot.clone(), reference: index });
             Ok(slot)
         });

@@ -31,7 +31,7 @@ pub struct Emitted {
 /// # Errors
 /// Returns a problem for each reference whose slot was cut, changed or never written; if there is none, one for each
 /// slot that was never issued.
-pub fn emitted(request: &PlanRequest, rendered: RenderedText) -> Result<(Emitted, Origins), Vec<Problem>> {
+pub fn find_emitted(request: &PlanRequest, rendered: RenderedText) -> Result<(Emitted, Origins), Vec<Problem>> {
     let RenderedText { mut text, origins, issued } = rendered;
     let given: HashMap<&str, u32> = issued.iter().map(|one| (one.slot.as_str(), one.reference)).collect();
     let mut emitted = Emitted { text: String::new(), by_slot: HashMap::new(), order: Vec::new() };
@@ -44,14 +44,14 @@ pub fn emitted(request: &PlanRequest, rendered: RenderedText) -> Result<(Emitted
             continue;
         };
         if !found.insert(slot.clone()) {
-            slot = slots::fresh();
+            slot = slots::random_slot();
         }
         slots::replace(&mut text, at, &slot);
         emitted.by_slot.insert(slot.clone(), reference);
         emitted.order.push((slot, reference));
     }
     // A slot that was changed may look like a forged one; the problem of its reference says more.
-    let lost = lost(request, &issued, |slot| found.contains(slot));
+    let lost = lost_references(request, &issued, |slot| found.contains(slot));
     if !lost.is_empty() {
         problems = lost;
     }
@@ -60,7 +60,7 @@ pub fn emitted(request: &PlanRequest, rendered: RenderedText) -> Result<(Emitted
 }
 
 /// Returns a problem for each reference with a slot that is missing from the text; each reference once.
-fn lost(request: &PlanRequest, issued: &[Issued], found: impl Fn(&str) -> bool) -> Vec<Problem> {
+fn lost_references(request: &PlanRequest, issued: &[Issued], found: impl Fn(&str) -> bool) -> Vec<Problem> {
     let mut references: Vec<u32> = issued.iter().filter(|one| !found(&one.slot)).map(|one| one.reference).collect();
     references.sort_unstable();
     references.dedup();
@@ -85,7 +85,7 @@ pub type Placed = (Vec<Emission>, HashMap<String, u32>);
 /// # Errors
 /// Returns a problem for each slot that is in a key, in a comment, in the reserved field or outside the fields that may
 /// contain a secret, and for each forged one.
-pub fn place(
+pub fn track_emissions(
     request: &PlanRequest,
     emitted: &Emitted,
     tree: &mut Tree,
@@ -108,7 +108,7 @@ pub fn place(
     walk.value(&mut tree.root);
     if let Some(targets) = targets {
         walk.path = vec![TARGETS_FIELD.to_owned()];
-        walk.reserved(targets);
+        walk.check_reserved(targets);
     }
     let missing = emitted.order.iter().filter(|(slot, _)| !walk.seen.contains(slot));
     let mut in_comments: Vec<u32> = missing.map(|(_, reference)| *reference).collect();
@@ -187,7 +187,7 @@ impl SlotWalk<'_> {
                 continue;
             };
             if !self.seen.insert(slot.clone()) {
-                slot = slots::fresh();
+                slot = slots::random_slot();
             }
             slots::replace(text, at, &slot);
             if !self.fields.allow(&self.path)
@@ -204,13 +204,13 @@ impl SlotWalk<'_> {
     }
 
     /// Checks the field that the plugin never sees: nothing can be filled in there.
-    fn reserved(&mut self, value: &Value) {
+    fn check_reserved(&mut self, value: &Value) {
         match value {
             Value::String(text) => self.none_in(text),
-            Value::Array(items) => items.iter().for_each(|item| self.reserved(item)),
+            Value::Array(items) => items.iter().for_each(|item| self.check_reserved(item)),
             Value::Object(map) => map.iter().for_each(|(key, item)| {
                 self.none_in(key);
-                self.reserved(item);
+                self.check_reserved(item);
             }),
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }

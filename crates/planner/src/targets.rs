@@ -61,7 +61,9 @@ pub fn read(
                     }
                     Some(target) => {
                         found.ids.push(target.id.clone());
-                        found.warnings.extend(target.renamed(Some(name)).map(|message| problem(path, message, None)));
+                        found
+                            .warnings
+                            .extend(target.rename_notice(Some(name)).map(|message| problem(path, message, None)));
                     }
                     None => {
                         let unknown = unknown_target(description, name).unwrap_or_default();

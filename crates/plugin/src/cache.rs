@@ -83,7 +83,7 @@ impl CompiledForms {
         self.folder.get_or_init(open).as_ref()
     }
 
-    fn genuine(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
+    fn read_verified(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
         let mut bytes = self.folder()?.read(&name(digest), (FORM_MAX + MAC_LEN) as u64).ok()?;
         if bytes.len() < MAC_LEN {
             return None;
@@ -101,7 +101,7 @@ impl CompiledForms {
 
 impl CompiledCache for CompiledForms {
     fn get(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
-        self.genuine(digest)
+        self.read_verified(digest)
     }
 
     fn put(&self, digest: &[u8; 32], compiled: &[u8]) {

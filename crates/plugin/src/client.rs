@@ -20,7 +20,7 @@ use tokio::time::timeout;
 pub use self::child::{ChildError, read_answer, read_frame};
 use self::child::{ExitReason, ExitWatch, RunningChild};
 use self::report::usable;
-pub use self::report::{believed, named};
+pub use self::report::{named_targets, validated};
 use guillemet_base::display::sanitize;
 use guillemet_base::problem::{Problem, sanitize_problems};
 use guillemet_plan::protocol::{
@@ -233,7 +233,7 @@ impl Planner {
 
     /// Returns a planner for the same plugin with a separate child.
     #[must_use]
-    pub fn apart(&self) -> Self {
+    pub fn with_own_child(&self) -> Self {
         Self { plugin: Arc::clone(&self.plugin), seat: Arc::default() }
     }
 
@@ -261,17 +261,17 @@ impl Planner {
     /// Fails with [`PlannerError::Failed`] if the plugin breaks the contract, and with another variant if the planner
     /// gave no answer.
     pub async fn load(&self) -> Result<Description, PlannerError> {
-        usable(&self.look().await?)
+        usable(&self.inspect().await?)
     }
 
     /// Loads the plugin if it is not loaded, and returns all findings about it, even if it cannot be used.
     ///
     /// # Errors
     /// Fails with [`PlannerError`] if the planner gave no answer.
-    pub async fn look(&self) -> Result<Report, PlannerError> {
-        let (mut seat, running, report) = self.ready().await?;
+    pub async fn inspect(&self) -> Result<Report, PlannerError> {
+        let (mut seat, running, report) = self.acquire_child().await?;
         if report.broken.is_empty() {
-            self.put_back(&mut seat, running, report.clone());
+            self.keep_child(&mut seat, running, report.clone());
         }
         Ok(report)
     }
@@ -286,7 +286,7 @@ impl Planner {
             PlannerResponse::Planned(planned) => Some(planned),
             _ => None,
         };
-        self.ask(PlannerRequest::Plan(request), wanted).await
+        self.request(PlannerRequest::Plan(request), wanted).await
     }
 
     /// Asks which targets a template names for itself; ignores the target of the request. The plugin has each returned
@@ -296,23 +296,23 @@ impl Planner {
     /// Fails as [`plan`](Self::plan) does; the plugin itself is not called.
     pub async fn targets(&self, request: PlanRequest) -> Result<Vec<Target>, CompileError> {
         let wanted = |answer, description: &Description| match answer {
-            PlannerResponse::Targets(ids) => named(&ids, description),
+            PlannerResponse::Targets(ids) => named_targets(&ids, description),
             _ => None,
         };
-        self.ask(PlannerRequest::Targets(request), wanted).await
+        self.request(PlannerRequest::Targets(request), wanted).await
     }
 
     /// Sends a request to the child. `wanted` extracts the result from an answer that contains it.
-    async fn ask<T>(
+    async fn request<T>(
         &self,
         request: PlannerRequest,
         wanted: impl FnOnce(PlannerResponse, &Description) -> Option<T>,
     ) -> Result<T, CompileError> {
         let request = self.encode(&request)?;
-        let (mut seat, mut running, report) = self.ready().await?;
+        let (mut seat, mut running, report) = self.acquire_child().await?;
         let description = usable(&report)?;
         // A child whose request is given up (an error, or a caller that left) is dropped here, which kills it.
-        let result = within(&self.plugin.name, PLAN_TIME, async {
+        let result = with_timeout(&self.plugin.name, PLAN_TIME, async {
             running.send(&request).await?;
             read_answer(&mut running.output).await
         });
@@ -328,15 +328,15 @@ impl Planner {
                 Err(CompileError::Failed { message: sanitize(&message, MESSAGE_MAX) })
             }
             PlannerResponse::Broken { rule } => Err(CompileError::Broken { rule: sanitize(&rule, MESSAGE_MAX) }),
-            answer => Ok(wanted(answer, &description).ok_or_else(|| self.unfit())?),
+            answer => Ok(wanted(answer, &description).ok_or_else(|| self.invalid_response())?),
         };
-        self.put_back(&mut seat, running, report);
+        self.keep_child(&mut seat, running, report);
         outcome
     }
 
     /// Returns the seat and a child with the plugin loaded. Loading continues even if no caller waits for it any more,
     /// so that a compilation that has begun is not started over.
-    async fn ready(&self) -> Result<ReadyChild, PlannerError> {
+    async fn acquire_child(&self) -> Result<ReadyChild, PlannerError> {
         let mut seat = Arc::clone(&self.seat).lock_owned().await;
         if let Some(idle) = seat.idle.take() {
             idle.abort();
@@ -349,26 +349,26 @@ impl Planner {
         let (loaded, wanted) = tokio::sync::oneshot::channel();
         let planner = self.clone();
         tokio::spawn(async move {
-            let started = planner.start(&mut seat).await;
+            let started = planner.start_child(&mut seat).await;
             let ready = started.map(|(running, report)| (seat, running, report));
             if let Err(Ok((mut seat, running, report))) = loaded.send(ready)
                 && report.broken.is_empty()
             {
-                planner.put_back(&mut seat, running, report);
+                planner.keep_child(&mut seat, running, report);
             }
         });
-        wanted.await.unwrap_or_else(|_| Err(self.unfit()))
+        wanted.await.unwrap_or_else(|_| Err(self.invalid_response()))
     }
 
     /// Starts a new child and returns its report on the plugin.
-    async fn start(&self, seat: &mut ChildSlot) -> Result<(RunningChild, Report), PlannerError> {
+    async fn start_child(&self, seat: &mut ChildSlot) -> Result<(RunningChild, Report), PlannerError> {
         let mut running = RunningChild::start(&self.plugin.options.program, &self.plugin.name)
             .map_err(|error| PlannerError::Start { plugin: self.plugin.name.clone(), error })?;
         seat.last = Some(running.ended());
         let most = load_time(self.plugin.component.len());
-        let result = within(&self.plugin.name, most, self.plugin.load_into(&mut running)).await;
+        let result = with_timeout(&self.plugin.name, most, self.plugin.load_into(&mut running)).await;
         match result {
-            Ok(Ok(report)) => Ok((running, believed(report).ok_or_else(|| self.unfit())?)),
+            Ok(Ok(report)) => Ok((running, validated(report).ok_or_else(|| self.invalid_response())?)),
             Ok(Err(message)) => Err(PlannerError::Failed { message: sanitize(&message, MESSAGE_MAX) }),
             Err(ChildError::Timeout(limit)) => Err(PlannerError::Slow { plugin: self.plugin.name.clone(), limit }),
             Err(lost) => Err(self.explain(lost, running).await),
@@ -376,7 +376,7 @@ impl Planner {
     }
 
     /// Keeps the child for the next request, until it has been idle for too long.
-    fn put_back(&self, seat: &mut ChildSlot, running: RunningChild, report: Report) {
+    fn keep_child(&self, seat: &mut ChildSlot, running: RunningChild, report: Report) {
         seat.ready = Some((running, report));
         let (weak, idle_time) = (Arc::downgrade(&self.seat), self.plugin.options.idle_time);
         seat.idle = Some(tokio::spawn(async move {
@@ -395,7 +395,7 @@ impl Planner {
         bytes.ok_or_else(|| PlannerError::Request { plugin: self.plugin.name.clone() })
     }
 
-    fn unfit(&self) -> PlannerError {
+    fn invalid_response(&self) -> PlannerError {
         PlannerError::Answer { plugin: self.plugin.name.clone() }
     }
 
@@ -403,7 +403,7 @@ impl Planner {
         let plugin = self.plugin.name.clone();
         match lost {
             ChildError::Timeout(limit) => PlannerError::Timeout { plugin, limit },
-            ChildError::Garbage => self.unfit(),
+            ChildError::Garbage => self.invalid_response(),
             ChildError::Ended => match running.ending().await {
                 ExitReason::CannotWork(reason) => PlannerError::CannotWork { plugin, reason },
                 ExitReason::Other(reason) => PlannerError::Ended { plugin, reason },
@@ -417,7 +417,7 @@ impl PluginComponent {
     /// error is the planner's own refusal.
     async fn load_into(&self, running: &mut RunningChild) -> Result<Result<Report, String>, ChildError> {
         let load = |compiled| serde_json::to_vec(&PlannerRequest::Load { compiled }).map_err(|_| ChildError::Garbage);
-        if let Some(form) = self.kept().await.filter(|form| form.len() <= FORM_MAX) {
+        if let Some(form) = self.cached_form().await.filter(|form| form.len() <= FORM_MAX) {
             running.send(&load(true)?).await?;
             running.send(&form).await?;
             match read_answer(&mut running.output).await? {
@@ -442,7 +442,7 @@ impl PluginComponent {
             PlannerResponse::Loaded(report) => {
                 let form = read_frame(&mut running.output, FORM_MAX).await?;
                 if report.broken.is_empty() {
-                    self.keep(form).await;
+                    self.store_form(form).await;
                 }
                 Ok(Ok(report))
             }
@@ -452,20 +452,20 @@ impl PluginComponent {
     }
 
     /// Reads the compiled form, which may be large, on a blocking thread so that nothing else waits for it.
-    async fn kept(&self) -> Option<Vec<u8>> {
+    async fn cached_form(&self) -> Option<Vec<u8>> {
         let (cache, digest) = (Arc::clone(&self.cache), self.digest);
         tokio::task::spawn_blocking(move || cache.get(&digest)).await.ok().flatten()
     }
 
     /// Stores a compiled form.
-    async fn keep(&self, form: Vec<u8>) {
+    async fn store_form(&self, form: Vec<u8>) {
         let (cache, digest) = (Arc::clone(&self.cache), self.digest);
         // If this fails, it is compiled again.
         let _ = tokio::task::spawn_blocking(move || cache.put(&digest, &form)).await;
     }
 }
 
-async fn within<T>(
+async fn with_timeout<T>(
     plugin: &str,
     limit: Duration,
     work: impl Future<Output = Result<T, ChildError>>,

@@ -47,7 +47,7 @@ impl ValueSource for Metered<'_> {
         self.values.append(emission, out);
     }
 
-    fn spend(&self, bytes: usize) -> bool {
+    fn count_bytes(&self, bytes: usize) -> bool {
         let left = self.left.get().checked_sub(bytes);
         self.left.set(left.unwrap_or(0));
         left.is_some()
@@ -56,7 +56,7 @@ impl ValueSource for Metered<'_> {
 
 /// Returns how many bytes a document's buffer reserves in addition to the plan's text. Most encodings at most triple a
 /// value; a buffer that has to grow wipes what it leaves behind.
-pub fn room(values: &Values<'_>) -> usize {
+pub fn extra_capacity(values: &Values<'_>) -> usize {
     let len: usize = values.0.iter().flatten().map(|value| value.len()).sum();
     (3 * len).min(FILLED_MAX) + 64
 }
@@ -68,7 +68,7 @@ pub fn room(values: &Values<'_>) -> usize {
 /// Returns every value that its place cannot hold. If the document exceeds [`FILLED_MAX`], the last entry is the slot
 /// where that happened.
 pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unrepresentable>> {
-    let room = room(values);
+    let room = extra_capacity(values);
     let mut out = Clear::with_capacity(plan.literal_len + room);
     let mut scratch = Clear::with_capacity(room);
     let mut unfit = Vec::new();

@@ -32,7 +32,7 @@ impl Findings {
     }
 
     /// Returns each finding once. A finding that does not apply to every target names those it applies to.
-    pub fn told(self) -> Vec<Problem> {
+    pub fn into_problems(self) -> Vec<Problem> {
         let told = self.found.into_iter().map(|(mut problem, targets)| {
             if targets.len() < self.targets {
                 let word = if targets.len() == 1 { "target" } else { "targets" };
@@ -53,7 +53,10 @@ pub struct TemplateFindings {
 }
 
 /// Says everything that was found about a template; `also` looks for more in a plan.
-pub fn found(outcomes: Result<Outcomes, PlanError>, also: impl Fn(&Plan) -> Vec<Problem>) -> TemplateFindings {
+pub fn template_findings(
+    outcomes: Result<Outcomes, PlanError>,
+    also: impl Fn(&Plan) -> Vec<Problem>,
+) -> TemplateFindings {
     let outcomes = match outcomes {
         Ok(outcomes) => outcomes,
         Err(unplanned) => return TemplateFindings { problems: problems(unplanned), warnings: Vec::new() },
@@ -68,7 +71,7 @@ pub fn found(outcomes: Result<Outcomes, PlanError>, also: impl Fn(&Plan) -> Vec<
             Err(unplanned) => wrong.add(&target.id, problems(unplanned)),
         }
     }
-    TemplateFindings { problems: wrong.told(), warnings: warnings.told() }
+    TemplateFindings { problems: wrong.into_problems(), warnings: warnings.into_problems() }
 }
 
 /// Why there is no plan, as problems.
@@ -96,7 +99,7 @@ mod tests {
         findings.add("a", [problem("all"), problem("two"), problem("two")]);
         findings.add("b", [problem("all")]);
         findings.add("c", [problem("one"), problem("two"), problem("all")]);
-        let told: Vec<String> = findings.told().into_iter().map(|problem| problem.message).collect();
+        let told: Vec<String> = findings.into_problems().into_iter().map(|problem| problem.message).collect();
         assert_eq!(told, ["all", "two (targets `a`, `c`)", "one (target `c`)"]);
     }
 }

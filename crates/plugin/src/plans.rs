@@ -115,7 +115,7 @@ impl Prepared {
 
     /// Returns the plan for a target, or for the template's first target if `target` is `None`, if it has been made.
     /// Does not wait.
-    pub fn ready(&self, target: Option<&str>) -> Option<Result<Arc<Plan>, PlanError>> {
+    pub fn plan_if_made(&self, target: Option<&str>) -> Option<Result<Arc<Plan>, PlanError>> {
         match target {
             Some(id) => self.cell_of(id)?.get(),
             None => match self.targets.get()? {
@@ -129,7 +129,7 @@ impl Prepared {
     /// if this is not known yet. Does not wait.
     pub fn is_good(&self) -> Option<bool> {
         let Ok(targets) = self.targets.get()? else { return Some(false) };
-        let made: Vec<_> = targets.list.iter().map(|target| self.ready(Some(&target.id))).collect();
+        let made: Vec<_> = targets.list.iter().map(|target| self.plan_if_made(Some(&target.id))).collect();
         match made.iter().any(|made| matches!(made, Some(Err(_)))) {
             true => Some(false),
             false => made.iter().all(Option::is_some).then_some(true),
@@ -139,7 +139,7 @@ impl Prepared {
     /// Returns a plan for one of the template's targets, if one has been made. Does not wait.
     pub fn any_ready(&self) -> Option<Arc<Plan>> {
         let targets = self.targets.get()?.ok()?;
-        targets.list.iter().find_map(|target| self.ready(Some(&target.id))?.ok())
+        targets.list.iter().find_map(|target| self.plan_if_made(Some(&target.id))?.ok())
     }
 
     fn cell_of(&self, target: &str) -> Option<Arc<OutcomeCell<Arc<Plan>>>> {
@@ -172,11 +172,11 @@ impl Prepared {
         registry: &Registry,
         variables: &Variables,
     ) -> Result<Arc<Plan>, PlanError> {
-        if let Some(ready) = self.ready(target) {
+        if let Some(ready) = self.plan_if_made(target) {
             return ready;
         }
         let chosen = match target {
-            Some(id) => choose(&self.template.feature, id, registry).await?,
+            Some(id) => find_target(&self.template.feature, id, registry).await?,
             None => self.targets(registry, variables).await?.first()?,
         };
         self.plan_for(chosen, registry, variables).await
@@ -196,7 +196,7 @@ impl Prepared {
             }
             cell
         };
-        let make = async { Ok(Arc::new(make(self.source()?, target, registry, variables).await?)) };
+        let make = async { Ok(Arc::new(make_plan(self.source()?, target, registry, variables).await?)) };
         cell.get_or_make(make).await
     }
 
@@ -247,13 +247,13 @@ pub async fn plan_once(
     variables: &Variables,
 ) -> Result<Plan, PlanError> {
     let chosen = match target {
-        Some(id) => choose(source.feature, id, registry).await?,
+        Some(id) => find_target(source.feature, id, registry).await?,
         None => {
             let of_feature = registry.targets(source.feature).await.map_err(PlanError::Plugin)?;
             named(source, of_feature, registry, variables).await?.first()?
         }
     };
-    make(source, chosen, registry, variables).await
+    make_plan(source, chosen, registry, variables).await
 }
 
 /// Returns the targets that a text names; if it names none, the feature's first one, which is the default.
@@ -264,7 +264,7 @@ async fn named(
     variables: &Variables,
 ) -> Result<Targets, PlanError> {
     let asked = registry.named_targets(source.feature, request(source, "", variables)).await;
-    let named = asked.map_err(unplanned)?;
+    let named = asked.map_err(plan_error)?;
     if !named.is_empty() {
         return Ok(Targets { list: named.into(), are_named: true });
     }
@@ -279,7 +279,7 @@ impl Targets {
 }
 
 /// Returns the target of a feature by its id or an alias.
-async fn choose(feature: &str, id: &str, registry: &Registry) -> Result<Target, PlanError> {
+async fn find_target(feature: &str, id: &str, registry: &Registry) -> Result<Target, PlanError> {
     let mut targets = registry.targets(feature).await.map_err(PlanError::Plugin)?;
     match targets.iter().position(|target| target.names().any(|name| name == id)) {
         Some(index) => Ok(targets.swap_remove(index)),
@@ -287,7 +287,7 @@ async fn choose(feature: &str, id: &str, registry: &Registry) -> Result<Target, 
     }
 }
 
-async fn make(
+async fn make_plan(
     source: TemplateSource<'_>,
     target: Target,
     registry: &Registry,
@@ -295,12 +295,12 @@ async fn make(
 ) -> Result<Plan, PlanError> {
     let TemplateSource { feature, lexed, .. } = source;
     let request = request(source, &target.id, variables);
-    let planned = registry.plan(feature, request).await.map_err(unplanned)?;
+    let planned = registry.plan(feature, request).await.map_err(plan_error)?;
     plan::verify(planned, &lexed.references, target)
         .map_err(|violation| PlanError::Plugin(format!("plugin `{feature}`: {violation}")))
 }
 
-fn unplanned(failure: CompileError) -> PlanError {
+fn plan_error(failure: CompileError) -> PlanError {
     match failure {
         CompileError::Problems(mut problems) => {
             problems.sort_by_key(|problem| (problem.line.unwrap_or(u32::MAX), problem.column));

@@ -101,21 +101,21 @@ struct RegisteredPlugin {
     /// The planner; `Err` holds the reason why the file is refused.
     planner: Result<Planner, String>,
     /// The fingerprint of the file when it was read; `None` if the next change might leave the same one.
-    look: Mutex<Option<Fingerprint>>,
+    fingerprint: Mutex<Option<Fingerprint>>,
     description: tokio::sync::OnceCell<Description>,
 }
 
 impl RegisteredPlugin {
     fn new(source: PluginOrigin, digest: String, planner: Result<Planner, String>) -> Self {
-        Self { source, digest, planner, look: Mutex::default(), description: tokio::sync::OnceCell::new() }
+        Self { source, digest, planner, fingerprint: Mutex::default(), description: tokio::sync::OnceCell::new() }
     }
 
-    fn look(&self) -> Option<Fingerprint> {
-        *self.look.lock().unwrap_or_else(PoisonError::into_inner)
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        *self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn looks(&self, look: Option<Fingerprint>) {
-        *self.look.lock().unwrap_or_else(PoisonError::into_inner) = look;
+    fn set_fingerprint(&self, look: Option<Fingerprint>) {
+        *self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner) = look;
     }
 }
 
@@ -213,24 +213,24 @@ impl Registry {
                 }
             }
         };
-        plugin.looks(look.filter(Fingerprint::is_settled));
+        plugin.set_fingerprint(look.filter(Fingerprint::is_settled));
         plugin
     }
 
     /// Checks the files of pinned plugins against their pins, if their fingerprint has changed. Returns the features
     /// whose plugin is now refused, is used again, or is refused for another reason. Reads files.
-    pub fn look_again(&self, pins: &[Pin]) -> Vec<String> {
+    pub fn recheck(&self, pins: &[Pin]) -> Vec<String> {
         let mut changed = Vec::new();
         for pin in pins {
             let Some(known) = self.plugins.load().get(&pin.feature).cloned() else { continue };
             let look = Fingerprint::of(&self.file(&pin.feature)).ok();
-            if look.is_some() && look == known.look() {
+            if look.is_some() && look == known.fingerprint() {
                 continue;
             }
             let now = self.pinned(pin);
             if known.planner.as_ref().err() == now.planner.as_ref().err() {
                 // The running planner continues: it has the bytes of the pin.
-                known.looks(now.look());
+                known.set_fingerprint(now.fingerprint());
                 continue;
             }
             match &now.planner {
@@ -248,7 +248,7 @@ impl Registry {
     }
 
     /// Returns why plugins are refused, one sentence for each, for people.
-    pub fn refused(&self) -> Vec<String> {
+    pub fn refusals(&self) -> Vec<String> {
         let plugins = self.plugins.load();
         plugins.iter().filter_map(|(feature, plugin)| Some(sentence(feature, plugin.planner.as_ref().err()?))).collect()
     }
@@ -334,11 +334,11 @@ impl Registry {
     ///
     /// # Errors
     /// Fails as [`describe`](Self::describe) does.
-    pub async fn apart(&self, feature: &str) -> Result<Self, String> {
+    pub async fn with_own_planner(&self, feature: &str) -> Result<Self, String> {
         // Uses the shared planner: the compiled form that it stores serves the separate one.
         let description = self.describe(feature).await?;
         let plugin = self.get(feature)?;
-        let planner = plugin.planner.as_ref().map(Planner::apart).map_err(Clone::clone);
+        let planner = plugin.planner.as_ref().map(Planner::with_own_child).map_err(Clone::clone);
         let apart = RegisteredPlugin::new(plugin.source, plugin.digest.clone(), planner);
         apart.description.set(description).ok();
         let plugins = BTreeMap::from([(feature.to_owned(), Arc::new(apart))]);
@@ -395,10 +395,10 @@ impl Registry {
     ///
     /// # Errors
     /// Fails with [`AddError::Unreadable`] or [`AddError::Unfit`].
-    pub async fn look(&self, file: &Path) -> Result<PluginInfo, AddError> {
-        let PluginCandidate { plugin, description, .. } = self.candidate(file).await?;
+    pub async fn inspect(&self, file: &Path) -> Result<PluginInfo, AddError> {
+        let PluginCandidate { plugin, description, .. } = self.read_candidate(file).await?;
         let feature = description.feature.clone();
-        let replaces = match self.in_its_place(&feature, &plugin) {
+        let replaces = match self.other_plugin(&feature, &plugin) {
             Some(there) => {
                 let version = self.describe(&feature).await.ok().map(|description| description.version);
                 Some(ReplacedInfo { source: there.source, version, digest: there.digest.clone() })
@@ -409,7 +409,7 @@ impl Registry {
     }
 
     /// Returns the plugin of a feature, unless it is this same one.
-    fn in_its_place(&self, feature: &str, plugin: &RegisteredPlugin) -> Option<Arc<RegisteredPlugin>> {
+    fn other_plugin(&self, feature: &str, plugin: &RegisteredPlugin) -> Option<Arc<RegisteredPlugin>> {
         self.plugins.load().get(feature).filter(|there| there.digest != plugin.digest).cloned()
     }
 
@@ -431,7 +431,7 @@ impl Registry {
             return Err(AddError::Changed(plugin.digest));
         }
         let feature = description.feature.clone();
-        if let Some(there) = self.in_its_place(&feature, &plugin)
+        if let Some(there) = self.other_plugin(&feature, &plugin)
             && replaces != Some(&there.digest)
         {
             let which = if there.source == PluginOrigin::BuiltIn { "the built-in one" } else { "an added one" };
@@ -486,7 +486,7 @@ impl Registry {
     ///
     /// # Errors
     /// Fails with [`AddError::Unreadable`] or [`AddError::Unfit`].
-    pub async fn candidate(&self, file: &Path) -> Result<PluginCandidate, AddError> {
+    pub async fn read_candidate(&self, file: &Path) -> Result<PluginCandidate, AddError> {
         let path = file.to_owned();
         // The caller chooses the path, which can be on a disk that does not answer.
         let read = tokio::task::spawn_blocking(move || read_component(&path));

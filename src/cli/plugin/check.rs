@@ -163,7 +163,7 @@ impl ComponentCheck {
                 continue;
             }
             // Each import is a mistake of its own, with advice about that import.
-            self.problems.extend(contract::foreign(&self.report.imports).map(|import| Mistake {
+            self.problems.extend(contract::foreign_imports(&self.report.imports).map(|import| Mistake {
                 about,
                 message: format!("it imports `{}`, which is not available to plugins", import.name),
                 help: Some(contract::advice(&import.name).into()),

@@ -52,7 +52,7 @@ pub async fn load(file: &Path, planner: &Planner) -> Result<Description, Failure
 /// # Errors
 /// When the planner cannot examine the component.
 pub async fn look(file: &Path, planner: &Planner) -> Result<Report, Failure> {
-    told_when_slow(file, planner.look()).await.map_err(|error| Failure::new(format!("{}: {error}", file.display())))
+    told_when_slow(file, planner.inspect()).await.map_err(|error| Failure::new(format!("{}: {error}", file.display())))
 }
 
 async fn told_when_slow<T>(file: &Path, load: impl Future<Output = T>) -> T {

@@ -85,7 +85,7 @@ pub async fn run_all(planner: &Planner, description: &Description, files: &[Case
         let mut ran = Vec::with_capacity(file.cases.len());
         for case in &file.cases {
             let found = cases::run(planner, description, case).await;
-            let differences = cases::judge(case, &found);
+            let differences = cases::compare(case, &found);
             ran.push(Ran { found, differences });
         }
         all.push(ran);

@@ -69,11 +69,11 @@ pub async fn serve(
         let accepted = tokio::select! {
             () = stopped(&mut stop) => break,
             _ = look.tick() => {
-                drop(gate.look());
+                drop(gate.sweep());
                 continue;
             }
             Some(held) = asked.recv() => {
-                let (admission, ended) = (Arc::clone(&gate.admission), gate.look());
+                let (admission, ended) = (Arc::clone(&gate.admission), gate.sweep());
                 tokio::spawn(async move {
                     admission.have_ended(&ended).await;
                     // The caller of the reload may have disconnected.
@@ -150,7 +150,7 @@ impl Gate {
             return self.forbidden.send(stream);
         };
         let peer = peer.with_executable();
-        let Some(slot) = self.admission.take(holder, peer.clone()) else {
+        let Some(slot) = self.admission.admit(holder, peer.clone()) else {
             self.counts.answered(None, StatusCode::TOO_MANY_REQUESTS);
             return self.full.send(stream);
         };
@@ -168,7 +168,7 @@ impl Gate {
 
     /// Does the periodic work: ends connections that are silent for too long, and after a change of the rules those of
     /// callers that lost their right. Returns the numbers of the event streams among the latter.
-    fn look(&mut self) -> Vec<u64> {
+    fn sweep(&mut self) -> Vec<u64> {
         let rules = self.app.rules.load_full();
         let mut ended = Vec::new();
         if !Arc::ptr_eq(&rules, &self.rules) {
@@ -218,14 +218,14 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Connection
     let state = &served.slot.state;
     let _counted = served.counts.connected();
     let service = service_fn(async |request| {
-        state.asked();
-        let mut answer = served.answer(request).await;
+        state.request_arrived();
+        let mut answer = served.handle(request).await;
         if state.is_last() {
             answer.headers_mut().insert(CONNECTION, CLOSE);
         }
         // A stream of events counts as a request in progress for as long as it lasts.
         if let Either::Left(_) = answer.body() {
-            state.answered();
+            state.response_ready();
         }
         Ok::<_, Infallible>(answer)
     });
@@ -250,7 +250,7 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Connection
                     connection.as_mut().graceful_shutdown();
                     most
                 }
-                EndReason::Forbidden if served.slot.streams() => return,
+                EndReason::Forbidden if served.slot.is_streaming() => return,
                 _ if !state.has_rest() => return,
                 _ => limits.idle,
             };
@@ -263,7 +263,7 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Connection
 }
 
 impl Served {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let found = self.router.find(head.method.as_str(), head.uri.path());
         // For the log, which must not contain paths or methods: they may hold a value that was pasted into the wrong
@@ -285,14 +285,19 @@ impl Served {
                 response
             }
         };
-        let response = self.counted(&head.method, known, response);
+        let response = self.reserve_response(&head.method, known, response);
         self.counts.answered(known, response.status());
         tracing::debug!(endpoint = ?known, status = response.status().as_u16(), "answered");
         response
     }
 
     /// Reserves memory for a response until it has been written.
-    fn counted(&self, method: &Method, endpoint: Option<Endpoint>, response: Response<Body>) -> Response<Body> {
+    fn reserve_response(
+        &self,
+        method: &Method,
+        endpoint: Option<Endpoint>,
+        response: Response<Body>,
+    ) -> Response<Body> {
         let resolved = matches!(endpoint, Some(Endpoint::Render | Endpoint::RenderInline | Endpoint::Resolve));
         let size = match response.body() {
             // Responses with values have been counted before their uses were recorded.
@@ -304,7 +309,7 @@ impl Served {
             return response;
         }
         let (budget, uid) = (&self.app.resolver.budget, self.peer.caller.as_ref().map_or(0, |caller| caller.uid));
-        let reservation = match budget.take(uid, size) {
+        let reservation = match budget.reserve(uid, size) {
             Ok(reservation) => reservation,
             // A change has been made already, so its result is sent even without room for it.
             Err(_) if response.status().is_success() && method != Method::GET => budget.count(uid, size),
@@ -341,7 +346,7 @@ impl Served {
         let principal = Principal { caller, access, rules, peer: &self.peer, route };
         let (app, counts, slot) = (&self.app, &self.counts, &self.slot);
         let context = RequestContext { app, counts, params, head, body, principal, slot };
-        endpoints::answer(endpoint, context).await.unwrap_or_else(|error| {
+        endpoints::handle(endpoint, context).await.unwrap_or_else(|error| {
             // The rules changed while the request was in progress: only the route is known, so that is recorded.
             if error.is_unrecorded_refusal() {
                 self.app.resolver.forbid(caller, route, None, std::iter::empty());

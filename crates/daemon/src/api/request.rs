@@ -180,7 +180,7 @@ impl BodyFields {
     pub fn text(&mut self, field: &str) -> Option<String> {
         let found = self.optional_text(field);
         if found.is_none() && !self.errors.iter().any(|(known, _)| known == field) {
-            self.wrong(field, "missing");
+            self.add_error(field, "missing");
         }
         found
     }
@@ -191,7 +191,7 @@ impl BodyFields {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) => Some(text),
             Some(_) => {
-                self.wrong(field, "must be a string");
+                self.add_error(field, "must be a string");
                 None
             }
         }
@@ -203,7 +203,7 @@ impl BodyFields {
         if known.contains(&text.as_str()) {
             return Some(text);
         }
-        self.wrong(field, format!("must be one of {}", known.join(", ")));
+        self.add_error(field, format!("must be one of {}", known.join(", ")));
         None
     }
 
@@ -213,7 +213,7 @@ impl BodyFields {
             None | Some(Value::Null) => None,
             Some(Value::Bool(flag)) => Some(flag),
             Some(_) => {
-                self.wrong(field, "must be true or false");
+                self.add_error(field, "must be true or false");
                 None
             }
         }
@@ -222,34 +222,36 @@ impl BodyFields {
     /// Returns the required name of a secret.
     pub fn name(&mut self, field: &str) -> Option<SecretName> {
         let text = self.text(field)?;
-        text.parse().map_err(|invalid: InvalidName| self.wrong(field, invalid.to_string())).ok()
+        text.parse().map_err(|invalid: InvalidName| self.add_error(field, invalid.to_string())).ok()
     }
 
     /// Returns the name of a secret; `None` if it is absent, null or wrong.
     pub fn optional_name(&mut self, field: &str) -> Option<SecretName> {
         let text = self.optional_text(field)?;
-        text.parse().map_err(|invalid: guillemet_base::names::InvalidName| self.wrong(field, invalid.to_string())).ok()
+        text.parse()
+            .map_err(|invalid: guillemet_base::names::InvalidName| self.add_error(field, invalid.to_string()))
+            .ok()
     }
 
     /// Returns a required value that can be stored: not empty, and at most `VALUE_MAX` bytes.
     pub fn value(&mut self, field: &str) -> Option<Zeroizing<String>> {
         let text = Zeroizing::new(self.text(field)?);
         if text.is_empty() {
-            self.wrong(field, "a value cannot be empty");
+            self.add_error(field, "a value cannot be empty");
             return None;
         }
-        self.fitting(field, text)
+        self.check_length(field, text)
     }
 
     /// Returns a value that can be stored; `None` if it is absent, null or empty, which keeps the present value.
     pub fn optional_value(&mut self, field: &str) -> Option<Zeroizing<String>> {
         let text = self.optional_text(field).map(Zeroizing::new).filter(|text| !text.is_empty())?;
-        self.fitting(field, text)
+        self.check_length(field, text)
     }
 
-    fn fitting(&mut self, field: &str, text: Zeroizing<String>) -> Option<Zeroizing<String>> {
+    fn check_length(&mut self, field: &str, text: Zeroizing<String>) -> Option<Zeroizing<String>> {
         if text.len() > VALUE_MAX {
-            self.wrong(field, format!("a value can have at most {VALUE_MAX} bytes"));
+            self.add_error(field, format!("a value can have at most {VALUE_MAX} bytes"));
             return None;
         }
         Some(text)
@@ -261,8 +263,8 @@ impl BodyFields {
             self.fields.remove(field).map(|value| value.as_u64().and_then(|number| u32::try_from(number).ok()));
         match number {
             Some(Some(number @ 1..)) => return Some(number),
-            Some(_) => self.wrong(field, "must be a whole number, 1 or more"),
-            None => self.wrong(field, "missing"),
+            Some(_) => self.add_error(field, "must be a whole number, 1 or more"),
+            None => self.add_error(field, "missing"),
         }
         None
     }
@@ -272,11 +274,11 @@ impl BodyFields {
         let items = match self.fields.remove(field) {
             Some(Value::Array(items)) if !items.is_empty() && items.len() <= RESOLVE_MAX => items,
             None => {
-                self.wrong(field, "missing");
+                self.add_error(field, "missing");
                 return Vec::new();
             }
             Some(_) => {
-                self.wrong(field, format!("must be a list of 1 to {RESOLVE_MAX} names"));
+                self.add_error(field, format!("must be a list of 1 to {RESOLVE_MAX} names"));
                 return Vec::new();
             }
         };
@@ -286,8 +288,8 @@ impl BodyFields {
             match item.as_str().map(str::parse::<SecretName>) {
                 Some(Ok(name)) if known.insert(name.key()) => names.push(name),
                 Some(Ok(_)) => {}
-                Some(Err(invalid)) => self.wrong(format!("{field}.{index}"), invalid.to_string()),
-                None => self.wrong(format!("{field}.{index}"), "must be a string"),
+                Some(Err(invalid)) => self.add_error(format!("{field}.{index}"), invalid.to_string()),
+                None => self.add_error(format!("{field}.{index}"), "must be a string"),
             }
         }
         names
@@ -301,7 +303,7 @@ impl BodyFields {
             Some(decided) => decided,
         };
         serde_json::from_value(decided).unwrap_or_else(|_| {
-            self.wrong(field, "must be an object with `both`, `account` or `mine` for each name");
+            self.add_error(field, "must be an object with `both`, `account` or `mine` for each name");
             BTreeMap::new()
         })
     }
@@ -311,7 +313,7 @@ impl BodyFields {
         let text = self.optional_text(field)?;
         let known = serde_json::from_value(Value::String(text)).ok();
         if known.is_none() {
-            self.wrong(field, "must be both, account or mine");
+            self.add_error(field, "must be both, account or mine");
         }
         known
     }
@@ -322,7 +324,7 @@ impl BodyFields {
     }
 
     /// Notes what is wrong with a field.
-    pub fn wrong(&mut self, field: impl Into<String>, message: impl Into<String>) {
+    pub fn add_error(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.errors.push((field.into(), message.into()));
     }
 

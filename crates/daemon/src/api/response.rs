@@ -129,7 +129,7 @@ impl IntoResponse for RenderResponse {
         // Both values are ids and a sentence made of ids: ASCII without quotes.
         headers.extend(HeaderValue::from_str(&plan.target.id).ok().map(|id| (TARGET, id)));
         // RFC 7234, section 5.5: 299 is a persistent warning, and `-` stands for an unnamed agent.
-        let renamed = plan.target.renamed(requested.as_deref());
+        let renamed = plan.target.rename_notice(requested.as_deref());
         let renamed = renamed.and_then(|text| HeaderValue::from_str(&format!("299 - \"{text}\"")).ok());
         headers.extend(renamed.map(|warning| (WARNING, warning)));
         response

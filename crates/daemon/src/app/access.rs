@@ -46,7 +46,7 @@ impl Peer {
             let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
             Caller { uid: peer.uid(), gid: peer.gid(), pid, exe: "".into() }
         });
-        Self { caller, groups: guillemet_base::sys::peer::groups(stream).ok(), unnamed: OverflowIds::here() }
+        Self { caller, groups: guillemet_base::sys::peer::groups(stream).ok(), unnamed: OverflowIds::of_this_process() }
     }
 
     /// Looks up the executable too, for the audit trail.
@@ -80,10 +80,10 @@ impl Peer {
 
     /// Returns the rules that apply to this caller.
     fn rules<'a>(&self, caller: &Caller, rules: &'a Rules) -> impl Iterator<Item = &'a ClientRule> {
-        rules.all().filter(|(rule, number)| self.is(caller, &rule.who, *number)).map(|(rule, _)| rule)
+        rules.all().filter(|(rule, number)| self.matches(caller, &rule.who, *number)).map(|(rule, _)| rule)
     }
 
-    fn is(&self, caller: &Caller, who: &CallerMatch, number: u32) -> bool {
+    fn matches(&self, caller: &Caller, who: &CallerMatch, number: u32) -> bool {
         match who {
             CallerMatch::User(_) => caller.uid == number,
             CallerMatch::Group(_) if self.unnamed.is_group(number) => false,

@@ -12,10 +12,12 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 
-use self::rest::{Debouncer, NextStep, REST};
+use self::rest::{Debouncer, NextStep, QUIET_TIME};
 use super::error::{AppError, ErrorCode};
 use super::{App, audit, identity};
-use crate::config::{self, Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart, located};
+use crate::config::{
+    self, Config, ConfigDigest, ConfigError, ConfigText, changed_keys, format_located, keys_for_restart,
+};
 use guillemet_api::configuration::{ConfigurationView, Reloaded};
 use guillemet_base::files::Fingerprint;
 use guillemet_base::names::Millis;
@@ -61,7 +63,7 @@ pub struct ConfigRefusal {
 
 impl ConfigRefusal {
     /// Returns a refusal with one problem that concerns the whole file.
-    fn whole(digest: Option<ConfigDigest>, message: String) -> Self {
+    fn of_whole_file(digest: Option<ConfigDigest>, message: String) -> Self {
         Self { digest, problems: vec![Problem { message, ..Problem::default() }] }
     }
 }
@@ -109,7 +111,7 @@ impl Configuration {
         *self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_read(&self, fingerprint: Option<Fingerprint>) {
+    fn set_last_read(&self, fingerprint: Option<Fingerprint>) {
         let settled = fingerprint.filter(Fingerprint::is_settled);
         *self.read.lock().unwrap_or_else(PoisonError::into_inner) = settled;
     }
@@ -130,7 +132,7 @@ impl App {
             loaded_at: rfc3339(at),
             valid: refused.is_none(),
             problems: refused.as_ref().map_or_else(Vec::new, |refused| refused.problems.clone()),
-            needs_restart: owned(self.configuration.needs_restart(&self.config.load())),
+            needs_restart: to_strings(self.configuration.needs_restart(&self.config.load())),
         }
     }
 
@@ -139,7 +141,7 @@ impl App {
         let file = self.home.config_file();
         let refused = self.configuration.refused.load();
         let problems = refused.iter().flat_map(|refused| &refused.problems);
-        problems.map(|problem| located(&file, problem)).collect()
+        problems.map(|problem| format_located(&file, problem)).collect()
     }
 
     /// Returns the warnings about the configuration, one line for each.
@@ -158,7 +160,7 @@ impl App {
                 restart.join(", ")
             ));
         }
-        warnings.extend(self.rules.load().warnings().iter().map(|warning| located(&file, warning)));
+        warnings.extend(self.rules.load().warnings().iter().map(|warning| format_located(&file, warning)));
         warnings
     }
 
@@ -191,11 +193,11 @@ pub async fn reload(app: &Arc<App>, cause: ReloadCause) -> Result<Reloaded, Arc<
     // The caller may disconnect: a reload that has begun is finished all the same.
     let reloading = tokio::spawn(async move {
         let _turn = app.configuration.turn.lock().await;
-        reload_in_turn(&app, cause).await
+        reload_exclusively(&app, cause).await
     });
     reloading.await.unwrap_or_else(|_| {
         let message = "internal error in the daemon; see its log".to_owned();
-        Err(Arc::new(ConfigRefusal::whole(None, message)))
+        Err(Arc::new(ConfigRefusal::of_whole_file(None, message)))
     })
 }
 
@@ -203,7 +205,7 @@ pub async fn reload(app: &Arc<App>, cause: ReloadCause) -> Result<Reloaded, Arc<
 /// even if it did not change, because the reason may be elsewhere, such as in the permissions of a folder.
 pub async fn follow(app: &Arc<App>) {
     let settled = |seen: Option<Fingerprint>| seen == app.configuration.last_read() && seen.is_some();
-    let seen = look(app).await;
+    let seen = fingerprint(app).await;
     if settled(seen) {
         if !app.configuration.is_valid() {
             retry(app).await;
@@ -212,12 +214,12 @@ pub async fn follow(app: &Arc<App>) {
     }
     let mut rest = Debouncer::new(seen, Instant::now());
     loop {
-        tokio::time::sleep(REST).await;
-        let seen = look(app).await;
+        tokio::time::sleep(QUIET_TIME).await;
+        let seen = fingerprint(app).await;
         if settled(seen) {
             return;
         }
-        match rest.look(seen, Instant::now()) {
+        match rest.observe(seen, Instant::now()) {
             NextStep::CheckAgain => {}
             NextStep::Read => return retry(app).await,
             NextStep::GiveUp => return,
@@ -227,8 +229,8 @@ pub async fn follow(app: &Arc<App>) {
 
 /// Puts the file in force if it changed. Called for a template that cannot be planned, so that a variable that was just
 /// added to the file does not fail a render.
-pub async fn catch_up(app: &Arc<App>) {
-    let seen = look(app).await;
+pub async fn reload_if_changed(app: &Arc<App>) {
+    let seen = fingerprint(app).await;
     if seen.is_some() && seen != app.configuration.last_read() {
         follow(app).await;
     }
@@ -242,7 +244,7 @@ async fn retry(app: &Arc<App>) {
 }
 
 /// Returns the file's fingerprint, or `None` if it does not exist.
-async fn look(app: &Arc<App>) -> Option<Fingerprint> {
+async fn fingerprint(app: &Arc<App>) -> Option<Fingerprint> {
     let file = app.home.config_file();
     tokio::task::spawn_blocking(move || Fingerprint::of(&file).ok()).await.ok().flatten()
 }
@@ -277,7 +279,7 @@ fn read(app: &App) -> ConfigReading {
     ConfigReading { config, digest: Some(text.digest()), fingerprint: text.fingerprint }
 }
 
-async fn reload_in_turn(app: &Arc<App>, cause: ReloadCause) -> Result<Reloaded, Arc<ConfigRefusal>> {
+async fn reload_exclusively(app: &Arc<App>, cause: ReloadCause) -> Result<Reloaded, Arc<ConfigRefusal>> {
     let reading = Arc::clone(app);
     let ConfigReading { config, digest, fingerprint } =
         tokio::task::spawn_blocking(move || read(&reading)).await.unwrap_or_else(|error| {
@@ -288,7 +290,7 @@ async fn reload_in_turn(app: &Arc<App>, cause: ReloadCause) -> Result<Reloaded, 
                 fingerprint: None,
             }
         });
-    app.configuration.note_read(fingerprint);
+    app.configuration.set_last_read(fingerprint);
     let before = app.configuration.loaded().digest;
     match config {
         Ok(config) => {
@@ -302,7 +304,12 @@ async fn reload_in_turn(app: &Arc<App>, cause: ReloadCause) -> Result<Reloaded, 
             if (after != before || !changed.is_empty())
                 && let Err(error) = record(app, &cause, before, after).await
             {
-                return Err(refuse(app, &cause, ConfigRefusal::whole(digest, audit::unrecorded(&error))).await);
+                return Err(keep_refusal(
+                    app,
+                    &cause,
+                    ConfigRefusal::of_whole_file(digest, audit::unrecorded_message(&error)),
+                )
+                .await);
             }
             app.configuration.loaded.store(Arc::new(LoadedConfig { digest: after, at: now() }));
             apply(app, Arc::new(config), &changed).await;
@@ -312,12 +319,12 @@ async fn reload_in_turn(app: &Arc<App>, cause: ReloadCause) -> Result<Reloaded, 
             }
             Ok(reloaded(app, changed))
         }
-        Err(problems) => Err(refuse(app, &cause, ConfigRefusal { digest, problems }).await),
+        Err(problems) => Err(keep_refusal(app, &cause, ConfigRefusal { digest, problems }).await),
     }
 }
 
 /// Keeps the refusal so that it is shown, and logs and records it if it is new.
-async fn refuse(app: &Arc<App>, cause: &ReloadCause, refused: ConfigRefusal) -> Arc<ConfigRefusal> {
+async fn keep_refusal(app: &Arc<App>, cause: &ReloadCause, refused: ConfigRefusal) -> Arc<ConfigRefusal> {
     let refused = Arc::new(refused);
     let known = app.configuration.refused.swap(Some(Arc::clone(&refused)));
     // The file is tried again and again: report the same refusal only once.
@@ -330,7 +337,7 @@ async fn refuse(app: &Arc<App>, cause: &ReloadCause, refused: ConfigRefusal) -> 
     refused
 }
 
-fn owned(keys: Vec<&'static str>) -> Vec<String> {
+fn to_strings(keys: Vec<&'static str>) -> Vec<String> {
     keys.into_iter().map(str::to_owned).collect()
 }
 
@@ -340,8 +347,8 @@ fn reloaded(app: &App, changed: Vec<&'static str>) -> Reloaded {
         file: app.home.config_file().to_string_lossy().into_owned(),
         digest: digest.to_string(),
         loaded_at: rfc3339(at),
-        changed: owned(changed),
-        needs_restart: owned(app.configuration.needs_restart(&app.config.load())),
+        changed: to_strings(changed),
+        needs_restart: to_strings(app.configuration.needs_restart(&app.config.load())),
         warnings: app.rules.load().warnings(),
     }
 }

@@ -270,7 +270,7 @@ impl AppError {
                 AddError::Unfit(_) => ErrorCode::Validation,
                 AddError::Changed(_) | AddError::Taken(_) => ErrorCode::Conflict,
             },
-            Self::Secrets(faults) if are_unfit(faults) => ErrorCode::Validation,
+            Self::Secrets(faults) if are_unrepresentable(faults) => ErrorCode::Validation,
             Self::Secrets(_) => ErrorCode::SecretUnavailable,
             Self::Template(error) => error.code(),
             Self::Forbidden { .. } => ErrorCode::Forbidden,
@@ -390,7 +390,7 @@ fn blocker_entry(blocker: &BlockerView) -> ErrorEntry {
     entry
 }
 
-fn are_unfit(faults: &[Fault]) -> bool {
+fn are_unrepresentable(faults: &[Fault]) -> bool {
     faults.iter().all(|fault| fault.reason == RefusalReason::Unfit)
 }
 

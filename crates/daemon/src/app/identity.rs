@@ -117,7 +117,7 @@ impl Rules {
     }
 
     /// Returns whether a name that had a number got no answer this time.
-    fn lost_an_answer(&self, before: &Self) -> bool {
+    fn has_lost_number(&self, before: &Self) -> bool {
         let lost = |(now, before): (&LookUpResult, &LookUpResult)| {
             *now == LookUpResult::Unanswered && matches!(before, LookUpResult::Number(_))
         };
@@ -182,7 +182,7 @@ pub async fn refresh(app: &App) -> Arc<Rules> {
         return rules;
     }
     let looked_up = look_up(app, &rules.config, Some(&rules)).await;
-    if rules.are_current() && looked_up.lost_an_answer(&rules) {
+    if rules.are_current() && looked_up.has_lost_number(&rules) {
         // While the former answer is still good, a directory service may be slow.
         return rules;
     }
@@ -192,7 +192,7 @@ pub async fn refresh(app: &App) -> Arc<Rules> {
         *rules.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
         return rules;
     }
-    tell(app, &looked_up);
+    log_unmatched(app, &looked_up);
     let looked_up = Arc::new(looked_up);
     app.rules.store(Arc::clone(&looked_up));
     looked_up
@@ -202,16 +202,16 @@ pub async fn refresh(app: &App) -> Arc<Rules> {
 pub async fn put_in_force(app: &App, config: Arc<Config>) -> Arc<Rules> {
     let _turn = app.look_ups.turn.lock().await;
     let rules = Arc::new(look_up(app, &config, None).await);
-    tell(app, &rules);
+    log_unmatched(app, &rules);
     app.config.store(config);
     app.rules.store(Arc::clone(&rules));
     rules
 }
 
 /// Logs the rules that apply to nobody.
-fn tell(app: &App, rules: &Rules) {
+fn log_unmatched(app: &App, rules: &Rules) {
     for warning in rules.warnings() {
-        tracing::warn!("{}", crate::config::located(&app.home.config_file(), &warning));
+        tracing::warn!("{}", crate::config::format_located(&app.home.config_file(), &warning));
     }
 }
 
@@ -223,7 +223,7 @@ async fn look_up(app: &App, config: &Arc<Config>, before: Option<&Rules>) -> Rul
         config.clients.iter().filter(|rule| is_named(rule)).map(|rule| &rule.who).collect();
     let mut answers = Vec::with_capacity(names.len());
     for who in names {
-        answers.push((who.clone(), begin(&app.look_ups.pending, who)));
+        answers.push((who.clone(), start_look_up(&app.look_ups.pending, who)));
     }
     let until = tokio::time::Instant::now() + PATIENCE;
     let mut found = HashMap::with_capacity(answers.len());
@@ -238,7 +238,7 @@ async fn look_up(app: &App, config: &Arc<Config>, before: Option<&Rules>) -> Rul
 }
 
 /// Begins to look up a name. Returns `None` if an earlier look-up of it has not returned yet.
-fn begin(
+fn start_look_up(
     pending: &Arc<Mutex<HashSet<CallerMatch>>>,
     who: &CallerMatch,
 ) -> Option<tokio::task::JoinHandle<LookUpResult>> {

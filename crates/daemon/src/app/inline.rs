@@ -59,7 +59,7 @@ impl InlineQueue {
     /// Waits for the turn of a user, and with `has_own_planner` also for a planner's place. A request that waits for a
     /// place already has its user's turn, so users get places in the order in which they came, however many requests
     /// each sends.
-    async fn turn(&self, uid: u32, has_own_planner: bool) -> InlinePermit {
+    async fn acquire(&self, uid: u32, has_own_planner: bool) -> InlinePermit {
         let user = self.of(uid).lock_owned().await;
         // An error would mean that the semaphore was closed, which never happens.
         let planner = if has_own_planner { Arc::clone(&self.planners).acquire_owned().await.ok() } else { None };
@@ -99,14 +99,14 @@ pub async fn render(
     principal: Principal<'_>,
 ) -> Result<(RenderedConfig, Plan), AppError> {
     ensure_recent_head(app.sync.handle.head_age(), principal.config().max_head_age)?;
-    let lexed = lex(&inline.text).map_err(|problems| unplanned(PlanError::Problems(problems)))?;
+    let lexed = lex(&inline.text).map_err(|problems| template_error(PlanError::Problems(problems)))?;
     let lexed = Arc::new(lexed);
-    permit(app, &app.resolver.current.load(), &lexed, principal)?;
+    check_permitted(app, &app.resolver.current.load(), &lexed, principal)?;
     if !app.registry.knows(&inline.feature) {
         let message = "there is no plugin for this feature; run `guillemet plugin list` to see all plugins";
         return Err(AppError::invalid("feature", message));
     }
-    let plan = plan_in_turn(app, inline, Arc::clone(&lexed), principal).await?;
+    let plan = plan_queued(app, inline, Arc::clone(&lexed), principal).await?;
     let snapshot = app.resolver.current.load();
     if principal.access.administers()
         && !(std::ptr::eq(&*app.config.load_full(), principal.config())
@@ -116,13 +116,13 @@ pub async fn render(
         return Err(AppError::Unavailable(message.into()));
     }
     // Names may have moved to other secrets meanwhile.
-    permit(app, &snapshot, &lexed, principal)?;
+    check_permitted(app, &snapshot, &lexed, principal)?;
     let rendered = with_wiped_stack(|| app.resolver.render(snapshot, None, &plan, principal.caller, known))?;
     Ok((rendered, plan))
 }
 
 /// Plans the template when its user's turn comes.
-async fn plan_in_turn(
+async fn plan_queued(
     app: &Arc<App>,
     inline: &InlineTemplate,
     lexed: Arc<Lexed>,
@@ -130,7 +130,7 @@ async fn plan_in_turn(
 ) -> Result<Plan, AppError> {
     let until = Instant::now() + PLAN_TIME;
     let administers = principal.access.administers();
-    let turn = tokio::time::timeout_at(until, app.inline.turn(principal.caller.uid, !administers)).await;
+    let turn = tokio::time::timeout_at(until, app.inline.acquire(principal.caller.uid, !administers)).await;
     let turn = turn.map_err(|_| {
         AppError::Busy(
             "another template of this user is being compiled (POST /v1/render compiles one template per user at a \
@@ -144,21 +144,21 @@ async fn plan_in_turn(
             return plan_once(source, inline.target.as_deref(), &app.registry, &principal.config().variables).await;
         }
         let variables = Variables { vars: json!({}), ..Variables::default() };
-        plan_apart(app, inline, &lexed, variables, turn).await
+        plan_separately(app, inline, &lexed, variables, turn).await
     };
     tokio::time::timeout_at(until, planning)
         .await
         .map_err(|_| AppError::Unavailable("the template is still being compiled; try again".into()))?
-        .map_err(unplanned)
+        .map_err(template_error)
 }
 
-fn unplanned(cause: PlanError) -> AppError {
+fn template_error(cause: PlanError) -> AppError {
     AppError::Template(TemplateError::new(None, cause))
 }
 
 /// Plans in a separate planner. The turn ends when that planner has ended, even if the caller disconnected earlier:
 /// otherwise a caller that asks and disconnects again and again would have more planners than its turn allows.
-async fn plan_apart(
+async fn plan_separately(
     app: &Arc<App>,
     inline: &InlineTemplate,
     lexed: &Arc<Lexed>,
@@ -170,7 +170,7 @@ async fn plan_apart(
     let (feature, format, target) = (inline.feature.clone(), inline.format, inline.target.clone());
     tokio::spawn(async move {
         let _turn = turn;
-        let registry = match app.registry.apart(&feature).await {
+        let registry = match app.registry.with_own_planner(&feature).await {
             Ok(registry) => registry,
             Err(message) => {
                 let _ = told.send(Err(PlanError::Plugin(message)));
@@ -191,7 +191,7 @@ async fn plan_apart(
 }
 
 /// Refuses a template that names, in any branch, a secret that its caller may not resolve by that name.
-fn permit(app: &App, state: &SnapshotState, lexed: &Lexed, principal: Principal<'_>) -> Result<(), AppError> {
+fn check_permitted(app: &App, state: &SnapshotState, lexed: &Lexed, principal: Principal<'_>) -> Result<(), AppError> {
     let references = &lexed.references;
     let names = || references.iter().map(|reference| &reference.name);
     let forbidden = principal.recheck(app, |access| forbidden_names(state, names(), access))?;

@@ -20,24 +20,24 @@ pub const PINS: &str = "plugins";
 
 /// Returns every plugin, after checking the files of the added ones again.
 pub async fn list(app: &Arc<App>) -> Vec<PluginView> {
-    look_again(app).await;
-    known(app).await
+    recheck(app).await;
+    list_cached(app).await
 }
 
 /// Returns every plugin, as it was when its file was last looked at.
-pub async fn known(app: &App) -> Vec<PluginView> {
+pub async fn list_cached(app: &App) -> Vec<PluginView> {
     app.registry.list().await.into_iter().map(view).collect()
 }
 
 /// Compares the files of the added plugins with their pins. A plugin whose file has changed is refused from now on; one
 /// whose file matches its pin again is used again.
-pub async fn look_again(app: &Arc<App>) {
+pub async fn recheck(app: &Arc<App>) {
     let pins = app.pins.lock().await;
     if pins.is_empty() {
         return;
     }
     let (looking, looked_for) = (Arc::clone(app), pins.clone());
-    let changed = tokio::task::spawn_blocking(move || looking.registry.look_again(&looked_for)).await;
+    let changed = tokio::task::spawn_blocking(move || looking.registry.recheck(&looked_for)).await;
     for feature in changed.unwrap_or_default() {
         forget_plans(app, &feature).await;
     }
@@ -48,7 +48,7 @@ pub async fn look_again(app: &Arc<App>) {
 /// # Errors
 /// [`AppError::Plugin`] if the file cannot be read or is not a plugin.
 pub async fn inspect(app: &Arc<App>, file: &Path) -> Result<PluginView, AppError> {
-    Ok(view(app.registry.look(file).await?))
+    Ok(view(app.registry.inspect(file).await?))
 }
 
 /// Adds the plugin in a file. `digest` is the SHA-256 of the file that a person has inspected; `replaces` is that of
@@ -65,17 +65,17 @@ pub async fn add(
 ) -> Result<PluginView, AppError> {
     let kind = ChangeKind::PluginAdded;
     // Compiled without the lock on `App::pins`, so that nobody waits for it.
-    let inspected = async { Ok(app.registry.candidate(file).await?) };
+    let inspected = async { Ok(app.registry.read_candidate(file).await?) };
     let candidate = audit::attempt(app, actor, &[(kind, ChangeSubject::Whole)], inspected).await?;
     let about = ChangeSubject::Plugin(candidate.feature().to_owned());
-    let adding = confirmed(app, actor, candidate, digest, replaces);
+    let adding = add_confirmed(app, actor, candidate, digest, replaces);
     let added = audit::attempt(app, actor, &[(kind, about)], adding).await?;
     forget_plans(app, &added.feature).await;
     Ok(added)
 }
 
 /// Adds a plugin that a person has inspected.
-async fn confirmed(
+async fn add_confirmed(
     app: &Arc<App>,
     actor: &Actor,
     candidate: PluginCandidate,
@@ -108,14 +108,14 @@ fn of_plugin(kind: ChangeKind, actor: &Actor, feature: &str) -> AuditChange {
 pub async fn remove(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), AppError> {
     let about = match app.registry.knows(feature) {
         true => ChangeSubject::Plugin(feature.to_owned()),
-        false => audit::unknown(&app.resolver, actor, feature),
+        false => audit::unknown_subject(&app.resolver, actor, feature),
     };
-    audit::attempt(app, actor, &[(ChangeKind::PluginRemoved, about)], removed(app, actor, feature)).await?;
+    audit::attempt(app, actor, &[(ChangeKind::PluginRemoved, about)], remove_pinned(app, actor, feature)).await?;
     forget_plans(app, feature).await;
     Ok(())
 }
 
-async fn removed(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), AppError> {
+async fn remove_pinned(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), AppError> {
     let mut pins = app.pins.lock().await;
     let mut next = pins.clone();
     let Some(at) = next.iter().position(|pin| pin.feature == feature) else {
@@ -153,7 +153,7 @@ fn view(plugin: registry::PluginInfo) -> PluginView {
         aliases: target.aliases,
     };
     let replaced = |replaced: registry::ReplacedInfo| ReplacedPlugin {
-        source: source(replaced.source),
+        source: origin(replaced.source),
         version: replaced.version,
         digest: replaced.digest,
     };
@@ -161,7 +161,7 @@ fn view(plugin: registry::PluginInfo) -> PluginView {
         feature: plugin.feature,
         title: plugin.title,
         version: plugin.version,
-        source: source(plugin.source),
+        source: origin(plugin.source),
         digest: plugin.digest,
         targets: plugin.targets.into_iter().map(target).collect(),
         secret_fields: plugin.secret_fields,
@@ -172,7 +172,7 @@ fn view(plugin: registry::PluginInfo) -> PluginView {
     }
 }
 
-fn source(source: registry::PluginOrigin) -> PluginSource {
+fn origin(source: registry::PluginOrigin) -> PluginSource {
     match source {
         registry::PluginOrigin::BuiltIn => PluginSource::BuiltIn,
         registry::PluginOrigin::Added => PluginSource::Added,

@@ -85,7 +85,7 @@ async fn plan_for_fields(app: &App, unplanned: Vec<Arc<Prepared>>) {
 
 /// Changes a secret. Returns when no answer from the old state can still leave (promise At once). Records the change as
 /// failed if it was not made.
-async fn changed(
+async fn apply_change(
     app: &Arc<App>,
     actor: &Actor,
     wanted: &[(ChangeKind, ChangeSubject)],
@@ -111,8 +111,8 @@ pub async fn create(
     value: Zeroizing<String>,
     enabled: bool,
 ) -> Result<ChangedSecret, AppError> {
-    let wanted = [(ChangeKind::SecretCreated, audit::about(&app.resolver, actor, &name))];
-    changed(app, actor, &wanted, move |inventory, actor| inventory.create(actor, name, &value, enabled)).await
+    let wanted = [(ChangeKind::SecretCreated, audit::subject_of(&app.resolver, actor, &name))];
+    apply_change(app, actor, &wanted, move |inventory, actor| inventory.create(actor, name, &value, enabled)).await
 }
 
 /// Changes a secret, if its entity tag matches `expected`.
@@ -126,7 +126,7 @@ pub async fn update(
     change: SecretChange,
     expected: Option<String>,
 ) -> Result<ChangedSecret, AppError> {
-    let about = audit::about(&app.resolver, actor, &name);
+    let about = audit::subject_of(&app.resolver, actor, &name);
     let kinds = [
         change.value.as_ref().map(|_| ChangeKind::SecretRotated),
         change.enabled.map(|on| if on { ChangeKind::SecretEnabled } else { ChangeKind::SecretDisabled }),
@@ -134,8 +134,10 @@ pub async fn update(
         change.rewrite.then_some(ChangeKind::ReferencesRewritten),
     ];
     let wanted: Vec<_> = kinds.into_iter().flatten().map(|kind| (kind, about.clone())).collect();
-    changed(app, actor, &wanted, move |inventory, actor| inventory.update(actor, &name, change, expected.as_deref()))
-        .await
+    apply_change(app, actor, &wanted, move |inventory, actor| {
+        inventory.update(actor, &name, change, expected.as_deref())
+    })
+    .await
 }
 
 /// Gives a secret the value of a former version again, if its entity tag matches `expected`.
@@ -149,9 +151,11 @@ pub async fn roll_back(
     version: u32,
     expected: Option<String>,
 ) -> Result<ChangedSecret, AppError> {
-    let wanted = [(ChangeKind::SecretRolledBack, audit::about(&app.resolver, actor, &name))];
-    changed(app, actor, &wanted, move |inventory, actor| inventory.rollback(actor, &name, version, expected.as_deref()))
-        .await
+    let wanted = [(ChangeKind::SecretRolledBack, audit::subject_of(&app.resolver, actor, &name))];
+    apply_change(app, actor, &wanted, move |inventory, actor| {
+        inventory.rollback(actor, &name, version, expected.as_deref())
+    })
+    .await
 }
 
 /// Deletes a secret that no template references, and its usage counters.
@@ -159,7 +163,7 @@ pub async fn roll_back(
 /// # Errors
 /// [`AppError::Inventory`], such as for references that block the delete; [`AppError::Sync`].
 pub async fn delete(app: &Arc<App>, actor: &Actor, name: SecretName, expected: Option<String>) -> Result<(), AppError> {
-    let wanted = [(ChangeKind::SecretDeleted, audit::about(&app.resolver, actor, &name))];
+    let wanted = [(ChangeKind::SecretDeleted, audit::subject_of(&app.resolver, actor, &name))];
     let deleting = async { Ok(sync::delete(&app.sync, actor, name, expected).await?) };
     let (id, released) = audit::attempt(app, actor, &wanted, deleting).await?;
     released.wait().await;
@@ -192,21 +196,21 @@ pub async fn resolve(
     }
     let resolve = || Ok(with_wiped_stack(|| app.resolver.resolve(snapshot, names, principal.caller))?);
     match reveal && principal.access.administers() {
-        true => revealed(app, &Actor::caller(principal.caller), names, resolve).await,
+        true => resolve_for_display(app, &Actor::caller(principal.caller), names, resolve).await,
         false => resolve(),
     }
 }
 
 /// Resolves secrets for a person who looks at their values. That is recorded beside the uses, and before the answer
 /// leaves (promise Recorded).
-async fn revealed(
+async fn resolve_for_display(
     app: &Arc<App>,
     actor: &Actor,
     names: &[SecretName],
     resolve: impl FnOnce() -> Result<Bytes, AppError>,
 ) -> Result<Bytes, AppError> {
     let kind = ChangeKind::SecretRevealed;
-    let wanted: Vec<_> = names.iter().map(|name| (kind, audit::about(&app.resolver, actor, name))).collect();
+    let wanted: Vec<_> = names.iter().map(|name| (kind, audit::subject_of(&app.resolver, actor, name))).collect();
     let body = audit::attempt(app, actor, &wanted, async { resolve() }).await?;
     let done = wanted.into_iter().map(|(kind, about)| AuditChange::new(kind, actor, now()).about(about));
     audit::record(app, done.collect()).await?;

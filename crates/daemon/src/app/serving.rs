@@ -58,7 +58,7 @@ pub async fn render(
     if !may_render(app, id, options.target, principal.access).await {
         return Err(forbidden_template(app, principal.route, id, principal.caller));
     }
-    let (snapshot, prepared, plan) = planned(app, id, options.target)
+    let (snapshot, prepared, plan) = current_plan(app, id, options.target)
         .await
         .map_err(|error| if principal.access.administers() { error } else { error.without_quotes() })?;
     // The default target may have changed with the template or the plugin meanwhile, and the rules with the
@@ -107,7 +107,7 @@ async fn may_render(app: &Arc<App>, id: &str, target: Option<&str>, access: &Acc
     }
     let config = app.config.load_full();
     let named = async {
-        let (_, prepared) = current(app, id, Instant::now() + PLAN_TIME).await.ok()?;
+        let (_, prepared) = current_template(app, id, Instant::now() + PLAN_TIME).await.ok()?;
         prepared.targets(&app.registry, &config.variables).await.ok()
     };
     let default = match tokio::time::timeout(PLAN_TIME, named).await.ok().flatten() {
@@ -167,7 +167,7 @@ async fn ensure_published(
     }
     // Hold nothing of the old state while waiting: the account may change it.
     drop(snapshot);
-    if app.sync.handle.published(&prepared.template, until).await {
+    if app.sync.handle.wait_until_published(&prepared.template, until).await {
         return Ok((app.resolver.current.load(), prepared));
     }
     let message = "the account's other devices could not be told about this template's references yet; try again";
@@ -216,7 +216,11 @@ impl Rechecks {
 /// # Errors
 /// [`AppError::NotFound`] if there is no such template. [`AppError::Unavailable`] if its file keeps changing or does
 /// not answer, or the account's other devices could not be told in time.
-pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Snapshot>, Arc<Prepared>), AppError> {
+pub async fn current_template(
+    app: &Arc<App>,
+    id: &str,
+    until: Instant,
+) -> Result<(Arc<Snapshot>, Arc<Prepared>), AppError> {
     let mut read: Option<Arc<Prepared>> = None;
     let mut rechecked = false;
     loop {
@@ -254,9 +258,9 @@ pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Sn
 /// Returns the newest form of a template, its plan for a target, and the snapshot that both belong to.
 ///
 /// # Errors
-/// Those of [`current`]; [`AppError::Template`] if it could not be planned; [`AppError::Unavailable`] if that takes too
-/// long.
-pub async fn planned(
+/// Those of [`current_template`]; [`AppError::Template`] if it could not be planned; [`AppError::Unavailable`] if that
+/// takes too long.
+pub async fn current_plan(
     app: &Arc<App>,
     id: &str,
     target: Option<&str>,
@@ -264,14 +268,14 @@ pub async fn planned(
     let until = Instant::now() + PLAN_TIME;
     let mut has_caught_up = false;
     loop {
-        let (snapshot, prepared) = current(app, id, until).await?;
-        match prepared.ready(target) {
+        let (snapshot, prepared) = current_template(app, id, until).await?;
+        match prepared.plan_if_made(target) {
             Some(Ok(plan)) => return Ok((snapshot, prepared, plan)),
             Some(Err(unplanned)) => {
                 drop(snapshot);
                 let may_be_of_variables = matches!(unplanned, PlanError::Problems(_));
                 if may_be_of_variables && !std::mem::replace(&mut has_caught_up, true) {
-                    let catching_up = configuration::catch_up(app);
+                    let catching_up = configuration::reload_if_changed(app);
                     let _ = tokio::time::timeout_at(until.into(), catching_up).await;
                     continue;
                 }

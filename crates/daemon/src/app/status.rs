@@ -63,7 +63,7 @@ pub async fn status(app: &Arc<App>) -> Result<DaemonStatus, AppError> {
     };
     let changeable = changeable_templates(app).await;
     let not_templates = stray_warning(&all_strays);
-    let refused = app.registry.refused();
+    let refused = app.registry.refusals();
     let unlogged = match logging::dropped_lines() {
         0 => None,
         lines => Some(format!("log lines that could not be written: {lines}; check where the log is written to")),

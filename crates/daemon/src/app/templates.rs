@@ -10,7 +10,7 @@ use guillemet_api::secrets::ReferenceView;
 use guillemet_api::templates::{ExplainedUse, Explanation, StrayView, Strays, TemplateStatus, TemplateView};
 use guillemet_plan::plan::Plan;
 use guillemet_plan::preview;
-use guillemet_plugin::findings::found;
+use guillemet_plugin::findings::template_findings;
 use guillemet_plugin::plans::{Prepared, Targets};
 use guillemet_plugin::registry::Registry;
 use guillemet_template::catalog::{Stray, TemplateContent};
@@ -59,7 +59,7 @@ pub async fn templates(app: &Arc<App>) -> Vec<TemplateView> {
 pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
     let config = app.config.load_full();
     let template = &prepared.template;
-    let found = found(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
+    let found = template_findings(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
     let plan = prepared.any_ready();
     let uses = plan.as_ref().map_or(&[][..], |plan| &plan.uses);
     let references = match &template.content {

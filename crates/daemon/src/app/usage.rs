@@ -136,7 +136,7 @@ fn events(resolver: &Resolver, page: Page, query: &EventQuery) -> Result<Listing
 
 fn of_use(event: UseEvent, names: &HashMap<SecretId, String>, state: &Snapshot, resolver: &Resolver) -> EventView {
     // A name is shown only while something has it: earlier versions recorded whatever name was asked for.
-    let name = event.name.map(|name| match state.knows(&name.to_ascii_lowercase()) {
+    let name = event.name.map(|name| match state.knows_name(&name.to_ascii_lowercase()) {
         true => name,
         false => resolver.recorder.hashed(&name).to_string(),
     });

@@ -78,7 +78,7 @@ pub struct TemplatePattern {
 pub(super) fn api_group<'a>(reader: &mut ConfigReader<'a>, root: &mut Entries<'a>) -> Option<NameOrNumber> {
     let mut api = reader.table(root, "api");
     let group = api.take("group").and_then(|group| name_or_number(reader, &api, "group", group));
-    reader.end(api);
+    reader.reject_unknown(api);
     group
 }
 
@@ -100,7 +100,7 @@ fn rule<'a>(reader: &mut ConfigReader<'a>, mut entries: Entries<'a>, offset: usi
             who.map(|who| (who, group.span().start))
         }
         _ => {
-            reader.wrong(entries.path_of("uid"), offset, "or `group` is required: set exactly one of them");
+            reader.add_problem(entries.path_of("uid"), offset, "or `group` is required: set exactly one of them");
             None
         }
     };
@@ -112,11 +112,11 @@ fn rule<'a>(reader: &mut ConfigReader<'a>, mut entries: Entries<'a>, offset: usi
     };
     if templates.is_empty() && secrets.is_empty() && !admin {
         let message = "is empty, so the rule allows nothing; add templates, `secrets` or `admin = true`";
-        reader.wrong(entries.path_of("templates"), offset, message);
+        reader.add_problem(entries.path_of("templates"), offset, message);
     }
     let templates = templates.into_iter().filter_map(|text| template(reader, &entries, text)).collect();
     let secrets = secrets.into_iter().filter_map(|text| secret(reader, &entries, text)).collect();
-    reader.end(entries);
+    reader.reject_unknown(entries);
     let (who, offset) = named?;
     Some(ClientRule { who, templates, secrets, admin, place: reader.place(offset) })
 }
@@ -134,7 +134,7 @@ fn name_or_number(
     };
     if found.is_none() {
         let message = format!("must be a name, or a number between 0 and {}", u32::MAX);
-        reader.wrong(entries.path_of(key), value.span().start, message);
+        reader.add_problem(entries.path_of(key), value.span().start, message);
     }
     found
 }
@@ -151,7 +151,7 @@ fn template(
     };
     if !parts(id, 2) || target.is_some_and(|target| !parts(target, 1) || target.contains(':')) {
         let message = "is not a template here; use feature/name or feature/name:target";
-        reader.wrong(entries.path_of("templates"), offset, message);
+        reader.add_problem(entries.path_of("templates"), offset, message);
         return None;
     }
     Some(TemplatePattern { id: Pattern::exact(id), target: target.map(Pattern::exact) })
@@ -161,7 +161,7 @@ fn secret(reader: &mut ConfigReader<'_>, entries: &Entries<'_>, (text, offset): 
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-*?".contains(c);
     if text.is_empty() || !text.chars().all(allowed) {
         let message = "contains an entry that is not a secret name or pattern; use letters, digits and ._-*?";
-        reader.wrong(entries.path_of("secrets"), offset, message);
+        reader.add_problem(entries.path_of("secrets"), offset, message);
         return None;
     }
     Some(Pattern::ignoring_case(text))
@@ -174,7 +174,9 @@ mod tests {
 
     fn parse(text: &str) -> Result<Vec<ClientRule>, Vec<String>> {
         let parsed = Config::parse(&ConfigText::from(text), |_| None);
-        parsed.map(|config| config.clients).map_err(|problems| problems.iter().map(super::super::told).collect())
+        parsed
+            .map(|config| config.clients)
+            .map_err(|problems| problems.iter().map(super::super::format_problem).collect())
     }
 
     #[test]

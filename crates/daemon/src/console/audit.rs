@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use minijinja::context;
 
 use super::listing::ROWS;
-use super::pages::{data, part};
+use super::pages::{data, percent_encode};
 use super::visit::{PageResult, Visit};
 use crate::app::listing::Page;
 use crate::app::usage::{self, EventQuery};
@@ -39,7 +39,7 @@ pub async fn list(visit: &Visit<'_>) -> PageResult {
 
 /// Returns the queries of the previous and the next page, if there are such pages.
 fn neighbours(of: &str, class: &str, offset: usize, count: usize) -> (Option<String>, Option<String>) {
-    let at = |offset: usize| format!("secret={}&class={class}&offset={offset}", part(of));
+    let at = |offset: usize| format!("secret={}&class={class}&offset={offset}", percent_encode(of));
     let behind = offset.saturating_add(ROWS);
     ((offset > 0).then(|| at(offset.saturating_sub(ROWS))), (behind < count).then(|| at(behind)))
 }

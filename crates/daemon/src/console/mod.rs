@@ -82,7 +82,7 @@ impl Site {
     }
 
     /// Responds to a request for a link, and lets its caller connect.
-    fn give_link(&self, request: LinkRequest) {
+    fn answer_link_request(&self, request: LinkRequest) {
         self.visitors().extend(peer::visitors(&request.caller));
         let _ = request.answer.send(Ok(self.link(&request.caller)));
     }
@@ -129,12 +129,12 @@ pub async fn run(app: Arc<App>, mut wanted: mpsc::Receiver<LinkRequest>, mut sto
                 let site = Arc::new(Site {
                     app: Arc::clone(&app),
                     pages: Pages::new(),
-                    host: format!("{}:{}", session::host(), listeners.port),
+                    host: format!("{}:{}", session::random_host(), listeners.port),
                     own_uid: rustix::process::geteuid().as_raw(),
                     sessions: Mutex::new(Sessions::new(Times::default(), Instant::now())),
                     visitors: Mutex::default(),
                 });
-                site.give_link(first);
+                site.answer_link_request(first);
                 tracing::info!(port = listeners.port, "the console is open");
                 serve(&site, listeners, &mut wanted, &mut stop).await;
                 tracing::info!("the console is closed");
@@ -161,7 +161,7 @@ async fn serve(
         tokio::select! {
             () = stopped(stop) => break,
             link = wanted.recv() => match link {
-                Some(link) => site.give_link(link),
+                Some(link) => site.answer_link_request(link),
                 None => break,
             },
             _ = look.tick() => {
@@ -207,7 +207,7 @@ impl Door<'_> {
             refused => return tracing::debug!(?refused, "a connection from another user to the console was closed"),
         };
         self.count = self.count.wrapping_add(1);
-        let Some(slot) = self.admission.take(SlotHolder { uid, pid: self.count }, ()) else {
+        let Some(slot) = self.admission.admit(SlotHolder { uid, pid: self.count }, ()) else {
             return tracing::warn!(uid, "all connections to the console are busy; one more was closed");
         };
         let site = Arc::clone(self.site);
@@ -232,14 +232,14 @@ async fn connection(
     }
     let state = &slot.state;
     let service = service_fn(async |request| {
-        state.asked();
-        let mut answer = router::answer(site, request).await;
+        state.request_arrived();
+        let mut answer = router::handle(site, request).await;
         if let Ok(answer) = &mut answer
             && state.is_last()
         {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        state.answered();
+        state.response_ready();
         answer
     });
     let connection = http1::Builder::new()

@@ -77,7 +77,7 @@ impl Owners {
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found))
                 if found.header.socket_id.destination_port == remote.port()
                     && found.header.inode != 0
-                    && !OverflowIds::here().is_user(found.header.uid) =>
+                    && !OverflowIds::of_this_process().is_user(found.header.uid) =>
             {
                 Ok(found.header.uid)
             }
@@ -92,7 +92,7 @@ impl Owners {
 pub fn visitors(caller: &Caller) -> HashSet<u32> {
     let login = fs::read_to_string(format!("/proc/{}/loginuid", caller.pid)).ok();
     let login = login.and_then(|uid| uid.trim().parse().ok());
-    let login = login.filter(|uid| *uid != NOBODY && !OverflowIds::here().is_user(*uid));
+    let login = login.filter(|uid| *uid != NOBODY && !OverflowIds::of_this_process().is_user(*uid));
     [Some(caller.uid), login].into_iter().flatten().collect()
 }
 

@@ -41,13 +41,13 @@ impl Default for Times {
 }
 
 /// Returns a word that cannot be guessed: 256 random bits.
-fn word() -> String {
+fn random_token() -> String {
     BASE64URL_NOPAD.encode(&random::<32>())
 }
 
 /// Returns a host name that cannot be guessed (128 random bits). Cookies ignore ports, so any other server under the
 /// same name would get the session's cookie.
-pub fn host() -> String {
+pub fn random_host() -> String {
     format!("{}.localhost", BASE32_NOPAD.encode(&random::<16>()).to_ascii_lowercase())
 }
 
@@ -60,7 +60,7 @@ impl TokenHash {
         Self(Sha256::digest(word.as_bytes()).into())
     }
 
-    fn is(&self, other: &Self) -> bool {
+    fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 }
@@ -113,7 +113,7 @@ impl Sessions {
         if self.links.len() == MOST {
             self.links.remove(0);
         }
-        let token = word();
+        let token = random_token();
         self.links.push(Link { token: TokenHash::of(&token), caller: caller.clone(), until: now + self.times.link });
         self.last_link = now;
         token
@@ -124,18 +124,18 @@ impl Sessions {
     pub fn log_in(&mut self, token: &str, now: Instant) -> Option<(String, Actor)> {
         self.expire(now);
         let token = TokenHash::of(token);
-        let index = self.links.iter().position(|link| link.token.is(&token))?;
+        let index = self.links.iter().position(|link| link.token.matches(&token))?;
         let link = self.links.remove(index);
         if self.sessions.len() == MOST {
             let stalest = (0..MOST).min_by_key(|index| self.sessions[*index].used)?;
             self.ended.push(self.sessions.remove(stalest).actor);
         }
-        let cookie = word();
+        let cookie = random_token();
         let actor = Actor::session(&link.caller, &data_encoding::HEXLOWER.encode(&crypto::random::<8>()));
         self.sessions.push(Session {
             cookie: TokenHash::of(&cookie),
             actor: actor.clone(),
-            csrf: word(),
+            csrf: random_token(),
             began: now,
             used: now,
             flash: None,
@@ -168,13 +168,13 @@ impl Sessions {
 
     /// Ends the session with this id.
     pub fn log_out(&mut self, id: TokenHash) {
-        self.end(|session| session.cookie.is(&id));
+        self.end(|session| session.cookie.matches(&id));
     }
 
     /// Removes a session that must not begin. It is not reported as ended.
     pub fn forget(&mut self, cookie: &str) {
         let id = TokenHash::of(cookie);
-        self.sessions.retain(|session| !session.cookie.is(&id));
+        self.sessions.retain(|session| !session.cookie.matches(&id));
     }
 
     /// Removes all links and ends all sessions.
@@ -196,7 +196,7 @@ impl Sessions {
     }
 
     fn get(&mut self, id: TokenHash) -> Option<&mut Session> {
-        self.sessions.iter_mut().find(|session| session.cookie.is(&id))
+        self.sessions.iter_mut().find(|session| session.cookie.matches(&id))
     }
 
     fn expire(&mut self, now: Instant) {
@@ -212,7 +212,7 @@ impl Sessions {
 }
 
 /// Compares two words in constant time.
-pub fn same(a: &str, b: &str) -> bool {
+pub fn constant_time_eq(a: &str, b: &str) -> bool {
     a.as_bytes().ct_eq(b.as_bytes()).into()
 }
 
@@ -334,9 +334,9 @@ mod tests {
 
     #[test]
     fn names_and_words_are_as_long_as_they_have_to_be() {
-        assert_eq!(host().len(), 26 + ".localhost".len());
-        assert_eq!(word().len(), 43);
-        assert_ne!(word(), word());
-        assert!(same("a", "a") && !same("a", "b") && !same("a", "ab"));
+        assert_eq!(random_host().len(), 26 + ".localhost".len());
+        assert_eq!(random_token().len(), 43);
+        assert_ne!(random_token(), random_token());
+        assert!(constant_time_eq("a", "a") && !constant_time_eq("a", "b") && !constant_time_eq("a", "ab"));
     }
 }

@@ -93,7 +93,7 @@ impl<T> Admission<T> {
     }
 
     /// Returns a slot for a connection of this holder, or `None` if it gets none.
-    pub fn take(self: &Arc<Self>, holder: SlotHolder, about: T) -> Option<ConnectionSlot<T>> {
+    pub fn admit(self: &Arc<Self>, holder: SlotHolder, about: T) -> Option<ConnectionSlot<T>> {
         let mut table = self.table();
         let former = if table.shares.available(holder.uid) == 0 { Some(table.make_room(holder)?) } else { None };
         table.next += 1;
@@ -214,7 +214,7 @@ impl<T> ConnectionSlot<T> {
     /// A stream keeps its slot busy for as long as it lasts, so streams are limited: each user may use an eighth of all
     /// slots for them (half of what is reserved for the owner), and all users but the owner together half of the slots
     /// that they share.
-    pub fn stream(&self) -> bool {
+    pub fn begin_stream(&self) -> bool {
         let mut table = self.admission.table();
         let limit = self.admission.limit;
         let Some(uid) = table.entries.get(&self.number).map(|entry| entry.holder.uid) else { return false };
@@ -232,7 +232,7 @@ impl<T> ConnectionSlot<T> {
     }
 
     /// Returns whether an endless response is in progress on this connection.
-    pub fn streams(&self) -> bool {
+    pub fn is_streaming(&self) -> bool {
         self.admission.table().entries.get(&self.number).is_some_and(|entry| entry.streams)
     }
 }
@@ -297,7 +297,7 @@ impl ConnectionState {
 
     /// Notes that a read begins. From here on the connection is not idle, so that no request is lost between the
     /// system's buffer and ours.
-    pub fn reading(&self) -> ReadAllowance {
+    pub fn begin_read(&self) -> ReadAllowance {
         let now = self.now.load(Ordering::Acquire);
         let begun =
             now < READING && self.now.compare_exchange(now, now | READING, Ordering::AcqRel, Ordering::Acquire).is_ok();
@@ -322,17 +322,17 @@ impl ConnectionState {
     }
 
     /// Notes that the head of a request has arrived.
-    pub fn asked(&self) {
+    pub fn request_arrived(&self) {
         self.now.store(BUSY, Ordering::Release);
     }
 
     /// Notes that the response is ready to be written.
-    pub fn answered(&self) {
+    pub fn response_ready(&self) {
         self.now.store(ANSWERED, Ordering::Release);
     }
 
     /// Notes that everything has been written, which makes the connection idle after a response.
-    pub fn flushed(&self) {
+    pub fn all_written(&self) {
         if self.now.load(Ordering::Acquire) == ANSWERED {
             self.now.store(self.elapsed(), Ordering::Release);
         }

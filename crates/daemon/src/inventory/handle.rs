@@ -43,7 +43,7 @@ impl InventoryHandle {
     }
 
     /// Returns the notifier for whenever something may have to be pushed to the account.
-    pub fn due(&self) -> &Notify {
+    pub fn push_due(&self) -> &Notify {
         &self.0.due
     }
 

@@ -19,7 +19,7 @@ const WORDS_MAX: usize = 1 << 20;
 
 impl SyncedVault {
     /// Returns the references that other devices have published, with the name of each device.
-    pub(in crate::inventory) fn others(&self) -> Vec<(Arc<str>, Arc<References>)> {
+    pub(in crate::inventory) fn references_of_others(&self) -> Vec<(Arc<str>, Arc<References>)> {
         let me = self.engine.me().device;
         let name =
             |device: DeviceId| self.engine.head().map_or_else(|| device.to_string(), |(head, _)| head.name_of(device));
@@ -32,7 +32,7 @@ impl SyncedVault {
     /// Returns the references on other devices to a name of a secret, as blockers of its removal.
     pub(in crate::inventory) fn references(&self, name: &SecretName) -> Vec<BlockerView> {
         let mut blockers = Vec::new();
-        for (device, references) in self.others() {
+        for (device, references) in self.references_of_others() {
             let named = references.references.iter().filter(|named| named.matches(name));
             blockers.extend(named.map(|named| remote_view(&device, named)));
         }
@@ -123,7 +123,7 @@ pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
     }
     told.unknown.extend(catalog.unreadable());
     // The same content in another order, or with duplicates, must not count as a change.
-    told.references.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
+    told.references.sort_unstable_by(|a, b| sort_key(a).cmp(&sort_key(b)));
     told.references.dedup();
     told.texts.sort_unstable_by(|a, b| (&a.template, &a.words).cmp(&(&b.template, &b.words)));
     told.texts.dedup();
@@ -132,6 +132,6 @@ pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
     told
 }
 
-fn place(named: &DeviceReference) -> (&str, u32, u32, &str) {
+fn sort_key(named: &DeviceReference) -> (&str, u32, u32, &str) {
     (&named.template, named.line, named.column, &named.name)
 }

@@ -93,7 +93,7 @@ impl Scans {
     ///
     /// # Errors
     /// [`ScanError`] if it takes longer than `patience`, makes no progress, or fails.
-    pub(super) fn ask(&self, since: Instant, patience: Duration) -> Result<(), ScanError> {
+    pub(super) fn wait_for_scan(&self, since: Instant, patience: Duration) -> Result<(), ScanError> {
         let until = Instant::now() + patience;
         let mut state = self.state();
         let mut question = None;
@@ -129,7 +129,7 @@ impl Scans {
     }
 
     /// Notes that a file changed, so other changes are likely soon.
-    pub(super) fn changed(&self) {
+    pub(super) fn file_changed(&self) {
         self.state().schedule.changed(Instant::now());
     }
 
@@ -139,18 +139,18 @@ impl Scans {
     }
 
     /// Returns the number of scans that began so far.
-    pub(super) fn begun(&self) -> u64 {
+    pub(super) fn started(&self) -> u64 {
         self.state().begun.0
     }
 
-    /// Makes [`Self::serve`] return, after a scan that is running.
-    pub(super) fn end(&self) {
+    /// Makes [`Self::run`] return, after a scan that is running.
+    pub(super) fn stop(&self) {
         self.state().is_over = true;
         self.asked.notify_one();
     }
 
-    /// Runs scans when callers ask, until [`Self::end`] is called or `scan` returns `None`.
-    pub(super) fn serve(&self, mut scan: impl FnMut(&AtomicU64) -> Option<()>) {
+    /// Runs scans when callers ask, until [`Self::stop`] is called or `scan` returns `None`.
+    pub(super) fn run(&self, mut scan: impl FnMut(&AtomicU64) -> Option<()>) {
         loop {
             let Some(mut state) = self.next() else { return };
             let questions = state.asked;
@@ -220,7 +220,7 @@ mod tests {
             let (end, ends) = channel();
             let served = Arc::clone(&scans);
             thread::spawn(move || {
-                served.serve(|_| {
+                served.run(|_| {
                     begin.send(()).ok()?;
                     assert!(ends.recv().ok()?, "a scan that fails");
                     Some(())
@@ -232,7 +232,7 @@ mod tests {
         fn ask(&self) -> thread::JoinHandle<Result<(), ScanError>> {
             let before = self.scans.state().asked;
             let scans = Arc::clone(&self.scans);
-            let asking = thread::spawn(move || scans.ask(Instant::now(), LONG));
+            let asking = thread::spawn(move || scans.wait_for_scan(Instant::now(), LONG));
             while self.scans.state().asked == before {
                 thread::yield_now();
             }
@@ -253,7 +253,7 @@ mod tests {
         scanner.end.send(true).unwrap();
         assert_eq!((second.join().unwrap(), third.join().unwrap()), (Ok(()), Ok(())));
         assert!(scanner.begun.try_recv().is_err(), "both share one");
-        scanner.scans.end();
+        scanner.scans.stop();
     }
 
     #[test]
@@ -267,7 +267,7 @@ mod tests {
         scanner.begun.recv().unwrap();
         scanner.end.send(true).unwrap();
         assert_eq!(second.join().unwrap(), Ok(()));
-        scanner.scans.end();
+        scanner.scans.stop();
     }
 
     #[test]
@@ -275,18 +275,18 @@ mod tests {
         let scanner = Scanner::new();
         let first = scanner.ask();
         scanner.begun.recv().unwrap();
-        assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(ScanError::Slow));
+        assert_eq!(scanner.scans.wait_for_scan(Instant::now(), Duration::ZERO), Err(ScanError::Slow));
         // As if the scan had made no progress for that long.
         scanner.scans.state().seen.1 -= STILL;
-        assert_eq!(scanner.scans.ask(Instant::now(), LONG), Err(ScanError::Hanging));
+        assert_eq!(scanner.scans.wait_for_scan(Instant::now(), LONG), Err(ScanError::Hanging));
         // The scan makes progress again.
         scanner.scans.progress.fetch_add(1, Ordering::Relaxed);
-        assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(ScanError::Slow));
+        assert_eq!(scanner.scans.wait_for_scan(Instant::now(), Duration::ZERO), Err(ScanError::Slow));
         scanner.end.send(true).unwrap();
         assert_eq!(first.join().unwrap(), Ok(()));
         scanner.begun.recv().unwrap();
         scanner.end.send(true).unwrap();
-        scanner.scans.end();
+        scanner.scans.stop();
     }
 
     #[test]
@@ -296,7 +296,7 @@ mod tests {
         let (served, beginnings) = (Arc::clone(&scans), Arc::new(Mutex::new(Vec::new())));
         let noted = Arc::clone(&beginnings);
         thread::spawn(move || {
-            served.serve(|_| {
+            served.run(|_| {
                 noted.lock().unwrap().push(Instant::now());
                 Some(())
             });
@@ -306,7 +306,7 @@ mod tests {
             for _ in 0..16 {
                 scope.spawn(|| {
                     while !is_enough() {
-                        scans.ask(Instant::now(), LONG).unwrap();
+                        scans.wait_for_scan(Instant::now(), LONG).unwrap();
                     }
                 });
             }
@@ -316,8 +316,8 @@ mod tests {
             // The test reads the clock a moment after the scan has begun.
             assert!(pair[1] - pair[0] >= PACE - PACE / 10, "{beginnings:?}");
         }
-        assert_eq!(scans.begun(), beginnings.len() as u64);
-        scans.end();
+        assert_eq!(scans.started(), beginnings.len() as u64);
+        scans.stop();
     }
 
     #[test]
@@ -328,10 +328,10 @@ mod tests {
         scanner.begun.recv().unwrap();
         scanner.end.send(true).unwrap();
         assert_eq!(first.join().unwrap(), Ok(()));
-        assert_eq!(scanner.scans.ask(since, Duration::ZERO), Ok(()));
-        assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(ScanError::Slow));
+        assert_eq!(scanner.scans.wait_for_scan(since, Duration::ZERO), Ok(()));
+        assert_eq!(scanner.scans.wait_for_scan(Instant::now(), Duration::ZERO), Err(ScanError::Slow));
         scanner.begun.recv().unwrap();
         scanner.end.send(true).unwrap();
-        scanner.scans.end();
+        scanner.scans.stop();
     }
 }

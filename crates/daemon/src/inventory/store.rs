@@ -73,7 +73,7 @@ impl Inventory {
         expected: Option<&str>,
     ) -> Result<Arc<Secret>, InventoryError> {
         let state = self.resolver.current.load();
-        let secret = self.expect(owned, &state, name, expected)?;
+        let secret = self.secret_to_change(owned, &state, name, expected)?;
         let mut blockers = local_blockers(owned, &secret, &state);
         if let Some(joined) = &owned.sync {
             blockers.extend(joined.engine.delete_blockers(&secret).into_iter().map(blocked_view));
@@ -107,7 +107,7 @@ impl Inventory {
         }
         let released = self.resolver.current.change(|state| {
             for secret in update.replaced.iter().chain(&update.removed) {
-                state.take(&secret.name.key());
+                state.remove(&secret.name.key());
             }
             for secret in &update.put {
                 state.put(None, Arc::clone(secret));
@@ -116,10 +116,10 @@ impl Inventory {
         let replaced: HashSet<_> = update.replaced.iter().map(|secret| secret.id).collect();
         for secret in &update.put {
             let change = if replaced.contains(&secret.id) { Change::Changed } else { Change::Created };
-            self.events.tell(Event::of_secret(secret.id, &secret.name, change));
+            self.events.publish(Event::of_secret(secret.id, &secret.name, change));
         }
         for secret in &update.removed {
-            self.events.tell(Event::of_secret(secret.id, &secret.name, Change::Deleted));
+            self.events.publish(Event::of_secret(secret.id, &secret.name, Change::Deleted));
         }
         let joined = owned.sync.as_ref();
         if update.advanced && joined.is_some_and(|joined| joined.engine.base().all_deleted().next().is_some()) {

@@ -98,12 +98,12 @@ impl Inventory {
     /// Returns the time after which a template that has just vanished no longer counts, so that this can be published;
     /// `None` if no template has just vanished.
     pub fn vanishing(&self) -> Option<Duration> {
-        self.owned().catalog.vanishing(Instant::now())
+        self.lock().catalog.vanishing(Instant::now())
     }
 
     /// Returns the state of the account; `None` if the vault is in no account.
     pub fn account(&self) -> Option<AccountState> {
-        let owned = self.owned();
+        let owned = self.lock();
         let joined = owned.sync.as_ref()?;
         let engine = &joined.engine;
         let seen = engine.base().all_references().map(|(device, told)| (*device, told.seen, told.references.len()));
@@ -127,7 +127,7 @@ impl Inventory {
         audit: &[AuditChange],
         change: impl FnOnce(&mut AccountFacts),
     ) -> Result<(), AccountError> {
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         change(&mut joined.facts);
         let document = joined.document()?;
@@ -140,7 +140,7 @@ impl Inventory {
     /// # Errors
     /// [`AccountError::None`] without an account.
     pub fn with_engine<T>(&self, look: impl FnOnce(&Engine) -> T) -> Result<T, AccountError> {
-        Ok(look(&self.owned().sync.as_ref().ok_or(AccountError::None)?.engine))
+        Ok(look(&self.lock().sync.as_ref().ok_or(AccountError::None)?.engine))
     }
 
     /// Returns the cursor to pull from.
@@ -158,7 +158,7 @@ impl Inventory {
     /// [`AccountError::Refused`] if nothing was applied; [`AccountError::None`] without an account;
     /// [`AccountError::Inventory`] if the vault cannot be written.
     pub fn account_pulled(&self, pages: &[ChangesPage]) -> Result<Released, AccountError> {
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.apply_pull(pages)?;
         let audit = by_devices(&joined.engine, &update);
@@ -170,7 +170,7 @@ impl Inventory {
     /// # Errors
     /// Those of [`Self::account_pulled`].
     pub fn account_adopted(&self, newest: HeadRef, pages: &[ChangesPage]) -> Result<Released, AccountError> {
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.adopt(newest, pages)?;
         joined.facts.stopped = None;
@@ -187,7 +187,7 @@ impl Inventory {
         // A scan that begins now: published references, and the confirmation that nothing references a deleted secret,
         // must be newer than the question.
         self.rescan();
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let prepared = self.prepare(&mut owned, wish)?;
         if prepared.is_none() {
             // Nothing to push means that the other devices know all references of these templates.
@@ -222,7 +222,7 @@ impl Inventory {
         expected: Option<&str>,
     ) -> Result<(SecretId, Outgoing), AccountError> {
         self.rescan();
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let secret = self.guard(&mut owned, name, expected)?;
         let prepared = self.prepare(&mut owned, &Proposal::Delete(secret.id))?;
         Ok((secret.id, prepared.ok_or(PushError::NoSecret)?))
@@ -234,7 +234,7 @@ impl Inventory {
     /// [`AccountError::None`] without an account; [`AccountError::Inventory`] if the vault cannot be written. The
     /// server has the push in any case, and the next pull brings it.
     pub fn account_accepted(&self, prepared: Outgoing, actor: &Actor) -> Result<Released, AccountError> {
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         let update = joined.engine.commit_push(prepared.candidate);
         let mut audit = of_secrets(&update, |_| actor.clone());
@@ -267,7 +267,7 @@ impl Inventory {
         begun: AuditChange,
         decide: impl Fn(&SecretName) -> Option<SameName>,
     ) -> Result<Released, AccountError> {
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         if owned.sync.is_some() {
             return Err(AccountError::Already);
         }
@@ -313,7 +313,7 @@ impl Inventory {
     /// # Errors
     /// [`AccountError::None`] without an account; [`AccountError::Inventory`] if the vault cannot be written.
     pub fn account_end(&self, left: AuditChange) -> Result<(), AccountError> {
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let Some(joined) = &owned.sync else { return Err(AccountError::None) };
         let labels: Vec<String> = joined.kept.iter().map(|(_, label)| label.clone()).collect();
         let audit = [left];
@@ -331,7 +331,7 @@ impl Inventory {
     /// # Errors
     /// [`AccountError::Inventory`] if the vault cannot be read.
     pub fn account_boxes(&self) -> Result<Vec<AccountRecord>, AccountError> {
-        Ok(self.owned().vault.account_records()?)
+        Ok(self.lock().vault.account_records()?)
     }
 }
 
@@ -352,7 +352,7 @@ fn intents_of(
         match there {
             None => intents.push(want(secret.id, IntentChange::Create(Arc::clone(secret)))),
             // This vault was in the account before, and has nothing that the account does not have.
-            Some(same) if same.id == secret.id && has_all_of(same, secret) => {
+            Some(same) if same.id == secret.id && covers(same, secret) => {
                 if same.enabled != secret.enabled && secret.updated_at > same.updated_at {
                     intents.push(want(same.id, IntentChange::Enable(secret.enabled)));
                 }
@@ -403,7 +403,7 @@ fn by_devices(engine: &Engine, update: &Update) -> Vec<AuditChange> {
 }
 
 /// Returns whether the account's secret has the current value and the name of this vault's secret.
-fn has_all_of(theirs: &Secret, mine: &Secret) -> bool {
+fn covers(theirs: &Secret, mine: &Secret) -> bool {
     let has_value = theirs.versions.iter().any(|version| version.id == mine.current().id);
     let mut names = std::iter::once(&theirs.name).chain(&theirs.former_names);
     has_value && names.any(|name| name.key() == mine.name.key())

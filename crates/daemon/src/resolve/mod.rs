@@ -152,7 +152,7 @@ enum SecretLookup<'a> {
     Not(Option<&'a Arc<Secret>>, RefusalReason),
 }
 
-fn wanted<'a>(state: &'a SnapshotState, key: &str) -> SecretLookup<'a> {
+fn look_up<'a>(state: &'a SnapshotState, key: &str) -> SecretLookup<'a> {
     match state.secret(key) {
         None => SecretLookup::Not(None, RefusalReason::Missing),
         Some(secret) if !secret.enabled => SecretLookup::Not(Some(secret), RefusalReason::Disabled),
@@ -188,14 +188,14 @@ impl Resolver {
         caller: &Caller,
         if_none_match: Option<&str>,
     ) -> Result<RenderedConfig, ResolveError> {
-        let secrets: Vec<SecretLookup<'_>> = plan.uses.iter().map(|usage| wanted(&snapshot, &usage.key)).collect();
+        let secrets: Vec<SecretLookup<'_>> = plan.uses.iter().map(|usage| look_up(&snapshot, &usage.key)).collect();
         let record = |outcome, uses: &[RecordedUse<'_>]| {
             let target = Some(plan.target.id.as_str());
             self.recorder.record(&RequestEvent { time: now(), outcome, caller, template, target, route: None, uses })
         };
         let all_ready = secrets.iter().all(|secret| matches!(secret, SecretLookup::Ready(_)));
         let etag = all_ready.then(|| etag(plan, &secrets));
-        if let Some(etag) = etag.as_ref().filter(|etag| if_none_match.is_some_and(|known| lists(known, etag))) {
+        if let Some(etag) = etag.as_ref().filter(|etag| if_none_match.is_some_and(|known| matches_etag(known, etag))) {
             record(Outcome::Revalidated, &uses_of(plan, &secrets))?;
             return Ok(RenderedConfig { media_type: plan.target.media_type.clone(), etag: etag.clone(), body: None });
         }
@@ -205,7 +205,7 @@ impl Resolver {
             SecretLookup::Not(..) => None,
         });
         let values = Values(values.collect());
-        let reservation = self.budget.take(caller.uid, plan.literal_len + fill::room(&values))?;
+        let reservation = self.budget.reserve(caller.uid, plan.literal_len + fill::extra_capacity(&values))?;
         let unfit = match (etag, fill::fill(plan, &values)) {
             (Some(etag), Ok(bytes)) => {
                 let leaving = PinnedBytes::new(bytes, Arc::clone(&snapshot), reservation)?;
@@ -259,7 +259,7 @@ impl Resolver {
         names: &[SecretName],
         caller: &Caller,
     ) -> Result<Bytes, ResolveError> {
-        let secrets: Vec<SecretLookup<'_>> = names.iter().map(|name| wanted(&snapshot, &name.key())).collect();
+        let secrets: Vec<SecretLookup<'_>> = names.iter().map(|name| look_up(&snapshot, &name.key())).collect();
         let record = |outcome, uses: &[RecordedUse<'_>]| {
             let (template, target, route) = (None, None, None);
             self.recorder.record(&RequestEvent { time: now(), outcome, caller, template, target, route, uses })
@@ -298,7 +298,7 @@ impl Resolver {
         let values: Vec<_> = secrets.iter().map(ready).collect();
         let len: usize = values.iter().map(|value| value.len()).sum();
         let room = 2 * len + names.len() * 136 + 32;
-        let reservation = self.budget.take(caller.uid, room)?;
+        let reservation = self.budget.reserve(caller.uid, room)?;
         let mut bytes = Clear::with_capacity(room);
         let mut scratch = Clear::with_capacity(values.iter().map(|value| value.len()).max().unwrap_or(0));
         bytes.extend_from_slice(b"{\"secrets\":{");
@@ -359,7 +359,7 @@ fn etag(plan: &Plan, secrets: &[SecretLookup<'_>]) -> String {
 
 /// Reports whether an `If-None-Match` header lists this tag (RFC 9110, section 13.1.2: weak comparison). `*` does not
 /// count: the caller has to know which version it holds.
-fn lists(known: &str, etag: &str) -> bool {
+fn matches_etag(known: &str, etag: &str) -> bool {
     known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
 }
 

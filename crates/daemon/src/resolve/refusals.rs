@@ -57,7 +57,7 @@ impl Resolver {
     ) -> Subject<'a> {
         match secret {
             Some(secret) => Subject::Secret(secret),
-            None if snapshot.knows(&name.key()) => Subject::Name(name.as_str()),
+            None if snapshot.knows_name(&name.key()) => Subject::Name(name.as_str()),
             None => self.recorder.unknown(caller.uid, name.as_str(), now()),
         }
     }

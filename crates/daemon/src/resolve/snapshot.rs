@@ -37,7 +37,7 @@ impl SnapshotState {
     /// Inserts a secret in place of the one whose name had the key `before`.
     pub fn put(&mut self, before: Option<&str>, secret: Arc<Secret>) {
         if let Some(before) = before {
-            self.take(before);
+            self.remove(before);
         }
         let key = secret.name.key();
         for former in &secret.former_names {
@@ -47,7 +47,7 @@ impl SnapshotState {
     }
 
     /// Removes the secret with this key, together with its former names.
-    pub fn take(&mut self, key: &str) {
+    pub fn remove(&mut self, key: &str) {
         if let Some(secret) = self.secrets.remove(key) {
             for former in &secret.former_names {
                 self.former.remove(former.key().as_str());
@@ -68,7 +68,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// Reports whether the name with this key is or was the name of a secret, or occurs in a template. Any other name
     /// comes from the caller alone and may be anything, even a value.
-    pub fn knows(&self, key: &str) -> bool {
+    pub fn knows_name(&self, key: &str) -> bool {
         let names = || {
             let templates = self.state.templates.values();
             templates.flat_map(|prepared| prepared.template.references()).map(|found| found.name.key()).collect()

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use zeroize::Zeroizing;
 
-use super::{Contact, SyncError, SyncState, connect, joining, refused, refused_by, steps, usage};
+use super::{Contact, SyncError, SyncState, connect, joining, refusal_of, refused_by, steps, usage};
 use crate::inventory::{AccountState, Inventory};
 use guillemet_account::client::{AccountClient, HeadEvents};
 use guillemet_account::engine::Proposal;
@@ -41,7 +41,7 @@ pub async fn run(sync: Arc<SyncState>, stop: watch::Receiver<bool>) {
             let was_in_contact = sync.handle.client.swap(None).is_some();
             if let Some(trouble) = &trouble {
                 tracing::info!(%trouble, "not connected to the account's server");
-                sync.handle.set(match refused(trouble) {
+                sync.handle.set_contact(match refusal_of(trouble) {
                     Some((code, message)) => Contact::Refused { code, message },
                     None => Contact::Offline(Some(trouble.to_string())),
                 });
@@ -115,30 +115,34 @@ async fn session(sync: &Arc<SyncState>) -> Option<SyncError> {
         Err(trouble) => return Some(trouble),
     };
     let Some(AccountState { facts, me, head, .. }) = account else {
-        sync.handle.set(Contact::None);
+        sync.handle.set_contact(Contact::None);
         sync.handle.changed.notified().await;
         return None;
     };
     sync.handle.made_at.store(head.map_or(0, |(head, _)| head.made_at), Ordering::Relaxed);
     if let Some(stopped) = facts.stopped {
-        sync.handle.set(Contact::Offline(Some(stopped.message)));
+        sync.handle.set_contact(Contact::Offline(Some(stopped.message)));
         sync.handle.changed.notified().await;
         return None;
     }
     if sync.handle.contact.borrow().clone() == Contact::None {
-        sync.handle.set(Contact::Offline(None));
+        sync.handle.set_contact(Contact::Offline(None));
     }
     let client = match connect(facts.url, facts.pin, Some(Zeroizing::new(facts.api_key))).await {
         Ok(client) => Arc::new(client),
         Err(trouble) => return Some(trouble),
     };
     tokio::select! {
-        trouble = talk(sync, &client, me.0) => Some(trouble),
+        trouble = sync_until_error(sync, &client, me.0) => Some(trouble),
         () = sync.handle.changed.notified() => None,
     }
 }
 
-async fn talk(sync: &Arc<SyncState>, client: &Arc<AccountClient>, account: guillemet_wire::AccountId) -> SyncError {
+async fn sync_until_error(
+    sync: &Arc<SyncState>,
+    client: &Arc<AccountClient>,
+    account: guillemet_wire::AccountId,
+) -> SyncError {
     let events = match client.events(account).await {
         Ok(events) => Some(events),
         // A proxy in between may not let events through.
@@ -164,11 +168,11 @@ async fn exchange(
     }
     // From here on, other parts of the daemon can wait for what this device exchanges.
     sync.handle.client.store(Some(Arc::clone(client)));
-    sync.handle.set(Contact::Connected);
+    sync.handle.set_contact(Contact::Connected);
     tracing::info!("connected to the account's server");
     joining::admit(sync, client).await?;
-    usage::report(sync, client).await?;
-    usage::fetch(sync, client).await?;
+    usage::send_report(sync, client).await?;
+    usage::fetch_reports(sync, client).await?;
     let mut heard = ReportFetch { at: Instant::now(), has_news: false };
     let mut tick = tokio::time::interval_at(heard.at + TICK, TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -178,12 +182,12 @@ async fn exchange(
     loop {
         let vanishing = sync.inventory.run(Inventory::vanishing).await?;
         tokio::select! {
-            told = next(&mut events) => match told? {
+            told = next_event(&mut events) => match told? {
                 Some(ServerEvent::Head { seq }) => {
                     let _turn = sync.handle.turn.lock().await;
                     // A lower number may be a late event, or the server was set back: a pull shows which.
                     if sync.run(Inventory::account_cursor).await?.heads_after == seq {
-                        steps::heard(sync).await;
+                        steps::confirm_head(sync).await;
                     } else {
                         steps::pull(sync, client).await?;
                     }
@@ -194,7 +198,7 @@ async fn exchange(
                 Some(ServerEvent::Usage) => heard.fetch(sync, client).await?,
                 None => return Ok(()),
             },
-            () = sync.inventory.due().notified() => {
+            () = sync.inventory.push_due().notified() => {
                 let _turn = sync.handle.turn.lock().await;
                 steps::push(sync, client, &edits, &Actor::own()).await?;
             }
@@ -204,11 +208,11 @@ async fn exchange(
                 steps::push(sync, client, &edits, &Actor::own()).await?;
             }
             _ = tick.tick() => {
-                usage::report(sync, client).await?;
+                usage::send_report(sync, client).await?;
                 if heard.has_news || events.is_none() {
                     heard.fetch(sync, client).await?;
                 }
-                beat(sync, client).await?;
+                refresh_head(sync, client).await?;
             }
             () = tokio::time::sleep_until(look) => {
                 {
@@ -234,12 +238,12 @@ struct ReportFetch {
 impl ReportFetch {
     async fn fetch(&mut self, sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
         *self = Self { at: Instant::now(), has_news: false };
-        usage::fetch(sync, client).await
+        usage::fetch_reports(sync, client).await
     }
 }
 
 /// Returns the next event. Never returns without an event stream.
-async fn next(events: &mut Option<HeadEvents>) -> Result<Option<ServerEvent>, SyncError> {
+async fn next_event(events: &mut Option<HeadEvents>) -> Result<Option<ServerEvent>, SyncError> {
     match events {
         Some(events) => Ok(Some(events.next().await?)),
         None => std::future::pending().await,
@@ -247,7 +251,7 @@ async fn next(events: &mut Option<HeadEvents>) -> Result<Option<ServerEvent>, Sy
 }
 
 /// Pushes a new head if `max_head_age_seconds` is set and the newest head is older than half of that.
-async fn beat(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
+async fn refresh_head(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
     let Some(most) = sync.config.load().max_head_age else { return Ok(()) };
     let is_old = sync.handle.head_age().is_some_and(|age| u128::from(age) > most.as_millis() / 2);
     if is_old {

@@ -55,12 +55,12 @@ pub struct JoinRequest {
 }
 
 impl JoinRequest {
-    fn decide(&self, name: &SecretName) -> Option<SameName> {
+    fn same_name(&self, name: &SecretName) -> Option<SameName> {
         let named = self.same_names.iter().find(|(named, _)| name.as_str().eq_ignore_ascii_case(named));
         named.map(|(_, decided)| *decided).or(self.otherwise)
     }
 
-    fn place(&self, place: &AccountAddress) -> Result<AccountAddress, SyncError> {
+    fn address(&self, place: &AccountAddress) -> Result<AccountAddress, SyncError> {
         let url = self.url.as_deref().unwrap_or(place.url()).trim_end_matches('/');
         AccountAddress::new(place.account(), url, place.pin().copied())
             .map_err(|error| SyncError::Other(error.to_string()))
@@ -86,7 +86,7 @@ async fn client(place: &AccountAddress, api_key: Option<&ApiKey>) -> Result<Acco
 }
 
 /// Returns the public key of this device.
-async fn own_key(sync: &SyncState) -> Result<PublicKey, SyncError> {
+async fn device_key(sync: &SyncState) -> Result<PublicKey, SyncError> {
     sync.run(|inventory| inventory.with_engine(|engine| PublicKey(engine.me().secret.public()))).await
 }
 
@@ -108,7 +108,7 @@ pub async fn create(
     if sync.account().await?.is_some() {
         return Err(AccountError::Already.into());
     }
-    let place = wanted.place(&code.place)?;
+    let place = wanted.address(&code.place)?;
     let (device, api_key) = (DeviceId(random()), ApiKey::random());
     let me = DeviceIdentity { account: place.account(), device, secret: DeviceSecret::random() };
     let mut engine = Engine::found(me, former_versions(sync));
@@ -129,12 +129,12 @@ pub async fn create(
     let records = engine.commit_push(candidate).records;
     let facts = facts(&place, &api_key, &wanted.name);
     let begun = AuditChange::new(ChangeKind::AccountCreated, actor, now());
-    begin(sync, Joining { engine: Some(engine), facts, records, code: Hash::default() }, wanted, begun).await
+    begin_sync(sync, Joining { engine: Some(engine), facts, records, code: Hash::default() }, wanted, begun).await
 }
 
 /// Brings the vault into the account. If a name exists on both sides and is undecided, `joining` is kept for the next
 /// request with the same code.
-async fn begin(
+async fn begin_sync(
     sync: &Arc<SyncState>,
     mut joining: Joining,
     wanted: &JoinRequest,
@@ -144,10 +144,10 @@ async fn begin(
     // The steps that follow run in the same call, because the caller may disconnect before they are done.
     let begin = move |inventory: &Inventory| {
         let Joining { engine, facts, records, .. } = &mut joining;
-        let begun = inventory.account_begin(engine, facts, records, begun, |name| wanted.decide(name));
+        let begun = inventory.account_begin(engine, facts, records, begun, |name| wanted.same_name(name));
         match &begun {
             Ok(_) => {
-                state.handle.set(Contact::Offline(None));
+                state.handle.set_contact(Contact::Offline(None));
                 state.handle.changed.notify_one();
             }
             Err(AccountError::SameNames(_)) => *state.handle.joining() = Some(joining),
@@ -160,7 +160,7 @@ async fn begin(
 }
 
 /// Removes and returns the device that was admitted with this code and waits for a decision about names.
-fn take_waiting(sync: &SyncState, code: &Hash) -> Option<Joining> {
+fn take_undecided(sync: &SyncState, code: &Hash) -> Option<Joining> {
     let mut waiting = sync.handle.joining();
     if waiting.as_ref().is_some_and(|waiting| waiting.code == *code) { waiting.take() } else { None }
 }
@@ -188,7 +188,7 @@ pub async fn invite(sync: &Arc<SyncState>, actor: &Actor) -> Result<(Zeroizing<S
         })
     })
     .await?;
-    let inviter_key = own_key(sync).await?;
+    let inviter_key = device_key(sync).await?;
     let place = AccountAddress::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
     let place = place.map_err(|error| SyncError::Other(error.to_string()))?;
     let code = AccountCode::Invite(InvitationCode { place, inviter: state.me.1, inviter_key, secret, token });
@@ -202,7 +202,7 @@ pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<AccountClient>) ->
     if invited.is_empty() {
         return Ok(());
     }
-    let my_key = own_key(sync).await?;
+    let my_key = device_key(sync).await?;
     for enrolment in client.enrolments(state.me.0).await? {
         let known = invited.iter().find_map(|invited| {
             let secret: [u8; 16] = HEXLOWER.decode(invited.secret.as_bytes()).ok()?.try_into().ok()?;
@@ -245,16 +245,16 @@ pub async fn join(
         return Err(AccountError::Already.into());
     }
     let hash = code_hash(&*code.secret);
-    if let Some(waiting) = take_waiting(sync, &hash) {
-        return begin(sync, waiting, wanted, begun).await;
+    if let Some(waiting) = take_undecided(sync, &hash) {
+        return begin_sync(sync, waiting, wanted, begun).await;
     }
-    let place = wanted.place(&code.place)?;
+    let place = wanted.address(&code.place)?;
     let account = place.account();
     let (device, secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
     let enrolment = joins::hello(&code, device, PublicKey(secret.public()), &wanted.name, &api_key);
     let client = client(&place, Some(&api_key)).await?;
     client.enrol(account, &code.token, &enrolment).await?;
-    let wrap = admitted(&client, account).await?;
+    let wrap = wait_until_admitted(&client, account).await?;
     if wrap.sender != code.inviter {
         return Err(SyncError::Other(
             "the key of the account comes from a different device than the one that invited this machine; do not trust \
@@ -267,11 +267,11 @@ pub async fn join(
     let engine = Engine::join(DeviceIdentity { account, device, secret }, key, anchor, former_versions(sync));
     let (engine, records) = first_pull(&client, engine).await?;
     let facts = facts(&place, &api_key, &wanted.name);
-    begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
+    begin_sync(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
 }
 
 /// Waits until this device is admitted, for `WAIT` at most.
-async fn admitted(client: &AccountClient, account: AccountId) -> Result<Wrap, SyncError> {
+async fn wait_until_admitted(client: &AccountClient, account: AccountId) -> Result<Wrap, SyncError> {
     let (until, mut look) = (Instant::now() + WAIT, LOOK.0);
     loop {
         if let Some(wrap) = client.wrap(account).await? {
@@ -292,13 +292,13 @@ async fn admitted(client: &AccountClient, account: AccountId) -> Result<Wrap, Sy
 
 /// Pulls everything that the account contains.
 async fn first_pull(client: &AccountClient, mut engine: Engine) -> Result<(Engine, Vec<RecordWrite>), SyncError> {
-    let pages = steps::pages(client, engine.me().account, engine.cursor()).await?;
-    let (engine, update) = worked_out(move || engine.apply_pull(&pages).map(|update| (engine, update))).await?;
+    let pages = steps::fetch_pages(client, engine.me().account, engine.cursor()).await?;
+    let (engine, update) = run_engine(move || engine.apply_pull(&pages).map(|update| (engine, update))).await?;
     Ok((engine, update.records))
 }
 
 /// Runs work of the engine on a thread that may block, because it can take long in a large account.
-async fn worked_out<T: Send + 'static>(
+async fn run_engine<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, guillemet_account::engine::PullError> + Send + 'static,
 ) -> Result<T, SyncError> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -322,7 +322,7 @@ pub struct NewRecoveryCode {
 ///
 /// # Errors
 /// Any [`SyncError`], because the account has to admit it.
-pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<NewRecoveryCode, SyncError> {
+pub async fn create_recovery_code(sync: &Arc<SyncState>, actor: &Actor) -> Result<NewRecoveryCode, SyncError> {
     let client = sync.client().await?;
     let state = sync.account().await?.ok_or(AccountError::None)?;
     let (device, device_secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
@@ -337,7 +337,7 @@ pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<NewRecover
     let pushed = steps::push(sync, &client, &Arc::new(wish), actor).await?;
     let head = pushed
         .ok_or_else(|| SyncError::Other("the recovery code could not be added to the account; try again".into()))?;
-    let sender_key = own_key(sync).await?;
+    let sender_key = device_key(sync).await?;
     let place = AccountAddress::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
     let place = place.map_err(|error| SyncError::Other(error.to_string()))?;
     let made_at = now();
@@ -366,20 +366,20 @@ pub async fn recover(
         return Err(AccountError::Already.into());
     }
     let hash = code_hash(code.api_key.expose().as_bytes());
-    if let Some(waiting) = take_waiting(sync, &hash) {
-        return begin(sync, waiting, wanted, begun).await;
+    if let Some(waiting) = take_undecided(sync, &hash) {
+        return begin_sync(sync, waiting, wanted, begun).await;
     }
-    let place = wanted.place(&code.place)?;
+    let place = wanted.address(&code.place)?;
     let account = place.account();
     let paper_client = client(&place, Some(&code.api_key)).await?;
     let paper = (code.device, code.device_secret);
-    let (mut pages, first) = since_printed(&paper_client, account, code.head).await?;
-    let key = wrapped_for(&pages, account, &paper, &code.sender_key, code.head)?;
-    let first = behind_gaps(&mut pages, account, key.epoch(), first);
+    let (mut pages, first) = pages_since_printed(&paper_client, account, code.head).await?;
+    let key = find_wrapped_key(&pages, account, &paper, &code.sender_key, code.head)?;
+    let first = skip_gaps(&mut pages, account, key.epoch(), first);
     let engine =
         Engine::join(DeviceIdentity { account, device: paper.0, secret: paper.1 }, key, first, former_versions(sync));
     let mut engine = engine;
-    let (mut engine, _) = worked_out(move || engine.apply_pull(&pages).map(|update| (engine, update))).await?;
+    let (mut engine, _) = run_engine(move || engine.apply_pull(&pages).map(|update| (engine, update))).await?;
 
     // The paper device admits the new device, which is a device like any other from then on.
     let (device, secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
@@ -402,31 +402,31 @@ pub async fn recover(
     let engine = Engine::join(DeviceIdentity { account, device, secret }, key, anchor, former_versions(sync));
     let (engine, records) = first_pull(&client, engine).await?;
     let facts = facts(&place, &api_key, &wanted.name);
-    begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
+    begin_sync(sync, Joining { engine: Some(engine), facts, records, code: hash }, wanted, begun).await
 }
 
 /// Returns every page since a code was printed, and the head that they begin at: the code's head, or the newest head if
 /// the server no longer keeps the code's. Beginning at the newest is no weaker: the pages open with the key that the
 /// code was printed with or not at all, and a server that could forge the newest head could forge all of them.
-async fn since_printed(
+async fn pages_since_printed(
     client: &AccountClient,
     account: AccountId,
     printed: HeadRef,
 ) -> Result<(Vec<ChangesPage>, HeadRef), SyncError> {
-    match steps::pages(client, account, Engine::cursor_of(printed)).await {
+    match steps::fetch_pages(client, account, Engine::cursor_of(printed)).await {
         Err(AccountClientError::ContinuityLost) => {}
         pages => return Ok((pages?, printed)),
     }
-    let newest = steps::newest(client, account).await?;
+    let newest = steps::fetch_newest_head(client, account).await?;
     if newest.seq < printed.seq {
         return Err(AccountClientError::ContinuityLost.into());
     }
-    Ok((steps::pages(client, account, Engine::cursor_of(newest)).await?, newest))
+    Ok((steps::fetch_pages(client, account, Engine::cursor_of(newest)).await?, newest))
 }
 
 /// Returns the head to begin at: if a repair has left a gap, the first head behind it, for the same reason as in
-/// [`since_printed`]. Drops the heads before it.
-fn behind_gaps(pages: &mut [ChangesPage], account: AccountId, epoch: u64, first: HeadRef) -> HeadRef {
+/// [`pages_since_printed`]. Drops the heads before it.
+fn skip_gaps(pages: &mut [ChangesPage], account: AccountId, epoch: u64, first: HeadRef) -> HeadRef {
     let heads = || pages.iter().flat_map(|page| &page.heads);
     let is_behind_gap = |(before, after): &(&SealedHead, &SealedHead)| {
         after.epoch == epoch && after.seq > first.seq && after.prev != before.hash(account)
@@ -440,7 +440,7 @@ fn behind_gaps(pages: &mut [ChangesPage], account: AccountId, epoch: u64, first:
 }
 
 /// Returns the key of the epoch that was wrapped for the recovery code at its head.
-fn wrapped_for(
+fn find_wrapped_key(
     pages: &[ChangesPage],
     account: AccountId,
     paper: &(DeviceId, DeviceSecret),

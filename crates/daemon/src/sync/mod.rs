@@ -21,7 +21,7 @@ use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
 
 pub use self::contact::run;
-pub use self::joining::{JoinRequest, Joining, NewRecoveryCode, create, invite, join, recover, recovery};
+pub use self::joining::{JoinRequest, Joining, NewRecoveryCode, create, create_recovery_code, invite, join, recover};
 pub use self::repair::repair;
 pub use self::steps::{delete, leave, revoke};
 pub use self::usage::refresh_reports;
@@ -178,7 +178,7 @@ impl SyncHandle {
         Self { made_at: AtomicU64::new(head.map_or(0, |(head, _)| head.made_at)), ..Self::default() }
     }
 
-    fn set(&self, contact: Contact) {
+    fn set_contact(&self, contact: Contact) {
         self.is_connected.store(contact == Contact::Connected, Ordering::Release);
         self.contact.send_if_modified(|known| {
             let is_new = *known != contact;
@@ -188,7 +188,7 @@ impl SyncHandle {
         self.published.notify_waiters();
     }
 
-    fn heard(&self, made_at: Option<Millis>) {
+    fn confirm_head(&self, made_at: Option<Millis>) {
         self.heard_at.store(now(), Ordering::Relaxed);
         self.made_at.store(made_at.unwrap_or(0), Ordering::Relaxed);
     }
@@ -203,7 +203,7 @@ impl SyncHandle {
 
     /// Waits until the other devices know what a template references, at most until `until`. Returns whether the
     /// template may be served. Returns at once without contact: the references are published when the contact is back.
-    pub async fn published(&self, template: &Template, until: Instant) -> bool {
+    pub async fn wait_until_published(&self, template: &Template, until: Instant) -> bool {
         loop {
             let told = self.published.notified();
             let mut told = std::pin::pin!(told);
@@ -217,7 +217,8 @@ impl SyncHandle {
         }
     }
 
-    /// Returns whether [`published`](Self::published) would return at once. Costs two atomic loads.
+    /// Returns whether [`wait_until_published`](Self::wait_until_published) would return at once. Costs two atomic
+    /// loads.
     pub fn is_settled(&self, template: &Template) -> bool {
         !self.is_connected.load(Ordering::Relaxed) || template.is_published()
     }
@@ -334,7 +335,7 @@ async fn connect(
 }
 
 /// Returns the code and message for the contact, if the error means that one side refuses the other.
-fn refused(trouble: &SyncError) -> Option<(&'static str, String)> {
+fn refusal_of(trouble: &SyncError) -> Option<(&'static str, String)> {
     match trouble {
         SyncError::Account(AccountError::Refused(refusal)) => Some((refusal.code(), refusal.to_string())),
         SyncError::Server(error) => Some((refused_by(error)?, error.to_string())),

@@ -23,7 +23,7 @@ const TRIES: u32 = 12;
 const QUIET: Duration = Duration::from_secs(20);
 
 /// Returns every page of changes since `cursor`.
-pub(super) async fn pages(
+pub(super) async fn fetch_pages(
     client: &AccountClient,
     account: AccountId,
     cursor: PullCursor,
@@ -32,7 +32,7 @@ pub(super) async fn pages(
     let (mut next, until) = (Some(cursor), Instant::now() + QUIET);
     while let Some(cursor) = next {
         let page = client.changes(account, &cursor, RECORDS_MAX).await;
-        if is_to_be_asked_again(page.as_ref().err(), until).await {
+        if wait_for_retry(page.as_ref().err(), until).await {
             continue;
         }
         let page = page?;
@@ -43,7 +43,10 @@ pub(super) async fn pages(
 }
 
 /// Returns the newest head of the server.
-pub(super) async fn newest(client: &AccountClient, account: AccountId) -> Result<HeadRef, AccountClientError> {
+pub(super) async fn fetch_newest_head(
+    client: &AccountClient,
+    account: AccountId,
+) -> Result<HeadRef, AccountClientError> {
     // A cursor past every head and record, so that the answer contains nothing else.
     let past = PullCursor { heads_after: i64::MAX as u64, records_after: i64::MAX as u64, after_id: None };
     Ok(client.changes(account, &past, 1).await?.newest.unwrap_or_default())
@@ -51,7 +54,7 @@ pub(super) async fn newest(client: &AccountClient, account: AccountId) -> Result
 
 /// If the server limits the rate, waits as long as it asks for, and returns whether to send the request again. A push
 /// that was refused for this reason has not been accepted.
-async fn is_to_be_asked_again(refused: Option<&AccountClientError>, until: Instant) -> bool {
+async fn wait_for_retry(refused: Option<&AccountClientError>, until: Instant) -> bool {
     match refused {
         Some(AccountClientError::Busy { after }) if Instant::now() + *after < until => {
             tokio::time::sleep(*after).await;
@@ -61,7 +64,7 @@ async fn is_to_be_asked_again(refused: Option<&AccountClientError>, until: Insta
     }
 }
 
-async fn account(sync: &SyncState) -> Result<AccountId, SyncError> {
+async fn account_id(sync: &SyncState) -> Result<AccountId, SyncError> {
     sync.run(|inventory| inventory.with_engine(|engine| engine.me().account)).await
 }
 
@@ -69,7 +72,7 @@ async fn account(sync: &SyncState) -> Result<AccountId, SyncError> {
 pub(super) async fn pull(sync: &Arc<SyncState>, client: &AccountClient) -> Result<(), SyncError> {
     let read = |inventory: &Inventory| inventory.with_engine(|engine| (engine.me().account, engine.cursor()));
     let (account, cursor) = sync.run(read).await?;
-    let pages = pages(client, account, cursor).await?;
+    let pages = fetch_pages(client, account, cursor).await?;
     let pulled = sync.run(move |inventory| inventory.account_pulled(&pages)).await;
     if let Err(SyncError::Account(AccountError::Refused(refusal))) = &pulled {
         tracing::error!(code = refusal.code(), "{refusal}");
@@ -80,18 +83,18 @@ pub(super) async fn pull(sync: &Arc<SyncState>, client: &AccountClient) -> Resul
     }
     // No caller waits for changes of other devices: they were acknowledged on those devices.
     drop(pulled?);
-    heard(sync).await;
+    confirm_head(sync).await;
     Ok(())
 }
 
 /// Notes that the server has just confirmed the newest head.
-pub(super) async fn heard(sync: &SyncState) {
-    let made_at = sync.run(|inventory| inventory.with_engine(made_at)).await;
-    sync.handle.heard(made_at.ok().flatten());
+pub(super) async fn confirm_head(sync: &SyncState) {
+    let made_at = sync.run(|inventory| inventory.with_engine(head_time)).await;
+    sync.handle.confirm_head(made_at.ok().flatten());
 }
 
 /// Returns the time at which the newest head was made; `None` without a head.
-pub(super) fn made_at(engine: &Engine) -> Option<Millis> {
+pub(super) fn head_time(engine: &Engine) -> Option<Millis> {
     engine.head().map(|(head, _)| head.made_at)
 }
 
@@ -106,7 +109,7 @@ pub(super) async fn push(
     wish: &Arc<Proposal>,
     actor: &Actor,
 ) -> Result<Option<HeadRef>, SyncError> {
-    let account = account(sync).await?;
+    let account = account_id(sync).await?;
     let mut pushed = None;
     for attempt in 0..TRIES {
         let wanted = if pushed.is_some() { Arc::new(Proposal::Edits) } else { Arc::clone(wish) };
@@ -147,14 +150,14 @@ async fn send(
     let expected = (onto.seq > 0).then_some(onto.hash);
     let until = Instant::now() + QUIET;
     let mut sent = client.push(account, &outgoing.candidate.push, expected).await;
-    while is_to_be_asked_again(sent.as_ref().err(), until).await {
+    while wait_for_retry(sent.as_ref().err(), until).await {
         sent = client.push(account, &outgoing.candidate.push, expected).await;
     }
     match sent {
         Ok(newest) if newest == outgoing.candidate.newest => {
             let actor = actor.clone();
             let released = sync.run(move |inventory| inventory.account_accepted(outgoing, &actor)).await?;
-            heard(sync).await;
+            confirm_head(sync).await;
             Ok(Some((newest, released)))
         }
         Ok(_) => Err(AccountClientError::Malformed("it stored a different head than was sent".into()).into()),
@@ -185,7 +188,7 @@ pub async fn delete(
         let actor = actor.clone();
         return sync.run(move |inventory| Ok(inventory.delete(&actor, &name, expected.as_deref())?)).await;
     }
-    let account = account(sync).await?;
+    let account = account_id(sync).await?;
     let offline = |error: AccountClientError| {
         if error.is_transient() { SyncError::DeleteOffline(error.to_string()) } else { error.into() }
     };
@@ -262,7 +265,7 @@ pub async fn leave(sync: &Arc<SyncState>, actor: &Actor) -> Result<bool, SyncErr
     // The steps that follow run in the same call, because the caller may disconnect before they are done.
     sync.run(move |inventory| {
         inventory.account_end(left)?;
-        state.handle.heard(None);
+        state.handle.confirm_head(None);
         state.handle.changed.notify_one();
         Ok(())
     })

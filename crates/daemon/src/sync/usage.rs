@@ -23,13 +23,13 @@ const PACE: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Reports the usage of this device, if it is new or the last report is old.
-pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
+pub(super) async fn send_report(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
     let read = |inventory: &Inventory| (inventory.account(), inventory.uses(), inventory.reports());
     let Ok((Some(state), Ok(uses), reports)) = sync.inventory.run(read).await else { return Ok(()) };
     let (account, me) = state.me;
     let last = reports.into_iter().find(|report| report.device == me);
     let known = last.as_ref().map_or(0, |last| last.counter);
-    let report = UsageReport::of_device(me, state.facts.usage_counter.max(known) + 1, now(), uses.here());
+    let report = UsageReport::of_device(me, state.facts.usage_counter.max(known) + 1, now(), uses.this_device());
     if last.is_some_and(|last| !is_due(&last, &report)) {
         return Ok(());
     }
@@ -56,11 +56,11 @@ pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -
 /// Returns whether a new report is due: it counts other uses than the last one, or that one is ten minutes old.
 fn is_due(last: &UsageReport, report: &UsageReport) -> bool {
     // The lower bound handles a clock that was set back.
-    !last.counts_the_same(report) || !(last.at..last.at.saturating_add(AGAIN)).contains(&report.at)
+    !last.has_same_counts(report) || !(last.at..last.at.saturating_add(AGAIN)).contains(&report.at)
 }
 
 /// Fetches the reports of other devices.
-pub(super) async fn fetch(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
+pub(super) async fn fetch_reports(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
     let Some(state) = sync.account().await? else { return Ok(()) };
     let told = client.usage(state.me.0).await?;
     sync.run(move |inventory| inventory.keep_reports(told)).await
@@ -91,7 +91,7 @@ pub async fn refresh_reports(sync: &Arc<SyncState>) {
         }
         let began = Instant::now();
         *fetched = LastFetch { began: Some(began), not_before: Some(began + PAUSE) };
-        match fetch(sync, &client).await {
+        match fetch_reports(sync, &client).await {
             Ok(()) => fetched.not_before = None,
             Err(trouble) => tracing::debug!(%trouble, "cannot fetch the usage reports of other devices"),
         }

@@ -33,7 +33,7 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Tree, Vec<TreeError>> {
     let parsed = parse_to_ast(text, &CollectOptions::default(), &options)
         .map_err(|error| vec![syntax(&error.kind().to_string(), error.range().start)])?;
     if !lenient {
-        strict(text).map_err(|error| vec![error])?;
+        check_strict(text).map_err(|error| vec![error])?;
     }
     let Some(root) = parsed.value else {
         return Err(vec![TreeError::new("the text is empty", None)]);
@@ -44,7 +44,7 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Tree, Vec<TreeError>> {
 }
 
 /// Rejects what the lenient parser accepts: control characters in strings, leading zeros.
-fn strict(text: &str) -> Result<(), TreeError> {
+fn check_strict(text: &str) -> Result<(), TreeError> {
     let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) else { return Ok(()) };
     let line_start = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
     let mut message = error.to_string();

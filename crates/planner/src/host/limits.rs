@@ -27,7 +27,7 @@ pub struct CallLimiter {
 }
 
 impl CallLimiter {
-    fn stop(&mut self, what: &'static str) -> wasmtime::Result<bool> {
+    fn exceed(&mut self, what: &'static str) -> wasmtime::Result<bool> {
         self.overrun = Some(what);
         Err(wasmtime::Error::new(PluginError(what.to_owned())))
     }
@@ -36,12 +36,12 @@ impl CallLimiter {
 impl ResourceLimiter for CallLimiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         self.memory = self.memory.saturating_add(desired.saturating_sub(current));
-        if self.memory > MEMORY_MAX { self.stop("it needed more than 64 MiB of memory") } else { Ok(true) }
+        if self.memory > MEMORY_MAX { self.exceed("it needed more than 64 MiB of memory") } else { Ok(true) }
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         self.elements = self.elements.saturating_add(desired.saturating_sub(current));
-        if self.elements > TABLE_MAX { self.stop("it needed tables that are too large") } else { Ok(true) }
+        if self.elements > TABLE_MAX { self.exceed("it needed tables that are too large") } else { Ok(true) }
     }
 
     fn instances(&self) -> usize {

@@ -23,7 +23,7 @@ const NAMED_MAX: usize = 5;
 const ALONE_MAX: usize = 64;
 
 /// Reports whether the plan's document has a format that can be read here.
-pub fn reads(plan: &Plan) -> bool {
+pub fn can_read(plan: &Plan) -> bool {
     ReadableFormat::of(plan).is_some()
 }
 
@@ -122,7 +122,7 @@ impl ExpectedLeaf {
     }
 
     /// Reports whether `found` is this leaf, with the canaries of its slots in their places.
-    fn is(&self, found: &Leaf, filled: Fillings<'_>) -> bool {
+    fn matches(&self, found: &Leaf, filled: Fillings<'_>) -> bool {
         let mut expected = self.texts[0].clone();
         for (slot, text) in self.slots.iter().zip(&self.texts[1..]) {
             match filled(*slot) {
@@ -240,7 +240,7 @@ impl CanaryCheck<'_> {
     fn holds(&self, wanted: &[ExpectedLeaf], filled: Fillings<'_>) -> bool {
         let document = self.document(|slot| filled(slot).map_or_else(|| token(slot), |f| f.written.clone()));
         let Ok(found) = self.format.leaves(&document) else { return false };
-        found.len() == wanted.len() && wanted.iter().zip(&found).all(|(wanted, found)| wanted.is(found, filled))
+        found.len() == wanted.len() && wanted.iter().zip(&found).all(|(wanted, found)| wanted.matches(found, filled))
     }
 
     fn unreadable(&self, reason: &str) -> Problem {

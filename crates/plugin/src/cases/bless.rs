@@ -4,7 +4,7 @@ use std::io;
 
 use toml_edit::{DocumentMut, Item, Table, Value};
 
-use super::judge::{of_documents, of_problems, of_warnings, told};
+use super::judge::{format_problem, of_documents, of_problems, of_warnings};
 use super::{Case, CaseFile, CaseResult};
 use guillemet_base::files::Destination;
 use guillemet_base::problem::Problem;
@@ -39,14 +39,14 @@ pub fn bless(file: &CaseFile, found: &[(usize, &CaseResult)]) -> io::Result<Vec<
 /// Writes the result of a case, and returns `false` if there is none because the plugin failed. An expectation that
 /// holds stays as it is written.
 fn write(table: &mut Table, case: &Case, found: &CaseResult) -> bool {
-    let texts = |problems: &[Problem]| problems.iter().map(told).collect::<Vec<_>>();
+    let texts = |problems: &[Problem]| problems.iter().map(format_problem).collect::<Vec<_>>();
     match found {
         CaseResult::Failed(_) => return false,
         CaseResult::Problems(problems) => {
             table.remove("document");
             table.remove("warnings");
             if !of_problems(&case.problems, problems).is_empty() {
-                set(table, "problems", list(&texts(problems)));
+                set(table, "problems", text_list(&texts(problems)));
             }
         }
         CaseResult::Planned { document, plan, .. } => {
@@ -58,7 +58,7 @@ fn write(table: &mut Table, case: &Case, found: &CaseResult) -> bool {
             if of_warnings(&case.warnings, &plan.warnings).is_some() {
                 match texts(&plan.warnings) {
                     none if none.is_empty() => drop(table.remove("warnings")),
-                    some => set(table, "warnings", list(&some)),
+                    some => set(table, "warnings", text_list(&some)),
                 }
             }
         }
@@ -87,7 +87,7 @@ fn text(text: &str) -> Value {
 }
 
 /// Formats several texts as a list, one on each line.
-fn list(texts: &[String]) -> Value {
+fn text_list(texts: &[String]) -> Value {
     let quoted = |text: &String| Value::from(text.as_str()).to_string();
     let lines = match texts {
         [one] => format!("[{}]", quoted(one)),

@@ -52,19 +52,19 @@ impl fmt::Display for Difference {
     }
 }
 
-fn says(what: impl Into<String>) -> Vec<Difference> {
+fn difference(what: impl Into<String>) -> Vec<Difference> {
     vec![Difference { what: what.into(), lines: Vec::new() }]
 }
 
 /// Returns every difference between a result and its case; empty if the case holds.
-pub fn judge(case: &Case, found: &CaseResult) -> Vec<Difference> {
+pub fn compare(case: &Case, found: &CaseResult) -> Vec<Difference> {
     let (document, plan) = match found {
-        CaseResult::Failed(message) => return says(message),
+        CaseResult::Failed(message) => return difference(message),
         CaseResult::Problems(problems) if case.document.is_none() && case.problems.is_empty() => {
             let what = "the case has neither a `document` nor `problems`; these problems were found:";
             return vec![Difference {
                 what: what.into(),
-                lines: problems.iter().map(told).map(DiffLine::Found).collect(),
+                lines: problems.iter().map(format_problem).map(DiffLine::Found).collect(),
             }];
         }
         CaseResult::Problems(problems) => return of_problems(&case.problems, problems),
@@ -92,7 +92,7 @@ pub fn of_documents(expected: &str, found: &str, kind: DocumentKind) -> Option<D
         DocumentKind::Text => expected.to_owned(),
         DocumentKind::Json => match serde_json::from_str::<Value>(expected) {
             Ok(tree) => format!("{tree:#}\n"),
-            Err(error) => return says(format!("the case's document is not valid JSON: {error}")).pop(),
+            Err(error) => return difference(format!("the case's document is not valid JSON: {error}")).pop(),
         },
     };
     if expected == found {
@@ -101,7 +101,7 @@ pub fn of_documents(expected: &str, found: &str, kind: DocumentKind) -> Option<D
     if expected.trim_end_matches('\n') == found.trim_end_matches('\n') {
         let breaks = |text: &str| text.len() - text.trim_end_matches('\n').len();
         let (wanted, is) = (breaks(&expected), breaks(found));
-        return says(format!("the document ends with {is} line breaks, the case's document with {wanted}")).pop();
+        return difference(format!("the document ends with {is} line breaks, the case's document with {wanted}")).pop();
     }
     Some(Difference {
         what: "the document differs; - is the case, + was found:".into(),
@@ -135,12 +135,12 @@ pub fn lines(expected: &str, found: &str) -> Vec<DiffLine> {
 }
 
 /// Returns a problem as one line: its field and its message.
-pub fn told(problem: &Problem) -> String {
+pub fn format_problem(problem: &Problem) -> String {
     format!("{}: {}", problem.path, problem.message)
 }
 
 /// Reports whether a problem matches an expectation of the form `field: part of the text`.
-fn means(expected: &str, found: &Problem) -> bool {
+fn matches_expectation(expected: &str, found: &Problem) -> bool {
     let (path, part) = expected.split_once(": ").unwrap_or((expected, ""));
     let text = format!("{} {}", found.message, found.help.as_deref().unwrap_or_default());
     (path.is_empty() || path == found.path) && text.contains(part)
@@ -148,11 +148,13 @@ fn means(expected: &str, found: &Problem) -> bool {
 
 /// Returns the difference between warnings, which have to be in order; `None` if they match.
 pub fn of_warnings(expected: &[String], found: &[Problem]) -> Option<Difference> {
-    if expected.len() == found.len() && expected.iter().zip(found).all(|(expected, found)| means(expected, found)) {
+    if expected.len() == found.len()
+        && expected.iter().zip(found).all(|(expected, found)| matches_expectation(expected, found))
+    {
         return None;
     }
     let gone = expected.iter().cloned().map(DiffLine::Expected);
-    let lines = gone.chain(found.iter().map(told).map(DiffLine::Found)).collect();
+    let lines = gone.chain(found.iter().map(format_problem).map(DiffLine::Found)).collect();
     Some(Difference { what: "the warnings differ; - are the case's, + were found:".into(), lines })
 }
 
@@ -163,20 +165,21 @@ pub fn of_problems(expected: &[String], found: &[Problem]) -> Vec<Difference> {
     let mut missing: Vec<&String> = Vec::new();
     let of_any_field = |expected: &&String| expected.starts_with(": ");
     for expected in expected.iter().filter(|expected| !of_any_field(expected)) {
-        match left.iter().position(|found| means(expected, found)) {
+        match left.iter().position(|found| matches_expectation(expected, found)) {
             Some(at) => drop(left.remove(at)),
             None => missing.push(expected),
         }
     }
     let mut covered = vec![false; left.len()];
     for expected in expected.iter().filter(of_any_field) {
-        let meant: Vec<usize> = (0..left.len()).filter(|at| means(expected, left[*at])).collect();
+        let meant: Vec<usize> = (0..left.len()).filter(|at| matches_expectation(expected, left[*at])).collect();
         if meant.is_empty() {
             missing.push(expected);
         }
         meant.into_iter().for_each(|at| covered[at] = true);
     }
-    let unexpected = left.iter().zip(&covered).filter(|(_, covered)| !**covered).map(|(found, _)| told(found));
+    let unexpected =
+        left.iter().zip(&covered).filter(|(_, covered)| !**covered).map(|(found, _)| format_problem(found));
     let gone = missing.into_iter().cloned().map(DiffLine::Expected);
     let lines: Vec<DiffLine> = gone.chain(unexpected.map(DiffLine::Found)).collect();
     if lines.is_empty() {

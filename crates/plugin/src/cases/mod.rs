@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-pub use self::judge::{DiffLine, Difference, judge, lines};
+pub use self::judge::{DiffLine, Difference, compare, lines};
 pub use self::run::{CaseResult, run};
 use guillemet_plan::protocol::Description;
 

@@ -86,11 +86,11 @@ impl OfflineCompiler {
                 }
                 Err(unplanned) => TemplateFindings { problems: findings::problems(unplanned), warnings: Vec::new() },
             },
-            None => findings::found(prepared.plans(&self.registry, &self.variables).await, canary::check),
+            None => findings::template_findings(prepared.plans(&self.registry, &self.variables).await, canary::check),
         };
         let is_good = found.problems.is_empty();
         let elsewhere = match target {
-            None if !is_good => self.good_elsewhere(prepared).await,
+            None if !is_good => self.other_valid_targets(prepared).await,
             _ => Vec::new(),
         };
         CheckedTemplate {
@@ -105,7 +105,7 @@ impl OfflineCompiler {
     }
 
     /// Returns the other targets that a template is good for, if it names none and is not good for the default.
-    async fn good_elsewhere(&self, prepared: &Prepared) -> Vec<String> {
+    async fn other_valid_targets(&self, prepared: &Prepared) -> Vec<String> {
         let Ok(Targets { are_named: false, .. }) = prepared.targets(&self.registry, &self.variables).await else {
             return Vec::new();
         };

@@ -22,7 +22,7 @@ pub async fn run(checked: &mut ComponentCheck, planner: &Planner, folder: &Path)
                 let schema = serde_json::from_str(&description.schema).ok().and_then(|tree| Schema::new(&tree).ok());
                 for case in files.iter().flat_map(|file| &file.cases) {
                     if let Some(schema) = schema.as_ref().filter(|_| case.document.is_some()) {
-                        checked.note_refused(case, &schema.refuses(&case.config));
+                        checked.note_refused(case, &schema.mistakes(&case.config));
                     }
                     checked.try_case(planner, &description, case, true).await;
                 }
@@ -79,7 +79,7 @@ impl ComponentCheck {
                 }
                 match problems.is_empty() {
                     false => CanaryStatus::Failed,
-                    true if canary::reads(&plan) => CanaryStatus::Ok,
+                    true if canary::can_read(&plan) => CanaryStatus::Ok,
                     true => CanaryStatus::Unread,
                 }
             }

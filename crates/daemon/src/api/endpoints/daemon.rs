@@ -19,7 +19,7 @@ use guillemet_api::usage::EventView;
 /// `GET /v1/events`: what changes from now on.
 pub async fn events(cx: RequestContext<'_>) -> Result<Response<events::Stream>, HttpError> {
     cx.query([])?;
-    if !cx.slot.stream() {
+    if !cx.slot.begin_stream() {
         let message = "this user has reached its limit of event streams; close one, or raise limits.connections";
         return Err(HttpError::new(HttpErrorCode::RateLimited, message));
     }

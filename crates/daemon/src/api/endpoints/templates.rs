@@ -26,14 +26,14 @@ pub async fn list(cx: RequestContext<'_>) -> Result<Json<TemplateListing>, HttpE
 /// `GET /v1/templates/{feature}/{name}`: returns one template.
 pub async fn show(cx: RequestContext<'_>) -> Result<Json<TemplateView>, HttpError> {
     cx.query([])?;
-    let (_, prepared) = serving::current(cx.app, &cx.template_id()?, Instant::now() + PLAN_TIME).await?;
+    let (_, prepared) = serving::current_template(cx.app, &cx.template_id()?, Instant::now() + PLAN_TIME).await?;
     Ok(Json(templates::template(cx.app, &prepared).await))
 }
 
 /// `GET /v1/templates/{feature}/{name}/explain`: returns the document with names in place of the values.
 pub async fn explain(cx: RequestContext<'_>) -> Result<Json<Explanation>, HttpError> {
     let [target] = cx.query(["target"])?;
-    let (_, prepared, plan) = serving::planned(cx.app, &cx.template_id()?, target.as_deref()).await?;
+    let (_, prepared, plan) = serving::current_plan(cx.app, &cx.template_id()?, target.as_deref()).await?;
     Ok(Json(templates::explain(&prepared, &plan, target.as_deref())))
 }
 
@@ -69,7 +69,7 @@ fn read_inline(fields: &mut BodyFields) -> Option<InlineTemplate> {
     let format = fields.one_of("format", &["toml", "json", "jsonc", "yaml"]);
     let text = fields.text("template");
     if text.as_ref().is_some_and(|text| text.len() as u64 > TEMPLATE_MAX) {
-        fields.wrong("template", format!("a template can have at most {} KiB", TEMPLATE_MAX >> 10));
+        fields.add_error("template", format!("a template can have at most {} KiB", TEMPLATE_MAX >> 10));
     }
     let target = fields.optional_text("target");
     let format = format.as_deref().and_then(Format::from_extension);

@@ -1,4 +1,4 @@
-//! Decides when a changing file is at rest, so that it can be read: editors write in steps, and remove a file before
+//! Decides when a changing file has settled, so that it can be read: editors write in steps, and remove a file before
 //! they put another one in its place. Reads no clock and no file.
 
 use std::time::{Duration, Instant};
@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use guillemet_base::files::Fingerprint;
 
 /// How long the file has to look the same before it is read.
-pub(super) const REST: Duration = Duration::from_millis(100);
+pub(super) const QUIET_TIME: Duration = Duration::from_millis(100);
 /// How long the file has to be missing before its absence counts.
 const GONE: Duration = Duration::from_secs(2);
 /// How long a file may go on changing before this attempt ends. The next change or poll starts another.
-const RESTLESS: Duration = Duration::from_secs(5);
+const BUSY_MAX: Duration = Duration::from_secs(5);
 
-/// The next step after a look at the file.
+/// The next step after the file was observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NextStep {
-    /// Look again after [`REST`].
+    /// Look again after [`QUIET_TIME`].
     CheckAgain,
     /// Read the file now.
     Read,
@@ -23,7 +23,7 @@ pub(super) enum NextStep {
     GiveUp,
 }
 
-/// The looks at the file since it changed.
+/// What was observed of the file since it changed.
 #[derive(Debug)]
 pub(super) struct Debouncer {
     begun: Instant,
@@ -32,18 +32,18 @@ pub(super) struct Debouncer {
 }
 
 impl Debouncer {
-    /// Starts with the first look; `None` if there is no file.
+    /// Starts with the first observation; `None` if there is no file.
     pub(super) fn new(seen: Option<Fingerprint>, now: Instant) -> Self {
         Self { begun: now, seen, since: now }
     }
 
-    /// Takes in another look, and returns the next step.
-    pub(super) fn look(&mut self, seen: Option<Fingerprint>, now: Instant) -> NextStep {
+    /// Takes in another observation, and returns the next step.
+    pub(super) fn observe(&mut self, seen: Option<Fingerprint>, now: Instant) -> NextStep {
         if seen != self.seen {
             (self.seen, self.since) = (seen, now);
-            return if now - self.begun < RESTLESS { NextStep::CheckAgain } else { NextStep::GiveUp };
+            return if now - self.begun < BUSY_MAX { NextStep::CheckAgain } else { NextStep::GiveUp };
         }
-        let needed = if seen.is_some() { REST } else { GONE };
+        let needed = if seen.is_some() { QUIET_TIME } else { GONE };
         if now - self.since < needed { NextStep::CheckAgain } else { NextStep::Read }
     }
 }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     /// Returns the fingerprints of three files that all look different.
-    fn looks() -> [Option<Fingerprint>; 3] {
+    fn observations() -> [Option<Fingerprint>; 3] {
         [1, 2, 3].map(|size| {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), "x".repeat(size)).unwrap();
@@ -63,26 +63,26 @@ mod tests {
 
     #[test]
     fn a_file_that_is_being_written_is_not_read() {
-        let ([first, second, third], begun) = (looks(), Instant::now());
-        let mut rest = Debouncer::new(first, begun);
-        let at = |hundreds: u32| begun + REST * hundreds;
-        assert_eq!(rest.look(second, at(1)), NextStep::CheckAgain);
-        assert_eq!(rest.look(third, at(2)), NextStep::CheckAgain);
-        assert_eq!(rest.look(third, at(2) + REST / 2), NextStep::CheckAgain);
-        assert_eq!(rest.look(third, at(3)), NextStep::Read);
+        let ([first, second, third], begun) = (observations(), Instant::now());
+        let mut debouncer = Debouncer::new(first, begun);
+        let at = |hundreds: u32| begun + QUIET_TIME * hundreds;
+        assert_eq!(debouncer.observe(second, at(1)), NextStep::CheckAgain);
+        assert_eq!(debouncer.observe(third, at(2)), NextStep::CheckAgain);
+        assert_eq!(debouncer.observe(third, at(2) + QUIET_TIME / 2), NextStep::CheckAgain);
+        assert_eq!(debouncer.observe(third, at(3)), NextStep::Read);
         let mut restless = Debouncer::new(first, begun);
-        assert_eq!(restless.look(second, at(49)), NextStep::CheckAgain);
-        assert_eq!(restless.look(third, at(50)), NextStep::GiveUp);
+        assert_eq!(restless.observe(second, at(49)), NextStep::CheckAgain);
+        assert_eq!(restless.observe(third, at(50)), NextStep::GiveUp);
     }
 
     #[test]
     fn a_file_that_is_gone_may_come_back() {
-        let ([first, second, _], begun) = (looks(), Instant::now());
-        let mut rest = Debouncer::new(first, begun);
-        assert_eq!(rest.look(None, begun + REST), NextStep::CheckAgain);
-        assert_eq!(rest.look(None, begun + GONE), NextStep::CheckAgain);
-        assert_eq!(rest.look(None, begun + GONE + REST), NextStep::Read);
-        assert_eq!(rest.look(second, begun + GONE + REST * 2), NextStep::CheckAgain);
-        assert_eq!(rest.look(second, begun + GONE + REST * 3), NextStep::Read);
+        let ([first, second, _], begun) = (observations(), Instant::now());
+        let mut debouncer = Debouncer::new(first, begun);
+        assert_eq!(debouncer.observe(None, begun + QUIET_TIME), NextStep::CheckAgain);
+        assert_eq!(debouncer.observe(None, begun + GONE), NextStep::CheckAgain);
+        assert_eq!(debouncer.observe(None, begun + GONE + QUIET_TIME), NextStep::Read);
+        assert_eq!(debouncer.observe(second, begun + GONE + QUIET_TIME * 2), NextStep::CheckAgain);
+        assert_eq!(debouncer.observe(second, begun + GONE + QUIET_TIME * 3), NextStep::Read);
     }
 }

@@ -89,7 +89,7 @@ impl UsageReport {
     }
 
     /// Returns whether it counts the same uses as another.
-    pub fn counts_the_same(&self, other: &Self) -> bool {
+    pub fn has_same_counts(&self, other: &Self) -> bool {
         self.totals == other.totals
     }
 
@@ -137,7 +137,7 @@ impl SyncedVault {
 impl Inventory {
     /// Returns the newest report of each device, including this one.
     pub fn reports(&self) -> Vec<Arc<UsageReport>> {
-        let owned = self.owned();
+        let owned = self.lock();
         let reports = owned.sync.iter().flat_map(|joined| &joined.usage);
         reports.map(|kept| Arc::clone(&kept.report)).collect()
     }
@@ -147,7 +147,7 @@ impl Inventory {
     /// # Errors
     /// [`AccountError::None`] without an account, [`AccountError::Inventory`] if the vault cannot be written.
     pub fn keep_reports(&self, told: Vec<guillemet_wire::UsageUpload>) -> Result<(), AccountError> {
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let joined = owned.sync.as_mut().ok_or(AccountError::None)?;
         let is_known = |told: &guillemet_wire::UsageUpload| {
             joined.usage.iter().any(|kept| kept.report.device == told.device && kept.report.counter >= told.counter)
