@@ -4,7 +4,7 @@
 //! file is put back. A change is acknowledged only when nothing that was decided under the former configuration can
 //! still leave: answers (`resolve::snapshot`) and event streams of callers that lost their right.
 
-mod rest;
+mod debounce;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -12,7 +12,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 
-use self::rest::{Debouncer, NextStep, QUIET_TIME};
+use self::debounce::{Debouncer, NextStep, QUIET_TIME};
 use super::error::{AppError, ErrorCode};
 use super::{App, audit, identity};
 use crate::config::{
