@@ -188,7 +188,7 @@ fn host_name() -> String {
     if name.is_empty() { "unnamed".into() } else { name.chars().take(60).collect() }
 }
 
-fn joined(device: &DeviceArgs, answer: &ApiResponse) -> Done {
+fn print_joined(device: &DeviceArgs, answer: &ApiResponse) -> Done {
     if device.json {
         output::json(&answer.json());
         return Ok(());
@@ -199,8 +199,8 @@ fn joined(device: &DeviceArgs, answer: &ApiResponse) -> Done {
         "this vault is now in account {} as `{}`, with {} and {}",
         account.account,
         account.device_name,
-        several(account.secrets, "secret"),
-        several(account.devices, "device"),
+        plural(account.secrets, "secret"),
+        plural(account.devices, "device"),
     ));
     output::note(&format!("head {}: {}", output::or_dash(account.seq), output::or_dash(account.words)));
     Ok(())
@@ -210,7 +210,7 @@ fn not_joined() -> Failure {
     Failure::new("this vault is not in an account")
 }
 
-fn several(count: usize, what: &str) -> String {
+fn plural(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
@@ -229,7 +229,7 @@ impl AccountCreateArgs {
         let name = self.device.name.clone().unwrap_or_else(host_name);
         let body = join_body(&text, &name, Some(&self.url));
         let answer = client::send(home, Method::POST, "/v1/account", None, &body)?;
-        joined(&self.device, &client::good(home, answer)?)
+        print_joined(&self.device, &client::error_for_status(home, answer)?)
     }
 }
 
@@ -271,10 +271,10 @@ impl AccountJoinArgs {
         let mut answer = client::send(home, Method::POST, "/v1/account", None, &body)?;
         let names = answer.error().map_or_else(Vec::new, same_names);
         if answer.status == 409 && !names.is_empty() && std::io::stdin().is_terminal() {
-            body.same_names = ask_of_each(&names)?;
+            body.same_names = ask_for_each(&names)?;
             answer = client::send(home, Method::POST, "/v1/account", None, &body)?;
         }
-        joined(&self.device, &client::good(home, answer)?)
+        print_joined(&self.device, &client::error_for_status(home, answer)?)
     }
 
     /// Asks a person whether a recovery code is for the right account, because the state it knows can be old.
@@ -297,15 +297,15 @@ fn same_names(error: ErrorBody) -> Vec<String> {
 }
 
 /// Asks for each name what happens to it.
-fn ask_of_each(names: &[String]) -> Result<BTreeMap<String, SameName>, Failure> {
-    output::note(&format!("{} in this vault and in the account:", several(names.len(), "name")));
+fn ask_for_each(names: &[String]) -> Result<BTreeMap<String, SameName>, Failure> {
+    output::note(&format!("{} in this vault and in the account:", plural(names.len(), "name")));
     let mut decided = BTreeMap::new();
     for name in names {
         loop {
             let question = format!(
                 "  {name} keep [b]oth (this one as {name}-2), the [a]ccount's, or [m]ine as its newest value? "
             );
-            let which = match prompt::answer(&question)?.trim() {
+            let which = match prompt::ask(&question)?.trim() {
                 "b" | "both" => SameName::Both,
                 "a" | "account" => SameName::Account,
                 "m" | "mine" => SameName::Mine,
@@ -411,7 +411,7 @@ impl AccountRepairArgs {
     fn run(self, home: &Home) -> Done {
         let ask = |confirm: Option<&str>| {
             let answer = client::send(home, Method::POST, "/v1/account/repair", None, &RepairAccount { confirm })?;
-            client::good(home, answer)
+            client::error_for_status(home, answer)
         };
         let answer = ask(None)?;
         let plan: RepairPlan = answer.read()?;

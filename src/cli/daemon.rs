@@ -24,10 +24,10 @@ pub struct InitArgs {
 impl InitArgs {
     pub fn run(self, home: &Home) -> Done {
         let home = &TrustedHome::check(home, self.group_may_write)?;
-        guillemet_daemon::init(home, &unlock::first(home, self.unlock, self.passphrase_fd)?)?;
+        guillemet_daemon::init(home, &unlock::for_new(home, self.unlock, self.passphrase_fd)?)?;
         output::note(&format!("created {}", home.data().display()));
         if self.unlock.row().needs == Needs::KeyFile {
-            output::note(&unlock::keep_a_copy(home));
+            output::note(&unlock::backup_advice(home));
         }
         output::note(&format!(
             "\nNext:\n  {} &\n  {}   such as cal-com/frontdesk; lists the secrets to add\n\nTo turn a config with \
@@ -56,7 +56,7 @@ impl RunArgs {
             return Err(failure);
         }
         let home = &TrustedHome::check(home, self.group_may_write)?;
-        let unlock = unlock::present(home, Vault::method(home)?, self.passphrase_fd)?;
+        let unlock = unlock::for_existing(home, Vault::method(home)?, self.passphrase_fd)?;
         Ok(guillemet_daemon::run(home, unlock)?)
     }
 }

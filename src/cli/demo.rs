@@ -53,7 +53,7 @@ pub struct DemoArgs {
 }
 
 /// Returns a failure with the text `what` unless a check of the demo holds.
-fn must(good: bool, what: &str) -> Done {
+fn ensure(good: bool, what: &str) -> Done {
     if good { Ok(()) } else { Err(Failure::new(format!("the demo failed: {what}"))) }
 }
 
@@ -94,7 +94,7 @@ impl DemoArgs {
             Some(mcp) => {
                 let config = render(&home, "mcp-server/calendar", "mcp-json")?;
                 let answer = mcp.call(&config)?;
-                must(answer.contains("check_availability"), "the MCP server did not accept the credentials")?;
+                ensure(answer.contains("check_availability"), "the MCP server did not accept the credentials")?;
                 output::line(&format!("   the server answered: {answer}"));
             }
             None => output::line("   skipped: pass --mcp PROGRAM (build it with `cargo build --example mcp`)"),
@@ -114,7 +114,7 @@ impl DemoArgs {
         let rows: Vec<Vec<String>> = inventory.iter().map(row).collect();
         output::table(&["Name", "Status", "Usage count", "Uses", "Last used"], rows);
         for secret in inventory {
-            must(secret.resolution_count > Some(0), "a use was not counted")?;
+            ensure(secret.resolution_count > Some(0), "a use was not counted")?;
         }
         step(8, "An account: a server that knows nothing, a second machine, and a rotation that syncs");
         account::show(&home)?;
@@ -134,7 +134,7 @@ impl DemoArgs {
                 missing.len()
             ),
         );
-        must(missing.len() == values.len(), "the templates reference other secrets than the demo expects")?;
+        ensure(missing.len() == values.len(), "the templates reference other secrets than the demo expects")?;
         for (name, value) in values {
             let _: ChangedSecret = client::post(home, "/v1/secrets", &CreateSecret { name, value, enabled: true })?;
             output::line(&format!("   {name}{}", if self.reveal { format!(" = {value}") } else { String::new() }));
@@ -147,9 +147,9 @@ impl DemoArgs {
         for (template, target, read) in RENDERED {
             let config = render(home, template, target)?;
             let text = String::from_utf8_lossy(&config).into_owned();
-            must(!text.contains("<< secret"), "a placeholder was left unfilled")?;
+            ensure(!text.contains("<< secret"), "a placeholder was left unfilled")?;
             if read == DocumentSyntax::Json {
-                must(serde_json::from_slice::<Value>(&config).is_ok(), "a config cannot be parsed")?;
+                ensure(serde_json::from_slice::<Value>(&config).is_ok(), "a config cannot be parsed")?;
             }
             let explain =
                 format!("/v1/templates/{}/explain?target={}", client::template_path(template)?, percent_encode(target));
@@ -161,11 +161,11 @@ impl DemoArgs {
             }
             for secret in explained.secrets {
                 let known = values.iter().any(|(name, _)| secret.name == *name);
-                must(known, "a template references a secret that the demo did not create")?;
+                ensure(known, "a template references a secret that the demo did not create")?;
             }
         }
         let config: Value = serde_json::from_slice(&render(home, "sip-trunk/carrier", "livekit")?)?;
-        must(config["trunk"]["auth_password"] == *value(values, PASSWORD), "a value was changed on the way")
+        ensure(config["trunk"]["auth_password"] == *value(values, PASSWORD), "a value was changed on the way")
     }
 
     fn refusals(&self, home: &Home) -> Done {
@@ -178,14 +178,14 @@ impl DemoArgs {
         enable(false)?;
         let path = "/v1/render/custom-action/crm-lookup";
         let refused = client::call(home, Method::GET, path)?;
-        must(refused.status == 409, "a disabled secret was delivered")?;
+        ensure(refused.status == 409, "a disabled secret was delivered")?;
         show_refusal(home, &refused.read()?);
         enable(true)?;
 
         step(6, "A secret that a template references is not deleted");
         let refused = client::call(home, Method::DELETE, "/v1/secrets/calendar-token-production")?;
         let body: ErrorBody = refused.read()?;
-        must(
+        ensure(
             refused.status == 409 && first(&body).template.as_deref() == Some("mcp-server/calendar"),
             "a referenced secret was deleted",
         )?;

@@ -138,7 +138,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let printed = output::usage(&error);
             if !error.use_stderr() {
-                output::wrote(printed);
+                output::record_error(printed);
                 return ended(Ok(()));
             }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));

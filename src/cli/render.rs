@@ -52,7 +52,7 @@ impl RenderArgs {
         {
             return Err(out.of_other_target());
         }
-        let answer = client::good(home, answer)?;
+        let answer = client::error_for_status(home, answer)?;
         if let Some(warning) = &answer.warning {
             output::note(&format!("warning: {warning}"));
         }

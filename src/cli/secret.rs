@@ -285,7 +285,7 @@ impl SecretDeleteArgs {
     fn run(self, home: &Home) -> Done {
         let known = change::show(home, &self.name)?;
         let name = known.name();
-        known.tell_last_use();
+        known.print_last_use();
         let mut last_use = known.last_use().map(str::to_owned);
         prompt::confirm(&format!("Delete {name} and all its versions?"), self.yes)?;
         // A use that happened while the question was open is reported and asked about, because the person who said yes
@@ -297,7 +297,7 @@ impl SecretDeleteArgs {
             }
             last_use = now.last_use().map(str::to_owned);
             output::note(&format!("{name} was used in the meantime"));
-            now.tell_last_use();
+            now.print_last_use();
             prompt::confirm(&format!("Delete {name} anyway?"), false)?;
         }
         loop {
@@ -306,7 +306,7 @@ impl SecretDeleteArgs {
                 // The deletion is blocked only by files that disappeared just now and may come back.
                 Some(wait) if answer.status == 409 => std::thread::sleep(wait),
                 _ => {
-                    client::good(home, answer)?;
+                    client::error_for_status(home, answer)?;
                     output::note(&format!("deleted {name}"));
                     return Ok(());
                 }

@@ -74,7 +74,7 @@ impl TemplateCommand {
 /// checked with. Returns `None` if no daemon runs, or it does not say.
 fn other_configuration(home: &Home) -> Option<String> {
     // A daemon that `GUILLEMET_SOCKET` names may serve another home.
-    client::is_of_home(home).ok().filter(|is_own| *is_own)?;
+    client::daemon_serves_home(home).ok().filter(|is_own| *is_own)?;
     let DaemonStatus { configuration: in_force, .. } = client::get(home, "/v1/status").ok()?;
     let (_, text) = config::load(home).ok()?;
     if in_force.digest == text.digest().to_string() {

@@ -86,7 +86,7 @@ impl<E: Into<io::Error>> From<E> for Stop {
 }
 
 /// Reports whether standard input is a terminal, so that there is somebody to ask.
-pub fn is_there() -> bool {
+pub fn is_interactive() -> bool {
     io::stdin().is_terminal()
 }
 
@@ -100,27 +100,27 @@ pub fn is_there() -> bool {
 ///
 /// # Errors
 /// [`PromptError`].
-pub fn talk<T>(talk: impl FnMut(&mut TerminalSession<'_>) -> Result<T, Stop>) -> Result<T, PromptError> {
+pub fn run_session<T>(session: impl FnMut(&mut TerminalSession<'_>) -> Result<T, Stop>) -> Result<T, PromptError> {
     let (stdin, stderr) = (io::stdin(), io::stderr());
     let input = stdin.as_fd();
     // A shell opens its terminal for reading and writing.
     let both = fcntl_getfl(input).is_ok_and(|flags| flags & OFlags::ACCMODE == OFlags::RDWR);
     let marks = std::env::var_os("TERM").is_some_and(|term| term != "dumb" && !term.is_empty());
-    talk_on(input, if both { input } else { stderr.as_fd() }, marks, talk)
+    run_session_on(input, if both { input } else { stderr.as_fd() }, marks, session)
 }
 
-fn talk_on<T>(
+fn run_session_on<T>(
     input: BorrowedFd<'_>,
     output: BorrowedFd<'_>,
     marks: bool,
-    mut talk: impl FnMut(&mut TerminalSession<'_>) -> Result<T, Stop>,
+    mut session: impl FnMut(&mut TerminalSession<'_>) -> Result<T, Stop>,
 ) -> Result<T, PromptError> {
     loop {
-        let ended = TerminalSession::begin(input, output, marks).and_then(|mut session| {
-            let result = talk(&mut session);
+        let ended = TerminalSession::begin(input, output, marks).and_then(|mut terminal| {
+            let result = session(&mut terminal);
             if result.is_err() {
-                let _ = session.say(b"\n");
-                session.discard();
+                let _ = terminal.print(b"\n");
+                terminal.discard();
             }
             result
         });
@@ -169,7 +169,7 @@ impl<'fd> TerminalSession<'fd> {
         tcsetattr(input, OptionalActions::Now, &modes)?;
         tcflush(input, QueueSelector::IFlush)?;
         if marks {
-            session.say(MARKS_ON)?;
+            session.print(MARKS_ON)?;
         }
         Ok(session)
     }
@@ -182,7 +182,7 @@ impl<'fd> TerminalSession<'fd> {
     /// # Errors
     /// [`Stop`].
     pub fn ask(&mut self, question: &str, answer: InputKind, most: usize) -> Result<Zeroizing<String>, Stop> {
-        self.say(question.as_bytes())?;
+        self.print(question.as_bytes())?;
         // One byte more for the line break that is removed. The buffer never grows, because moving it would leave a
         // copy.
         let mut typed = Typed { bytes: Zeroizing::new(Vec::with_capacity(most + 1)), most };
@@ -212,9 +212,9 @@ impl<'fd> TerminalSession<'fd> {
                         // One column per character. Non-ASCII characters are shown as `?`, which is enough to see what
                         // one types.
                         match byte {
-                            b'\t' => self.say(b" ")?,
-                            0x20..=0x7e => self.say(&[byte])?,
-                            0xc0.. => self.say(b"?")?,
+                            b'\t' => self.print(b" ")?,
+                            0x20..=0x7e => self.print(&[byte])?,
+                            0xc0.. => self.print(b"?")?,
                             _ => {}
                         }
                     }
@@ -226,7 +226,7 @@ impl<'fd> TerminalSession<'fd> {
         if self.byte(Some(GRACE))?.is_some() {
             return Err(Stop::Refused(PromptError::Lines));
         }
-        self.say(b"\n")?;
+        self.print(b"\n")?;
         typed.text(answer)
     }
 
@@ -274,14 +274,14 @@ impl<'fd> TerminalSession<'fd> {
     }
 
     fn erase(&self, characters: usize, answer: InputKind) -> Result<(), Stop> {
-        (0..characters).filter(|_| answer == InputKind::Shown).try_for_each(|_| self.say(b"\x08 \x08"))
+        (0..characters).filter(|_| answer == InputKind::Shown).try_for_each(|_| self.print(b"\x08 \x08"))
     }
 
     /// Returns the next byte, or `None` if none arrives within `patience`. With `None` for `patience`, waits without a
     /// limit.
     fn byte(&mut self, patience: Option<Duration>) -> Result<Option<u8>, Stop> {
         while self.at == self.chunk.len() {
-            if !self.comes(patience)? {
+            if !self.wait_for_input(patience)? {
                 return Ok(None);
             }
             self.read()?;
@@ -292,7 +292,7 @@ impl<'fd> TerminalSession<'fd> {
     }
 
     /// Waits for input and returns whether some has arrived within `patience`.
-    fn comes(&self, patience: Option<Duration>) -> Result<bool, Stop> {
+    fn wait_for_input(&self, patience: Option<Duration>) -> Result<bool, Stop> {
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         loop {
             let mut both =
@@ -340,13 +340,13 @@ impl<'fd> TerminalSession<'fd> {
         self.drop_chunk();
     }
 
-    fn say(&self, mut text: &[u8]) -> Result<(), Stop> {
+    fn print(&self, mut text: &[u8]) -> Result<(), Stop> {
         while !text.is_empty() {
             match rustix::io::write(self.output, text) {
                 Ok(count) => text = &text[count..],
                 // A terminal that accepts no output must not keep a signal from taking effect.
                 Err(Errno::INTR | Errno::AGAIN) => {
-                    self.comes(Some(Duration::ZERO))?;
+                    self.wait_for_input(Some(Duration::ZERO))?;
                 }
                 Err(error) => return Err(error.into()),
             }

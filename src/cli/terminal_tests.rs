@@ -28,7 +28,7 @@ fn modes(terminal: &File) -> (LocalModes, InputModes) {
 fn pressed(keys: &[u8], answer: InputKind, most: usize) -> Result<String, String> {
     let (mut person, program) = terminal();
     let before = modes(&program);
-    let answered = talk_on(program.as_fd(), program.as_fd(), false, |session| {
+    let answered = run_session_on(program.as_fd(), program.as_fd(), false, |session| {
         person.write_all(keys)?;
         session.ask("? ", answer, most).map(|text| text.to_string())
     });
@@ -113,7 +113,7 @@ fn a_panic_gives_the_terminal_back() {
     let (_person, program) = terminal();
     let before = modes(&program);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        talk_on(program.as_fd(), program.as_fd(), false, |_| -> Result<(), Stop> {
+        run_session_on(program.as_fd(), program.as_fd(), false, |_| -> Result<(), Stop> {
             assert!(!modes(&program).0.contains(LocalModes::ECHO));
             panic!("on purpose")
         })
@@ -126,7 +126,7 @@ fn a_panic_gives_the_terminal_back() {
 fn nobody_at_the_other_end_is_an_error() {
     let (person, program) = terminal();
     let mut person = Some(person);
-    let refused = talk_on(program.as_fd(), program.as_fd(), false, |session| {
+    let refused = run_session_on(program.as_fd(), program.as_fd(), false, |session| {
         person.take();
         session.byte(None)
     });
@@ -136,7 +136,7 @@ fn nobody_at_the_other_end_is_an_error() {
 #[test]
 fn an_answer_that_is_shown_looks_as_it_was_typed() {
     let (mut person, program) = terminal();
-    talk_on(program.as_fd(), program.as_fd(), true, |session| {
+    run_session_on(program.as_fd(), program.as_fd(), true, |session| {
         person.write_all("nü\u{7f}o\r".as_bytes())?;
         session.ask("Sure? ", InputKind::Shown, 9)
     })

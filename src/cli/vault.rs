@@ -64,10 +64,11 @@ impl VaultRekeyArgs {
         let former = store::Vault::method(home)?;
         let next = self.unlock.unwrap_or(former);
         self.check_descriptors(former, next)?;
-        let present = unlock::present(home, former, self.passphrase_fd)?;
+        let present = unlock::for_existing(home, former, self.passphrase_fd)?;
         let (mut vault, _) = with_wiped_stack(|| store::Vault::open(home, present))?;
-        let event =
-            AuditChange::new(ChangeKind::VaultRekeyed, &Actor::own(), now()).before(former.name()).after(next.name());
+        let event = AuditChange::new(ChangeKind::VaultRekeyed, &Actor::this_process(), now())
+            .before(former.name())
+            .after(next.name());
         let failed = |vault: &mut store::Vault, code: &str| {
             // If nothing can be written, the failure leaves no event either; the reason is printed all the same.
             let _ = vault.record(&[event.clone().failed(code)]);
@@ -79,7 +80,7 @@ impl VaultRekeyArgs {
             unwritten(error)
         })?;
         vault.name_new_key(home, &new)?;
-        tell(home, former, next);
+        print_change(home, former, next);
         Ok(())
     }
 
@@ -141,7 +142,7 @@ fn unwritten(error: VaultError) -> Failure {
     }
 }
 
-fn tell(home: &Home, former: Method, next: Method) {
+fn print_change(home: &Home, former: Method, next: Method) {
     let old = match former.row().needs {
         Needs::KeyFile => "key file",
         Needs::Passphrase => "passphrase",
@@ -149,7 +150,7 @@ fn tell(home: &Home, former: Method, next: Method) {
     match next.row().needs {
         Needs::KeyFile => {
             output::note(&format!("{} contains the new key of this vault", home.key_file().display()));
-            output::note(&unlock::keep_a_copy(home));
+            output::note(&unlock::backup_advice(home));
         }
         Needs::Passphrase => output::note("from now on, the new passphrase opens this vault"),
     }

@@ -449,7 +449,7 @@ impl Inventory {
                 etag: None,
             });
         };
-        let usage = self.resolver.recorder.of(secret.id)?;
+        let usage = self.resolver.recorder.usage_of(secret.id)?;
         let refusals = self.resolver.recorder.refusals(Some(secret.id), name.as_str())?;
         Ok(SecretDetail {
             secret: row.view(&uses),

@@ -158,7 +158,7 @@ pub fn init(home: &TrustedHome, unlock: &NewUnlock) -> Result<(), DaemonError> {
     for dir in [home.config(), home.data(), &home.templates()] {
         private_dir(dir)?;
     }
-    Vault::check_none(home)?;
+    Vault::check_absent(home)?;
     write_unless_there(&home.config_file(), config::DEFAULT)?;
     Ok(Vault::create(home, unlock)?)
 }
@@ -306,7 +306,7 @@ impl OpenedVault {
                 home.command("vault rekey")
             ));
         }
-        let unlocked = AuditChange::new(ChangeKind::VaultUnlocked, &Actor::own(), now()).after(unlock);
+        let unlocked = AuditChange::new(ChangeKind::VaultUnlocked, &Actor::this_process(), now()).after(unlock);
         if let Err(error) = self.recorder.record_changes_in_time(vec![unlocked]) {
             // The start has no change to take back, and serving needs only the journal.
             warnings.push(format!("the daemon's start could not be recorded in the audit trail: {error}"));
@@ -464,7 +464,7 @@ async fn serve(
 /// Folds the recorded usage, as the last thing that a daemon does.
 async fn fold_usage(app: &App) -> Result<(), DaemonError> {
     let resolver = Arc::clone(&app.resolver);
-    match tokio::task::spawn_blocking(move || resolver.recorder.keep(true)).await {
+    match tokio::task::spawn_blocking(move || resolver.recorder.maintain(true)).await {
         Ok(Err(error)) => Err(error.into()),
         _ => Ok(()),
     }
@@ -542,7 +542,7 @@ async fn keep_usage(app: Arc<App>) {
         if fold {
             folded = Instant::now();
         }
-        let kept = tokio::task::spawn_blocking(move || resolver.recorder.keep(fold));
+        let kept = tokio::task::spawn_blocking(move || resolver.recorder.maintain(fold));
         if let Ok(Err(error)) = kept.await {
             tracing::error!(%error, "usage cannot be saved; once the journal is full, no secrets are delivered");
         }

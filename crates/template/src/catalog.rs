@@ -261,7 +261,7 @@ impl Catalog {
 
     /// Applies a reading and returns what changed. Keeps what a later reading has already brought.
     pub fn apply(&mut self, CatalogReading { basis, found }: CatalogReading, now: Instant) -> CatalogChanges {
-        self.vanished.retain(|vanished| guard::waits(vanished.since, now).is_some());
+        self.vanished.retain(|vanished| guard::remaining_grace(vanished.since, now).is_some());
         let files = match found {
             ReadFiles::All(scan::ScanResult { files, strays, unreadable }) if basis.number > self.scanned => {
                 self.scanned = basis.number;
@@ -395,7 +395,7 @@ impl Catalog {
     }
 
     fn gone(&self, now: Instant) -> impl Iterator<Item = &VanishedEntry> {
-        let counts = move |vanished: &&Vanished| guard::waits(vanished.since, now).is_some();
+        let counts = move |vanished: &&Vanished| guard::remaining_grace(vanished.since, now).is_some();
         self.vanished.iter().filter(counts).map(|vanished| &vanished.what)
     }
 
@@ -406,7 +406,7 @@ impl Catalog {
 
     /// Returns the time until the next vanished file stops counting; `None` if no vanished file counts.
     pub fn vanishing(&self, now: Instant) -> Option<Duration> {
-        self.vanished.iter().filter_map(|vanished| guard::waits(vanished.since, now)).min()
+        self.vanished.iter().filter_map(|vanished| guard::remaining_grace(vanished.since, now)).min()
     }
 
     /// Returns the folders that the last scan could not read, each as a sentence with the reason and the remedy.

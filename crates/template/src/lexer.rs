@@ -209,9 +209,10 @@ impl<'a> Lexer<'a> {
             _ => {
                 let opener = if run == 1 { TagOpening::Lookalike } else { TagOpening::Almost };
                 // One `<` and a variable is a comparison.
-                match near_miss::meant(&self.text[behind..], opener).filter(|meant| run > 1 || is_secret(meant)) {
+                match near_miss::intended_tag(&self.text[behind..], opener).filter(|meant| run > 1 || is_secret(meant))
+                {
                     Some(meant) => self.near_miss(at, &meant),
-                    None if run > 1 => self.pass(at, behind, opener),
+                    None if run > 1 => self.pass_over(at, behind, opener),
                     None => {}
                 }
                 self.plain(at, behind)
@@ -223,7 +224,7 @@ impl<'a> Lexer<'a> {
     fn lookalike(&mut self, at: usize) -> usize {
         let rest = &self.text[at..];
         if let Some(len) = near_miss::lookalike(rest)
-            && let Some(meant) = near_miss::meant(&rest[len..], TagOpening::Lookalike)
+            && let Some(meant) = near_miss::intended_tag(&rest[len..], TagOpening::Lookalike)
         {
             self.near_miss(at, &meant);
         }
@@ -241,13 +242,13 @@ impl<'a> Lexer<'a> {
     fn variable(&mut self, at: usize) -> usize {
         let inner = at + 2;
         let behind = &self.text[inner..];
-        if !near_miss::is_own(behind) {
-            if let Some(meant) = near_miss::meant(behind, TagOpening::Exact) {
+        if !near_miss::begins_tag(behind) {
+            if let Some(meant) = near_miss::intended_tag(behind, TagOpening::Exact) {
                 self.near_miss(at, &meant);
                 return self.plain(at, inner);
             }
             if self.is_text(inner) {
-                self.pass(at, inner, TagOpening::Exact);
+                self.pass_over(at, inner, TagOpening::Exact);
                 return self.plain(at, inner);
             }
         }
@@ -300,13 +301,13 @@ impl<'a> Lexer<'a> {
     fn is_text(&self, inner: usize) -> bool {
         let dash = usize::from(self.text[inner..].starts_with('-'));
         match TagReader::read(self.text, inner + dash, ">>") {
-            Tag::Closed { tokens, end, .. } => self.text[inner..end].contains('\n') && self.falls_apart(&tokens),
+            Tag::Closed { tokens, end, .. } => self.text[inner..end].contains('\n') && self.is_broken_by_line(&tokens),
             Tag::Foreign { .. } | Tag::Unclosed => !self.line(inner).contains(">>"),
         }
     }
 
     /// Reports whether a line ends between two tokens that cannot be adjacent in an expression.
-    fn falls_apart(&self, tokens: &[(usize, Token<'_>)]) -> bool {
+    fn is_broken_by_line(&self, tokens: &[(usize, Token<'_>)]) -> bool {
         let is_operand = |token: &Token<'_>| match token {
             Token::Operator(_) => false,
             Token::Name(name) => !matches!(*name, "and" | "else" | "if" | "in" | "is" | "not" | "or"),
@@ -327,7 +328,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Records a name after `<<` that is passed over as text for now.
-    fn pass(&mut self, at: usize, inner: usize, opener: TagOpening) {
+    fn pass_over(&mut self, at: usize, inner: usize, opener: TagOpening) {
         let behind = &self.text[inner..];
         let behind = behind.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '~'));
         let from = self.text.len() - behind.len();
@@ -418,7 +419,7 @@ impl<'a> Lexer<'a> {
             Tag::Closed { tokens, .. } => {
                 // The name may be on the line after `secret`.
                 let is_secret = matches!(tokens.first(), Some((_, Token::Name("secret"))));
-                self.falls_apart(&tokens[usize::from(is_secret)..])
+                self.is_broken_by_line(&tokens[usize::from(is_secret)..])
             }
             Tag::Foreign { at, .. } => self.text[inner..*at].trim_start().contains('\n'),
             Tag::Unclosed => false,

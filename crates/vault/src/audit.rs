@@ -42,7 +42,7 @@ impl Actor {
     }
 
     /// Returns the actor for this process: a daemon that acts by itself, or a command that opened the vault.
-    pub fn own() -> Self {
+    pub fn this_process() -> Self {
         let exe = std::env::current_exe().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
         Self::caller(&Caller {
             uid: rustix::process::geteuid().as_raw(),
@@ -264,7 +264,7 @@ impl AuditChange {
         };
         Some(Self {
             time: kept.time,
-            kind: ChangeKind::numbered(kept.kind)?,
+            kind: ChangeKind::from_code(kept.kind)?,
             actor: Actor { caller, session: kept.session, device: kept.device },
             about,
             before: kept.before,
@@ -303,7 +303,7 @@ mod tests {
                 }
             }
         }
-        let own = Actor::own().caller.unwrap();
+        let own = Actor::this_process().caller.unwrap();
         assert_eq!((own.pid, own.uid), (std::process::id(), rustix::process::geteuid().as_raw()));
         assert!(!own.exe.is_empty());
     }

@@ -132,7 +132,7 @@ impl Class {
     }
 
     /// Returns the class with this name in the API, or `None` if no class has it.
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(_, known, _)| *known == name).map(|(class, ..)| *class)
     }
 }
@@ -204,7 +204,7 @@ impl EventKind {
     }
 
     /// Returns the kind with this name in the API, or `None` if no kind has it.
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         EVENT_KINDS.iter().find(|row| row.name == name).map(|row| row.kind)
     }
 
@@ -217,7 +217,7 @@ impl EventKind {
     }
 
     /// Returns the kind with this code in files.
-    fn numbered(code: u8) -> Option<Self> {
+    fn from_code(code: u8) -> Option<Self> {
         EVENT_KINDS.iter().map(|row| row.kind).find(|kind| kind.code() == code)
     }
 }
@@ -233,8 +233,8 @@ impl Outcome {
     }
 
     /// Returns the outcome with this code in files, or `None` for the code of a change and for an unknown one.
-    pub fn numbered(code: u8) -> Option<Self> {
-        match EventKind::numbered(code) {
+    pub fn from_code(code: u8) -> Option<Self> {
+        match EventKind::from_code(code) {
             Some(EventKind::Use(outcome)) => Some(outcome),
             _ => None,
         }
@@ -266,8 +266,8 @@ impl ChangeKind {
     }
 
     /// Returns the change with this code in files, or `None` for the code of a use and for an unknown one.
-    pub fn numbered(code: u8) -> Option<Self> {
-        match EventKind::numbered(code) {
+    pub fn from_code(code: u8) -> Option<Self> {
+        match EventKind::from_code(code) {
             Some(EventKind::Change(change)) => Some(change),
             _ => None,
         }
@@ -494,7 +494,7 @@ fn put(out: &mut Vec<u8>, text: Option<&str>) {
 pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
     let mut reader = EventReader(record);
     let [outcome] = reader.array()?;
-    let outcome = Outcome::numbered(outcome)?;
+    let outcome = Outcome::from_code(outcome)?;
     let time = u64::from_le_bytes(reader.array()?);
     let uid = u32::from_le_bytes(reader.array()?);
     let gid = u32::from_le_bytes(reader.array()?);
@@ -644,11 +644,11 @@ mod tests {
             // Files of earlier versions hold these codes: they count from 1, and an existing one never changes.
             let code = row.kind.code();
             assert_eq!(usize::from(code), index + 1, "{}", row.name);
-            assert_eq!(EventKind::numbered(code), Some(row.kind));
-            assert_eq!(EventKind::named(row.name), Some(row.kind));
+            assert_eq!(EventKind::from_code(code), Some(row.kind));
+            assert_eq!(EventKind::from_name(row.name), Some(row.kind));
             assert_eq!((row.kind.row().name, row.kind.row().text), (row.name, row.text));
             // A use is never read as a change, or the other way round.
-            let (used, change) = (Outcome::numbered(code), ChangeKind::numbered(code));
+            let (used, change) = (Outcome::from_code(code), ChangeKind::from_code(code));
             assert_eq!(
                 (used.map(EventKind::Use), change.map(EventKind::Change)),
                 match row.kind {
@@ -658,9 +658,9 @@ mod tests {
             );
             assert_eq!(row.class == Class::Change, change.is_some());
         }
-        assert!(EventKind::numbered(0).is_none() && EventKind::numbered(EVENT_KINDS.len() as u8 + 1).is_none());
+        assert!(EventKind::from_code(0).is_none() && EventKind::from_code(EVENT_KINDS.len() as u8 + 1).is_none());
         for (index, (class, name, _)) in Class::ALL.into_iter().enumerate() {
-            assert_eq!((class as usize, class.name(), Class::named(name)), (index, name, Some(class)));
+            assert_eq!((class as usize, class.name(), Class::from_name(name)), (index, name, Some(class)));
         }
         let openapi = include_str!("../../../openapi.yaml");
         let all = format!(

@@ -31,7 +31,7 @@ use guillemet_secret::crypto::{self, Key};
 use guillemet_secret::record::{Malformed, Secret};
 
 pub use self::file::{FORMAT, change, connect};
-use self::file::{look, read_header, settle, wipe, write_empty};
+use self::file::{checkpoint, open_read_only, read_header, wipe, write_empty};
 pub use self::sync::AccountRecord;
 
 /// The label of the document that holds the manifest.
@@ -227,16 +227,18 @@ impl Vault {
     /// file, which the next attempt uses.
     ///
     /// # Errors
-    /// [`VaultError::AlreadyExists`] or [`VaultError::Leftover`] as for [`Self::check_none`], and an error if something
-    /// cannot be written.
+    /// [`VaultError::AlreadyExists`] or [`VaultError::Leftover`] as for [`Self::check_absent`], and an error if
+    /// something cannot be written.
     pub fn create(home: &Home, unlock: &NewUnlock) -> Result<(), VaultError> {
         let path = home.vault_file();
-        Self::check_none(home)?;
+        Self::check_absent(home)?;
         let passphrase = PassphraseHeader::random();
         let unlock_key = unlock.first_key(&passphrase)?;
         let temporary = files::beside(&path);
         let remove_temporary = || {
-            for name in [temporary.clone(), file::sidecar(&temporary, "-wal"), file::sidecar(&temporary, "-shm")] {
+            for name in
+                [temporary.clone(), file::companion_path(&temporary, "-wal"), file::companion_path(&temporary, "-shm")]
+            {
                 let _ = fs::remove_file(name);
             }
         };
@@ -261,14 +263,14 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError::AlreadyExists`], [`VaultError::Leftover`], or [`VaultError::File`] if that cannot be determined.
-    pub fn check_none(home: &Home) -> Result<(), VaultError> {
+    pub fn check_absent(home: &Home) -> Result<(), VaultError> {
         let path = home.vault_file();
         if fs::symlink_metadata(&path).is_ok() {
             return Err(VaultError::AlreadyExists(path));
         }
         match file::log_len(&path)? {
             0 => Ok(()),
-            _ => Err(VaultError::Leftover(file::sidecar(&path, "-wal"))),
+            _ => Err(VaultError::Leftover(file::companion_path(&path, "-wal"))),
         }
     }
 
@@ -295,12 +297,12 @@ impl Vault {
         })?;
         let boxes = VaultSealer::new(header.id, &key);
         let (secrets, root) = {
-            let database = look(&path)?;
+            let database = open_read_only(&path)?;
             (boxes.read_all(&database)?, boxes.root(&database)?.unwrap_or(key))
         };
         let database = connect(&path)?;
-        settle(&database);
-        keys::settle_key_file(&home.key_file(), opened_by);
+        checkpoint(&database);
+        keys::finish_rekey(&home.key_file(), opened_by);
         let trail = trail::TrailSealer::new(&root.subkey(USAGE_KEY), header.id);
         // The bound is known only after the configuration has been read; until then nothing leaves the trail.
         let changes_kept = trail::EVENTS_MAX;

@@ -274,7 +274,11 @@ fn shares(held: &[(usize, u64)], limit: usize) -> Vec<usize> {
 }
 
 /// Returns the chunks of each user of a class, oldest first, and how many of its newest events the bound allows.
-pub(super) fn kept(database: &Connection, class: Class, limit: usize) -> Result<Vec<(Vec<Chunk>, usize)>, VaultError> {
+pub(super) fn kept_chunks(
+    database: &Connection,
+    class: Class,
+    limit: usize,
+) -> Result<Vec<(Vec<Chunk>, usize)>, VaultError> {
     let chunks: Vec<Vec<Chunk>> = chunks(database, class)?.into_values().collect();
     let held = |chunks: &Vec<Chunk>| {
         (chunks.iter().map(|chunk| chunk.count).sum(), chunks.last().map_or(0, |chunk| chunk.last))
@@ -300,13 +304,13 @@ pub(super) fn write_changes(
 
 /// Returns how many events of a class there are, but at most `limit`.
 pub(super) fn count(database: &Connection, class: Class, limit: usize) -> Result<usize, VaultError> {
-    Ok(kept(database, class, limit)?.iter().map(|(_, share)| share).sum())
+    Ok(kept_chunks(database, class, limit)?.iter().map(|(_, share)| share).sum())
 }
 
 /// Removes the chunks all of whose events exceed the bound.
 pub(super) fn trim(database: &Connection, class: Class, limit: usize) -> Result<(), VaultError> {
     let mut delete = database.prepare_cached("DELETE FROM audit_events WHERE id = ?1")?;
-    for (chunks, share) in kept(database, class, limit)? {
+    for (chunks, share) in kept_chunks(database, class, limit)? {
         let mut newer = 0;
         for chunk in chunks.iter().rev() {
             if newer >= share {

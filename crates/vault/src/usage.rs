@@ -255,19 +255,19 @@ impl Recorder {
             shared.renew()?;
         }
         unless_read_only(shared.fold())?;
-        unless_read_only(shared.counters().trim(|class| shared.kept(class)))?;
-        unless_read_only(shared.try_out())?;
+        unless_read_only(shared.counters().trim(|class| shared.bound(class)))?;
+        unless_read_only(shared.retry())?;
         let folder = FoldThread::start(Arc::clone(&shared)).map_err(RecorderError::Sync)?;
         Ok(Self { shared, unknown, warnings, folder })
     }
 
     /// Returns what to record when this user asks for a name that no secret, former name or template has.
-    pub fn unknown(&self, uid: u32, name: &str, now: Millis) -> Subject<'static> {
-        Subject::Unknown(self.unknown.asked(uid, name, now))
+    pub fn unknown_subject(&self, uid: u32, name: &str, now: Millis) -> Subject<'static> {
+        Subject::Unknown(self.unknown.hash_for_user(uid, name, now))
     }
 
     /// Returns what such a name is recorded as, to find its events later.
-    pub fn hashed(&self, name: &str) -> UnknownName {
+    pub fn hash_name(&self, name: &str) -> UnknownName {
         UnknownName::Hash(self.unknown.hash(name))
     }
 
@@ -374,10 +374,10 @@ impl Recorder {
     /// # Errors
     /// As [`Self::sync`] and [`Self::fold`], except that a file that takes no change is not an error here:
     /// [`Self::problems`] reports it.
-    pub fn keep(&self, is_fold_due: bool) -> Result<(), RecorderError> {
+    pub fn maintain(&self, is_fold_due: bool) -> Result<(), RecorderError> {
         self.sync()?;
         if self.shared.is_read_only() {
-            unless_read_only(self.shared.try_out())
+            unless_read_only(self.shared.retry())
         } else if is_fold_due {
             unless_read_only(self.fold())
         } else {
@@ -391,15 +391,15 @@ impl Recorder {
     /// # Errors
     /// An error if usage cannot be folded.
     pub fn totals(&self) -> Result<Arc<AllTotals>, RecorderError> {
-        self.shared.look(Counters::totals)
+        self.shared.with_counters(Counters::totals)
     }
 
     /// Returns the usage of one secret on this device, up to the last answer.
     ///
     /// # Errors
     /// An error if usage cannot be folded or read.
-    pub fn of(&self, secret: SecretId) -> Result<SecretUsage, RecorderError> {
-        self.shared.look(|counters| counters.of(secret))
+    pub fn usage_of(&self, secret: SecretId) -> Result<SecretUsage, RecorderError> {
+        self.shared.with_counters(|counters| counters.usage_of(secret))
     }
 
     /// Returns the refusals of a secret, and those of a name while no secret had it, up to the last refusal; most
@@ -408,7 +408,7 @@ impl Recorder {
     /// # Errors
     /// An error if usage cannot be folded or read.
     pub fn refusals(&self, secret: Option<SecretId>, name: &str) -> Result<Vec<Refusals>, RecorderError> {
-        self.shared.look(|counters| counters.refusals(secret, name, self.hashed(name)))
+        self.shared.with_counters(|counters| counters.refusals(secret, name, self.hash_name(name)))
     }
 
     /// Returns the sums over all secrets, up to the last answer.
@@ -416,7 +416,7 @@ impl Recorder {
     /// # Errors
     /// An error if usage cannot be folded or read.
     pub fn sums(&self) -> Result<Sums, RecorderError> {
-        self.shared.look(|counters| counters.sums(|class| self.shared.kept(class)))
+        self.shared.with_counters(|counters| counters.sums(|class| self.shared.bound(class)))
     }
 
     /// Lists the events of the audit trail that `picks` selects, newest first, up to the last answer. Returns how many
@@ -439,7 +439,7 @@ impl Recorder {
     /// # Errors
     /// An error if the trail cannot be written.
     pub fn keep_events(&self, events: usize, changes: usize) -> Result<(), RecorderError> {
-        self.shared.keep([events, events, changes])
+        self.shared.set_bounds([events, events, changes])
     }
 
     /// Returns how many bytes of the journal have not been folded yet, and how many bytes it has for records.

@@ -85,7 +85,7 @@ pub fn find(
 ) -> FindingsByField {
     let mut findings = FindingsByField::new();
     let leaves = leaves(config);
-    tell_unknown(&leaves, choices, problems);
+    add_unknown_fields(&leaves, choices, problems);
     for (path, leaf) in &leaves {
         let field = path.join(".");
         let at = leaf.spot.as_ref().map(|spot| tokens.offset(spot));
@@ -148,7 +148,7 @@ fn holds_placeholder(text: &str) -> bool {
 
 /// Adds a problem for each choice about a field that the config does not have, and for each field that is chosen both
 /// ways.
-fn tell_unknown(leaves: &[(Vec<String>, &ConfigLeaf)], choices: &Choices, problems: &mut Problems<'_>) {
+fn add_unknown_fields(leaves: &[(Vec<String>, &ConfigLeaf)], choices: &Choices, problems: &mut Problems<'_>) {
     let there: Vec<String> = leaves.iter().map(|(path, _)| path.join(".")).collect();
     let named = choices.secrets.iter().map(|(field, _)| ("--secret", field));
     for (option, field) in named.chain(choices.keep.iter().map(|field| ("--keep", field))) {
@@ -180,7 +180,7 @@ fn candidates(path: &[String], leaf: &ConfigLeaf, named: bool) -> Vec<UnnamedCre
         return Vec::new();
     }
     if leaf.hints.is_empty() {
-        let why = if named { Some(NAMED) } else { detect::like_a_credential(name, &leaf.text) };
+        let why = if named { Some(NAMED) } else { detect::credential_reason(name, &leaf.text) };
         return why.map(of_text).into_iter().collect();
     }
     let hinted = leaf.hints.iter().map(|hint| UnnamedCredential {

@@ -22,7 +22,7 @@ struct Fact {
 }
 
 impl Fact {
-    fn says_the_same(&self, other: &Self) -> bool {
+    fn is_equivalent(&self, other: &Self) -> bool {
         self.is_text == other.is_text && *self.value == *other.value
     }
 }
@@ -91,20 +91,20 @@ pub fn compare(original: &Facts, rendered: &Facts, marked: &Facts, values: &[&st
             continue;
         };
         let is_placed = *after.value != *mark.value;
-        if after.says_the_same(fact) {
-            let shown = brief(&mark.value);
+        if after.is_equivalent(fact) {
+            let shown = shorten(&mark.value);
             let row = if is_placed { FactChange::Placed } else { FactChange::Kept };
             rows.push(row(fact.path.clone(), shown));
             continue;
         }
-        if values.iter().any(|value| holds(fact, value) && !after.value.contains(value)) {
+        if values.iter().any(|value| contains_value(fact, value) && !after.value.contains(value)) {
             broken.push(fact.path.clone());
         }
-        let shown = if is_placed { brief(&mark.value) } else { masked(after, values) };
+        let shown = if is_placed { shorten(&mark.value) } else { masked(after, values) };
         rows.push(FactChange::Changed(fact.path.clone(), Some(masked(fact, values)), Some(shown)));
     }
     for (after, mark) in rest {
-        let shown = if *after.value == *mark.value { masked(after, values) } else { brief(&mark.value) };
+        let shown = if *after.value == *mark.value { masked(after, values) } else { shorten(&mark.value) };
         rows.push(FactChange::Changed(after.path.clone(), None, Some(shown)));
     }
     if broken.is_empty() { Ok(Comparison(rows)) } else { Err(broken) }
@@ -113,18 +113,18 @@ pub fn compare(original: &Facts, rendered: &Facts, marked: &Facts, values: &[&st
 /// Returns a fact's text, masked if it contains a known credential or looks like one.
 fn masked(fact: &Fact, values: &[&str]) -> String {
     let name = fact.path.rsplit('.').next().unwrap_or_default();
-    let held = values.iter().any(|value| holds(fact, value));
-    let secret = fact.is_text && (held || detect::like_a_credential(name, &fact.value).is_some());
-    if secret { MASK.into() } else { brief(&fact.value) }
+    let held = values.iter().any(|value| contains_value(fact, value));
+    let secret = fact.is_text && (held || detect::credential_reason(name, &fact.value).is_some());
+    if secret { MASK.into() } else { shorten(&fact.value) }
 }
 
 /// Reports whether a fact contains a credential. A credential of less than four bytes has to be the whole text, because
 /// it could be part of any text by chance.
-fn holds(fact: &Fact, value: &str) -> bool {
+fn contains_value(fact: &Fact, value: &str) -> bool {
     *fact.value == *value || (value.len() >= 4 && fact.value.contains(value))
 }
 
-fn brief(text: &str) -> String {
+fn shorten(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN_MAX).collect();
     if shown.len() < text.len() {
         shown.push('…');
@@ -133,7 +133,7 @@ fn brief(text: &str) -> String {
 }
 
 /// Returns a text with its marks masked, as the file's text is shown.
-fn before(marked: &str) -> String {
+fn mask_marks(marked: &str) -> String {
     let mut out = String::new();
     let mut rest = marked;
     while let Some((plain, behind)) = rest.split_once('«') {
@@ -157,7 +157,7 @@ impl Comparison {
             match row {
                 FactChange::Kept(path, value) => output::diff(' ', &format!("{path} = {value}")),
                 FactChange::Placed(path, value) => {
-                    output::diff('-', &format!("{path} = {}", before(value)));
+                    output::diff('-', &format!("{path} = {}", mask_marks(value)));
                     output::diff('+', &format!("{path} = {value}"));
                 }
                 FactChange::Changed(path, old, new) => {
@@ -172,7 +172,7 @@ impl Comparison {
     }
 
     /// Describes each difference in a line of words.
-    pub fn told(&self) -> Vec<String> {
+    pub fn describe(&self) -> Vec<String> {
         let told = |row: &FactChange| match row {
             FactChange::Changed(path, Some(_), None) => Some(format!("{path} is omitted")),
             FactChange::Changed(path, None, Some(_)) => Some(format!("{path} is added")),
@@ -203,13 +203,13 @@ mod tests {
         let marked = facts(&json!({"token": "Bearer «a»", "url": "https://x", "n": "1", "type": "http"}));
         let compared =
             compare(&original, &rendered, &marked, &["s3cret"]).unwrap_or_else(|broken| panic!("{broken:?}"));
-        assert_eq!(compared.told(), ["n differs", "more.password is omitted", "type is added"]);
+        assert_eq!(compared.describe(), ["n differs", "more.password is omitted", "type is added"]);
         let shown: Vec<String> = compared
             .0
             .iter()
             .map(|row| match row {
                 FactChange::Kept(path, value) => format!("{path} {value}"),
-                FactChange::Placed(path, value) => format!("{path} {} > {value}", before(value)),
+                FactChange::Placed(path, value) => format!("{path} {} > {value}", mask_marks(value)),
                 FactChange::Changed(path, old, new) => format!("{path} {old:?} > {new:?}"),
             })
             .collect();

@@ -114,7 +114,7 @@ impl AdoptArgs {
             return Err(Failure::new("standard input cannot be replaced; remove --replace. Nothing was changed"));
         }
         store::check_free(home, &self.feature, &self.name)?;
-        if !client::is_of_home(home)? {
+        if !client::daemon_serves_home(home)? {
             return Err(Failure::new(format!(
                 "the daemon at {} (from GUILLEMET_SOCKET) does not use the templates in {}; unset GUILLEMET_SOCKET, or \
                  set GUILLEMET_HOME to that daemon's home. Nothing was changed",

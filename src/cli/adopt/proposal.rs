@@ -62,7 +62,7 @@ impl Adoption {
         output::line(&format!("\n{}, compared with {} rendered for {}", self.source.shown, self.id(), self.target));
         self.compared.print();
         output::line("");
-        self.compared.told().iter().chain(&self.notes).for_each(|note| output::note(note));
+        self.compared.describe().iter().chain(&self.notes).for_each(|note| output::note(note));
     }
 
     /// Returns each secret once, with its value and whether it exists already.

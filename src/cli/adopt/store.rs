@@ -176,8 +176,8 @@ impl CreatedItems<'_> {
     fn secret(&mut self, name: &SecretName, value: &str) -> Result<(), Failure> {
         let body = CreateSecret { name: name.as_str(), value, enabled: true };
         let made = client::send(self.home, Method::POST, "/v1/secrets", None, &body)
-            .and_then(|answer| client::good(self.home, answer))
-            .map_err(|error| self.take_back(&format!("`{name}` cannot be created: {}", error.0)))?;
+            .and_then(|answer| client::error_for_status(self.home, answer))
+            .map_err(|error| self.undo(&format!("`{name}` cannot be created: {}", error.0)))?;
         self.secrets.push((name.clone(), made.etag));
         Ok(())
     }
@@ -191,7 +191,7 @@ impl CreatedItems<'_> {
                 made.and_then(|()| files::write_new(&path, proposal.template.as_bytes()))
                     .map_err(|error| error.to_string())
             });
-        written.map_err(|error| self.take_back(&format!("{} cannot be written: {error}", path.display())))?;
+        written.map_err(|error| self.undo(&format!("{} cannot be written: {error}", path.display())))?;
         self.template = Some(path);
         Ok(())
     }
@@ -204,11 +204,11 @@ impl CreatedItems<'_> {
             Ok(_) => "the daemon renders a different config than the one compared".to_owned(),
             Err(error) => error.0,
         };
-        Err(self.take_back(&why))
+        Err(self.undo(&why))
     }
 
     /// Undoes everything that was made, and returns the failure. The file has not been changed yet.
-    fn take_back(&mut self, why: &str) -> Failure {
+    fn undo(&mut self, why: &str) -> Failure {
         let mut left = Vec::new();
         if let Some(path) = self.template.take()
             && let Err(error) = fs::remove_file(&path)
@@ -233,7 +233,7 @@ impl CreatedItems<'_> {
             // To the daemon, the template that was just removed may come back.
             match answer.error().as_ref().and_then(wait_for) {
                 Some(wait) if answer.status == 409 => std::thread::sleep(wait),
-                _ => return client::good(self.home, answer).map(|_| ()),
+                _ => return client::error_for_status(self.home, answer).map(|_| ()),
             }
         }
     }

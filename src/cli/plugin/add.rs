@@ -38,7 +38,7 @@ pub struct PluginRemoveArgs {
 impl PluginAddArgs {
     pub fn run(self, home: &Home) -> Done {
         let file = std::path::absolute(&self.file)?;
-        let plugin = look(home, &file)?;
+        let plugin = inspect(home, &file)?;
         print(&plugin, output::note);
         let feature = &plugin.feature;
         let templates = templates(home, feature)?;
@@ -62,7 +62,7 @@ impl PluginAddArgs {
         prompt::confirm(&question, self.yes)?;
         let replaces = plugin.replaces.as_ref().map(|replaced| replaced.digest.as_str());
         let confirmed = AddPlugin { file: &file, confirm: true, digest: Some(&plugin.digest), replaces };
-        client::good(home, client::send(home, Method::POST, "/v1/plugins", None, &confirmed)?)?;
+        client::error_for_status(home, client::send(home, Method::POST, "/v1/plugins", None, &confirmed)?)?;
         output::note(&format!("added {feature}"));
         Ok(())
     }
@@ -70,12 +70,12 @@ impl PluginAddArgs {
 
 /// Returns what the daemon reports about a component. The daemon reads the file itself, because it keeps the bytes it
 /// has read.
-fn look(home: &Home, file: &Path) -> Result<PluginView, Failure> {
+fn inspect(home: &Home, file: &Path) -> Result<PluginView, Failure> {
     let body = AddPlugin { file, confirm: false, digest: None, replaces: None };
     let look = || client::send(home, Method::POST, "/v1/plugins", None, &body);
-    let answer = told_when_slow("compiling a large component takes a while; this happens once", look)?;
+    let answer = note_if_slow("compiling a large component takes a while; this happens once", look)?;
     let unreadable = answer.status == 404;
-    match (client::good(home, answer), files::open_regular(file, Links::Follow)) {
+    match (client::error_for_status(home, answer), files::open_regular(file, Links::Follow)) {
         (Err(_), Err(error)) if unreadable => Err(Failure::new(format!("{} cannot be read: {error}", file.display()))),
         (Err(Failure(told)), Ok(_)) if unreadable => Err(Failure::new(format!(
             "you can read this file, but the daemon{} cannot: copy it to a place the daemon can read, or give it \
@@ -90,7 +90,7 @@ fn look(home: &Home, file: &Path) -> Result<PluginView, Failure> {
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Does some work, and prints the reason `why` if it takes longer than [`SILENCE_MAX`].
-fn told_when_slow<T: Send>(why: &str, work: impl FnOnce() -> T + Send) -> T {
+fn note_if_slow<T: Send>(why: &str, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let (done, waiting) = std::sync::mpsc::channel::<()>();
         scope.spawn(move || {

@@ -89,7 +89,7 @@ struct Mistake {
 impl PluginCheckArgs {
     pub fn run(self) -> Done {
         let project = Project::of(&self.file);
-        if let Some(outdated) = project.outdated() {
+        if let Some(outdated) = project.outdated_warning() {
             output::note(&format!("note: {outdated}"));
         }
         let checked = check(&self.file, &project.cases())?;
@@ -126,7 +126,7 @@ impl ComponentCheck {
             file: file.to_owned(),
             size: component.len() as u64,
             digest: data_encoding::HEXLOWER.encode(&Sha256::digest(&component)),
-            report: planner::look(file, planner).await?,
+            report: planner::inspect(file, planner).await?,
             canaries: Vec::new(),
             plan: Cost::default(),
             limits: CheckLimits {
@@ -136,7 +136,7 @@ impl ComponentCheck {
             },
             problems: Vec::new(),
         };
-        checked.judge();
+        checked.add_rule_mistakes();
         if checked.report.broken.is_empty() {
             canaries::run(&mut checked, planner, cases).await;
         }
@@ -149,7 +149,7 @@ impl ComponentCheck {
     }
 
     /// Records what is wrong with the component and with its description of itself.
-    fn judge(&mut self) {
+    fn add_rule_mistakes(&mut self) {
         for rule in &self.report.broken {
             let about = match rule.about {
                 About::Component => "component",

@@ -85,7 +85,7 @@ fn within(dir: &Path, name: &str) -> PathBuf {
 
 /// Runs one round after another, without an end.
 async fn follow(round: &mut Round, mut sources: Sources) -> Done {
-    let mut seen = sources.look();
+    let mut seen = sources.scan();
     loop {
         if let Err(Failure(text)) = round.run().await {
             output::line(&format!("error: {}", text.trim_end()));
@@ -100,11 +100,11 @@ async fn follow(round: &mut Round, mut sources: Sources) -> Done {
 /// Waits until the files differ from `seen`, and returns them.
 async fn next(sources: &mut Sources, seen: &FileDigests) -> FileDigests {
     loop {
-        let now = settled(sources, seen).await;
+        let now = wait_until_settled(sources, seen).await;
         if now != *seen {
             return now;
         }
-        if sources.is_told() {
+        if sources.reports_changes() {
             sources.event().await;
             tokio::time::sleep(DEBOUNCE).await;
         } else {
@@ -114,11 +114,11 @@ async fn next(sources: &mut Sources, seen: &FileDigests) -> FileDigests {
 }
 
 /// Returns the present files. If they have changed, waits until nobody is in the middle of writing them.
-async fn settled(sources: &mut Sources, seen: &FileDigests) -> FileDigests {
-    let mut now = sources.look();
+async fn wait_until_settled(sources: &mut Sources, seen: &FileDigests) -> FileDigests {
+    let mut now = sources.scan();
     while now != *seen {
         tokio::time::sleep(DEBOUNCE).await;
-        let later = sources.look();
+        let later = sources.scan();
         if later == now {
             break;
         }

@@ -31,7 +31,7 @@ impl PluginTestArgs {
     pub fn run(self) -> Done {
         let project = Project::find(&self.dir)?;
         let mut files = cases::read(&project.cases())?;
-        if let Some(outdated) = project.outdated() {
+        if let Some(outdated) = project.outdated_warning() {
             // The results of an outdated component must not be written into the cases.
             if self.bless {
                 return Err(Failure::new(outdated));
@@ -130,7 +130,7 @@ pub fn print_lines(lines: &[DiffLine], indent: &str) {
             DiffLine::Found(_) => output::Colour::Green,
             DiffLine::Same(_) | DiffLine::Left => output::Colour::None,
         };
-        output::coloured(style, &format!("{indent}{line}"));
+        output::colored_line(style, &format!("{indent}{line}"));
     }
 }
 

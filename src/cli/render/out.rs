@@ -54,7 +54,7 @@ impl<'a> Out<'a> {
         let attributes = match destination.existing() {
             None => Attributes::private(),
             Some(existing) => {
-                match foreign(existing, &source).filter(|_| !force) {
+                match other_origin(existing, &source).filter(|_| !force) {
                     Some(OtherOrigin::Target(target)) => other = Some(target),
                     Some(OtherOrigin::Other(problem)) => problems.push(problem),
                     None => {}
@@ -68,7 +68,7 @@ impl<'a> Out<'a> {
         if let Err(error) = destination.check_creation(&attributes) {
             problems.push(match destination.existing() {
                 None => error.to_string(),
-                Some(existing) => unkept(existing, &error),
+                Some(existing) => attributes_problem(existing, &error),
             });
         }
         if problems.is_empty() {
@@ -101,13 +101,13 @@ impl<'a> Out<'a> {
             self.attributes = self.attributes.with_source(&self.source.to_string());
         }
         let written = self.destination.has_content(bytes).and_then(|is_same| match self.destination.existing() {
-            Some(existing) if is_same => self.keep(existing),
+            Some(existing) if is_same => self.keep_existing(existing),
             _ => self.destination.put(bytes, &self.attributes),
         });
         written.map_err(|error| Failure::new(format!("{} cannot be written: {error}", self.path.display())))
     }
 
-    fn keep(&self, existing: &Existing) -> io::Result<()> {
+    fn keep_existing(&self, existing: &Existing) -> io::Result<()> {
         let wanted = self.source.to_string();
         if source(existing.file()).ok().flatten().as_ref() != Some(&wanted) {
             set_source(existing.file(), &wanted);
@@ -136,7 +136,7 @@ fn other_source(found: &str, wanted: &RenderSource) -> String {
     format!("it was rendered from `{found}`, not from `{wanted}`; pass --force to replace it")
 }
 
-fn foreign(existing: &Existing, wanted: &RenderSource) -> Option<OtherOrigin> {
+fn other_origin(existing: &Existing, wanted: &RenderSource) -> Option<OtherOrigin> {
     let why = match source(existing.file()) {
         Ok(Some(source)) if source == wanted.to_string() => return None,
         Ok(Some(source)) => {
@@ -165,7 +165,7 @@ fn readable(existing: &Existing) -> Option<String> {
 }
 
 /// Returns the problem that the new file could not have the owner, permissions and attributes of the existing one.
-fn unkept(existing: &Existing, error: &io::Error) -> String {
+fn attributes_problem(existing: &Existing, error: &io::Error) -> String {
     let (metadata, user) = (existing.metadata(), rustix::process::geteuid().as_raw());
     let whose =
         if metadata.uid() == user { String::new() } else { format!(" (it belongs to user {})", metadata.uid()) };

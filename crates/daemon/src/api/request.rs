@@ -117,7 +117,7 @@ pub fn events(raw: Option<&str>) -> Result<(Page, EventQuery), HttpError> {
         time.map_err(wrong).ok().map(|time| Millis::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
     });
     let class = class.and_then(|name| {
-        let class = Class::named(&name);
+        let class = Class::from_name(&name);
         if class.is_none() {
             let names = Class::ALL.map(|(_, name, _)| name).join(", ");
             errors.push(("class".into(), format!("must be one of {names}")));
@@ -125,7 +125,7 @@ pub fn events(raw: Option<&str>) -> Result<(Page, EventQuery), HttpError> {
         class
     });
     let outcome = outcome.and_then(|name| {
-        let outcome = EventKind::named(&name);
+        let outcome = EventKind::from_name(&name);
         if outcome.is_none() {
             let names = EVENT_KINDS.map(|kind| kind.name).join(", ");
             errors.push(("outcome".into(), format!("must be one of {names}")));

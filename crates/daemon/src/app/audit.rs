@@ -29,7 +29,7 @@ pub fn subject_of(resolver: &Resolver, actor: &Actor, name: &SecretName) -> Chan
 /// Returns the keyed hash that is recorded in place of a text that is not known here.
 pub fn unknown_subject(resolver: &Resolver, actor: &Actor, asked: &str) -> ChangeSubject {
     let uid = actor.caller.as_ref().map_or(0, |caller| caller.uid);
-    match resolver.recorder.unknown(uid, asked, now()) {
+    match resolver.recorder.unknown_subject(uid, asked, now()) {
         Subject::Unknown(unknown) => ChangeSubject::Unknown(unknown),
         Subject::Name(_) | Subject::Secret(_) => ChangeSubject::Whole,
     }

@@ -83,7 +83,7 @@ impl ReloadCause {
     /// Returns whom the audit trail names as the one who changed the configuration.
     fn actor(&self) -> Actor {
         match self {
-            Self::Signal | Self::Changed => Actor::own(),
+            Self::Signal | Self::Changed => Actor::this_process(),
             Self::Asked(caller) => Actor::caller(caller),
         }
     }
@@ -423,7 +423,9 @@ pub fn note_start(vault: &mut Vault, text: &ConfigText) -> Result<(), VaultError
     }
     let change = before.map(|before| {
         let before = String::from_utf8_lossy(&before).into_owned();
-        AuditChange::new(ChangeKind::ConfigurationChanged, &Actor::own(), now()).before(before).after(after.clone())
+        AuditChange::new(ChangeKind::ConfigurationChanged, &Actor::this_process(), now())
+            .before(before)
+            .after(after.clone())
     });
     let documents = vec![(DOCUMENT.into(), Some(after.as_bytes()))];
     vault.write(&Writes { documents, changes: change.as_slice(), ..Writes::default() })

@@ -17,7 +17,8 @@ const STRAYS_NAMED: usize = 3;
 
 /// Returns a warning if the folder has files that a person may take for templates.
 fn stray_warning(all: &[Arc<Stray>]) -> Option<String> {
-    let told: Vec<&str> = all.iter().filter(|stray| !stray.is_quiet()).map(|stray| stray.path.as_str()).collect();
+    let told: Vec<&str> =
+        all.iter().filter(|stray| !stray.is_editor_leftover()).map(|stray| stray.path.as_str()).collect();
     let named = told[..told.len().min(STRAYS_NAMED)].join(", ");
     let more = told.len().saturating_sub(STRAYS_NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };

@@ -35,7 +35,7 @@ pub struct EventQuery {
 struct Deletions;
 
 impl TrailFilter for Deletions {
-    fn class(&self, class: Class) -> bool {
+    fn has_class(&self, class: Class) -> bool {
         class == Class::Change
     }
 
@@ -64,7 +64,7 @@ impl EventFilter<'_> {
 }
 
 impl TrailFilter for EventFilter<'_> {
-    fn class(&self, class: Class) -> bool {
+    fn has_class(&self, class: Class) -> bool {
         self.query.class.is_none_or(|wanted| wanted == class)
             && self.query.outcome.is_none_or(|wanted| wanted.row().class == class)
     }
@@ -125,7 +125,7 @@ fn events(resolver: &Resolver, page: Page, query: &EventQuery) -> Result<Listing
         ids.extend(state.secret(&wanted.key()).map(|secret| secret.id));
     }
     names.extend(state.secrets.values().map(|secret| (secret.id, secret.name.to_string())));
-    let unknown = query.secret.as_ref().map(|name| recorder.hashed(name.as_str()));
+    let unknown = query.secret.as_ref().map(|name| recorder.hash_name(name.as_str()));
     let (count, events) = recorder.trail(&EventFilter { query, ids, unknown }, page.offset, page.limit)?;
     let view = |event| match event {
         TrailEvent::Use(event) => of_use(event, &names, &state, resolver),
@@ -138,7 +138,7 @@ fn of_use(event: UseEvent, names: &HashMap<SecretId, String>, state: &Snapshot, 
     // A name is shown only while something has it: earlier versions recorded whatever name was asked for.
     let name = event.name.map(|name| match state.knows_name(&name.to_ascii_lowercase()) {
         true => name,
-        false => resolver.recorder.hashed(&name).to_string(),
+        false => resolver.recorder.hash_name(&name).to_string(),
     });
     EventView {
         time: rfc3339(event.time),

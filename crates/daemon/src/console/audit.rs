@@ -14,7 +14,7 @@ use guillemet_vault::usage::Class;
 /// Shows the audit trail, of one secret or all, and of one class or all.
 pub async fn list(visit: &Visit<'_>) -> PageResult {
     let [of, class, offset] = visit.query(["secret", "class", "offset"])?;
-    let (of, class) = (of.unwrap_or_default(), class.as_deref().and_then(Class::named));
+    let (of, class) = (of.unwrap_or_default(), class.as_deref().and_then(Class::from_name));
     // A text that is not a valid name was never the name of a secret.
     let (secret, wrong) = match of.trim().parse::<SecretName>() {
         Ok(name) => (Some(name), None),

@@ -107,7 +107,7 @@ impl Pages {
             format!("/settings/developers/templates/{}/{}", percent_encode(feature), percent_encode(name))
         });
         engine.add_filter("ago", |text: String| time::seconds(&text).map_or(text, |at| time::ago(at, now() / 1000)));
-        engine.add_filter("event_text", |name: String| EventKind::named(&name).map_or("", |kind| kind.row().text));
+        engine.add_filter("event_text", |name: String| EventKind::from_name(&name).map_or("", |kind| kind.row().text));
         for (name, source) in PAGES {
             let added = engine.add_template(name, source);
             debug_assert!(added.is_ok(), "{name}: {added:?}");

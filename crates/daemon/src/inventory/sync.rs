@@ -388,14 +388,14 @@ fn of_device(change: &DeviceChange, actor: &Actor) -> AuditChange {
 /// earlier push of this device, whose response was lost, name this device.
 fn by_devices(engine: &Engine, update: &Update) -> Vec<AuditChange> {
     let actor = |id: DeviceId, name: &str| match id == engine.me().device {
-        true => Actor::own(),
+        true => Actor::this_process(),
         false => Actor::device(&id.to_string(), name),
     };
     let who = |secret| match (engine.base().deleted(secret), engine.head()) {
         // The record of a deleted secret says who deleted it. For anything else, the server reports which head brought
         // it.
         (Some(deleted), Some((head, _))) => actor(deleted.by, &head.name_of(deleted.by)),
-        _ => update.authors.get(&secret).map_or_else(Actor::own, |author| actor(author.id, &author.name)),
+        _ => update.authors.get(&secret).map_or_else(Actor::this_process, |author| actor(author.id, &author.name)),
     };
     let mut audit = of_secrets(update, who);
     audit.extend(update.devices.iter().map(|change| of_device(change, &actor(change.by.id, &change.by.name))));

@@ -164,7 +164,7 @@ async fn exchange(
     {
         let _turn = sync.handle.turn.lock().await;
         steps::pull(sync, client).await?;
-        steps::push(sync, client, &edits, &Actor::own()).await?;
+        steps::push(sync, client, &edits, &Actor::this_process()).await?;
     }
     // From here on, other parts of the daemon can wait for what this device exchanges.
     sync.handle.client.store(Some(Arc::clone(client)));
@@ -200,12 +200,12 @@ async fn exchange(
             },
             () = sync.inventory.push_due().notified() => {
                 let _turn = sync.handle.turn.lock().await;
-                steps::push(sync, client, &edits, &Actor::own()).await?;
+                steps::push(sync, client, &edits, &Actor::this_process()).await?;
             }
             // The references of a template that is gone for good no longer block anything, so publish that.
             () = tokio::time::sleep(vanishing.unwrap_or_default()), if vanishing.is_some() => {
                 let _turn = sync.handle.turn.lock().await;
-                steps::push(sync, client, &edits, &Actor::own()).await?;
+                steps::push(sync, client, &edits, &Actor::this_process()).await?;
             }
             _ = tick.tick() => {
                 usage::send_report(sync, client).await?;
@@ -256,7 +256,7 @@ async fn refresh_head(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Res
     let is_old = sync.handle.head_age().is_some_and(|age| u128::from(age) > most.as_millis() / 2);
     if is_old {
         let _turn = sync.handle.turn.lock().await;
-        steps::push(sync, client, &Arc::new(Proposal::Beat), &Actor::own()).await?;
+        steps::push(sync, client, &Arc::new(Proposal::Beat), &Actor::this_process()).await?;
     }
     Ok(())
 }

@@ -219,7 +219,7 @@ pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<AccountClient>) ->
         invited.retain(|invited| invited.secret != used);
         let wish = Proposal::Admit { id, key: enrolment.public_key, name: name.clone(), paper: false, api_key: None };
         let _turn = sync.handle.turn.lock().await;
-        steps::push(sync, client, &Arc::new(wish), &Actor::own()).await?;
+        steps::push(sync, client, &Arc::new(wish), &Actor::this_process()).await?;
         sync.run(move |inventory| {
             inventory.change_facts(&[], |facts| facts.invited.retain(|invited| invited.secret != used))
         })

@@ -11,7 +11,7 @@ use guillemet_base::names::SecretName;
 const VANISHED: Duration = Duration::from_secs(2);
 
 /// Returns how much longer a file that vanished at `since` counts; `None` if it no longer does.
-pub fn waits(since: Instant, now: Instant) -> Option<Duration> {
+pub fn remaining_grace(since: Instant, now: Instant) -> Option<Duration> {
     VANISHED.checked_sub(now.saturating_duration_since(since)).filter(|wait| !wait.is_zero())
 }
 
@@ -134,7 +134,7 @@ impl Catalog {
             of_stray(stray, names, &mut blockers);
         }
         for vanished in &self.vanished {
-            let Some(wait) = waits(vanished.since, now) else { continue };
+            let Some(wait) = remaining_grace(vanished.since, now) else { continue };
             let mut gone = Vec::new();
             match &vanished.what {
                 VanishedEntry::Template(template) => of_file(template, names, &mut gone),

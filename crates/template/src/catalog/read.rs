@@ -78,8 +78,8 @@ pub(super) fn read_template(
 ) -> Arc<Template> {
     reads.fetch_add(1, Ordering::Relaxed);
     let path = Path::new(key);
-    let (feature, file) = (clean(path.parent().and_then(Path::file_name)), path.file_name().unwrap_or_default());
-    let name = clean(path.file_stem());
+    let (feature, file) = (display_name(path.parent().and_then(Path::file_name)), path.file_name().unwrap_or_default());
+    let name = display_name(path.file_stem());
     let path = folder.path.join(file);
     let mut is_local = true;
     let (state, content) = match read(folder, file, SEARCH_MAX) {
@@ -134,7 +134,7 @@ pub(super) fn text(template: &Template) -> Option<String> {
 }
 
 /// Returns a name as it can be shown: control characters and anything that is not UTF-8 become U+FFFD.
-pub(super) fn clean(name: Option<&OsStr>) -> String {
+pub(super) fn display_name(name: Option<&OsStr>) -> String {
     let name = name.map(|name| name.to_string_lossy()).unwrap_or_default();
     name.replace(char::is_control, "\u{fffd}")
 }

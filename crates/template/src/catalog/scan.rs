@@ -19,7 +19,7 @@ use rustix::path::Arg;
 use super::open::TemplateFolder;
 use super::read::read_template;
 use super::state::FileState;
-use super::stray::{STRAYS_MAX, Stray, TEXT_MAX, depth, is_left_alone, name, read_stray};
+use super::stray::{STRAYS_MAX, Stray, TEXT_MAX, depth, is_ignored, name, read_stray};
 use super::{ReadingBasis, Template};
 use crate::Format;
 use guillemet_base::files::Fingerprint;
@@ -155,7 +155,7 @@ impl Scan<'_> {
 
     /// Handles an entry that is not a template: reads the text of a file, and walks a folder.
     fn other(&mut self, folder: &TemplateFolder, key: &OsStr, kind: FileType) {
-        if is_left_alone(name(key).as_bytes()) || self.is_full {
+        if is_ignored(name(key).as_bytes()) || self.is_full {
             return;
         }
         match kind {
@@ -175,7 +175,7 @@ impl Scan<'_> {
             return;
         }
         if depth(key) >= DEPTH_MAX {
-            return self.put(key, Stray::rest_of(key));
+            return self.put(key, Stray::unexamined(key));
         }
         self.each(folder, key, |scan, key, _, kind| scan.other(folder, key, kind));
     }
@@ -199,7 +199,7 @@ impl Scan<'_> {
         } else if !self.is_full {
             self.is_full = true;
             let folder = Path::new(key).parent().unwrap_or(Path::new("")).as_os_str();
-            (folder.to_owned(), Stray::rest_of(folder))
+            (folder.to_owned(), Stray::unexamined(folder))
         } else {
             return;
         };

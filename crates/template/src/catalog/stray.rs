@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::FileType;
 
 use super::open::{OpenError, TemplateFolder};
-use super::read::{SEARCH_MAX, clean, read, searchable};
+use super::read::{SEARCH_MAX, display_name, read, searchable};
 use super::state::FileState;
 
 /// The most such files that are examined.
@@ -136,7 +136,7 @@ pub struct Stray {
 
 impl Stray {
     fn new(key: &OsStr, why: StrayReason, state: FileState, text: Result<String, Unsearched>) -> Arc<Self> {
-        Arc::new(Self { path: clean(Some(key)), why, state, text })
+        Arc::new(Self { path: display_name(Some(key)), why, state, text })
     }
 
     /// Describes something without text: a socket, a pipe, a device.
@@ -145,7 +145,7 @@ impl Stray {
     }
 
     /// Stands for the files in a folder that were not examined.
-    pub(super) fn rest_of(key: &OsStr) -> Arc<Self> {
+    pub(super) fn unexamined(key: &OsStr) -> Arc<Self> {
         let key = if key.is_empty() { OsStr::new(".") } else { key };
         Self::new(key, StrayReason::TooMany, FileState::unread(), Err(Unsearched::TooMany))
     }
@@ -171,7 +171,7 @@ impl Stray {
 
     /// Reports whether it is a file that an editor leaves behind, which need not be listed. A file that prevents every
     /// deletion is always listed.
-    pub fn is_quiet(&self) -> bool {
+    pub fn is_editor_leftover(&self) -> bool {
         matches!(self.why, StrayReason::Hidden | StrayReason::Backup) && self.text.is_ok()
     }
 
@@ -202,7 +202,7 @@ pub(super) fn name(key: &OsStr) -> &OsStr {
 }
 
 /// Reports whether a file of this name is ignored altogether.
-pub(super) fn is_left_alone(name: &[u8]) -> bool {
+pub(super) fn is_ignored(name: &[u8]) -> bool {
     LEFT_ALONE.iter().any(|known| name == known.as_bytes())
         || PASSING.iter().any(|begin| name.starts_with(begin.as_bytes()))
 }
@@ -275,10 +275,10 @@ mod tests {
             assert_eq!(StrayReason::of(OsStr::new(path)), why, "{path}");
         }
         for name in [".git", ".DS_Store", ".#a.toml", ".guillemet-0123", "Thumbs.db"] {
-            assert!(is_left_alone(name.as_bytes()), "{name}");
+            assert!(is_ignored(name.as_bytes()), "{name}");
         }
         for name in [".gitignore", "a.toml", ".a.toml.swp", "#a.toml#"] {
-            assert!(!is_left_alone(name.as_bytes()), "{name}");
+            assert!(!is_ignored(name.as_bytes()), "{name}");
         }
     }
 }

@@ -36,13 +36,13 @@ pub fn lookalike(text: &str) -> Option<usize> {
 }
 
 /// Reports whether the text after `<<` and white space begins with a word that makes it a tag, closed or not.
-pub fn is_own(text: &str) -> bool {
+pub fn begins_tag(text: &str) -> bool {
     WORDS.contains(&word(skip(text)).0)
 }
 
 /// Returns the tag that the text after an opening was probably meant as, correctly written; `None` if it looks like
 /// text.
-pub fn meant(text: &str, opener: TagOpening) -> Option<String> {
+pub fn intended_tag(text: &str, opener: TagOpening) -> Option<String> {
     let text = skip(text);
     let (word, rest) = word(text);
     let almost = opener == TagOpening::Almost;
@@ -162,7 +162,7 @@ mod tests {
             (": *secret", Almost, None),
             ("EOF", Almost, None),
         ] {
-            assert_eq!(meant(text, opener).as_deref(), expected, "{text:?} {opener:?}");
+            assert_eq!(intended_tag(text, opener).as_deref(), expected, "{text:?} {opener:?}");
         }
     }
 }

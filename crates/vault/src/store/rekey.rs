@@ -32,7 +32,7 @@ impl Vault {
         let (former, boxes) = (&self.boxes, VaultSealer::new(self.boxes.vault, &key));
         let sealed_key = crypto::seal(&unlock_key, &key_binding(&boxes.vault), key.expose());
         change(&mut self.database, |database| {
-            former.seal_anew(database, &boxes, &self.root)?;
+            former.reseal(database, &boxes, &self.root)?;
             write_seal(database, unlock.method(), passphrase, &sealed_key)?;
             trail::write_changes(database, &self.trail, self.changes_kept, &[event])
         })?;
@@ -57,7 +57,7 @@ impl Vault {
 
 impl VaultSealer {
     /// Replaces every box by one under the keys of `to`, and stores `root` as a document.
-    fn seal_anew(&self, database: &Connection, to: &Self, root: &Key) -> Result<(), VaultError> {
+    fn reseal(&self, database: &Connection, to: &Self, root: &Key) -> Result<(), VaultError> {
         let mut manifest = Manifest::default();
         let mut seal = |kind: &'static str, id: &[u8], revision: u64, sealed: &[u8]| {
             let bytes = self.open(kind, id, revision, sealed);

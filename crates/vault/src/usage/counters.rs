@@ -144,7 +144,7 @@ impl Counters {
 
     /// Calls `read` on the counters as they would be if everything had been folded. This is for a file that takes no
     /// change: nothing is committed or written anywhere.
-    pub(super) fn as_if_folded<T>(
+    pub(super) fn with_unfolded<T>(
         &self,
         events: usize,
         read: impl FnOnce(&Self) -> Result<T, RecorderError>,
@@ -202,7 +202,7 @@ impl Counters {
     }
 
     /// Returns where and when a secret was used.
-    pub(super) fn of(&self, secret: SecretId) -> Result<SecretUsage, RecorderError> {
+    pub(super) fn usage_of(&self, secret: SecretId) -> Result<SecretUsage, RecorderError> {
         let mut usage = SecretUsage::default();
         let query = "SELECT places.tag, places.box, counters.count, counters.last_used
                      FROM usage_counters AS counters JOIN usage_places AS places ON places.id = counters.place
@@ -276,7 +276,7 @@ impl Counters {
                 row.get_ref(0)?.as_blob().unwrap_or_default(),
                 row.get_ref(1)?.as_blob().unwrap_or_default(),
             )?;
-            let outcome = Outcome::numbered(row.get(2)?)
+            let outcome = Outcome::from_code(row.get(2)?)
                 .ok_or_else(|| VaultError::Damaged("its usage contains an invalid refusal".into()))?;
             let (count, last): (u64, Millis) = (row.get(3)?, row.get(4)?);
             let same = |known: &&mut Refusals| {

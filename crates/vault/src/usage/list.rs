@@ -54,7 +54,7 @@ pub struct UseEvent {
 /// Selects events of the trail.
 pub trait TrailFilter {
     /// Reports whether any event of this class is wanted.
-    fn class(&self, class: Class) -> bool;
+    fn has_class(&self, class: Class) -> bool;
     /// Reports whether this use is wanted.
     fn of_use(&self, event: &Decoded<'_>, listed: &Listed<'_>) -> bool;
     /// Reports whether this change is wanted.
@@ -192,8 +192,8 @@ pub(super) fn list(
     limit: usize,
 ) -> Result<(usize, Vec<TrailEvent>), RecorderError> {
     let (mut uses, mut changes) = (Vec::new(), Vec::new());
-    for (class, ..) in Class::ALL.into_iter().filter(|(class, ..)| picks.class(*class)) {
-        let kept = trail::kept(&shared.counters().database, class, shared.kept(class))?;
+    for (class, ..) in Class::ALL.into_iter().filter(|(class, ..)| picks.has_class(*class)) {
+        let kept = trail::kept_chunks(&shared.counters().database, class, shared.bound(class))?;
         let streams = if class == Class::Change { &mut changes } else { &mut uses };
         streams.extend(kept.into_iter().map(|(chunks, left)| Backwards {
             shared,

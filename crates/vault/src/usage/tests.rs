@@ -79,7 +79,7 @@ fn event<'a>(time: Millis, outcome: Outcome, caller: &'a Caller, uses: &'a [Reco
 struct Where<F>(F);
 
 impl<F: Fn(&Decoded<'_>) -> bool> TrailFilter for Where<F> {
-    fn class(&self, _: Class) -> bool {
+    fn has_class(&self, _: Class) -> bool {
         true
     }
 
@@ -116,14 +116,14 @@ fn places_days_and_totals_are_told() {
     record(&recorder, 6 * DAY, Outcome::Answered, &[1], "headers.B");
     record(&recorder, 6 * DAY + 9, Outcome::Revalidated, &[1], "headers.B");
     record(&recorder, 7 * DAY, Outcome::Disabled, &[1], "headers.B");
-    let usage = recorder.of(id(1)).unwrap();
+    let usage = recorder.usage_of(id(1)).unwrap();
     assert_eq!(usage.totals, Totals { count: 2, last_used: Some(6 * DAY + 9) });
     let places: Vec<_> = usage.by_template.iter().map(|place| (place.field.as_str(), place.count)).collect();
     assert_eq!(places, [("headers.A", 1), ("headers.B", 1)]);
     let days: Vec<_> = usage.by_day.iter().map(|day| (day.day.as_str(), day.count)).collect();
     assert_eq!(days, [("1970-01-07", 1), ("1970-01-06", 1)]);
     recorder.forget(id(1)).unwrap();
-    assert_eq!(recorder.of(id(1)).unwrap(), SecretUsage::default());
+    assert_eq!(recorder.usage_of(id(1)).unwrap(), SecretUsage::default());
     assert_eq!(recorder.totals().unwrap().len(), 1);
 }
 
@@ -150,7 +150,7 @@ fn a_lost_journal_begins_anew_without_confusion() {
     std::fs::remove_file(files.dir.path().join("journal")).unwrap();
     let recorder = files.open(SMALL);
     record(&recorder, 2, Outcome::Answered, &[1], "f");
-    assert_eq!(recorder.of(id(1)).unwrap().totals.count, 101);
+    assert_eq!(recorder.usage_of(id(1)).unwrap().totals.count, 101);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_fold_that_fails_loses_nothing_and_a_full_journal_refuses() {
     assert!((10..1000).contains(&recorded), "{recorded}");
     assert!(recorder.totals().is_err());
     blocker.execute_batch("ROLLBACK").unwrap();
-    assert_eq!(recorder.of(id(1)).unwrap().totals.count as usize, recorded);
+    assert_eq!(recorder.usage_of(id(1)).unwrap().totals.count as usize, recorded);
     recorder.record(&event).unwrap();
 }
 
@@ -200,7 +200,7 @@ fn the_newest_ninety_days_are_kept_and_the_totals_whole() {
     for day in 0..120 {
         record(&recorder, day * DAY, Outcome::Answered, &[1], "f");
     }
-    let usage = recorder.of(id(1)).unwrap();
+    let usage = recorder.usage_of(id(1)).unwrap();
     assert_eq!((usage.by_day.len(), usage.totals.count), (90, 120));
 }
 
@@ -244,7 +244,7 @@ fn what_was_acknowledged_before_a_kill_is_counted() {
         child.kill().unwrap();
         lines.for_each(&mut count);
         child.wait().unwrap();
-        let now = files.open(64 << 10).of(id(1)).unwrap().totals.count;
+        let now = files.open(64 << 10).usage_of(id(1)).unwrap().totals.count;
         assert!(done <= now - counted && now - counted <= tried, "{done} <= {} <= {tried}", now - counted);
         counted = now;
     }

@@ -43,7 +43,7 @@ impl UnknownNames {
     }
 
     /// Returns what to record when a user asks for this name.
-    pub(super) fn asked(&self, uid: u32, name: &str, now: Millis) -> UnknownName {
+    pub(super) fn hash_for_user(&self, uid: u32, name: &str, now: Millis) -> UnknownName {
         let (hash, hour) = (self.hash(name), now / HOUR);
         // Nothing panics while the lock is held.
         let mut by_uid = self.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn each_user_has_sixteen_an_hour() {
         let names = names();
-        let asked = |uid, number: usize, now| names.asked(uid, &format!("name-{number}"), now);
+        let asked = |uid, number: usize, now| names.hash_for_user(uid, &format!("name-{number}"), now);
         for number in 0..TOLD_APART {
             assert_ne!(asked(1, number, 5), UnknownName::Other);
         }

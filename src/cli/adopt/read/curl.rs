@@ -272,7 +272,7 @@ impl Curl<'_, '_> {
                 at: url.at,
             };
         }
-        self.take_user_out(&mut url);
+        self.take_credentials(&mut url);
         let data = std::mem::take(&mut self.data);
         let has_data = !data.is_empty();
         let mut query = std::mem::take(&mut self.query);
@@ -294,7 +294,7 @@ impl Curl<'_, '_> {
     }
 
     /// Turns a URL's `user:password@` before the host into the header that `-u` would make.
-    fn take_user_out(&mut self, url: &mut RequestText) {
+    fn take_credentials(&mut self, url: &mut RequestText) {
         let Some(begin) = url.text.find("://").map(|scheme| scheme + 3) else { return };
         let end = url.text[begin..].find(['/', '?', '#']).map_or(url.text.len(), |end| begin + end);
         let Some(at) = url.text[begin..end].rfind('@') else { return };

@@ -174,7 +174,7 @@ impl RequestBuilder<'_, '_, '_, '_> {
             let (schema, at) = self.resolved(parameter.get("schema").unwrap_or(&Json::Null), &format!("{at}.schema"));
             (schema.clone(), at)
         };
-        let value = match self.fixed(&schema, &schema_at) {
+        let value = match self.fixed_value(&schema, &schema_at) {
             Some(value) if place != "path" => value,
             _ if place == "path" || parameter.get("required") == Some(&Json::Bool(true)) => {
                 self.variable(name, &schema, parameter.get("description"));
@@ -196,7 +196,7 @@ impl RequestBuilder<'_, '_, '_, '_> {
     }
 
     /// Returns the only value that a schema allows, or its default.
-    fn fixed(&mut self, schema: &Json, at: &str) -> Option<RequestText> {
+    fn fixed_value(&mut self, schema: &Json, at: &str) -> Option<RequestText> {
         let one = schema.get("enum").and_then(Json::as_array).filter(|values| values.len() == 1);
         let (at, value) = match (schema.get("const"), one, schema.get("default")) {
             (Some(value), ..) => (format!("{at}.const"), value),
@@ -233,7 +233,7 @@ impl RequestBuilder<'_, '_, '_, '_> {
         for (name, property) in schema.get("properties").and_then(Json::as_object).into_iter().flatten() {
             let (property, at) = self.resolved(property, &format!("{at}.properties.{name}"));
             let property = property.clone();
-            let value = match self.fixed(&property, &at) {
+            let value = match self.fixed_value(&property, &at) {
                 Some(value) => value,
                 None if required.contains(&json!(name)) => {
                     self.variable(name, &property, None);

@@ -94,7 +94,7 @@ impl Pair<'_> {
 
     fn is_credential(&self) -> bool {
         let (name, value) = self.raw.split_once('=').unwrap_or((self.raw, ""));
-        detect::like_a_credential(name, value).is_some()
+        detect::credential_reason(name, value).is_some()
     }
 }
 
@@ -138,7 +138,7 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, wanted: UrlChoice) -> SplitUrl
         return SplitUrl { url: ConfigLeaf::new(url, spot.cloned()), query: Vec::new(), whole: false };
     };
     let has_variables = url.contains("{{") || url.contains("${");
-    let random = |segment: &&str| detect::like_a_credential("", segment).is_some();
+    let random = |segment: &&str| detect::credential_reason("", segment).is_some();
     let capability = parts.path.split('/').any(|segment| random(&segment));
     let query_at = url.len() - parts.fragment.len() - parts.query.map_or(0, str::len);
     let pairs = parts.query.map_or_else(Vec::new, |query| pairs(query, query_at));

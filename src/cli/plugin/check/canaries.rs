@@ -27,7 +27,7 @@ pub async fn run(checked: &mut ComponentCheck, planner: &Planner, folder: &Path)
                     checked.try_case(planner, &description, case, true).await;
                 }
             }
-            Err(error) => checked.wrong(error.to_string(), None),
+            Err(error) => checked.add_mistake(error.to_string(), None),
         }
         checked.note_untried(&description);
         return;
@@ -58,7 +58,7 @@ pub async fn run(checked: &mut ComponentCheck, planner: &Planner, folder: &Path)
 }
 
 impl ComponentCheck {
-    fn wrong(&mut self, message: String, help: Option<String>) {
+    fn add_mistake(&mut self, message: String, help: Option<String>) {
         let wrong = Mistake { about: "canaries", message, help };
         if !self.problems.contains(&wrong) {
             self.problems.push(wrong);
@@ -75,7 +75,10 @@ impl ComponentCheck {
                 self.plan.memory = self.plan.memory.max(cost.memory);
                 let problems = canary::check(&plan);
                 for problem in &problems {
-                    self.wrong(format!("{}: {}", case.name, problem.message), Some("use an encoder there".into()));
+                    self.add_mistake(
+                        format!("{}: {}", case.name, problem.message),
+                        Some("use an encoder there".into()),
+                    );
                 }
                 match problems.is_empty() {
                     false => CanaryStatus::Failed,
@@ -88,14 +91,14 @@ impl ComponentCheck {
                 let told: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
                 if written {
                     let help = "`guillemet plugin test` shows what differs".into();
-                    self.wrong(format!("{}: there is no document ({})", case.name, told.join("; ")), Some(help));
+                    self.add_mistake(format!("{}: there is no document ({})", case.name, told.join("; ")), Some(help));
                 }
                 // An example is a guess. It only matters that each target was tried at all, which `note_untried`
                 // checks.
                 CanaryStatus::NoDocument
             }
             CaseResult::Failed(message) => {
-                self.wrong(format!("{} (target `{target}`): {message}", case.name), None);
+                self.add_mistake(format!("{} (target `{target}`): {message}", case.name), None);
                 CanaryStatus::Failed
             }
         };
@@ -117,7 +120,7 @@ impl ComponentCheck {
             if !self.canaries.iter().any(tried) {
                 let help =
                     "add a case for it in `cases`, beside the component, or add `examples` to the fields of the schema";
-                self.wrong(
+                self.add_mistake(
                     format!("the target `{}` could not be tested: no config produced a document", target.id),
                     Some(help.into()),
                 );

@@ -15,7 +15,7 @@ pub fn print(checked: &ComponentCheck) {
     section(checked, "imports", &imports.collect::<Vec<_>>());
     section(checked, "description", &description(checked));
     let schema = match &checked.report.description {
-        Some(_) if clean(checked, "schema") => vec!["describes every secret field; valid".to_owned()],
+        Some(_) if has_no_mistakes(checked, "schema") => vec!["describes every secret field; valid".to_owned()],
         _ => Vec::new(),
     };
     section(checked, "schema", &schema);
@@ -25,26 +25,26 @@ pub fn print(checked: &ComponentCheck) {
     }
 }
 
-fn of<'a>(checked: &'a ComponentCheck, about: &'a str) -> impl Iterator<Item = &'a Mistake> {
+fn mistakes_about<'a>(checked: &'a ComponentCheck, about: &'a str) -> impl Iterator<Item = &'a Mistake> {
     checked.problems.iter().filter(move |wrong| wrong.about == about)
 }
 
-fn clean(checked: &ComponentCheck, about: &str) -> bool {
-    of(checked, about).next().is_none()
+fn has_no_mistakes(checked: &ComponentCheck, about: &str) -> bool {
+    mistakes_about(checked, about).next().is_none()
 }
 
 /// Prints a section, unless it has neither lines nor mistakes.
 fn section(checked: &ComponentCheck, name: &str, lines: &[String]) {
-    if lines.is_empty() && clean(checked, name) {
+    if lines.is_empty() && has_no_mistakes(checked, name) {
         return;
     }
     output::line(name);
     lines.iter().for_each(|line| output::line(&format!("  {line}")));
-    of(checked, name).for_each(mistake);
+    mistakes_about(checked, name).for_each(print_mistake);
 }
 
-fn mistake(wrong: &Mistake) {
-    output::coloured(output::Colour::Red, &format!("  wrong: {}", wrong.message));
+fn print_mistake(wrong: &Mistake) {
+    output::colored_line(output::Colour::Red, &format!("  wrong: {}", wrong.message));
     if let Some(help) = &wrong.help {
         output::line(&format!("    help: {help}"));
     }
@@ -52,7 +52,7 @@ fn mistake(wrong: &Mistake) {
 
 /// Prints only the mistakes. Returns how many there are.
 pub fn print_mistakes(checked: &ComponentCheck) -> usize {
-    checked.problems.iter().for_each(mistake);
+    checked.problems.iter().for_each(print_mistake);
     checked.problems.len()
 }
 

@@ -49,7 +49,7 @@ impl Sources {
     }
 
     /// Returns the present files. Changes after this call are reported by [`Self::event`].
-    pub fn look(&mut self) -> FileDigests {
+    pub fn scan(&mut self) -> FileDigests {
         let mut folders = vec![self.dir.clone()];
         let above = self.template.parent().filter(|above| !above.as_os_str().is_empty());
         folders.push(above.unwrap_or(Path::new(".")).to_owned());
@@ -65,7 +65,7 @@ impl Sources {
     }
 
     /// Reports whether the kernel reports changes. If not, the caller has to look again at intervals.
-    pub fn is_told(&self) -> bool {
+    pub fn reports_changes(&self) -> bool {
         self.watcher.is_some()
     }
 
@@ -152,18 +152,18 @@ mod tests {
         };
         let mut sources = Sources::new(dir.path(), &dir.path().join("template.toml"));
         write("src/lib.rs", "a");
-        let before = sources.look();
+        let before = sources.scan();
         for other in ["a.wasm", "Cargo.lock", "target/x.rs", "node_modules/a.js", ".a.swp", "a.c~", "v/pyvenv.cfg"] {
             write(other, "b");
         }
-        assert_eq!(changed(&before, &sources.look()), Vec::<String>::new());
+        assert_eq!(changed(&before, &sources.scan()), Vec::<String>::new());
         write("src/lib.rs", "a");
-        assert_eq!(changed(&before, &sources.look()), Vec::<String>::new(), "saved as it was");
+        assert_eq!(changed(&before, &sources.scan()), Vec::<String>::new(), "saved as it was");
         write("src/lib.rs", "b");
         write("cases/a.toml", "");
         write("template.toml", "");
-        assert_eq!(changed(&before, &sources.look()), ["cases/a.toml", "src/lib.rs", "template.toml"]);
+        assert_eq!(changed(&before, &sources.scan()), ["cases/a.toml", "src/lib.rs", "template.toml"]);
         fs::remove_file(dir.path().join("src/lib.rs")).unwrap();
-        assert!(changed(&before, &sources.look()).contains(&"src/lib.rs".to_owned()));
+        assert!(changed(&before, &sources.scan()).contains(&"src/lib.rs".to_owned()));
     }
 }

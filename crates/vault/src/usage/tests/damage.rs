@@ -38,7 +38,7 @@ fn small(files: &Files) -> Result<Recorder, RecorderError> {
 }
 
 fn count(recorder: &Recorder) -> u64 {
-    recorder.of(id(1)).unwrap().totals.count
+    recorder.usage_of(id(1)).unwrap().totals.count
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_clock_that_jumps_counts_the_same() {
         for _ in 0..30 {
             record(&recorder, *time, Outcome::Answered, &[1], "f");
         }
-        let usage = recorder.of(id(1)).unwrap();
+        let usage = recorder.usage_of(id(1)).unwrap();
         assert_eq!(usage.totals.count, 30 * (index as u64 + 1));
         assert_eq!(usage.totals.last_used, times[..=index].iter().copied().max());
         assert_eq!(usage.by_day.iter().map(|day| day.count).sum::<u64>(), usage.totals.count);
@@ -198,7 +198,7 @@ fn as_before(files: &Files) -> u64 {
     let mut written = 0;
     for (kind, class) in [(0u8, Class::Answer), (1, Class::Refusal)] {
         let mut all = Vec::new();
-        for (chunks, _) in trail::kept(&database, class, usize::MAX).unwrap() {
+        for (chunks, _) in trail::kept_chunks(&database, class, usize::MAX).unwrap() {
             for chunk in chunks {
                 let frames = trail::open(&database, &boxes, chunk.id).unwrap().unwrap().frames.unwrap();
                 let records = trail::records(&frames).unwrap();

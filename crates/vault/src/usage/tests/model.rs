@@ -34,7 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(0),
         1 => (0..3u64).prop_map(|day| (400_000 + day) * DAY),
     ];
-    let outcome = (0..8u8).prop_map(|code| Outcome::numbered(code).unwrap_or(Outcome::Answered));
+    let outcome = (0..8u8).prop_map(|code| Outcome::from_code(code).unwrap_or(Outcome::Answered));
     let wanted = proptest::collection::vec(0..=NAME, 0..4);
     let record = (time, outcome, wanted, 0..3u8, 0..3u8, 1..40usize).prop_map(
         |(time, outcome, wanted, place, caller, times)| Step::Record { time, outcome, wanted, place, caller, times },
@@ -166,7 +166,7 @@ impl Model {
     }
 
     fn check_secret(&self, secret: u8, recorder: &Recorder) {
-        let usage = recorder.of(id(secret)).unwrap();
+        let usage = recorder.usage_of(id(secret)).unwrap();
         let (mut places, mut callers) = (Counts::new(), Counts::new());
         for ((_, place, caller), (count, last)) in self.answers.iter().filter(|((of, ..), _)| *of == secret) {
             add(&mut places, place_of(*place), *count, *last);
