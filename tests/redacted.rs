@@ -171,7 +171,7 @@ fn nothing_of_an_account_prints_a_key() {
     let (creation, invitation, recovery) = codes();
     for code in [AccountCode::Creation(creation), AccountCode::Invite(invitation), AccountCode::Recovery(recovery)] {
         shown.push(printed(&code));
-        let written = code.text();
+        let written = code.to_text();
         for mistyped in [&written[..written.len() - 9], &written.replacen('a', "b", 1)] {
             let error = AccountCode::parse(mistyped).unwrap_err();
             let told = format!("{}{error}", printed(&error));
@@ -206,7 +206,7 @@ fn a_resolver_and_errors_about_keys_print_no_value() {
             current: CurrentSnapshot::new(state),
             recorder,
             budget: Budget::new(1 << 20),
-            told: Default::default(),
+            logged_callers: Default::default(),
         }),
         CANARY.as_bytes(),
     );

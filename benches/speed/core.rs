@@ -38,7 +38,7 @@ pub fn core(report: &mut Report, quick: bool) {
         current: CurrentSnapshot::new(state),
         recorder: recorder.expect("a journal"),
         budget,
-        told: Default::default(),
+        logged_callers: Default::default(),
     };
     let config = Config::load(&home.config_file(), |_| None).expect("a configuration");
     let registry = Registry::unpinned(home.plugins());

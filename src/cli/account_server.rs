@@ -316,7 +316,7 @@ impl CreateAccountArgs {
         let place = CodePlace::new(id, url.trim_end_matches('/'), pin.map(|pin: Hash| pin.0))?;
         let account = NewAccount { id, key_id: api_key.id().to_owned(), key_hash: api_key.hash(), at: now() };
         self.place.open(home).await?.create_account(account).await?;
-        let code = AccountCode::Creation(Creation { place, api_key }).text();
+        let code = AccountCode::Creation(Creation { place, api_key }).to_text();
         output::note(&format!(
             "created account {id}; its code works for one `guillemet account create` and is shown only once"
         ));

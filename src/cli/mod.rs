@@ -139,7 +139,7 @@ pub fn main() -> ExitCode {
             let printed = output::usage(&error);
             if !error.use_stderr() {
                 output::record_error(printed);
-                return ended(Ok(()));
+                return exit_code(Ok(()));
             }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -147,11 +147,11 @@ pub fn main() -> ExitCode {
     if matches!(arguments.command, Command::Planner) {
         return guillemet_planner::run();
     }
-    ended(run(arguments))
+    exit_code(run(arguments))
 }
 
 /// Returns the exit status of a command: success only if everything it printed reached standard output.
-fn ended(done: Done) -> ExitCode {
+fn exit_code(done: Done) -> ExitCode {
     if let Err(Failure(text)) = &done {
         output::error(text);
     }

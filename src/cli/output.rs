@@ -31,7 +31,8 @@ fn escaped(json: &str) -> Cow<'_, str> {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         if is_unsafe_on_terminal(c) {
-            // Every character that `moves` accepts is in the Basic Multilingual Plane, so four digits are enough.
+            // Every character that `is_unsafe_on_terminal` accepts is in the Basic Multilingual Plane, so four digits
+            // are enough.
             out.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
             out.push(c);

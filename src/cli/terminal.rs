@@ -200,10 +200,10 @@ impl<'fd> TerminalSession<'fd> {
                 ESCAPE if answer == InputKind::Shown => return Err(Stop::Refused(PromptError::Control)),
                 ESCAPE => self.paste(&mut typed)?,
                 0x08 | 0x7f => self.erase(typed.erase(), answer)?,
-                _ if self.is(SpecialCodeIndex::VERASE, byte) => self.erase(typed.erase(), answer)?,
-                _ if self.is(SpecialCodeIndex::VKILL, byte) => self.erase(typed.erase_all(), answer)?,
-                _ if self.is(SpecialCodeIndex::VWERASE, byte) => self.erase(typed.erase_word(), answer)?,
-                _ if self.is(SpecialCodeIndex::VEOF, byte) && typed.bytes.is_empty() => {
+                _ if self.is_key(SpecialCodeIndex::VERASE, byte) => self.erase(typed.erase(), answer)?,
+                _ if self.is_key(SpecialCodeIndex::VKILL, byte) => self.erase(typed.erase_all(), answer)?,
+                _ if self.is_key(SpecialCodeIndex::VWERASE, byte) => self.erase(typed.erase_word(), answer)?,
+                _ if self.is_key(SpecialCodeIndex::VEOF, byte) && typed.bytes.is_empty() => {
                     return Err(Stop::Refused(PromptError::Nothing));
                 }
                 _ => {
@@ -231,7 +231,7 @@ impl<'fd> TerminalSession<'fd> {
     }
 
     /// Reports whether the terminal's owner has assigned this meaning to a byte.
-    fn is(&self, meaning: SpecialCodeIndex, byte: u8) -> bool {
+    fn is_key(&self, meaning: SpecialCodeIndex, byte: u8) -> bool {
         byte != 0 && self.before.special_codes[meaning] == byte
     }
 
@@ -242,7 +242,7 @@ impl<'fd> TerminalSession<'fd> {
             (SpecialCodeIndex::VQUIT, Signal::QUIT),
             (SpecialCodeIndex::VSUSP, Signal::TSTP),
         ];
-        let found = signals.into_iter().find(|(meaning, _)| self.is(*meaning, byte));
+        let found = signals.into_iter().find(|(meaning, _)| self.is_key(*meaning, byte));
         found.filter(|_| self.before.local_modes.contains(LocalModes::ISIG)).map(|(_, signal)| signal)
     }
 

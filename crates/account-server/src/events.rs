@@ -51,13 +51,13 @@ pub fn stream(
 ) -> Result<Response<AccountEventStream>, ServerError> {
     let many =
         || ServerError::rate_limited("this API key has reached its limit of event streams; close one of them", 15);
-    let counted = app.turns.open_stream(&caller.key_id).ok_or_else(many)?;
+    let counted = app.rate_limiter.open_stream(&caller.key_id).ok_or_else(many)?;
     let stops = || {
         ServerError::new(ServerErrorCode::Unavailable, "the account server is shutting down; try again when it is back")
     };
     let wakes = app.storage.hub().subscribe(caller.account).ok_or_else(stops)?;
     let (sender, receiver) = mpsc::channel(WAITING);
-    let listener = Subscriber { app: Arc::clone(app), caller, told: 0, _counted: counted };
+    let listener = Subscriber { app: Arc::clone(app), caller, last_seq: 0, _counted: counted };
     tokio::spawn(async move {
         if let Err(error) = listener.forward(wakes, &sender).await {
             tracing::warn!(%error, "an event stream was closed; its device will reconnect");
@@ -72,7 +72,7 @@ pub fn stream(
 struct Subscriber {
     app: Arc<ServerState>,
     caller: AuthenticatedDevice,
-    told: u64,
+    last_seq: u64,
     _counted: Streaming,
 }
 
@@ -93,8 +93,8 @@ impl Subscriber {
                 wake = wakes.recv() => wake,
             };
             next = match wake {
-                Ok(Wake::Head(seq)) if seq > self.told => {
-                    self.told = seq;
+                Ok(Wake::Head(seq)) if seq > self.last_seq => {
+                    self.last_seq = seq;
                     text(ServerEvent::Head { seq })
                 }
                 Ok(Wake::Head(_)) => String::new(),
@@ -120,8 +120,8 @@ impl Subscriber {
             Err(StorageError::NoAccount) => return Ok(None),
             newest => newest?,
         };
-        self.told = newest.map_or(0, |newest| newest.seq);
-        Ok(Some(text(ServerEvent::Head { seq: self.told })))
+        self.last_seq = newest.map_or(0, |newest| newest.seq);
+        Ok(Some(text(ServerEvent::Head { seq: self.last_seq })))
     }
 }
 

@@ -117,7 +117,7 @@ async fn dispatch(
         }
         Endpoint::Events => events::stream(app, caller).map(|response| response.map(Either::Right)),
         Endpoint::Invite => {
-            let invite: InviteRegistration = request::body(&app.turns, body).await?;
+            let invite: InviteRegistration = request::body(&app.rate_limiter, body).await?;
             validate::invite(&invite)?;
             let lasts = Duration::from_secs(invite.expires_in).as_millis() as u64;
             storage.invite(account, invite.token_hash, now() + lasts).await?;
@@ -138,7 +138,7 @@ async fn dispatch(
             json(StatusCode::OK, &storage.wrap(account, caller.device()?).await?.ok_or_else(none)?)
         }
         Endpoint::PutUsage => {
-            let usage: UsageUpload = request::body(&app.turns, body).await?;
+            let usage: UsageUpload = request::body(&app.rate_limiter, body).await?;
             validate::usage(&usage)?;
             if Some(usage.device) != caller.device {
                 let message = "a device can only report its own usage".to_owned();
@@ -159,9 +159,9 @@ async fn caller(app: &ServerState, parts: &Parts, from: IpAddr) -> Result<Authen
     let stranger = LimitKey::Stranger(from);
     let much = |seconds| ServerError::rate_limited("too many requests; wait for the time in Retry-After", seconds);
     let key = request::api_key(&parts.headers);
-    let is_known = key.as_ref().is_some_and(|key| app.turns.has_seen(&LimitKey::Key(key.id().to_owned())));
+    let is_known = key.as_ref().is_some_and(|key| app.rate_limiter.has_seen(&LimitKey::Key(key.id().to_owned())));
     if !is_known {
-        app.turns.check(&stranger, Instant::now()).map_err(much)?;
+        app.rate_limiter.check(&stranger, Instant::now()).map_err(much)?;
     }
     let mut caller = None;
     if let Some(key) = key
@@ -178,11 +178,11 @@ async fn caller(app: &ServerState, parts: &Parts, from: IpAddr) -> Result<Authen
         });
     }
     let Some(caller) = caller else {
-        app.turns.acquire(stranger, Instant::now()).map_err(much)?;
+        app.rate_limiter.acquire(stranger, Instant::now()).map_err(much)?;
         return Err(ServerError::unauthorized());
     };
-    app.turns.acquire(LimitKey::Key(caller.key_id.clone()), Instant::now()).map_err(much)?;
-    app.turns.acquire(LimitKey::Account(caller.account), Instant::now()).map_err(much)?;
+    app.rate_limiter.acquire(LimitKey::Key(caller.key_id.clone()), Instant::now()).map_err(much)?;
+    app.rate_limiter.acquire(LimitKey::Account(caller.account), Instant::now()).map_err(much)?;
     Ok(caller)
 }
 
@@ -196,7 +196,7 @@ async fn push(
     if caller.kind == KeyKind::Creation && expected.is_some() {
         return Err(ServerError::forbidden());
     }
-    let push: Push = request::body(&app.turns, body).await?;
+    let push: Push = request::body(&app.rate_limiter, body).await?;
     validate::push(&push)?;
     let hash = push.head.hash(caller.account);
     let pushing = Pushing { account: caller.account, push, hash, expected, at: now(), bounds: app.limits.bounds };
@@ -213,12 +213,12 @@ async fn enrol(
     from: IpAddr,
 ) -> Result<Response<AnswerBody>, ServerError> {
     let much = |seconds| ServerError::rate_limited("too many requests; wait for the time in Retry-After", seconds);
-    app.turns.acquire(LimitKey::Stranger(from), Instant::now()).map_err(much)?;
+    app.rate_limiter.acquire(LimitKey::Stranger(from), Instant::now()).map_err(much)?;
     request::no_query(parts.uri.query())?;
     // The answer is the same whether there is such an account or not.
     let account = params.get("id").and_then(|raw| raw.parse().ok()).ok_or(StorageError::Token)?;
     let token = request::token(&parts.headers).ok_or(StorageError::Token)?;
-    let enrolment: Enrolment = request::body(&app.turns, body).await?;
+    let enrolment: Enrolment = request::body(&app.rate_limiter, body).await?;
     validate::enrolment(&enrolment)?;
     app.storage.enrol(account, token, enrolment.clone(), now()).await?;
     json(StatusCode::CREATED, &enrolment)

@@ -53,7 +53,7 @@ pub struct ServerState {
     /// The limits for callers.
     pub limits: ServerLimits,
     /// The requests, streams and memory that callers use.
-    pub turns: Arc<RateLimiter>,
+    pub rate_limiter: Arc<RateLimiter>,
     /// The counters for `/metrics`.
     pub counts: ServerCounters,
     /// The time at which the server started.
@@ -64,7 +64,7 @@ impl ServerState {
     /// Starts with empty counters in front of a storage.
     pub fn new(storage: Arc<dyn Storage>, limits: ServerLimits) -> Self {
         let turns = Arc::new(RateLimiter::new(&limits));
-        Self { storage, limits, turns, counts: ServerCounters::default(), started_at: now() }
+        Self { storage, limits, rate_limiter: turns, counts: ServerCounters::default(), started_at: now() }
     }
 }
 

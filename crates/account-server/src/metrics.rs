@@ -126,7 +126,7 @@ pub async fn text(app: &ServerState) -> Result<String, StorageError> {
             one(logging::dropped_lines()),
         ),
         Metric("connections", "Open connections.", gauge, loaded(&counts.connections)),
-        Metric("streams", "Devices that receive events.", gauge, one(app.turns.open_streams() as u64)),
+        Metric("streams", "Devices that receive events.", gauge, one(app.rate_limiter.open_streams() as u64)),
         Metric("accounts", "Accounts in the database.", gauge, one(totals.accounts)),
         Metric("objects", "Objects in all accounts.", gauge, one(totals.objects)),
         Metric("stored_bytes", "Bytes in all boxes.", gauge, one(totals.bytes)),

@@ -118,7 +118,7 @@ struct ErrorField {
 
 /// The client of one server, with the API key of one device.
 pub struct AccountClient {
-    way: ServerAddress,
+    address: ServerAddress,
     key: Option<HeaderValue>,
     time: Duration,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
@@ -126,7 +126,7 @@ pub struct AccountClient {
 
 impl fmt::Debug for AccountClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Client({})", self.way)
+        write!(f, "Client({})", self.address)
     }
 }
 
@@ -157,7 +157,7 @@ impl AccountClient {
             })
         });
         let key = key.transpose().map_err(|_| AccountClientError::Unauthorized)?;
-        Ok(Self { way: ServerAddress::new(url, pin)?, key, time: TIME, idle: Mutex::default() })
+        Ok(Self { address: ServerAddress::new(url, pin)?, key, time: TIME, idle: Mutex::default() })
     }
 
     /// Returns the account and device of the API key.
@@ -348,7 +348,7 @@ impl AccountClient {
                 },
             }
         }
-        let mut connection = self.way.connect().await?;
+        let mut connection = self.address.connect().await?;
         let response = connection.send_request(request).await.map_err(|error| unreachable(&error))?;
         self.put_idle(connection);
         Ok(response)
@@ -360,11 +360,12 @@ impl AccountClient {
         asking: ClientRequest<'_>,
     ) -> Result<Response<Incoming>, AccountClientError> {
         let request = self.request(asking)?;
-        self.way.connect().await?.send_request(request).await.map_err(|error| unreachable(&error))
+        self.address.connect().await?.send_request(request).await.map_err(|error| unreachable(&error))
     }
 
     fn request(&self, asking: ClientRequest<'_>) -> Result<Request<Full<Bytes>>, AccountClientError> {
-        let mut request = Request::builder().method(asking.method).uri(asking.path).header(HOST, self.way.authority());
+        let mut request =
+            Request::builder().method(asking.method).uri(asking.path).header(HOST, self.address.authority());
         for (name, value) in asking.headers {
             request = request.header(name, value);
         }

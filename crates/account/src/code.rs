@@ -191,7 +191,7 @@ impl AccountCode {
     }
 
     /// Returns the account of this code, and its server.
-    pub fn place(&self) -> &AccountAddress {
+    pub fn address(&self) -> &AccountAddress {
         match self {
             Self::Creation(code) => &code.place,
             Self::Invite(code) => &code.place,
@@ -200,7 +200,7 @@ impl AccountCode {
     }
 
     /// Returns the code as text. A recovery code is in groups of five characters, for paper.
-    pub fn text(&self) -> Zeroizing<String> {
+    pub fn to_text(&self) -> Zeroizing<String> {
         layout::encode(self)
     }
 }

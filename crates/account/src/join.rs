@@ -48,17 +48,17 @@ fn join_key(secret: &[u8; 16]) -> Key {
 }
 
 /// Makes the request of a device that asks to join.
-pub fn hello(
+pub fn enrolment_request(
     invitation: &InvitationCode,
     joiner: DeviceId,
     public_key: PublicKey,
     name: &str,
     api_key: &ApiKey,
 ) -> Enrolment {
-    hello_with(&random(), invitation, joiner, public_key, name, api_key)
+    enrolment_request_with(&random(), invitation, joiner, public_key, name, api_key)
 }
 
-fn hello_with(
+fn enrolment_request_with(
     nonce: &[u8; crypto::NONCE_LEN],
     invitation: &InvitationCode,
     joiner: DeviceId,
@@ -71,7 +71,7 @@ fn hello_with(
     let said = signed_bytes(account, &invitation.inviter_key, &device_key, &public_key);
     let mac = Hash(key.subkey("account-join-mac").mac(&said));
     let bound = name_bound(account, joiner);
-    let padded = pad(clean(name).as_bytes());
+    let padded = pad(display_name(name).as_bytes());
     let name = Sealed(crypto::seal_with(&key.subkey("account-join-name"), nonce, &bound, &padded));
     Enrolment { key: device_key, public_key, mac, name }
 }
@@ -100,7 +100,7 @@ pub fn verify(
         return Err(NotInvited::Malformed);
     }
     let name = unpad(name).map_err(|_| NotInvited::Malformed)?;
-    std::str::from_utf8(&name).map(clean).map_err(|_| NotInvited::Malformed)
+    std::str::from_utf8(&name).map(display_name).map_err(|_| NotInvited::Malformed)
 }
 
 /// Returns the bytes that the HMAC covers.
@@ -115,7 +115,7 @@ fn name_bound(account: AccountId, joiner: DeviceId) -> Vec<u8> {
 }
 
 /// Returns a name that is safe to display, whatever was entered.
-fn clean(name: &str) -> String {
+fn display_name(name: &str) -> String {
     // `tidy` adds one character as a sign that the name was cut off.
     let name = sanitize(name.trim(), NAME_MAX - 1);
     let name = name.trim();

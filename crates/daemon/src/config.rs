@@ -259,7 +259,7 @@ impl Config {
     /// Reads all tables, and notes every problem.
     fn read<'a>(reader: &mut ConfigReader<'a>, root: &mut Entries<'a>, env: impl Fn(&str) -> Option<String>) -> Self {
         let vars = reader.table(root, "vars");
-        let vars = reader.rest(vars);
+        let vars = reader.rest_as_json(vars);
         let env = read_environment(reader, root, env);
         let limits = limits(reader, root);
         let mut secrets = reader.table(root, "secrets");

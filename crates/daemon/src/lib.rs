@@ -327,7 +327,7 @@ impl OpenedVault {
             current: CurrentSnapshot::new(state),
             recorder: self.recorder,
             budget: Budget::new(config.limits.in_flight),
-            told: LoggedCallers::default(),
+            logged_callers: LoggedCallers::default(),
         });
         let events = Arc::new(EventBus::default());
         let stored = (self.vault, self.stored_sync);

@@ -1,6 +1,6 @@
 //! A plan: a template compiled for one target, as literal text and the slots between. Holds no value.
 //!
-//! `check` makes one from a planner's answer and trusts nothing in it: a planner that has been taken over completely
+//! `verify` makes one from a planner's answer and trusts nothing in it: a planner that has been taken over completely
 //! can only decide where a secret of its own templates is placed (promise Isolated).
 
 use std::collections::HashMap;

@@ -31,7 +31,7 @@ pub struct NamedTargets {
 /// Reads the field. A former name of a target counts as the target. `place` returns the place of a field.
 ///
 /// # Errors
-/// Returns every problem with it, except for secrets in it, which `slot_tracking::place` reports.
+/// Returns every problem with it, except for secrets in it, which `slot_tracking::track_emissions` reports.
 pub fn read(
     named: &Value,
     description: &Description,

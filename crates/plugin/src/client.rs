@@ -164,7 +164,7 @@ impl From<PlannerError> for CompileError {
 pub struct Planner {
     plugin: Arc<PluginComponent>,
     /// Held for a whole request, because a child is asked one thing at a time.
-    seat: Arc<Mutex<ChildSlot>>,
+    slot: Arc<Mutex<ChildSlot>>,
 }
 
 struct PluginComponent {
@@ -190,7 +190,7 @@ impl Default for PlannerOptions {
     }
 }
 
-/// The seat with its lock, the child that was in it, and its report on the plugin.
+/// The slot with its lock, the child that was in it, and its report on the plugin.
 type ReadyChild = (OwnedMutexGuard<ChildSlot>, RunningChild, Report);
 
 /// The child between two requests, with the plugin loaded.
@@ -223,7 +223,7 @@ impl Planner {
             cache,
             options,
         };
-        Self { plugin: Arc::new(plugin), seat: Arc::default() }
+        Self { plugin: Arc::new(plugin), slot: Arc::default() }
     }
 
     /// Returns the SHA-256 of the component.
@@ -234,17 +234,17 @@ impl Planner {
     /// Returns a planner for the same plugin with a separate child.
     #[must_use]
     pub fn with_own_child(&self) -> Self {
-        Self { plugin: Arc::clone(&self.plugin), seat: Arc::default() }
+        Self { plugin: Arc::clone(&self.plugin), slot: Arc::default() }
     }
 
     /// Ends the child, even one that is still loading the plugin, and waits for its exit, at most a second.
     pub async fn end(&self) {
-        let mut seat = self.seat.lock().await;
-        if let Some(idle) = seat.idle.take() {
+        let mut slot = self.slot.lock().await;
+        if let Some(idle) = slot.idle.take() {
             idle.abort();
         }
-        seat.ready = None;
-        if let Some(mut last) = seat.last.take() {
+        slot.ready = None;
+        if let Some(mut last) = slot.last.take() {
             last.wait().await;
         }
     }
@@ -252,7 +252,7 @@ impl Planner {
     /// Reports whether a child exists now, working or waiting for work.
     pub fn is_running(&self) -> bool {
         let is_alive = |(running, _): &(RunningChild, Report)| running.is_alive();
-        self.seat.try_lock().map_or(true, |seat| seat.ready.as_ref().is_some_and(is_alive))
+        self.slot.try_lock().map_or(true, |slot| slot.ready.as_ref().is_some_and(is_alive))
     }
 
     /// Loads the plugin if it is not loaded, and returns its description.
@@ -269,9 +269,9 @@ impl Planner {
     /// # Errors
     /// Fails with [`PlannerError`] if the planner gave no answer.
     pub async fn inspect(&self) -> Result<Report, PlannerError> {
-        let (mut seat, running, report) = self.acquire_child().await?;
+        let (mut slot, running, report) = self.acquire_child().await?;
         if report.broken.is_empty() {
-            self.keep_child(&mut seat, running, report.clone());
+            self.keep_child(&mut slot, running, report.clone());
         }
         Ok(report)
     }
@@ -309,7 +309,7 @@ impl Planner {
         wanted: impl FnOnce(PlannerResponse, &Description) -> Option<T>,
     ) -> Result<T, CompileError> {
         let request = self.encode(&request)?;
-        let (mut seat, mut running, report) = self.acquire_child().await?;
+        let (mut slot, mut running, report) = self.acquire_child().await?;
         let description = usable(&report)?;
         // A child whose request is given up (an error, or a caller that left) is dropped here, which kills it.
         let result = with_timeout(&self.plugin.name, PLAN_TIME, async {
@@ -330,41 +330,41 @@ impl Planner {
             PlannerResponse::Broken { rule } => Err(CompileError::Broken { rule: sanitize(&rule, MESSAGE_MAX) }),
             answer => Ok(wanted(answer, &description).ok_or_else(|| self.invalid_response())?),
         };
-        self.keep_child(&mut seat, running, report);
+        self.keep_child(&mut slot, running, report);
         outcome
     }
 
-    /// Returns the seat and a child with the plugin loaded. Loading continues even if no caller waits for it any more,
+    /// Returns the slot and a child with the plugin loaded. Loading continues even if no caller waits for it any more,
     /// so that a compilation that has begun is not started over.
     async fn acquire_child(&self) -> Result<ReadyChild, PlannerError> {
-        let mut seat = Arc::clone(&self.seat).lock_owned().await;
-        if let Some(idle) = seat.idle.take() {
+        let mut slot = Arc::clone(&self.slot).lock_owned().await;
+        if let Some(idle) = slot.idle.take() {
             idle.abort();
         }
-        if let Some((running, report)) = seat.ready.take()
+        if let Some((running, report)) = slot.ready.take()
             && running.is_fit()
         {
-            return Ok((seat, running, report));
+            return Ok((slot, running, report));
         }
         let (loaded, wanted) = tokio::sync::oneshot::channel();
         let planner = self.clone();
         tokio::spawn(async move {
-            let started = planner.start_child(&mut seat).await;
-            let ready = started.map(|(running, report)| (seat, running, report));
-            if let Err(Ok((mut seat, running, report))) = loaded.send(ready)
+            let started = planner.start_child(&mut slot).await;
+            let ready = started.map(|(running, report)| (slot, running, report));
+            if let Err(Ok((mut slot, running, report))) = loaded.send(ready)
                 && report.broken.is_empty()
             {
-                planner.keep_child(&mut seat, running, report);
+                planner.keep_child(&mut slot, running, report);
             }
         });
         wanted.await.unwrap_or_else(|_| Err(self.invalid_response()))
     }
 
     /// Starts a new child and returns its report on the plugin.
-    async fn start_child(&self, seat: &mut ChildSlot) -> Result<(RunningChild, Report), PlannerError> {
+    async fn start_child(&self, slot: &mut ChildSlot) -> Result<(RunningChild, Report), PlannerError> {
         let mut running = RunningChild::start(&self.plugin.options.program, &self.plugin.name)
             .map_err(|error| PlannerError::Start { plugin: self.plugin.name.clone(), error })?;
-        seat.last = Some(running.ended());
+        slot.last = Some(running.ended());
         let most = load_time(self.plugin.component.len());
         let result = with_timeout(&self.plugin.name, most, self.plugin.load_into(&mut running)).await;
         match result {
@@ -376,15 +376,15 @@ impl Planner {
     }
 
     /// Keeps the child for the next request, until it has been idle for too long.
-    fn keep_child(&self, seat: &mut ChildSlot, running: RunningChild, report: Report) {
-        seat.ready = Some((running, report));
-        let (weak, idle_time) = (Arc::downgrade(&self.seat), self.plugin.options.idle_time);
-        seat.idle = Some(tokio::spawn(async move {
+    fn keep_child(&self, slot: &mut ChildSlot, running: RunningChild, report: Report) {
+        slot.ready = Some((running, report));
+        let (weak, idle_time) = (Arc::downgrade(&self.slot), self.plugin.options.idle_time);
+        slot.idle = Some(tokio::spawn(async move {
             tokio::time::sleep(idle_time).await;
-            if let Some(seat) = weak.upgrade() {
-                // A request that holds the seat now restarts the timer when it is done.
-                if let Ok(mut seat) = seat.try_lock() {
-                    seat.ready = None;
+            if let Some(slot) = weak.upgrade() {
+                // A request that holds the slot now restarts the timer when it is done.
+                if let Ok(mut slot) = slot.try_lock() {
+                    slot.ready = None;
                 }
             }
         }));

@@ -269,7 +269,7 @@ impl Registry {
     }
 
     /// Reports whether a feature has a plugin, even if that is refused.
-    pub fn knows(&self, feature: &str) -> bool {
+    pub fn has_plugin(&self, feature: &str) -> bool {
         self.plugins.load().contains_key(feature)
     }
 
@@ -304,7 +304,7 @@ impl Registry {
     /// # Errors
     /// Fails as [`Planner::plan`] does; the message of a failure names the plugin.
     pub async fn plan(&self, feature: &str, request: PlanRequest) -> Result<Planned, CompileError> {
-        self.ask(feature, async |planner| planner.plan(request).await).await
+        self.with_planner(feature, async |planner| planner.plan(request).await).await
     }
 
     /// Asks which targets a template names for itself; empty if it names none.
@@ -312,10 +312,10 @@ impl Registry {
     /// # Errors
     /// Fails as [`plan`](Self::plan) does.
     pub async fn named_targets(&self, feature: &str, request: PlanRequest) -> Result<Vec<Target>, CompileError> {
-        self.ask(feature, async |planner| planner.targets(request).await).await
+        self.with_planner(feature, async |planner| planner.targets(request).await).await
     }
 
-    async fn ask<T>(
+    async fn with_planner<T>(
         &self,
         feature: &str,
         ask: impl AsyncFnOnce(&Planner) -> Result<T, CompileError>,

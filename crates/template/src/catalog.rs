@@ -173,7 +173,7 @@ pub struct ReadingBasis {
 /// The result of a reading, for [`Catalog::apply`].
 pub struct CatalogReading {
     basis: ReadingBasis,
-    found: ReadFiles,
+    files: ReadFiles,
 }
 
 enum ReadFiles {
@@ -188,14 +188,14 @@ impl ReadingBasis {
     /// each file.
     pub fn scan(self, progress: &AtomicU64) -> CatalogReading {
         let found = ReadFiles::All(scan::scan(&self, progress));
-        CatalogReading { basis: self, found }
+        CatalogReading { basis: self, files: found }
     }
 
     /// Checks the files that may have one of these ids, and reads those that changed.
     pub fn recheck<'a>(self, ids: impl IntoIterator<Item = &'a str>) -> CatalogReading {
         let one = |id| scan::recheck(&self, id);
         let found = ReadFiles::Some(ids.into_iter().flat_map(one).collect());
-        CatalogReading { basis: self, found }
+        CatalogReading { basis: self, files: found }
     }
 }
 
@@ -260,7 +260,7 @@ impl Catalog {
     }
 
     /// Applies a reading and returns what changed. Keeps what a later reading has already brought.
-    pub fn apply(&mut self, CatalogReading { basis, found }: CatalogReading, now: Instant) -> CatalogChanges {
+    pub fn apply(&mut self, CatalogReading { basis, files: found }: CatalogReading, now: Instant) -> CatalogChanges {
         self.vanished.retain(|vanished| guard::remaining_grace(vanished.since, now).is_some());
         let files = match found {
             ReadFiles::All(scan::ScanResult { files, strays, unreadable }) if basis.number > self.scanned => {

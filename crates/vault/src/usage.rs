@@ -220,7 +220,7 @@ impl Recorder {
     ) -> Result<Self, RecorderError> {
         let path_of_database = database;
         let mut database = store::connect(database)?;
-        // On a full disk, uses are counted in a transaction that must stay in memory (`Counters::as_if_folded`).
+        // On a full disk, uses are counted in a transaction that must stay in memory (`Counters::with_unfolded`).
         database.pragma_update(None, "cache_spill", "OFF")?;
         let boxes = trail::TrailSealer::new(&key, vault_id);
         if counters::missing(&database)?.is_some() {

@@ -23,7 +23,7 @@ use config::Reading;
 use credentials::{Choices, FindingsByField};
 use equivalence::Comparison;
 use naming::{NameStatus, Namer};
-use proposal::Adoption;
+use proposal::AdoptProposal;
 use read::{action, cal_com, livekit, mcp, pjsip, url};
 use source::{Problems, SourceFile};
 
@@ -140,7 +140,7 @@ impl AdoptArgs {
     }
 
     /// Works out the proposal. Changes nothing.
-    fn propose(self, home: &Home) -> Result<Adoption, Failure> {
+    fn propose(self, home: &Home) -> Result<AdoptProposal, Failure> {
         let source = SourceFile::read(&self.file)?;
         let compiler = offline_compiler(home)?;
         let description = compiler.describe(&self.feature).map_err(Failure::new)?;
@@ -177,7 +177,19 @@ impl AdoptArgs {
         }
         let target = reading.target;
         let Self { feature, name, .. } = self;
-        Ok(Adoption { feature, name, target, source, reading, findings, template, format, rendered, compared, notes })
+        Ok(AdoptProposal {
+            feature,
+            name,
+            target,
+            source,
+            reading,
+            findings,
+            template,
+            format,
+            rendered,
+            compared,
+            notes,
+        })
     }
 
     /// Reads the file with the reader of its feature. Returns `None` if the reader added problems and made no config.

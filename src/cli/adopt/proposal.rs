@@ -15,7 +15,7 @@ use guillemet_base::sys::memory::Clear;
 use guillemet_template::Format;
 
 /// Everything that is done when the user says yes.
-pub struct Adoption {
+pub struct AdoptProposal {
     /// The feature of the template, such as `mcp-server`.
     pub feature: String,
     /// The template's name, without its feature.
@@ -40,7 +40,7 @@ pub struct Adoption {
     pub notes: Vec<String>,
 }
 
-impl Adoption {
+impl AdoptProposal {
     /// Returns the id of the new template, `feature/name`.
     pub fn id(&self) -> String {
         format!("{}/{}", self.feature, self.name)

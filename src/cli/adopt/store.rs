@@ -11,7 +11,7 @@ use std::{fs, io};
 use hyper::Method;
 use zeroize::Zeroizing;
 
-use super::Adoption;
+use super::AdoptProposal;
 use super::source::Problems;
 use super::tokens::Spot;
 use crate::cli::client::{percent_encode, template_path};
@@ -46,7 +46,7 @@ pub fn check_free(home: &Home, feature: &str, name: &str) -> Result<(), Failure>
 ///
 /// # Errors
 /// When a value cannot be replaced in the text, or is in the text a second time.
-pub fn rewritten(proposal: &Adoption) -> Result<Zeroizing<String>, Failure> {
+pub fn rewritten(proposal: &AdoptProposal) -> Result<Zeroizing<String>, Failure> {
     let source = &proposal.source;
     let mut problems = Problems::new(source);
     let mut marks: Vec<(Spot, String)> = Vec::new();
@@ -75,7 +75,7 @@ pub fn rewritten(proposal: &Adoption) -> Result<Zeroizing<String>, Failure> {
 }
 
 /// Checks that the file can be replaced as a whole, and that it has no other name.
-fn check_replaceable(proposal: &Adoption) -> Result<(), Failure> {
+fn check_replaceable(proposal: &AdoptProposal) -> Result<(), Failure> {
     let Some((path, _)) = &proposal.source.file else { return Ok(()) };
     let refused = |why: String| Failure::new(format!("{} {why}; nothing was changed", proposal.source.shown));
     let checked = Destination::open(path).and_then(|destination| {
@@ -97,7 +97,7 @@ fn check_replaceable(proposal: &Adoption) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When a step fails. The message says what failed and what remains.
-pub fn store(home: &Home, proposal: &Adoption, rewritten: Option<Zeroizing<String>>) -> Done {
+pub fn store(home: &Home, proposal: &AdoptProposal, rewritten: Option<Zeroizing<String>>) -> Done {
     check_reused(home, proposal)?;
     let mut made = CreatedItems { home, secrets: Vec::new(), template: None };
     for (name, value, is_there) in proposal.secrets() {
@@ -141,7 +141,7 @@ pub fn store(home: &Home, proposal: &Adoption, rewritten: Option<Zeroizing<Strin
 }
 
 /// Checks that each existing secret that the template uses has the value from the file.
-fn check_reused(home: &Home, proposal: &Adoption) -> Result<(), Failure> {
+fn check_reused(home: &Home, proposal: &AdoptProposal) -> Result<(), Failure> {
     let reused: Vec<_> = proposal.secrets().into_iter().filter(|(.., is_there)| *is_there).collect();
     if reused.is_empty() {
         return Ok(());
@@ -182,7 +182,7 @@ impl CreatedItems<'_> {
         Ok(())
     }
 
-    fn template(&mut self, proposal: &Adoption) -> Result<(), Failure> {
+    fn template(&mut self, proposal: &AdoptProposal) -> Result<(), Failure> {
         let path = template_file(self.home, &proposal.feature, &proposal.name, proposal.format.extension());
         let dir = path.parent().unwrap_or(Path::new("/"));
         let written =
@@ -197,7 +197,7 @@ impl CreatedItems<'_> {
     }
 
     /// Checks that the daemon renders the config that was compared. After this the file is no longer needed.
-    fn compare(&mut self, proposal: &Adoption) -> Result<(), Failure> {
+    fn compare(&mut self, proposal: &AdoptProposal) -> Result<(), Failure> {
         let path = format!("/v1/render/{}?target={}", template_path(&proposal.id())?, percent_encode(proposal.target));
         let why = match client::fetch(self.home, Method::GET, &path) {
             Ok(answer) if *answer.body == **proposal.rendered => return Ok(()),

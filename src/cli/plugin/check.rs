@@ -111,7 +111,7 @@ impl PluginCheckArgs {
 
 fn check(file: &Path, cases: &Path) -> Result<ComponentCheck, Failure> {
     let component = registry::read_component(file)?;
-    planner::with_new(file, component, async |planner| ComponentCheck::of(file, cases, &planner).await)
+    planner::with_new(file, component, async |planner| ComponentCheck::run(file, cases, &planner).await)
 }
 
 impl ComponentCheck {
@@ -119,7 +119,7 @@ impl ComponentCheck {
     ///
     /// # Errors
     /// When the file cannot be read, or the planner cannot examine it.
-    pub async fn of(file: &Path, cases: &Path, planner: &Planner) -> Result<Self, Failure> {
+    pub async fn run(file: &Path, cases: &Path, planner: &Planner) -> Result<Self, Failure> {
         let component = registry::read_component(file)?;
         let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let mut checked = Self {

@@ -141,7 +141,7 @@ impl Round {
         let project = Project::find(&self.dir)?;
         let file = &project.component;
         let planner = Planner::new(planner::shown(file), read_component(file)?, Arc::clone(&self.forms) as _);
-        let checked = ComponentCheck::of(file, &project.cases(), &planner).await?;
+        let checked = ComponentCheck::run(file, &project.cases(), &planner).await?;
         match print_mistakes(&checked) {
             0 => output::line("check    ok"),
             1 => output::line("check    1 error"),

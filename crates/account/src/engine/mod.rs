@@ -130,14 +130,14 @@ pub struct Engine {
     /// The heads before the newest one, oldest first.
     past: VecDeque<HeadRef>,
     /// The messages that the user has seen about pending intents.
-    told: HashMap<IntentId, String>,
+    seen_notices: HashMap<IntentId, String>,
     /// The number of former versions that are kept of a secret.
     keep: usize,
 }
 
 impl Engine {
     /// Starts a new account with a new key. The first push creates the first head.
-    pub fn found(me: DeviceIdentity, keep: usize) -> Self {
+    pub fn create(me: DeviceIdentity, keep: usize) -> Self {
         Self::empty(me, EpochKey::random(1), Hash::default(), None, keep)
     }
 
@@ -166,7 +166,7 @@ impl Engine {
             differing: BTreeSet::new(),
             sent: Vec::new(),
             past: VecDeque::new(),
-            told: HashMap::new(),
+            seen_notices: HashMap::new(),
             keep,
         }
     }
@@ -225,12 +225,12 @@ impl Engine {
     }
 
     /// Returns whether this head is one of the last ones that this device has verified.
-    pub fn knows(&self, newest: HeadRef) -> bool {
+    pub fn has_verified(&self, newest: HeadRef) -> bool {
         self.past.contains(&newest) || (newest.seq, newest.hash) == (self.head.seq, self.hash)
     }
 
     /// Makes a verified head the newest one.
-    fn arrive(&mut self, head: Head, hash: Hash) {
+    fn set_head(&mut self, head: Head, hash: Hash) {
         if self.head().is_some() {
             self.past.push_back(HeadRef { seq: self.head.seq, hash: self.hash });
         }
@@ -243,7 +243,7 @@ impl Engine {
 
     /// Records an edit of this device. `after` is in effect already, and the intents are on disk. They are sent with
     /// the next push.
-    pub fn edited(&mut self, after: Arc<Secret>, intents: Vec<Intent>) {
+    pub fn record_edit(&mut self, after: Arc<Secret>, intents: Vec<Intent>) {
         self.differing.insert(after.id);
         self.view.put(after);
         self.view.take_touched();
@@ -252,34 +252,34 @@ impl Engine {
 
     /// Brings in the secrets that this device had before it joined the account. `mine` are these secrets, and the
     /// intents say what becomes of each. A secret that no intent is about is gone.
-    pub fn bring(&mut self, mine: &[Arc<Secret>], intents: Vec<Intent>) -> Update {
+    pub fn add_own_secrets(&mut self, mine: &[Arc<Secret>], intents: Vec<Intent>) -> Update {
         for secret in mine {
             self.differing.insert(secret.id);
             self.view.put(Arc::clone(secret));
         }
         self.pending.extend(intents.into_iter().map(Arc::new));
-        self.settle(self.base.clone(), &HashSet::new())
+        self.replace_base(self.base.clone(), &HashSet::new())
     }
 
     /// Remembers a push that is about to be sent. The caller has to write this to disk before it sends the push.
-    pub fn sending(&mut self, candidate: &PreparedPush) {
+    pub fn record_sent(&mut self, candidate: &PreparedPush) {
         self.sent.push(candidate.newest);
     }
 
     /// Replaces the state of the account. The view follows, with the intents that are still pending applied on top.
-    fn settle(&mut self, mut base: Replica, settled: &HashSet<IntentId>) -> Update {
+    fn replace_base(&mut self, mut base: Replica, settled: &HashSet<IntentId>) -> Update {
         let mut touched = base.take_touched();
         touched.append(&mut self.differing);
         let (gone, kept): (Vec<_>, Vec<_>) = self.pending.drain(..).partition(|intent| settled.contains(&intent.id));
         self.pending = kept.into();
-        let mut notices = self.revived(&base, &touched, &gone);
+        let mut notices = self.revived_notices(&base, &touched, &gone);
         let mut view = base.clone();
         let maker = HeadAuthor { device: self.me.device, seq: self.head.seq + 1, keep: self.keep };
         for intent in self.pending.clone() {
-            notices.extend(view.apply(&intent, maker).and_then(|notice| self.tell(intent.id, notice)));
+            notices.extend(view.apply(&intent, maker).and_then(|notice| self.unseen_notice(intent.id, notice)));
         }
         for intent in &gone {
-            self.told.remove(&intent.id);
+            self.seen_notices.remove(&intent.id);
         }
         self.differing = view.take_touched();
         touched.extend(&self.differing);
@@ -317,7 +317,7 @@ impl Engine {
         let touched = base.take_touched();
         if !self.is_view_of(&base, &touched, pushed) {
             touched.into_iter().for_each(|id| base.touch(id));
-            return self.settle(base, &pushed.iter().copied().collect());
+            return self.replace_base(base, &pushed.iter().copied().collect());
         }
         for id in touched {
             if let Some(shared) = same_in_both(&base, &self.view, id).cloned() {
@@ -328,7 +328,7 @@ impl Engine {
         self.view.take_references(&base);
         self.base = base;
         for intent in self.pending.drain(..pushed.len()) {
-            self.told.remove(&intent.id);
+            self.seen_notices.remove(&intent.id);
         }
         Update { settled: pushed.to_vec(), ..Update::default() }
     }
@@ -353,14 +353,14 @@ impl Engine {
     }
 
     /// Returns a notice unless the user has seen it: an intent is applied again with every head.
-    fn tell(&mut self, intent: IntentId, notice: Notice) -> Option<Notice> {
-        let before = self.told.insert(intent, notice.text.clone());
+    fn unseen_notice(&mut self, intent: IntentId, notice: Notice) -> Option<Notice> {
+        let before = self.seen_notices.insert(intent, notice.text.clone());
         (before.as_ref() != Some(&notice.text)).then_some(notice)
     }
 
     /// Returns notices for deleted secrets that exist again in this state. Leaves out those that an edit of this device
     /// brought back, because that edit has its own notice.
-    fn revived(&self, base: &Replica, touched: &BTreeSet<SecretId>, settled: &[Arc<Intent>]) -> Vec<Notice> {
+    fn revived_notices(&self, base: &Replica, touched: &BTreeSet<SecretId>, settled: &[Arc<Intent>]) -> Vec<Notice> {
         let is_back = |id: &&SecretId| self.base.deleted(**id).is_some();
         let by_edit = |id: &SecretId| settled.iter().any(|intent| intent.secret == *id);
         let back = touched.iter().filter(is_back).filter(|id| !by_edit(id)).filter_map(|id| base.secret(*id));

@@ -105,8 +105,8 @@ impl Engine {
             self.tree.set(id, leaf);
         }
         self.keys = walk.keys;
-        self.arrive(walk.head, walk.hash);
-        let update = self.settle(base, &walk.intents);
+        self.set_head(walk.head, walk.hash);
+        let update = self.replace_base(base, &walk.intents);
         Update { records, authors, devices: walk.devices, advanced: true, ..update }
     }
 

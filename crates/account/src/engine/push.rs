@@ -483,16 +483,16 @@ impl Engine {
             self.tree.set(id, leaf);
         }
         let mut notices: Vec<_> =
-            candidate.notices.into_iter().filter_map(|(intent, notice)| self.tell(intent, notice)).collect();
+            candidate.notices.into_iter().filter_map(|(intent, notice)| self.unseen_notice(intent, notice)).collect();
         let pushed = candidate.head.intents.clone();
         let devices = candidate.head.device_changes(&self.head);
-        self.arrive(candidate.head, candidate.newest.hash);
+        self.set_head(candidate.head, candidate.newest.hash);
         let update = match candidate.key {
             None => self.settle_pushed(candidate.base, &pushed),
             // The references of a removed device no longer hold any name, so more can change than what was pushed.
             Some(key) => {
                 self.keys.insert(key.epoch(), key);
-                self.settle(candidate.base, &pushed.into_iter().collect())
+                self.replace_base(candidate.base, &pushed.into_iter().collect())
             }
         };
         notices.extend(update.notices);

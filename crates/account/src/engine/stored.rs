@@ -120,10 +120,10 @@ impl Engine {
             pending: intents.into_iter().map(Arc::new).collect(),
             sent: memory.sent,
             past: memory.past,
-            told: HashMap::new(),
+            seen_notices: HashMap::new(),
             keep,
         };
-        let update = engine.settle(base, &HashSet::new());
+        let update = engine.replace_base(base, &HashSet::new());
         Ok((engine, update))
     }
 }

@@ -242,7 +242,7 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Connection
         // First read what has arrived, then check whether the connection has to end.
         biased;
         ended = connection.as_mut() => ended,
-        reason = state.ended() => {
+        reason = state.wait_for_end() => {
             tracing::debug!(caller = ?served.peer.caller, ?reason, "a connection is closed");
             let most = match reason {
                 EndReason::Stop => {

@@ -67,11 +67,11 @@ pub struct Rules {
     /// The configuration that the rules come from.
     pub config: Arc<Config>,
     /// The look-up results, in the order of the rules.
-    found: Vec<LookUpResult>,
+    results: Vec<LookUpResult>,
     /// Whether a rule names the daemon's own user. Stays true when the name disappears: the rule restricts that user,
     /// and a failed look-up must not lift the restriction.
     binds_owner: bool,
-    asked: Mutex<LookUpTime>,
+    looked_up_at: Mutex<LookUpTime>,
 }
 
 impl Rules {
@@ -99,7 +99,7 @@ impl Rules {
         };
         let binds_owner = config.clients.iter().zip(&found).any(own)
             || before.is_some_and(|before| Arc::ptr_eq(&before.config, &config) && before.binds_owner);
-        Self { config, found, binds_owner, asked: Mutex::new(asked) }
+        Self { config, results: found, binds_owner, looked_up_at: Mutex::new(asked) }
     }
 
     /// Returns whether a rule names the user that this daemon runs as. Without such a rule, that user may do
@@ -110,7 +110,7 @@ impl Rules {
 
     /// Returns every rule whose user or group has a number now, together with that number.
     pub fn all(&self) -> impl Iterator<Item = (&ClientRule, u32)> {
-        self.config.clients.iter().zip(&self.found).filter_map(|(rule, found)| match found {
+        self.config.clients.iter().zip(&self.results).filter_map(|(rule, found)| match found {
             LookUpResult::Number(number) => Some((rule, *number)),
             LookUpResult::Nobody | LookUpResult::Unanswered => None,
         })
@@ -121,7 +121,7 @@ impl Rules {
         let lost = |(now, before): (&LookUpResult, &LookUpResult)| {
             *now == LookUpResult::Unanswered && matches!(before, LookUpResult::Number(_))
         };
-        self.found.iter().zip(&before.found).any(lost)
+        self.results.iter().zip(&before.results).any(lost)
     }
 
     /// Returns whether any rule names a user or group.
@@ -140,7 +140,7 @@ impl Rules {
     }
 
     fn is_current_for(&self, time: Duration) -> bool {
-        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = *self.looked_up_at.lock().unwrap_or_else(PoisonError::into_inner);
         asked.is_settled && asked.at.elapsed() < time && asked.files == LookUpTime::now().files
     }
 
@@ -160,7 +160,7 @@ impl Rules {
             let (line, column) = (Some(rule.place.line), Some(rule.place.column));
             Some(Problem { path: format!("client[{}].{key}", index + 1), line, column, message, help: None })
         };
-        self.config.clients.iter().zip(&self.found).enumerate().filter_map(warning).collect()
+        self.config.clients.iter().zip(&self.results).enumerate().filter_map(warning).collect()
     }
 }
 
@@ -186,10 +186,10 @@ pub async fn refresh(app: &App) -> Arc<Rules> {
         // While the former answer is still good, a directory service may be slow.
         return rules;
     }
-    if looked_up.found == rules.found && looked_up.binds_owner == rules.binds_owner {
+    if looked_up.results == rules.results && looked_up.binds_owner == rules.binds_owner {
         // Keep the same `Arc`: code that compares the rules in force with those it knows then sees no change.
-        let asked = *looked_up.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        *rules.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+        let asked = *looked_up.looked_up_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *rules.looked_up_at.lock().unwrap_or_else(PoisonError::into_inner) = asked;
         return rules;
     }
     log_unmatched(app, &looked_up);

@@ -102,7 +102,7 @@ pub async fn render(
     let lexed = lex(&inline.text).map_err(|problems| template_error(PlanError::Problems(problems)))?;
     let lexed = Arc::new(lexed);
     check_permitted(app, &app.resolver.current.load(), &lexed, principal)?;
-    if !app.registry.knows(&inline.feature) {
+    if !app.registry.has_plugin(&inline.feature) {
         let message = "there is no plugin for this feature; run `guillemet plugin list` to see all plugins";
         return Err(AppError::invalid("feature", message));
     }

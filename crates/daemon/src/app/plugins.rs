@@ -106,7 +106,7 @@ fn of_plugin(kind: ChangeKind, actor: &Actor, feature: &str) -> AuditChange {
 /// [`AppError::NotFound`] if no plugin was added for the feature. [`AppError::Unavailable`] if the removal cannot be
 /// stored.
 pub async fn remove(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), AppError> {
-    let about = match app.registry.knows(feature) {
+    let about = match app.registry.has_plugin(feature) {
         true => ChangeSubject::Plugin(feature.to_owned()),
         false => audit::unknown_subject(&app.resolver, actor, feature),
     };

@@ -216,7 +216,7 @@ impl<'a> ConfigReader<'a> {
     }
 
     /// Converts all entries that are left to the form that templates see.
-    pub(super) fn rest(&mut self, from: Entries<'a>) -> serde_json::Value {
+    pub(super) fn rest_as_json(&mut self, from: Entries<'a>) -> serde_json::Value {
         let path = from.path;
         let entry = |(key, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
             (key.get_ref().to_string(), self.json(&path, value))

@@ -250,7 +250,7 @@ async fn connection(
         // First read what has arrived, then check whether the connection has to end.
         biased;
         ended = connection.as_mut() => ended,
-        _ = state.ended() => {
+        _ = state.wait_for_end() => {
             if !state.has_rest() {
                 return;
             }

@@ -253,7 +253,7 @@ pub struct ConnectionState {
     /// Milliseconds from `begin` to when the connection became idle, or one of the constants below.
     now: AtomicU64,
     ended: OnceLock<EndReason>,
-    told: Notify,
+    end_signal: Notify,
     /// Dropped together with this state: the connection that gets this one's slot waits for that.
     successor: OnceLock<oneshot::Sender<()>>,
 }
@@ -284,7 +284,7 @@ impl ConnectionState {
             begin,
             now: AtomicU64::new(0),
             ended: OnceLock::new(),
-            told: Notify::new(),
+            end_signal: Notify::new(),
             successor: OnceLock::new(),
         };
         state.now.store(state.elapsed(), Ordering::Relaxed);
@@ -357,12 +357,12 @@ impl ConnectionState {
     }
 
     /// Returns when the connection has to end, with the first reason for it.
-    pub async fn ended(&self) -> EndReason {
+    pub async fn wait_for_end(&self) -> EndReason {
         loop {
             if let Some(ended) = self.ended.get() {
                 return *ended;
             }
-            self.told.notified().await;
+            self.end_signal.notified().await;
         }
     }
 
@@ -374,7 +374,7 @@ impl ConnectionState {
     /// Ends the connection, whatever it is doing.
     fn end(&self, reason: EndReason) {
         let _ = self.ended.set(reason);
-        self.told.notify_one();
+        self.end_signal.notify_one();
     }
 
     /// Ends the connection if it is idle. Returns whether it was.

@@ -33,13 +33,13 @@ pub(super) type DeviceReferences = (Arc<str>, Arc<References>);
 /// A reference on another device.
 pub(super) struct RemoteReference {
     device: Arc<str>,
-    told: Arc<References>,
+    references: Arc<References>,
     index: usize,
 }
 
 impl RemoteReference {
-    fn named(&self) -> &DeviceReference {
-        &self.told.references[self.index]
+    fn get(&self) -> &DeviceReference {
+        &self.references.references[self.index]
     }
 }
 
@@ -85,7 +85,7 @@ impl IndexRow {
                 name: Some(reference.name.to_string()),
             }
         };
-        let remote = self.remote.iter().map(|remote| remote_reference(&remote.device, remote.named()));
+        let remote = self.remote.iter().map(|remote| remote_reference(&remote.device, remote.get()));
         self.references.iter().map(view).chain(remote).collect()
     }
 }
@@ -111,7 +111,7 @@ fn remote_references(
 ) -> impl Iterator<Item = (Box<str>, RemoteReference)> {
     others.iter().flat_map(move |(device, told)| {
         told.references.iter().enumerate().map(move |(index, named)| {
-            let remote = RemoteReference { device: Arc::clone(device), told: Arc::clone(told), index };
+            let remote = RemoteReference { device: Arc::clone(device), references: Arc::clone(told), index };
             (leads_to(state, named.name.to_ascii_lowercase()), remote)
         })
     })
@@ -167,7 +167,7 @@ impl IndexRow {
         let (status, usage_count) = (self.status(), self.references.len() + self.remote.len());
         let Some(secret) = &self.secret else {
             let name = self.references.first().map(|found| found.reference().name.to_string());
-            let name = name.or_else(|| self.remote.first().map(|remote| remote.named().name.clone()));
+            let name = name.or_else(|| self.remote.first().map(|remote| remote.get().name.clone()));
             return SecretView {
                 id: None,
                 name: name.unwrap_or_default(),

@@ -40,8 +40,8 @@ pub(super) enum ScanError {
 #[derive(Debug)]
 pub(super) struct Scans {
     state: Mutex<ScanState>,
-    /// Notified of a question, and at the end of `serve`.
-    asked: Condvar,
+    /// Notified of a question, and at the end of `run`.
+    requested: Condvar,
     /// Notified when a scan has ended.
     ended: Condvar,
     /// Rises while a scan makes progress.
@@ -51,9 +51,9 @@ pub(super) struct Scans {
 #[derive(Debug)]
 struct ScanState {
     /// The number of questions so far.
-    asked: u64,
+    requested: u64,
     /// The number of questions that were answered, counted from the first.
-    answered: u64,
+    completed: u64,
     /// The number of questions that were asked before the last failed scan.
     failed: u64,
     is_running: bool,
@@ -71,8 +71,8 @@ impl Scans {
     pub(super) fn new() -> Self {
         let now = Instant::now();
         let state = ScanState {
-            asked: 0,
-            answered: 0,
+            requested: 0,
+            completed: 0,
             failed: 0,
             is_running: false,
             begun: (0, None),
@@ -81,7 +81,7 @@ impl Scans {
             is_over: false,
             schedule: Schedule::new(now),
         };
-        Self { state: Mutex::new(state), asked: Condvar::new(), ended: Condvar::new(), progress: AtomicU64::new(0) }
+        Self { state: Mutex::new(state), requested: Condvar::new(), ended: Condvar::new(), progress: AtomicU64::new(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, ScanState> {
@@ -102,11 +102,11 @@ impl Scans {
                 return Ok(());
             }
             let question = *question.get_or_insert_with(|| {
-                state.asked += 1;
-                self.asked.notify_one();
-                state.asked
+                state.requested += 1;
+                self.requested.notify_one();
+                state.requested
             });
-            if state.answered >= question {
+            if state.completed >= question {
                 return Ok(());
             }
             if state.failed >= question {
@@ -146,14 +146,14 @@ impl Scans {
     /// Makes [`Self::run`] return, after a scan that is running.
     pub(super) fn stop(&self) {
         self.state().is_over = true;
-        self.asked.notify_one();
+        self.requested.notify_one();
     }
 
     /// Runs scans when callers ask, until [`Self::stop`] is called or `scan` returns `None`.
     pub(super) fn run(&self, mut scan: impl FnMut(&AtomicU64) -> Option<()>) {
         loop {
             let Some(mut state) = self.next() else { return };
-            let questions = state.asked;
+            let questions = state.requested;
             let begun_at = Instant::now();
             state.begun = (state.begun.0 + 1, Some(begun_at));
             state.is_running = true;
@@ -169,7 +169,7 @@ impl Scans {
             state.is_running = false;
             state.schedule.scanned(Instant::now(), cost);
             match scanned {
-                Ok(Some(())) => (state.answered, state.known_at) = (questions, Some(begun_at)),
+                Ok(Some(())) => (state.completed, state.known_at) = (questions, Some(begun_at)),
                 Ok(None) => return,
                 Err(_) => state.failed = questions,
             }
@@ -182,12 +182,12 @@ impl Scans {
     fn next(&self) -> Option<MutexGuard<'_, ScanState>> {
         let mut state = self.state();
         while !state.is_over {
-            let is_asked = state.asked > state.answered.max(state.failed);
+            let is_asked = state.requested > state.completed.max(state.failed);
             let rest = state.begun.1.map_or(Duration::ZERO, |begun| PACE.saturating_sub(begun.elapsed()));
             state = match is_asked {
                 true if rest.is_zero() => return Some(state),
-                true => self.asked.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0,
-                false => self.asked.wait(state).unwrap_or_else(PoisonError::into_inner),
+                true => self.requested.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0,
+                false => self.requested.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
         None
@@ -230,10 +230,10 @@ mod tests {
         }
 
         fn ask(&self) -> thread::JoinHandle<Result<(), ScanError>> {
-            let before = self.scans.state().asked;
+            let before = self.scans.state().requested;
             let scans = Arc::clone(&self.scans);
             let asking = thread::spawn(move || scans.wait_for_scan(Instant::now(), LONG));
-            while self.scans.state().asked == before {
+            while self.scans.state().requested == before {
                 thread::yield_now();
             }
             asking

@@ -54,7 +54,7 @@ impl Inventory {
         joined.next += labels.len() as u64;
         joined.kept.extend(encoded.iter().map(|(id, _)| *id).zip(labels));
         for ((_, after), intents) in changed.iter().zip(intents) {
-            joined.engine.edited(Arc::clone(after), intents);
+            joined.engine.record_edit(Arc::clone(after), intents);
         }
         self.due.notify_one();
         Ok(())

@@ -41,9 +41,9 @@ pub(super) const NOTICES: usize = 100;
 pub struct Outgoing {
     /// The push, and the state it leads to.
     pub candidate: PreparedPush,
-    /// The references that it publishes, and the templates they are from (`told`).
+    /// The references that it publishes, and the templates they are from (`templates`).
     local: References,
-    told: Vec<Arc<Template>>,
+    templates: Vec<Arc<Template>>,
 }
 
 /// The reason why a step of a sync was not done.
@@ -205,10 +205,10 @@ impl Inventory {
         let Some(candidate) = joined.engine.prepare(wish, &local, now())? else {
             return Ok(None);
         };
-        joined.engine.sending(&candidate);
+        joined.engine.record_sent(&candidate);
         let document = joined.document()?;
         owned.vault.set_document(ACCOUNT, &document)?;
-        Ok(Some(Outgoing { candidate, local, told: owned.catalog.templates().cloned().collect() }))
+        Ok(Some(Outgoing { candidate, local, templates: owned.catalog.templates().cloned().collect() }))
     }
 
     /// Prepares the push that deletes a secret. No template of this device may reference the secret and, at the head
@@ -247,7 +247,7 @@ impl Inventory {
             let known = joined.engine.base().references(joined.engine.me().device);
             known.is_some_and(|known| known.is_same(&prepared.local))
         });
-        for template in prepared.told.iter().filter(|_| is_told) {
+        for template in prepared.templates.iter().filter(|_| is_told) {
             template.publish();
         }
         Ok(released)
@@ -277,7 +277,7 @@ impl Inventory {
         mine.sort_by_key(|secret| secret.name.key());
         let intents = intents_of(known, &mine, decide)?;
         let Some(mut engine) = engine.take() else { return Err(AccountError::None) };
-        let mut update = engine.bring(&mine, intents);
+        let mut update = engine.add_own_secrets(&mine, intents);
         // Everything that the account contains is new to this vault.
         let known: HashSet<_> = update.put.iter().map(|secret| secret.id).collect();
         let brought = engine.view().secrets().filter(|secret| !known.contains(&secret.id));

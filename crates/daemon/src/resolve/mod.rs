@@ -137,7 +137,7 @@ pub struct Resolver {
     /// The memory that answers may take.
     pub budget: Arc<Budget>,
     /// The callers whose refusals have already been logged this minute.
-    pub told: refusals::LoggedCallers,
+    pub logged_callers: refusals::LoggedCallers,
 }
 
 impl fmt::Debug for Resolver {

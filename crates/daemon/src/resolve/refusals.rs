@@ -93,7 +93,7 @@ impl Resolver {
     }
 
     fn record_refusal(&self, event: &RequestEvent<'_>) -> Result<(), Unrecorded> {
-        if self.told.is_due(event.caller, event.time) {
+        if self.logged_callers.is_due(event.caller, event.time) {
             let (caller, outcome, secrets) = (event.caller, event.outcome.name(), event.uses.len());
             tracing::warn!(
                 ?caller,

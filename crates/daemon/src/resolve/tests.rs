@@ -50,7 +50,7 @@ fn what_the_journal_does_not_take_does_not_leave() {
         current: CurrentSnapshot::new(state),
         recorder,
         budget: Budget::new(1 << 20),
-        told: Default::default(),
+        logged_callers: Default::default(),
     };
     let (plan, caller) = (plan_of("token"), Caller { uid: 1, gid: 1, pid: 1, exe: "/usr/bin/agent".into() });
     let render = |plan: &Plan, known: Option<&str>| {

@@ -111,7 +111,7 @@ pub async fn create(
     let place = wanted.address(&code.place)?;
     let (device, api_key) = (DeviceId(random()), ApiKey::random());
     let me = DeviceIdentity { account: place.account(), device, secret: DeviceSecret::random() };
-    let mut engine = Engine::found(me, former_versions(sync));
+    let mut engine = Engine::create(me, former_versions(sync));
     let found = engine.prepare(&Proposal::Found { name: wanted.name.clone() }, &References::default(), now());
     let mut candidate =
         found.map_err(AccountError::from)?.ok_or_else(|| SyncError::Other("the account has no first head".into()))?;
@@ -192,7 +192,7 @@ pub async fn invite(sync: &Arc<SyncState>, actor: &Actor) -> Result<(Zeroizing<S
     let place = AccountAddress::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
     let place = place.map_err(|error| SyncError::Other(error.to_string()))?;
     let code = AccountCode::Invite(InvitationCode { place, inviter: state.me.1, inviter_key, secret, token });
-    Ok((code.text(), INVITE_SECONDS))
+    Ok((code.to_text(), INVITE_SECONDS))
 }
 
 /// Admits the devices that were invited from here and have enrolled.
@@ -251,7 +251,7 @@ pub async fn join(
     let place = wanted.address(&code.place)?;
     let account = place.account();
     let (device, secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
-    let enrolment = joins::hello(&code, device, PublicKey(secret.public()), &wanted.name, &api_key);
+    let enrolment = joins::enrolment_request(&code, device, PublicKey(secret.public()), &wanted.name, &api_key);
     let client = client(&place, Some(&api_key)).await?;
     client.enrol(account, &code.token, &enrolment).await?;
     let wrap = wait_until_admitted(&client, account).await?;
@@ -343,7 +343,7 @@ pub async fn create_recovery_code(sync: &Arc<SyncState>, actor: &Actor) -> Resul
     let made_at = now();
     let code = Recovery { place, device, device_secret, api_key, sender: state.me.1, sender_key, head, made_at };
     Ok(NewRecoveryCode {
-        code: AccountCode::Recovery(code).text(),
+        code: AccountCode::Recovery(code).to_text(),
         seq: head.seq,
         words: fingerprint_words(&head.hash),
         made_at,
@@ -392,7 +392,7 @@ pub async fn recover(
     };
     let candidate = engine.prepare(&wish, &References::default(), now()).map_err(AccountError::from)?;
     let candidate = candidate.ok_or_else(|| SyncError::Other("no head admits this device".into()))?;
-    engine.sending(&candidate);
+    engine.record_sent(&candidate);
     let (onto, anchor) = (candidate.onto, candidate.newest);
     paper_client.push(account, &candidate.push, Some(onto.hash)).await?;
     let key =

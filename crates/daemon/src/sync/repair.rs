@@ -31,7 +31,7 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
     let newest = steps::fetch_newest_head(&client, account).await?;
     let compare = move |engine: &Engine| {
         let known = engine.head().map_or(HeadRef::default(), |(head, hash)| HeadRef { seq: head.seq, hash });
-        (known, engine.knows(newest))
+        (known, engine.has_verified(newest))
     };
     let (known, knows) = sync.run(move |inventory| inventory.with_engine(compare)).await?;
     let action = match knows {

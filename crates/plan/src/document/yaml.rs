@@ -56,7 +56,7 @@ fn convert(text: &str, builder: &mut TreeBuilder, node: Spanned<YamlNode>) -> Re
     builder.enter(at)?;
     Ok(match node.value {
         // The parser would continue with the nearest double.
-        YamlNode::Leaf(Value::Number(number)) if number.is_f64() && whole(text, node.defined) => {
+        YamlNode::Leaf(Value::Number(number)) if number.is_f64() && is_whole_number(text, node.defined) => {
             return Err(too_large(at));
         }
         YamlNode::Leaf(value) => value,
@@ -86,7 +86,7 @@ fn convert(text: &str, builder: &mut TreeBuilder, node: Spanned<YamlNode>) -> Re
 }
 
 /// Reports whether the number at this location has no fraction and no exponent.
-fn whole(text: &str, location: Location) -> bool {
+fn is_whole_number(text: &str, location: Location) -> bool {
     let written = offset(text, location).map_or("", |at| text[at..].trim_start_matches(['+', '-']));
     let digits = written.trim_start_matches(|c: char| c.is_ascii_digit());
     digits.len() < written.len() && !digits.starts_with(['.', 'e', 'E', '_', 'o', 'x'])

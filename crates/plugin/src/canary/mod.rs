@@ -170,13 +170,13 @@ impl CanaryCheck<'_> {
         for hostile in values::HOSTILE {
             let filled: Vec<Option<Filled>> = self.slots.iter().map(|slot| self.accepted(slot, hostile.text)).collect();
             let all = |slot: usize| filled[slot].as_ref().or(plain[slot].as_ref());
-            if self.holds(&wanted, &all) {
+            if self.matches(&wanted, &all) {
                 continue;
             }
             let hostile_ones = || (0..self.slots.len()).filter(|slot| filled[*slot].is_some());
             let alone = |one: &usize| {
                 let only = |slot: usize| if slot == *one { all(slot) } else { plain[slot].as_ref() };
-                !self.holds(&wanted, &only)
+                !self.matches(&wanted, &only)
             };
             let mut guilty: Vec<usize> = hostile_ones().take(ALONE_MAX).filter(alone).collect();
             if guilty.is_empty() {
@@ -237,7 +237,7 @@ impl CanaryCheck<'_> {
     }
 
     /// Reports whether a filled document has exactly the leaves that it should have.
-    fn holds(&self, wanted: &[ExpectedLeaf], filled: Fillings<'_>) -> bool {
+    fn matches(&self, wanted: &[ExpectedLeaf], filled: Fillings<'_>) -> bool {
         let document = self.document(|slot| filled(slot).map_or_else(|| token(slot), |f| f.written.clone()));
         let Ok(found) = self.format.leaves(&document) else { return false };
         found.len() == wanted.len() && wanted.iter().zip(&found).all(|(wanted, found)| wanted.matches(found, filled))

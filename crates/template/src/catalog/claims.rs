@@ -20,8 +20,10 @@ pub(super) fn same(a: &Arc<Template>, b: &Arc<Template>) -> bool {
             && b.state.is_unread()
             && matches!(
                 (&a.content, &b.content),
-                (TemplateContent::Broken { problems: a, names: Names::References(_), .. }, TemplateContent::Broken { problems: b, names: Names::References(_), .. })
-                    if a == b
+                (
+                    TemplateContent::Broken { problems: a, names: Names::References(_), .. },
+                    TemplateContent::Broken { problems: b, names: Names::References(_), .. },
+                ) if a == b
             ))
 }
 

@@ -114,7 +114,8 @@ pub(super) fn read_template(
             // The problem is the same as before: the same object is returned, so that it does not count as a change.
             if let Some(known) = known
                 && known.state.is_unread()
-                && matches!(&known.content, TemplateContent::Broken { problems, .. } if problems[..] == [problem.clone()])
+                && let TemplateContent::Broken { problems, .. } = &known.content
+                && problems[..] == [problem.clone()]
             {
                 return Arc::clone(known);
             }

@@ -3,7 +3,7 @@
 //! The vault always has exactly one seal, so exactly one of the old and the new credential opens it. A new key file is
 //! on disk under a hidden name before the transaction begins, and is renamed after the commit. If the process is killed
 //! in between, the next start finds out which of the two files holds the key that opens the vault (`UnlockWith::open`),
-//! and renames or removes the pending one (`keys::settle_key_file`).
+//! and renames or removes the pending one (`keys::finish_rekey`).
 
 use rusqlite::{Connection, params};
 use zeroize::Zeroizing;

@@ -17,7 +17,7 @@ use super::super::trail;
 use super::RecorderError;
 use super::counters::{self, Counters};
 
-/// Free space on the disk, in bytes. With less than this, `try_out` tests whether a change still fits.
+/// Free space on the disk, in bytes. With less than this, `retry` tests whether a change still fits.
 const SCARCE: u64 = 1 << 20;
 /// The message about a journal that was lost.
 const RENEWED: &str = "usage.journal was truncated, overwritten or removed while the daemon was running. No use was \

@@ -30,7 +30,7 @@ pub struct Sources {
     /// Reports changes in the watched folders; `None` if the kernel cannot.
     watcher: Option<RecommendedWatcher>,
     watched: Vec<PathBuf>,
-    told: Arc<Notify>,
+    changed: Arc<Notify>,
 }
 
 impl Sources {
@@ -45,7 +45,7 @@ impl Sources {
             }
         });
         let (dir, template) = (dir.to_owned(), template.to_owned());
-        Self { dir, template, watcher: watcher.ok(), watched: Vec::new(), told }
+        Self { dir, template, watcher: watcher.ok(), watched: Vec::new(), changed: told }
     }
 
     /// Returns the present files. Changes after this call are reported by [`Self::event`].
@@ -71,7 +71,7 @@ impl Sources {
 
     /// Waits until something happens in a watched folder.
     pub async fn event(&self) {
-        self.told.notified().await;
+        self.changed.notified().await;
     }
 
     fn walk(&mut self, folder: &Path, depth: usize, seen: &mut FileDigests) {

@@ -119,7 +119,7 @@ pub(in crate::storage) fn open_read_only(folder: &Path) -> Result<Connection, St
 
 /// Opens a connection to the file.
 pub(super) fn connect(path: &Path) -> Result<Connection, StorageError> {
-    // Only `ready` creates the file.
+    // Only `prepare` creates the file.
     let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     database.busy_timeout(BUSY)?;
     database.pragma_update(None, "synchronous", "FULL")?;

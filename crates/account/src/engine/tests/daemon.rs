@@ -146,7 +146,7 @@ impl Daemon {
             DeviceIdentity { account: me.account, device: me.device, secret: DeviceSecret::from_bytes(&mut secret) };
         let mut clone = Self {
             name: format!("{}, cloned", self.name),
-            engine: Engine::found(me, KEEP),
+            engine: Engine::create(me, KEEP),
             disk: self.disk.clone(),
             templates: self.templates.clone(),
             broken: self.broken.clone(),
@@ -200,7 +200,7 @@ impl Daemon {
         let intents = Intent::between(before, &after);
         self.disk.secrets.insert(after.id, (*after).clone());
         self.disk.intents.extend(intents.iter().map(|intent| (intent.id, intent.encode().to_vec())));
-        self.engine.edited(after, intents);
+        self.engine.record_edit(after, intents);
         self.check();
     }
 
@@ -259,7 +259,7 @@ impl Daemon {
     pub fn prepare(&mut self, wish: &Proposal, now: Millis) -> Result<Option<PreparedPush>, PushError> {
         let candidate = self.engine.prepare(wish, &self.references(), now)?;
         if let Some(candidate) = &candidate {
-            self.engine.sending(candidate);
+            self.engine.record_sent(candidate);
             self.remember();
         }
         Ok(candidate)

@@ -38,7 +38,7 @@ impl World {
         let account = AccountId(random());
         let me = me(account);
         let server = Server::new(account, me.device);
-        let mut world = Self { server, devices: vec![Daemon::new("A", Engine::found(me, KEEP))], clock: 1000 };
+        let mut world = Self { server, devices: vec![Daemon::new("A", Engine::create(me, KEEP))], clock: 1000 };
         for (name, value) in existing {
             let now = world.tick();
             world.devices[0].create(name, value, now).unwrap();

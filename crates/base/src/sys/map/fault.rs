@@ -36,7 +36,7 @@ impl Mapping {
         }
     }
 
-    fn holds(&self, address: usize) -> bool {
+    fn contains(&self, address: usize) -> bool {
         let start = self.start.load(Ordering::Acquire);
         start != 0 && address.wrapping_sub(start) < self.len.load(Ordering::Relaxed)
     }
@@ -116,7 +116,7 @@ extern "C" fn on_fault(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc:
     // SAFETY: this is the location of this thread's `errno`, which is live.
     let before = unsafe { *errno };
     let mut mappings = std::iter::successors(Some(&FIRST), |mapping| mapping.next.get().copied());
-    let guarded = mappings.find(|mapping| is_missing && mapping.holds(address));
+    let guarded = mappings.find(|mapping| is_missing && mapping.contains(address));
     if !guarded.is_some_and(Mapping::replace_with_zeros)
         && let Some(before) = BEFORE.get()
     {

@@ -198,7 +198,7 @@ async fn a_stop_waits_for_the_last_connection_also_for_one_that_lost_its_slot() 
         let admission = Arc::clone(&admission);
         async move { admission.stop().await }
     });
-    assert_eq!(slot.state.ended().await, EndReason::Stop);
+    assert_eq!(slot.state.wait_for_end().await, EndReason::Stop);
     drop(slot);
     tokio::task::yield_now().await;
     assert!(!stopping.is_finished());
@@ -231,8 +231,9 @@ proptest! {
         let reserved = Shares::new(limit, OWNER).reserved();
         let mut slots: Vec<(SlotHolder, bool, ConnectionSlot<()>)> = Vec::new();
         for step in steps {
-            let held = |slots: &[(SlotHolder, bool, ConnectionSlot<()>)], uid| slots.iter().filter(|(holder, ..)| holder.uid == uid).count();
-            let pick = |index: usize, slots: &[(SlotHolder, bool, ConnectionSlot<()>)]| (!slots.is_empty()).then(|| index % slots.len());
+            type Slots = [(SlotHolder, bool, ConnectionSlot<()>)];
+            let held = |slots: &Slots, uid| slots.iter().filter(|(holder, ..)| holder.uid == uid).count();
+            let pick = |index: usize, slots: &Slots| (!slots.is_empty()).then(|| index % slots.len());
             match step {
                 Step::Connect(uid, pid) => {
                     let (own, comes) = (held(&slots, uid), holder(uid, pid));

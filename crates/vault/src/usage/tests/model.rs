@@ -245,7 +245,9 @@ proptest! {
     ) {
         let mut files = Files::new();
         let mut bound = bound;
-        let open = |files: &Files, events| files.try_open(RecorderOptions { journal_len: SMALL, events, changes: events }).unwrap();
+        let open = |files: &Files, events| {
+            files.try_open(RecorderOptions { journal_len: SMALL, events, changes: events }).unwrap()
+        };
         let mut recorder = open(&files, bound);
         let mut model = Model::default();
         for step in steps {
