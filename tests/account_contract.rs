@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use guillemet_wire::{Hash, InviteRegistration, Newest, Push};
+use guillemet_wire::{Hash, HeadRef, InviteRegistration, Push};
 use support::account::{Device, Place, Server, change, object, record, sealed};
 use support::missing;
 
@@ -19,7 +19,7 @@ fn programs() -> PathBuf {
 }
 
 /// Makes an account that contains something of every kind, with a valid token.
-async fn account(server: &Server, place: &Place) -> (Device, Newest, [u8; 32]) {
+async fn account(server: &Server, place: &Place) -> (Device, HeadRef, [u8; 32]) {
     let (device, at_1) = Device::first(server, place).await;
     let push = change(at_1, (0..20).map(|_| record(object(), 1)).collect());
     let newest = device.push(at_1, &Push { wraps: vec![device.wrap(1)], ..push }).await.unwrap();

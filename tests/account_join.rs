@@ -125,7 +125,7 @@ fn a_code_that_is_none_changes_nothing() {
     let code = a.invite();
     let Ok(AccountCode::Invite(invited)) = AccountCode::parse(&code) else { panic!("{code}") };
     // The same answer as for an expired code, or one that the server does not know.
-    let unknown = AccountCode::Invite(InvitationCode { token: zeroize::Zeroizing::new(random()), ..invited }).text();
+    let unknown = AccountCode::Invite(InvitationCode { token: zeroize::Zeroizing::new(random()), ..invited }).to_text();
     let refused = b.begin(&unknown, json!({}));
     assert_eq!(refused.status, 409, "{}", refused.text());
     assert!(refused.text().contains("invitation was already used, or is older"), "{}", refused.text());

@@ -3,7 +3,7 @@
 
 mod support;
 
-use guillemet_account::client::ClientError;
+use guillemet_account::client::AccountClientError;
 use guillemet_account::code::{AccountCode, Recovery};
 use guillemet_wire::PullCursor;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ fn is_cleared(server: &Server, paper: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     until("heads are cleared out", || {
         let asked = runtime.block_on(client.changes(paper.address.account(), &PullCursor::default(), 1));
-        matches!(asked, Err(ClientError::ContinuityLost)).then_some(())
+        matches!(asked, Err(AccountClientError::ContinuityLost)).then_some(())
     });
 }
 

@@ -8,11 +8,11 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Instant;
 
-use guillemet_account::client::{Client, ClientError};
+use guillemet_account::client::{AccountClient, AccountClientError};
 use guillemet_base::random::random;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{
-    AccountId, EpochLink, Hash, InviteRegistration, Newest, PullCursor, Push, SealedHead, SealedRecord, ServerEvent,
+    AccountId, EpochLink, Hash, HeadRef, InviteRegistration, PullCursor, Push, SealedHead, SealedRecord, ServerEvent,
     UsageUpload,
 };
 use support::account::{
@@ -59,7 +59,7 @@ async fn story(place: &Place) {
     assert!(server.stop());
 }
 
-async fn an_account_begins(server: &Server, place: &Place) -> (Device, ApiKey, Newest) {
+async fn an_account_begins(server: &Server, place: &Place) -> (Device, ApiKey, HeadRef) {
     let (account, creation) = server.create_account(place);
     let client = server.client(Some(&creation));
     let current = client.current().await.unwrap();
@@ -71,10 +71,10 @@ async fn an_account_begins(server: &Server, place: &Place) -> (Device, ApiKey, N
     let device = Device::new(server, account);
     let push = Push { keys: vec![device.device_key()], wraps: vec![device.wrap(1)], ..head(1, Hash::default()) };
     let newest = client.push(account, &push, None).await.unwrap();
-    assert_eq!(newest, Newest { seq: 1, hash: push.head.hash(account) });
+    assert_eq!(newest, HeadRef { seq: 1, hash: push.head.hash(account) });
     // If the answer was lost, the same push again returns the present head.
     let again = client.push(account, &push, None).await;
-    assert!(matches!(again, Err(ClientError::Conflict(Some(told))) if told == newest), "{again:?}");
+    assert!(matches!(again, Err(AccountClientError::Conflict(Some(told))) if told == newest), "{again:?}");
 
     let current = device.client.current().await.unwrap();
     assert_eq!((current.id, current.device, current.admitted), (account, Some(device.id), true));
@@ -83,7 +83,7 @@ async fn an_account_begins(server: &Server, place: &Place) -> (Device, ApiKey, N
     (device, creation, newest)
 }
 
-async fn records_come_and_go(device: &Device, at_1: Newest) -> Newest {
+async fn records_come_and_go(device: &Device, at_1: HeadRef) -> HeadRef {
     let (kept, changed, removed) = (record(object(), 1), record(object(), 1), record(object(), 1));
     let at_2 = device.push(at_1, &change(at_1, vec![kept.clone(), changed.clone(), removed.clone()])).await.unwrap();
     let (newer, gone) = (record(changed.id, 2), SealedRecord { revision: 2, sealed: None, ..removed.clone() });
@@ -118,14 +118,14 @@ async fn records_come_and_go(device: &Device, at_1: Newest) -> Newest {
     at_3
 }
 
-async fn one_of_many_wins(device: &Device, on: Newest) -> Newest {
+async fn one_of_many_wins(device: &Device, on: HeadRef) -> HeadRef {
     let shared = object();
     let pushes: Vec<Push> = (0..8).map(|_| change(on, vec![record(shared, 1)])).collect();
     let results = futures_of(pushes.iter().map(|push| device.push(on, push))).await;
     let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().zip(&pushes).partition(|(result, _)| result.is_ok());
     let [(Ok(newest), push)] = &won[..] else { panic!("{} of them have won", won.len()) };
     for (result, _) in lost {
-        assert!(matches!(result, Err(ClientError::Conflict(Some(told))) if told == *newest), "{result:?}");
+        assert!(matches!(result, Err(AccountClientError::Conflict(Some(told))) if told == *newest), "{result:?}");
     }
     let pulled = device.pull(after(on.seq), 1000).await.unwrap();
     assert_eq!(pulled.heads, std::slice::from_ref(&push.head));
@@ -161,7 +161,7 @@ async fn futures_of<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -
 async fn who_may_not_is_told_nothing(server: &Server, place: &Place, device: &Device, creation: &ApiKey) {
     let (other, _) = Device::first(server, place).await;
     let nowhere = AccountId(random());
-    let text = |result: Result<_, ClientError>| result.err().map(|error| error.to_string());
+    let text = |result: Result<_, AccountClientError>| result.err().map(|error| error.to_string());
     let of_another = text(device.client.changes(other.account, &PullCursor::default(), 1).await);
     assert!(of_another.as_ref().is_some_and(|text| text.contains("403 forbidden")), "{of_another:?}");
     assert_eq!(of_another, text(device.client.changes(nowhere, &PullCursor::default(), 1).await));
@@ -169,19 +169,19 @@ async fn who_may_not_is_told_nothing(server: &Server, place: &Place, device: &De
 
     for key in [None, Some(ApiKey::random()), Some(with_another_secret(&device.key))] {
         let client = server.client(key.as_ref());
-        assert!(matches!(client.current().await, Err(ClientError::Unauthorized)), "{key:?}");
+        assert!(matches!(client.current().await, Err(AccountClientError::Unauthorized)), "{key:?}");
     }
     // A server with another certificate than the code's is refused.
-    let pinned = Client::new(&server.url, Some(Hash([1; 32])), Some(creation)).unwrap();
-    assert!(matches!(pinned.current().await, Err(ClientError::Untrusted(_))));
-    let trusted = Client::new(&server.url, None, Some(creation));
+    let pinned = AccountClient::new(&server.url, Some(Hash([1; 32])), Some(creation)).unwrap();
+    assert!(matches!(pinned.current().await, Err(AccountClientError::Untrusted(_))));
+    let trusted = AccountClient::new(&server.url, None, Some(creation));
     assert!(
-        matches!(trusted, Err(ClientError::NoRoots))
-            || matches!(trusted.unwrap().current().await, Err(ClientError::Untrusted(_)))
+        matches!(trusted, Err(AccountClientError::NoRoots))
+            || matches!(trusted.unwrap().current().await, Err(AccountClientError::Untrusted(_)))
     );
 }
 
-async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newest) -> (Device, Newest) {
+async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: HeadRef) -> (Device, HeadRef) {
     let mut events = first.events().await;
     assert_eq!(told(&mut events).await, ServerEvent::Head { seq: on.seq });
     let account = first.account;
@@ -236,9 +236,9 @@ async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newe
         .unwrap();
     stranger.client.enrol(account, &[8; 32], &stranger.enrolment()).await.unwrap();
     assert_eq!(told(&mut events).await, ServerEvent::Enrolment);
-    assert!(first.client.turn_away(account, stranger.id).await.unwrap());
-    assert!(!first.client.turn_away(account, stranger.id).await.unwrap());
-    assert!(matches!(stranger.client.current().await, Err(ClientError::Unauthorized)));
+    assert!(first.client.reject_enrolment(account, stranger.id).await.unwrap());
+    assert!(!first.client.reject_enrolment(account, stranger.id).await.unwrap());
+    assert!(matches!(stranger.client.current().await, Err(AccountClientError::Unauthorized)));
 
     // Reports of use: one document per device, the one with the highest counter.
     let usage = |device: &Device, counter| UsageUpload { device: device.id, counter, epoch: 1, sealed: sealed(512) };
@@ -252,7 +252,7 @@ async fn a_device_joins(server: &Server, place: &Place, first: &Device, on: Newe
     (second, newest)
 }
 
-async fn a_device_is_revoked(first: &Device, second: &Device, on: Newest) -> Newest {
+async fn a_device_is_revoked(first: &Device, second: &Device, on: HeadRef) -> HeadRef {
     let mut events = second.events().await;
     assert_eq!(told(&mut events).await, ServerEvent::Head { seq: on.seq });
     let head = SealedHead { epoch: 2, ..change(on, vec![]).head };
@@ -261,8 +261,8 @@ async fn a_device_is_revoked(first: &Device, second: &Device, on: Newest) -> New
         Push { head, link: Some(link), wraps: vec![first.wrap(2)], revoked: vec![second.id], ..change(on, vec![]) };
     let newest = first.push(on, &push).await.unwrap();
     ends(&mut events).await;
-    assert!(matches!(second.client.current().await, Err(ClientError::Unauthorized)));
-    assert!(matches!(second.client.events(second.account).await, Err(ClientError::Unauthorized)));
+    assert!(matches!(second.client.current().await, Err(AccountClientError::Unauthorized)));
+    assert!(matches!(second.client.events(second.account).await, Err(AccountClientError::Unauthorized)));
     assert_eq!(first.client.usage(first.account).await.unwrap(), []);
     let pulled = first.pull(after(on.seq), 1000).await.unwrap();
     assert_eq!((pulled.wraps, pulled.links), (push.wraps, 1));
@@ -278,7 +278,7 @@ fn keys_are_not_kept(place: &Place, keys: &[&ApiKey]) {
     }
 }
 
-async fn a_head_is_restored(place: &Place, first: &Device, second: &Device, at_3: Newest, at_6: Newest) -> Newest {
+async fn a_head_is_restored(place: &Place, first: &Device, second: &Device, at_3: HeadRef, at_6: HeadRef) -> HeadRef {
     let mut events = first.events().await;
     assert_eq!(told(&mut events).await, ServerEvent::Head { seq: at_6.seq });
     let account = first.account.to_string();
@@ -297,7 +297,7 @@ async fn a_head_is_restored(place: &Place, first: &Device, second: &Device, at_3
     let done = place.admin(&["restore-head", &account, "3", "--yes"]);
     assert!(done.status.success());
     while told(&mut events).await != (ServerEvent::Head { seq: 3 }) {}
-    assert!(matches!(second.client.current().await, Err(ClientError::Unauthorized)));
+    assert!(matches!(second.client.current().await, Err(AccountClientError::Unauthorized)));
     let pulled = first.pull(PullCursor::default(), 1000).await.unwrap();
     assert_eq!((pulled.newest, pulled.heads.len(), pulled.records.len()), (Some(at_3), 3, 3));
     at_3
@@ -319,7 +319,7 @@ async fn an_account_is_removed(place: &Place, device: &Device) {
     assert_eq!(listed(), before);
     assert!(place.admin(&["delete-account", &account, "--yes"]).status.success());
     ends(&mut events).await;
-    assert!(matches!(device.client.current().await, Err(ClientError::Unauthorized)));
+    assert!(matches!(device.client.current().await, Err(AccountClientError::Unauthorized)));
     assert_eq!(listed()["count"], 1);
     assert_eq!(place.admin(&["delete-account", &account, "--yes"]).status.code(), Some(1));
 }
@@ -341,7 +341,7 @@ async fn two_servers_on_one_database_are_one() {
     for _ in 0..5 {
         let pushes: Vec<Push> = (0..6).map(|_| change(newest, vec![record(object(), 1)])).collect();
         let ways = pushes.iter().enumerate().map(|(index, push)| [&first, &there][index % 2].push(newest, push));
-        let won: Vec<Newest> = futures_of(ways).await.into_iter().filter_map(Result::ok).collect();
+        let won: Vec<HeadRef> = futures_of(ways).await.into_iter().filter_map(Result::ok).collect();
         assert_eq!(won.len(), 1);
         newest = won[0];
         while told(&mut events).await != (ServerEvent::Head { seq: newest.seq }) {}
@@ -488,15 +488,15 @@ async fn a_certificate_is_read_again_when_it_changes() {
     let server = Server::start_with(&place, &arguments.each_ref().map(String::as_str));
     assert_eq!(server.pin, pin);
     let kept = server.client(None);
-    assert!(matches!(kept.current().await, Err(ClientError::Unauthorized)));
+    assert!(matches!(kept.current().await, Err(AccountClientError::Unauthorized)));
     // An invalid file in between changes nothing.
     std::fs::write(&key, "no key").unwrap();
     let newer = write();
-    let client = Client::new(&server.url, Some(newer), None).unwrap();
-    until(async || matches!(client.current().await, Err(ClientError::Unauthorized)).then_some(())).await;
+    let client = AccountClient::new(&server.url, Some(newer), None).unwrap();
+    until(async || matches!(client.current().await, Err(AccountClientError::Unauthorized)).then_some(())).await;
     // An existing connection goes on, but a new one is refused.
-    assert!(matches!(kept.current().await, Err(ClientError::Unauthorized)));
-    assert!(matches!(server.client(None).current().await, Err(ClientError::Untrusted(_))));
+    assert!(matches!(kept.current().await, Err(AccountClientError::Unauthorized)));
+    assert!(matches!(server.client(None).current().await, Err(AccountClientError::Untrusted(_))));
     assert!(server.stop());
 }
 
@@ -509,8 +509,8 @@ fn renewed() -> (rcgen::CertifiedKey<rcgen::KeyPair>, Hash) {
 
 /// Waits until a server shows the certificate with this hash.
 async fn shows(url: &str, pin: Hash) {
-    let client = Client::new(url, Some(pin), None).unwrap();
-    until(async || matches!(client.current().await, Err(ClientError::Unauthorized)).then_some(())).await;
+    let client = AccountClient::new(url, Some(pin), None).unwrap();
+    until(async || matches!(client.current().await, Err(AccountClientError::Unauthorized)).then_some(())).await;
 }
 
 /// `certbot` and `install` leave a certificate that belongs to root at first, and to the server's user a moment later.
@@ -541,7 +541,7 @@ async fn a_renewed_certificate_that_cannot_be_read_at_first_is_tried_again() {
     put(&second, 0);
     until(async || (logged("stays in use") > 0).then_some(())).await;
     // The former certificate is served in the meantime.
-    assert!(matches!(server.client(None).current().await, Err(ClientError::Unauthorized)));
+    assert!(matches!(server.client(None).current().await, Err(AccountClientError::Unauthorized)));
     chown(&key, Some(AGENT), None).unwrap();
     shows(&server.url, pin).await;
 
@@ -592,7 +592,7 @@ async fn nobody_gets_more_than_its_share() {
 
     // Twenty requests at once, with a limit of five a second.
     let busy = until(async || device.client.current().await.err()).await;
-    assert!(matches!(busy, ClientError::Busy { after } if after.as_secs() == 1), "{busy:?}");
+    assert!(matches!(busy, AccountClientError::Busy { after } if after.as_secs() == 1), "{busy:?}");
     until(async || device.client.current().await.ok()).await;
 
     // As many streams as one key may open, and as many connections as there are.
@@ -600,8 +600,8 @@ async fn nobody_gets_more_than_its_share() {
     until(async || {
         match device.client.events(device.account).await {
             Ok(stream) => streams.push(stream),
-            Err(ClientError::Busy { .. }) if streams.len() == 8 => return Some(()),
-            Err(ClientError::Busy { .. }) => {}
+            Err(AccountClientError::Busy { .. }) if streams.len() == 8 => return Some(()),
+            Err(AccountClientError::Busy { .. }) => {}
             Err(error) => panic!("{error}"),
         }
         None
@@ -609,13 +609,14 @@ async fn nobody_gets_more_than_its_share() {
     .await;
     let connections = futures_of((0..20).map(|_| tokio::net::TcpStream::connect(server.address()))).await;
     let refused = server.client(None).current().await;
-    assert!(matches!(refused, Err(ClientError::Unreachable(_))), "{refused:?}");
+    assert!(matches!(refused, Err(AccountClientError::Unreachable(_))), "{refused:?}");
     drop(connections);
-    until(async || matches!(server.client(None).current().await, Err(ClientError::Unauthorized)).then_some(())).await;
+    until(async || matches!(server.client(None).current().await, Err(AccountClientError::Unauthorized)).then_some(()))
+        .await;
 
     // Requests of a caller without a key are limited.
     let stranger = server.client(None);
-    until(async || matches!(stranger.current().await, Err(ClientError::Busy { .. })).then_some(())).await;
+    until(async || matches!(stranger.current().await, Err(AccountClientError::Busy { .. })).then_some(())).await;
     assert!(server.stop());
 }
 
@@ -699,7 +700,7 @@ async fn kept_for_a_while(place: &Place) {
     let server = Server::start_with(place, &["--retention", "0", "--keep-heads", "4"]);
     let device = device.at(&server);
     let lost = until(async || device.pull(after(6), 1000).await.err()).await;
-    assert!(matches!(lost, ClientError::ContinuityLost), "{lost}");
+    assert!(matches!(lost, AccountClientError::ContinuityLost), "{lost}");
     assert_eq!(device.pull(after(7), 1000).await.unwrap().heads.len(), 4);
     // A device that joins begins at a kept head and gets every record, with marks for removed ones.
     let joined = device.pull(PullCursor { heads_after: 10, ..PullCursor::default() }, 1000).await.unwrap();

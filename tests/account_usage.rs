@@ -5,7 +5,7 @@ mod support;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
-use guillemet_account::client::Client;
+use guillemet_account::client::AccountClient;
 use guillemet_account::seal::{BoxKind, EpochKey};
 use guillemet_base::home::Home;
 use guillemet_secret::crypto::Key;
@@ -159,8 +159,11 @@ fn report_as(machine: &Machine, server: &Server, minutes: u64, secrets: Value) {
     let (epoch, key) = engine["keys"].as_object().unwrap().iter().next_back().unwrap();
     let mut key: [u8; 32] = HEXLOWER.decode(key.as_str().unwrap().as_bytes()).unwrap().try_into().unwrap();
     let key = EpochKey::new(epoch.parse().unwrap(), Key::from_bytes(&mut key));
-    let client =
-        Client::new(&server.url, Some(server.pin), Some(&ApiKey::parse(facts["api_key"].as_str().unwrap()).unwrap()));
+    let client = AccountClient::new(
+        &server.url,
+        Some(server.pin),
+        Some(&ApiKey::parse(facts["api_key"].as_str().unwrap()).unwrap()),
+    );
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let client = client.unwrap();

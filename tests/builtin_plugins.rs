@@ -22,7 +22,7 @@ async fn every_case_holds_in_the_embedded_component() {
         for file in &files {
             for case in &file.cases {
                 let found = cases::run(&planner, &description, case).await;
-                for difference in cases::judge(case, &found) {
+                for difference in cases::compare(case, &found) {
                     report += &format!("{}:{}: {}\n{difference}\n\n", file.path.display(), case.line, case.name);
                 }
             }

@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 
 use guillemet_base::problem::Problem;
 use guillemet_plan::expr::{Expr, Op, Part};
-use guillemet_plan::protocol::{Description, DocumentKind, PlanReference, PlanRequest, Planned, Request, Target};
-use guillemet_plugin::client::{CompiledCache, NoCache, PlanFailure, Planner, PlannerError, PlannerOptions};
+use guillemet_plan::protocol::{
+    Description, DocumentKind, PlanReference, PlanRequest, Planned, PlannerRequest, Target,
+};
+use guillemet_plugin::client::{CompileError, CompiledCache, NoCache, Planner, PlannerError, PlannerOptions};
 use guillemet_template::{Format, ValueFilter};
 use support::component::{componentize, hostile, module, pager};
 use support::daemon::Guillemet;
@@ -71,14 +73,14 @@ async fn planned(planner: &Planner, request: PlanRequest) -> Planned {
 
 async fn problems(planner: &Planner, request: PlanRequest) -> Vec<Problem> {
     match planner.plan(request).await {
-        Err(PlanFailure::Problems(problems)) => problems,
+        Err(CompileError::Problems(problems)) => problems,
         other => panic!("no problems: {other:?}"),
     }
 }
 
 async fn failed(planner: &Planner, target: &str) -> String {
     match planner.plan(yaml("token: @0\nheaders:\n  a: Bearer @1\n", target)).await {
-        Err(failure @ (PlanFailure::Broken { .. } | PlanFailure::Failed { .. })) => failure.to_string(),
+        Err(failure @ (CompileError::Broken { .. } | CompileError::Failed { .. })) => failure.to_string(),
         other => panic!("{target} did not fail: {other:?}"),
     }
 }
@@ -95,7 +97,7 @@ async fn what_a_plugin_panics_with_and_where_reaches_its_author() {
     let planner = Planner::with_options("pager", pager(), Arc::new(NoCache), of(PROGRAM));
     let config = |level| yaml(&format!("url: https://pager.example\ntoken: @0\nlevel: {level}\n"), "json");
     planned(&planner, config(2)).await;
-    let Err(failure @ PlanFailure::Broken { .. }) = planner.plan(config(3)).await else { panic!("no failure") };
+    let Err(failure @ CompileError::Broken { .. }) = planner.plan(config(3)).await else { panic!("no failure") };
     let message = failure.to_string();
     let line = include_str!("plugins/pager/src/lib.rs").lines().position(|line| line.contains("LEVELS[level]"));
     let place = format!("(pager/src/lib.rs:{}:", line.unwrap() + 1);
@@ -278,7 +280,7 @@ async fn a_template_names_its_targets_in_each_format() {
         let wrong = text.replace("text", "pjsip").replace("@0", "@0\u{e002} nope \u{e003}");
         for wrong in [&wrong, &text.replace("ok", "text"), &text.replace("text", "@1")] {
             let asked = planner.targets(request(format, wrong, "")).await;
-            let Err(PlanFailure::Problems(told)) = asked else { panic!("{format:?}: {asked:?}") };
+            let Err(CompileError::Problems(told)) = asked else { panic!("{format:?}: {asked:?}") };
             assert_eq!(problems(&planner, request(format, wrong, "ok")).await, told);
         }
     }
@@ -473,7 +475,7 @@ fn no_inherited_descriptor_reaches_a_planner() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let asked = serde_json::to_vec(&Request::Plan(yaml("token: @0\n", "ok"))).unwrap();
+    let asked = serde_json::to_vec(&PlannerRequest::Plan(yaml("token: @0\n", "ok"))).unwrap();
     let input = planner.stdin.as_mut().unwrap();
     input.write_all(&[&(asked.len() as u32).to_le_bytes()[..], &asked].concat()).unwrap();
     // By the time it answers, it has closed them.

@@ -8,11 +8,11 @@ use guillemet_api::secrets::{CreateSecret, ResolvedValues, UpdateSecret};
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_base::sys::memory::{Clear, SecretPage};
-use guillemet_daemon::api::request::Fields;
+use guillemet_daemon::api::request::BodyFields;
 use guillemet_daemon::resolve::budget::Budget;
-use guillemet_daemon::resolve::snapshot::{CurrentSnapshot, Snapshot, State};
-use guillemet_daemon::resolve::{Rendered, Resolver};
-use guillemet_plan::encode::{self, ENCODERS, FILTERS, Source};
+use guillemet_daemon::resolve::snapshot::{CurrentSnapshot, Snapshot, SnapshotState};
+use guillemet_daemon::resolve::{RenderedConfig, Resolver};
+use guillemet_plan::encode::{self, ENCODERS, FILTERS, ValueSource};
 use guillemet_plan::expr::{Expr, Part};
 use guillemet_plugin::fill::Values;
 use guillemet_secret::crypto::{DeviceSecret, Key};
@@ -23,7 +23,7 @@ use guillemet_vault::passphrase::Passphrase;
 use guillemet_vault::store::Vault;
 use guillemet_vault::usage::Recorder;
 use guillemet_wire::api_key::ApiKey;
-use guillemet_wire::{AccountId, DeviceId, Newest, PublicKey};
+use guillemet_wire::{AccountId, DeviceId, HeadRef, PublicKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::{Debug, Display};
@@ -46,10 +46,10 @@ macro_rules! never {
 }
 
 // These types cannot be printed or serialized at all.
-never!(Fields: Debug, Display, Serialize, Clone);
+never!(BodyFields: Debug, Display, Serialize, Clone);
 never!(Values<'static>: Debug, Display, Serialize);
-never!(Rendered: Debug, Display, Serialize, Clone);
-never!(State: Debug, Display, Serialize);
+never!(RenderedConfig: Debug, Display, Serialize, Clone);
+never!(SnapshotState: Debug, Display, Serialize);
 never!(Snapshot: Debug, Display, Serialize);
 never!(CurrentSnapshot: Debug, Display, Serialize);
 never!(SecretPage<[u8; 32]>: Debug, Display, Serialize, Clone);
@@ -143,7 +143,7 @@ fn nothing_of_an_account_prints_a_key() {
     let epoch = EpochKey::new(1, Key::from_bytes(&mut { plain }));
     let mut shown = vec![printed(&device()), printed(&epoch), printed(&api_key())];
     let codes = || {
-        let (head, inviter_key) = (Newest { seq: 1, hash: Default::default() }, PublicKey(device().public()));
+        let (head, inviter_key) = (HeadRef { seq: 1, hash: Default::default() }, PublicKey(device().public()));
         let secret: [u8; 16] = plain[..16].try_into().unwrap();
         (
             Creation { address: place(), api_key: api_key() },
@@ -171,7 +171,7 @@ fn nothing_of_an_account_prints_a_key() {
     let (creation, invitation, recovery) = codes();
     for code in [AccountCode::Creation(creation), AccountCode::Invite(invitation), AccountCode::Recovery(recovery)] {
         shown.push(printed(&code));
-        let written = code.text();
+        let written = code.to_text();
         for mistyped in [&written[..written.len() - 9], &written.replacen('a', "b", 1)] {
             let error = AccountCode::parse(mistyped).unwrap_err();
             let told = format!("{}{error}", printed(&error));
@@ -198,7 +198,7 @@ fn a_resolver_and_errors_about_keys_print_no_value() {
     let recorder =
         Recorder::open(&home.journal_file(), &home.vault_file(), vault.vault_id(), vault.subkey("usage")).unwrap();
     let secret = Secret::new("name".parse().unwrap(), CANARY, true, 0).unwrap();
-    let mut state = State::default();
+    let mut state = SnapshotState::default();
     state.secrets.insert("name".into(), std::sync::Arc::new(secret));
     shows_nothing(
         "Resolver",
@@ -226,7 +226,7 @@ fn a_resolver_and_errors_about_keys_print_no_value() {
 /// One value for every use.
 struct One(&'static str);
 
-impl Source for One {
+impl ValueSource for One {
     fn append(&self, _: u32, out: &mut Clear) {
         out.extend_from_slice(self.0.as_bytes());
     }

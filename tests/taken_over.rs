@@ -13,10 +13,10 @@ use guillemet_base::problem::Problem;
 use guillemet_plan::expr::Expr;
 use guillemet_plan::plan;
 use guillemet_plan::protocol::{
-    Answer, Description, DocumentKind, Emission, PlanReference, PlanRequest, Planned, PlannedSlot, Report, Request,
-    Target,
+    Description, DocumentKind, Emission, PlanReference, PlanRequest, Planned, PlannedSlot, PlannerRequest,
+    PlannerResponse, Report, Target,
 };
-use guillemet_plugin::client::{NoCache, PlanFailure, Planner, PlannerOptions};
+use guillemet_plugin::client::{CompileError, NoCache, Planner, PlannerOptions};
 use guillemet_plugin::fill::{Values, fill};
 use guillemet_secret::memory::SealedValue;
 use guillemet_template::Format;
@@ -56,7 +56,7 @@ fn frame(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u32).to_le_bytes()[..], bytes].concat()
 }
 
-fn message(answer: &Answer) -> Vec<u8> {
+fn message(answer: &PlannerResponse) -> Vec<u8> {
     frame(&serde_json::to_vec(answer).unwrap())
 }
 
@@ -77,12 +77,12 @@ fn report() -> Report {
 
 /// Returns a planner's answer after the plugin is loaded.
 fn loaded() -> Vec<u8> {
-    [message(&Answer::Loaded(report())), frame(b"a compiled form")].concat()
+    [message(&PlannerResponse::Loaded(report())), frame(b"a compiled form")].concat()
 }
 
 /// Returns a plan that keeps every rule.
 fn planned(document: &str) -> Vec<u8> {
-    message(&Answer::Planned(Planned {
+    message(&PlannerResponse::Planned(Planned {
         document: format!("{{\"{document}\": \"Bearer {SLOT}\"}}\n"),
         kind: DocumentKind::Json,
         slots: vec![PlannedSlot { slot: SLOT.into(), expr: Expr::Secret(0) }],
@@ -94,7 +94,7 @@ fn planned(document: &str) -> Vec<u8> {
 
 /// Returns the number of bytes that a planner is sent before its first answer.
 fn load_len(component: &[u8]) -> usize {
-    4 + serde_json::to_vec(&Request::Load { compiled: false }).unwrap().len() + 4 + component.len()
+    4 + serde_json::to_vec(&PlannerRequest::Load { compiled: false }).unwrap().len() + 4 + component.len()
 }
 
 /// A program in the planner's place, in a folder of its own.
@@ -115,7 +115,7 @@ impl Stranger {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().display();
         let len = load_len(component);
-        let plan = 4 + serde_json::to_vec(&Request::Plan(request("ok"))).unwrap().len();
+        let plan = 4 + serde_json::to_vec(&PlannerRequest::Plan(request("ok"))).unwrap().len();
         let text = format!(
             "#!/bin/sh\ndir={dir}\nload() {{ head -c {len} >/dev/null; }}\nplan() {{ head -c {plan} >/dev/null; }}\necho $$ \
              >\"$dir/pid\"\n{deed}\n"
@@ -142,7 +142,7 @@ impl Stranger {
         std::fs::read_to_string(self.path("pid")).unwrap().trim().parse().unwrap()
     }
 
-    async fn plan(&self, target: &str) -> Result<Planned, PlanFailure> {
+    async fn plan(&self, target: &str) -> Result<Planned, CompileError> {
         let planning = self.planner.plan(request(target));
         tokio::time::timeout(PATIENCE, planning).await.expect("a plan comes to an end")
     }
@@ -199,7 +199,7 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
         (format!("load; cat \"$dir/bytes\"; {hold}"), then(&frame(&[0xff; 100])), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), then(&frame("[".repeat(1 << 20).as_bytes())), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), then(&frame(b"{\"planned\":{}}")), UNFIT),
-        (format!("load; cat \"$dir/bytes\"; {hold}"), then(&message(&Answer::Problems(vec![]))), UNFIT),
+        (format!("load; cat \"$dir/bytes\"; {hold}"), then(&message(&PlannerResponse::Problems(vec![]))), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), then(&loaded()), UNFIT),
         (format!("load; cat \"$dir/bytes\"; {hold}"), planned("unasked"), UNFIT),
     ];
@@ -213,7 +213,7 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
     let mut running = tokio::task::JoinSet::new();
     for (deed, stranger, words) in strangers {
         running.spawn(async move {
-            let Err(PlanFailure::Failed { message, .. }) = stranger.plan("ok").await else {
+            let Err(CompileError::Failed { message, .. }) = stranger.plan("ok").await else {
                 panic!("{deed}: no failure")
             };
             assert!(message.starts_with("the planner for odd ") && message.contains(words), "{deed}: {message}");
@@ -296,7 +296,7 @@ async fn a_planner_apart_has_a_child_of_its_own_until_it_is_ended() {
     let stranger = Stranger::new(hostile(), &format!("exec {PROGRAM} planner"), b"");
     stranger.plan("ok").await.unwrap();
     let shared = stranger.pid();
-    let apart = stranger.planner.apart();
+    let apart = stranger.planner.with_own_child();
     apart.plan(request("ok")).await.unwrap();
     let own = stranger.pid();
     assert_ne!(own, shared);
@@ -409,10 +409,10 @@ fn body(random: &mut Random) -> Vec<u8> {
         0 => return (0..random.below(200)).map(|_| random.next() as u8).collect(),
         1 => frame(&(0..random.below(200)).map(|_| random.next() as u8).collect::<Vec<_>>()),
         2 | 3 => {
-            let loaded = answer(&message(&Answer::Loaded(report())), random);
+            let loaded = answer(&message(&PlannerResponse::Loaded(report())), random);
             return [loaded, frame(b""), planned("fuzz")].concat();
         }
-        4 => answer(&message(&Answer::Problems(vec![Problem::default()])), random),
+        4 => answer(&message(&PlannerResponse::Problems(vec![Problem::default()])), random),
         _ => answer(&planned("fuzz"), random),
     };
     match random.below(24) {
@@ -440,14 +440,14 @@ fn are_tidy(problems: &[Problem]) -> bool {
 
 /// Checks the result of an answer: at most a plan that places the template's own secret, and no text that is unfit to
 /// be shown.
-fn judge(outcome: Result<Planned, PlanFailure>) -> &'static str {
+fn judge(outcome: Result<Planned, CompileError>) -> &'static str {
     let planned = match outcome {
         Ok(planned) => planned,
-        Err(PlanFailure::Problems(problems)) => {
+        Err(CompileError::Problems(problems)) => {
             assert!(are_tidy(&problems), "{problems:?}");
             return "problems";
         }
-        Err(PlanFailure::Broken { rule: message } | PlanFailure::Failed { message }) => {
+        Err(CompileError::Broken { rule: message } | CompileError::Failed { message }) => {
             assert!(is_tidy(&message) && message.len() < 3_000, "{message:?}");
             return "failed";
         }
@@ -505,7 +505,7 @@ fn no_changed_plan_is_believed_that_breaks_a_rule() {
     let (mut refused, mut believed) = (0, 0);
     for _ in 0..PLANS {
         let frame = answer(&planned("fuzz"), &mut random);
-        let Ok(Answer::Planned(planned)) = serde_json::from_slice(&frame[4..]) else { continue };
+        let Ok(PlannerResponse::Planned(planned)) = serde_json::from_slice(&frame[4..]) else { continue };
         match judge(Ok(planned)) {
             "a plan" => believed += 1,
             _ => refused += 1,

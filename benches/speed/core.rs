@@ -8,7 +8,7 @@ use guillemet_daemon::config::Config;
 use guillemet_daemon::inventory;
 use guillemet_daemon::resolve::Resolver;
 use guillemet_daemon::resolve::budget::Budget;
-use guillemet_daemon::resolve::snapshot::{CurrentSnapshot, State};
+use guillemet_daemon::resolve::snapshot::{CurrentSnapshot, SnapshotState};
 use guillemet_plugin::registry::Registry;
 use guillemet_template::catalog::Catalog;
 use guillemet_vault::keys::UnlockWith;
@@ -30,7 +30,7 @@ pub fn core(report: &mut Report, quick: bool) {
     while !catalog.get("mcp-server/calendar").is_some_and(|template| template.is_current()) {
         catalog.rescan(Instant::now());
     }
-    let mut state = State::default();
+    let mut state = SnapshotState::default();
     inventory::put_secrets(&mut state, secrets.into_iter().map(Arc::new).collect());
     inventory::update_templates(&mut state, &catalog, &found);
     let budget = Budget::new(256 << 20);

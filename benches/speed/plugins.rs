@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use guillemet_base::home::Home;
 use guillemet_daemon::config::Config;
-use guillemet_plugin::plans::{Source, plan_once};
+use guillemet_plugin::plans::{TemplateSource, plan_once};
 use guillemet_plugin::registry::Registry;
 use guillemet_template::Format;
 use guillemet_template::lexer::{Lexed, lex};
@@ -101,7 +101,7 @@ pub fn plugins(report: &mut Report, quick: bool) {
         let mut slowest = (Duration::ZERO, String::new());
         for target in &targets {
             let plan = |lexed: &Lexed, rounds: usize| {
-                let source = Source { feature, format: Format::Toml, lexed };
+                let source = TemplateSource { feature, format: Format::Toml, lexed };
                 let work = || runtime.block_on(plan_once(source, Some(&target.id), &registry, &config.variables));
                 // A target may refuse the config, which costs the same work.
                 let document: usize = work().map_or(0, |plan| plan.literal_len);

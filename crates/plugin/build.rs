@@ -33,7 +33,7 @@ fn build() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(variable("OUT_DIR")?);
     let workspace = root.join("plugins");
     watch(&package, &root, &workspace);
-    let rustc = Rustc::ask(Path::new(&variable("RUSTC")?), &workspace)?;
+    let rustc = Rustc::detect(Path::new(&variable("RUSTC")?), &workspace)?;
     let modules = compile(&workspace, &out, &rustc)?;
     for plugin in PLUGINS {
         let module = modules.join(plugin.replace('-', "_")).with_extension("wasm");
@@ -72,7 +72,7 @@ fn compile(workspace: &Path, out: &Path, rustc: &Rustc) -> Result<PathBuf, Box<d
         .arg("--target-dir")
         .arg(&target_dir)
         .current_dir(workspace);
-    wasm::clean(&mut cargo, &[]);
+    wasm::clean_environment(&mut cargo, &[]);
     let names = vec![(workspace.to_owned(), "/plugins".to_owned()), (out.to_owned(), "/out".to_owned())];
     cargo.env("CARGO_ENCODED_RUSTFLAGS", rustc.flags(names));
     let status = cargo.status().map_err(|error| format!("cannot run cargo: {error}"))?;

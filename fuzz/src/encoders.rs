@@ -6,8 +6,8 @@
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use guillemet_base::sys::memory::Clear;
-use guillemet_plan::encode::{ENCODERS, EncoderDefinition, FILTERS, Refusal, Source, eval, literal};
-use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, Text};
+use guillemet_plan::encode::{ENCODERS, EncoderDefinition, FILTERS, Refusal, ValueSource, eval, literal};
+use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, TextParts};
 use guillemet_template::ValueFilter;
 use sha2::Digest;
 
@@ -63,7 +63,7 @@ pub fn holds(data: &[u8]) {
 
 struct Values<'a>(Vec<&'a str>);
 
-impl Source for Values<'_> {
+impl ValueSource for Values<'_> {
     fn append(&self, emission: u32, out: &mut Clear) {
         out.extend_from_slice(self.0[emission as usize].as_bytes());
     }
@@ -83,7 +83,7 @@ fn op(which: u8, texts: &[&str]) -> (&'static EncoderDefinition, Op) {
 }
 
 /// Splits a text into literal text, a value and literal text. Returns it with the value.
-fn cut_up(text: &str, cut: u8) -> (Text, &str) {
+fn cut_up(text: &str, cut: u8) -> (TextParts, &str) {
     let from = text.floor_char_boundary(text.len() * usize::from(cut & 15) / 15);
     let to = text.floor_char_boundary(from + (text.len() - from) * usize::from(cut >> 4) / 15);
     let literal = |text: &str| Part::Literal(text.to_owned());
@@ -98,7 +98,7 @@ fn forbidden(outcome: &Result<String, Refusal>, text: &str, refused: bool, reaso
 }
 
 /// Returns whether the sequence occurs in the text other than inside one of its literals.
-fn brings_in(text: &Text, value: &str, sequence: &str) -> bool {
+fn brings_in(text: &TextParts, value: &str, sequence: &str) -> bool {
     let [Part::Literal(before), _, Part::Literal(behind)] = text.as_slice() else { unreachable!() };
     let all = [before.as_str(), value, behind].concat();
     let ours = |at: usize| at + sequence.len() <= before.len() || at >= before.len() + value.len();

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use guillemet_daemon::api::request as api_request;
-use guillemet_daemon::api::request::Fields;
+use guillemet_daemon::api::request::BodyFields;
 use guillemet_daemon::api::routes::ROUTES;
 use guillemet_daemon::http::error::{HttpError, HttpErrorCode};
 use guillemet_daemon::http::request::{self, RequestUrl};
@@ -144,7 +144,7 @@ fn body(bytes: &[u8]) {
 
 /// Reads a new secret as the endpoint does.
 fn create(bytes: &[u8]) -> Result<(), HttpError> {
-    let mut fields = Fields::read(bytes)?;
+    let mut fields = BodyFields::read(bytes)?;
     let (name, value) = (fields.name("name"), fields.value("value"));
     let _ = fields.flag("enabled");
     fields.finish()?;
@@ -158,7 +158,7 @@ fn create(bytes: &[u8]) -> Result<(), HttpError> {
 /// Reads a change as the endpoint does: a field that is absent or null leaves things as they are, and so does an empty
 /// value.
 fn change(bytes: &[u8]) -> Result<(), HttpError> {
-    let mut fields = Fields::read(bytes)?;
+    let mut fields = BodyFields::read(bytes)?;
     let (name, value) = (fields.optional_name("name"), fields.optional_value("value"));
     let flags = [fields.flag("enabled"), fields.flag("rewrite")];
     fields.finish()?;
@@ -172,7 +172,7 @@ fn change(bytes: &[u8]) -> Result<(), HttpError> {
 
 /// Reads the wanted version as the endpoint does.
 fn rollback(bytes: &[u8]) -> Result<(), HttpError> {
-    let mut fields = Fields::read(bytes)?;
+    let mut fields = BodyFields::read(bytes)?;
     let version = fields.number("version");
     fields.finish()?;
     let sent: Value = serde_json::from_slice(bytes).unwrap();
@@ -183,7 +183,7 @@ fn rollback(bytes: &[u8]) -> Result<(), HttpError> {
 
 /// Reads the names to resolve as the endpoint does.
 fn resolve(bytes: &[u8]) -> Result<(), HttpError> {
-    let mut fields = Fields::read(bytes)?;
+    let mut fields = BodyFields::read(bytes)?;
     let names = fields.names("secrets");
     fields.finish()?;
     let keys: BTreeSet<String> = names.iter().map(|name| name.key()).collect();

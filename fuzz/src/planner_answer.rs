@@ -7,10 +7,10 @@ use guillemet_base::display::sanitize;
 use guillemet_base::problem::{PROBLEMS_MAX, Problem, sanitize_problems};
 use guillemet_base::sys::memory::Clear;
 use guillemet_plan::expr::{Expr, Op, Part};
-use guillemet_plan::plan::{DOCUMENT_MAX, EXPR_DEPTH_MAX, Piece, Plan, SLOT_LEN, SLOTS_MAX};
-use guillemet_plan::protocol::{Answer, Description, DocumentKind, Planned, Target};
+use guillemet_plan::plan::{DOCUMENT_MAX, EXPR_DEPTH_MAX, Plan, PlanPiece, SLOT_LEN, SLOTS_MAX};
+use guillemet_plan::protocol::{Description, DocumentKind, Planned, PlannerResponse, Target};
 use guillemet_plan::{encode, plan};
-use guillemet_plugin::client::{Lost, believed, named, read_answer};
+use guillemet_plugin::client::{ChildError, named_targets, read_answer, validated};
 use guillemet_plugin::fill::{Values, fill};
 use guillemet_secret::memory::SealedValue;
 use guillemet_template::ValueFilter;
@@ -40,7 +40,7 @@ pub fn holds(data: &[u8]) {
         1 => pipe(&framed(rest)),
         2 => {
             if let Ok(planned) = made::planned(rest) {
-                pipe(&framed(&serde_json::to_vec(&Answer::Planned(planned)).unwrap()));
+                pipe(&framed(&serde_json::to_vec(&PlannerResponse::Planned(planned)).unwrap()));
             }
         }
         _ => {
@@ -60,14 +60,14 @@ fn pipe(bytes: &[u8]) {
     let mut rest = bytes;
     let answer = match super::now(read_answer(&mut rest)) {
         Ok(answer) => answer,
-        Err(lost) => return assert!(matches!(lost, Lost::Garbage | Lost::Ended)),
+        Err(lost) => return assert!(matches!(lost, ChildError::Garbage | ChildError::Ended)),
     };
     let announced = u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
     assert_eq!(bytes.len() - rest.len(), 4 + announced, "one frame, no more");
     match answer {
-        Answer::Planned(planned) => check(planned),
-        Answer::Problems(problems) => shown(&sanitize_problems(problems)),
-        Answer::Targets(ids) => {
+        PlannerResponse::Planned(planned) => check(planned),
+        PlannerResponse::Problems(problems) => shown(&sanitize_problems(problems)),
+        PlannerResponse::Targets(ids) => {
             let description = Description {
                 feature: "a".into(),
                 title: "A".into(),
@@ -76,15 +76,15 @@ fn pipe(bytes: &[u8]) {
                 secret_fields: Vec::new(),
                 targets: ["json", "text"].map(target).to_vec(),
             };
-            let Some(named) = named(&ids, &description) else { return };
+            let Some(named) = named_targets(&ids, &description) else { return };
             let once: HashSet<&String> = named.iter().map(|target| &target.id).collect();
             assert!(once.len() == ids.len() && named.iter().all(|target| description.targets.contains(target)));
         }
-        Answer::Broken { rule: message } | Answer::Failed { message } => {
+        PlannerResponse::Broken { rule: message } | PlannerResponse::Failed { message } => {
             assert!(is_shown(&sanitize(&message, 2000), 2001))
         }
-        Answer::Loaded(report) => {
-            let Some(report) = believed(report) else { return };
+        PlannerResponse::Loaded(report) => {
+            let Some(report) = validated(report) else { return };
             let functions = report.imports.iter().flat_map(|import| &import.functions);
             let texts = report.imports.iter().map(|import| &import.name).chain(functions);
             let texts = texts.chain(report.broken.iter().map(|rule| &rule.sentence));
@@ -177,11 +177,11 @@ fn taken_apart(plan: &Plan, document: &str, slots: &HashMap<String, Expr>) {
     let (mut rest, mut literal, mut met) = (document, 0, HashSet::new());
     for piece in &plan.pieces {
         match piece {
-            Piece::Text(text) => {
+            PlanPiece::Text(text) => {
                 rest = rest.strip_prefix(text.as_str()).expect("text as it stands there");
                 literal += text.len();
             }
-            Piece::Slot { expr, uses } => {
+            PlanPiece::Slot { expr, uses } => {
                 let (slot, behind) = rest.split_at(SLOT_LEN);
                 assert_eq!(slots.get(slot), Some(expr));
                 assert_eq!(*uses, expr.emissions());

@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use clap::{Args, Subcommand, ValueEnum};
 use hyper::Method;
 
-use super::client::{Answer, part};
+use super::client::{ApiResponse, percent_encode};
 use super::{Done, Failure, account_server, client, output, prompt};
 use guillemet_account::code::{AccountCode, CodeKind, Recovery};
 use guillemet_account::fingerprint_words::fingerprint_words;
@@ -23,41 +23,41 @@ use guillemet_base::time::{now, rfc3339};
 #[derive(Subcommand)]
 pub enum AccountCommand {
     /// Create an account from this vault, with a code from `account admin create-account`.
-    Create(Create),
+    Create(AccountCreateArgs),
     /// Create an invitation for one machine, valid for ten minutes.
-    Invite(Invite),
+    Invite(AccountInviteArgs),
     /// Join an account with an invitation, or rejoin with a recovery code.
-    Join(Join),
+    Join(AccountJoinArgs),
     /// List the devices in the account.
-    Devices(Devices),
+    Devices(AccountDevicesArgs),
     /// Revoke a device and re-key the account. Lists the secrets the device could read.
-    Revoke(Revoke),
+    Revoke(AccountRevokeArgs),
     /// Print a recovery code to keep on paper.
-    Recovery(RecoveryCode),
+    Recovery(AccountRecoveryArgs),
     /// Repair the account after its server was restored from a backup.
-    Repair(Repair),
+    Repair(AccountRepairArgs),
     /// Show sync status: connection, and the newest head with its age and words.
-    Status(Status),
+    Status(AccountStatusArgs),
     /// Remove this device from the account. Its secrets stay here.
-    Leave(Leave),
+    Leave(AccountLeaveArgs),
     /// Run an account server in the foreground.
-    Serve(account_server::Serve),
+    Serve(account_server::AccountServeArgs),
     /// Manage the accounts on a server. Run this where its database is.
     #[command(subcommand)]
-    Admin(account_server::Admin),
+    Admin(account_server::AdminCommand),
 }
 
 #[derive(Args)]
-pub struct Create {
+pub struct AccountCreateArgs {
     /// The address of the server.
     #[arg(value_name = "https://HOST[:PORT]")]
     url: String,
     #[command(flatten)]
-    device: Device,
+    device: DeviceArgs,
 }
 
 #[derive(Args)]
-struct Device {
+struct DeviceArgs {
     /// The name of this device in the account [default: the machine's name].
     #[arg(long)]
     name: Option<String>,
@@ -67,14 +67,14 @@ struct Device {
 }
 
 #[derive(Args)]
-pub struct Invite {
+pub struct AccountInviteArgs {
     /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-pub struct Join {
+pub struct AccountJoinArgs {
     /// The address of the server, if it differs from the one in the code.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
@@ -85,7 +85,7 @@ pub struct Join {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    device: Device,
+    device: DeviceArgs,
 }
 
 /// What becomes of a secret that is on both sides.
@@ -110,14 +110,14 @@ impl From<SameNames> for SameName {
 }
 
 #[derive(Args)]
-pub struct Devices {
+pub struct AccountDevicesArgs {
     /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-pub struct Revoke {
+pub struct AccountRevokeArgs {
     /// The id of the device, or its name if that is unique.
     device: String,
     /// Do not ask for confirmation.
@@ -129,14 +129,14 @@ pub struct Revoke {
 }
 
 #[derive(Args)]
-pub struct RecoveryCode {
+pub struct AccountRecoveryArgs {
     /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-pub struct Repair {
+pub struct AccountRepairArgs {
     /// Do not ask to confirm the words. Pass this only after you compared them.
     #[arg(long)]
     yes: bool,
@@ -146,14 +146,14 @@ pub struct Repair {
 }
 
 #[derive(Args)]
-pub struct Status {
+pub struct AccountStatusArgs {
     /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-pub struct Leave {
+pub struct AccountLeaveArgs {
     /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
@@ -188,7 +188,7 @@ fn host_name() -> String {
     if name.is_empty() { "unnamed".into() } else { name.chars().take(60).collect() }
 }
 
-fn joined(device: &Device, response: &Answer) -> Done {
+fn print_joined(device: &DeviceArgs, response: &ApiResponse) -> Done {
     if device.json {
         output::json(&response.json());
         return Ok(());
@@ -199,8 +199,8 @@ fn joined(device: &Device, response: &Answer) -> Done {
         "this vault is now in account {} as `{}`, with {} and {}",
         account.account,
         account.device_name,
-        several(account.secrets, "secret"),
-        several(account.devices, "device"),
+        plural(account.secrets, "secret"),
+        plural(account.devices, "device"),
     ));
     output::note(&format!("head {}: {}", output::or_dash(account.seq), output::or_dash(account.words)));
     Ok(())
@@ -210,7 +210,7 @@ fn not_joined() -> Failure {
     Failure::new("this vault is not in an account")
 }
 
-fn several(count: usize, noun: &str) -> String {
+fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
@@ -219,7 +219,7 @@ fn join_body<'a>(code: &'a str, name: &'a str, server: Option<&'a str>) -> JoinA
     JoinAccount { code, name, server, same_names: BTreeMap::new(), all_same_names: None }
 }
 
-impl Create {
+impl AccountCreateArgs {
     fn run(self, home: &Home) -> Done {
         let text = prompt::code("Account creation code")?;
         let kind = AccountCode::parse(&text)?.kind();
@@ -229,11 +229,11 @@ impl Create {
         let name = self.device.name.clone().unwrap_or_else(host_name);
         let body = join_body(&text, &name, Some(&self.url));
         let response = client::send(home, Method::POST, "/v1/account", None, &body)?;
-        joined(&self.device, &client::good(home, response)?)
+        print_joined(&self.device, &client::error_for_status(home, response)?)
     }
 }
 
-impl Invite {
+impl AccountInviteArgs {
     fn run(self, home: &Home) -> Done {
         let response = client::fetch(home, Method::POST, "/v1/account/invitations")?;
         if self.json {
@@ -251,7 +251,7 @@ impl Invite {
     }
 }
 
-impl Join {
+impl AccountJoinArgs {
     fn run(self, home: &Home) -> Done {
         let text = prompt::code("Code")?;
         match AccountCode::parse(&text)? {
@@ -271,10 +271,10 @@ impl Join {
         let mut response = client::send(home, Method::POST, "/v1/account", None, &body)?;
         let names = response.error().map_or_else(Vec::new, same_names);
         if response.status == 409 && !names.is_empty() && std::io::stdin().is_terminal() {
-            body.same_names = ask_of_each(&names)?;
+            body.same_names = ask_for_each(&names)?;
             response = client::send(home, Method::POST, "/v1/account", None, &body)?;
         }
-        joined(&self.device, &client::good(home, response)?)
+        print_joined(&self.device, &client::error_for_status(home, response)?)
     }
 
     /// Asks a person whether a recovery code is for the right account, because the state it knows can be old.
@@ -297,15 +297,15 @@ fn same_names(error: ErrorBody) -> Vec<String> {
 }
 
 /// Asks for each name what happens to it.
-fn ask_of_each(names: &[String]) -> Result<BTreeMap<String, SameName>, Failure> {
-    output::note(&format!("{} in this vault and in the account:", several(names.len(), "name")));
+fn ask_for_each(names: &[String]) -> Result<BTreeMap<String, SameName>, Failure> {
+    output::note(&format!("{} in this vault and in the account:", plural(names.len(), "name")));
     let mut choices = BTreeMap::new();
     for name in names {
         loop {
             let question = format!(
                 "  {name} keep [b]oth (this one as {name}-2), the [a]ccount's, or [m]ine as its newest value? "
             );
-            let choice = match prompt::answer(&question)?.trim() {
+            let choice = match prompt::ask(&question)?.trim() {
                 "b" | "both" => SameName::Both,
                 "a" | "account" => SameName::Account,
                 "m" | "mine" => SameName::Mine,
@@ -318,7 +318,7 @@ fn ask_of_each(names: &[String]) -> Result<BTreeMap<String, SameName>, Failure> 
     Ok(choices)
 }
 
-impl Devices {
+impl AccountDevicesArgs {
     fn run(self, home: &Home) -> Done {
         let response = client::fetch(home, Method::GET, "/v1/account/devices")?;
         if self.json {
@@ -348,7 +348,7 @@ impl Devices {
     }
 }
 
-impl Revoke {
+impl AccountRevokeArgs {
     fn run(self, home: &Home) -> Done {
         let devices: Listing<DeviceView> = client::get(home, "/v1/account/devices")?;
         let is_match = |device: &&DeviceView| [&device.id, &device.name].contains(&&self.device);
@@ -365,7 +365,7 @@ impl Revoke {
         };
         let (id, name) = (&device.id, &device.name);
         prompt::confirm(&format!("Revoke `{name}` ({id}) and re-key the account?"), self.yes)?;
-        let response = client::fetch(home, Method::DELETE, &format!("/v1/account/devices/{}", part(id)))?;
+        let response = client::fetch(home, Method::DELETE, &format!("/v1/account/devices/{}", percent_encode(id)))?;
         if self.json {
             output::json(&response.json());
             return Ok(());
@@ -389,7 +389,7 @@ impl Revoke {
     }
 }
 
-impl RecoveryCode {
+impl AccountRecoveryArgs {
     fn run(self, home: &Home) -> Done {
         let response = client::fetch(home, Method::POST, "/v1/account/recovery")?;
         if self.json {
@@ -407,11 +407,11 @@ impl RecoveryCode {
     }
 }
 
-impl Repair {
+impl AccountRepairArgs {
     fn run(self, home: &Home) -> Done {
         let ask = |confirm: Option<&str>| {
             let response = client::send(home, Method::POST, "/v1/account/repair", None, &RepairAccount { confirm })?;
-            client::good(home, response)
+            client::error_for_status(home, response)
         };
         let response = ask(None)?;
         let plan: RepairPlan = response.read()?;
@@ -445,7 +445,7 @@ impl Repair {
     }
 }
 
-impl Status {
+impl AccountStatusArgs {
     fn run(self, home: &Home) -> Done {
         let response = client::fetch(home, Method::GET, "/v1/account")?;
         if self.json {
@@ -490,7 +490,7 @@ impl Status {
     }
 }
 
-impl Leave {
+impl AccountLeaveArgs {
     fn run(self, home: &Home) -> Done {
         prompt::confirm("Remove this device from the account? Its secrets stay here unchanged", self.yes)?;
         let left: LeftAccount = client::fetch(home, Method::DELETE, "/v1/account")?.read()?;

@@ -20,7 +20,7 @@ use guillemet_account_server::limits::ServerLimits;
 use guillemet_account_server::storage::postgres::Postgres;
 use guillemet_account_server::storage::sqlite::{DATABASE, Sqlite};
 use guillemet_account_server::storage::{AccountRow, Bounds, NewAccount, Storage, StorageError, transfer};
-use guillemet_account_server::tls::{Certificate, own_files, own_pin};
+use guillemet_account_server::tls::{Certificate, self_signed_files, self_signed_pin};
 use guillemet_base::home::Home;
 use guillemet_base::random::random;
 use guillemet_base::time::{now, rfc3339};
@@ -35,7 +35,7 @@ const LOCK: &str = "account.lock";
 const DESCRIPTORS: u64 = 64;
 
 #[derive(Args)]
-pub struct Place {
+pub struct StorageArgs {
     /// The server's folder, with its database and its self-signed certificate.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -49,9 +49,9 @@ pub struct Place {
 }
 
 #[derive(Args)]
-pub struct Serve {
+pub struct AccountServeArgs {
     #[command(flatten)]
-    location: Place,
+    location: StorageArgs,
     /// The address to listen on. With port 0, the system chooses a port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7443")]
     listen: SocketAddr,
@@ -65,12 +65,12 @@ pub struct Serve {
     #[arg(long, value_name = "https://HOST[:PORT]")]
     url: Option<Uri>,
     #[command(flatten)]
-    limits: LimitArguments,
+    limits: LimitArgs,
 }
 
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
-struct LimitArguments {
+struct LimitArgs {
     /// Objects per account.
     #[arg(long, value_name = "N", default_value_t = ServerLimits::default().bounds.objects)]
     objects: u64,
@@ -91,7 +91,7 @@ struct LimitArguments {
     keep_heads: u64,
 }
 
-impl LimitArguments {
+impl LimitArgs {
     fn limits(&self) -> ServerLimits {
         ServerLimits {
             bounds: Bounds { objects: self.objects, bytes: self.bytes },
@@ -105,23 +105,23 @@ impl LimitArguments {
 }
 
 #[derive(Subcommand)]
-pub enum Admin {
+pub enum AdminCommand {
     /// Create an account, and print the code for its first device.
-    CreateAccount(CreateAccount),
+    CreateAccount(CreateAccountArgs),
     /// List the accounts with their newest heads.
-    List(List),
+    List(ListAccountsArgs),
     /// Delete an account and everything in it.
-    DeleteAccount(DeleteAccount),
+    DeleteAccount(DeleteAccountArgs),
     /// Restore the state of an account at a former head.
-    RestoreHead(RestoreHead),
+    RestoreHead(RestoreHeadArgs),
     /// Copy all accounts from the folder into an empty PostgreSQL database. Stop the server first.
-    Copy(Copy),
+    Copy(CopyAccountsArgs),
 }
 
 #[derive(Args)]
-pub struct CreateAccount {
+pub struct CreateAccountArgs {
     #[command(flatten)]
-    location: Place,
+    location: StorageArgs,
     /// The address devices use for the server.
     #[arg(long, value_name = "https://HOST[:PORT]")]
     url: Uri,
@@ -135,50 +135,50 @@ pub struct CreateAccount {
 }
 
 #[derive(Args)]
-pub struct List {
+pub struct ListAccountsArgs {
     #[command(flatten)]
-    location: Place,
+    location: StorageArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-pub struct DeleteAccount {
+pub struct DeleteAccountArgs {
     /// The id of the account.
     account: AccountId,
     #[command(flatten)]
-    location: Place,
+    location: StorageArgs,
     /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
 
 #[derive(Args)]
-pub struct RestoreHead {
+pub struct RestoreHeadArgs {
     /// The id of the account.
     account: AccountId,
     /// The number of the head.
     seq: u64,
     #[command(flatten)]
-    location: Place,
+    location: StorageArgs,
     /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
 
 #[derive(Args)]
-pub struct Copy {
+pub struct CopyAccountsArgs {
     #[command(flatten)]
-    location: Place,
+    location: StorageArgs,
 }
 
-impl Place {
+impl StorageArgs {
     /// Returns the server's folder, after checking that nobody else can change it.
     fn folder(&self, home: &Home) -> Result<PathBuf, Failure> {
         let folder = self.data.clone().unwrap_or_else(|| home.data().join("account-server"));
-        let files = permissions::database(&folder.join(DATABASE));
-        let files = files.into_iter().chain(own_files(&folder)).chain([folder.join(LOCK)]);
+        let files = permissions::database_files(&folder.join(DATABASE));
+        let files = files.into_iter().chain(self_signed_files(&folder)).chain([folder.join(LOCK)]);
         permissions::check_folder(&folder, &files.collect::<Vec<_>>(), self.group_may_write)?;
         Ok(folder)
     }
@@ -196,9 +196,9 @@ impl Place {
     }
 }
 
-impl Serve {
+impl AccountServeArgs {
     pub fn run(self, home: &Home) -> Done {
-        let _ = guillemet_base::sys::process::hide();
+        let _ = guillemet_base::sys::process::make_undumpable();
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         raise_descriptors(self.limits.connections as u64);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -215,7 +215,7 @@ impl Serve {
         };
         let certificate = match (&self.cert, &self.key) {
             (Some(certificate), Some(key)) => Certificate::read(certificate, key)?,
-            _ => Certificate::own(&folder, names(self.url.as_ref(), self.listen))?,
+            _ => Certificate::self_signed(&folder, names(self.url.as_ref(), self.listen))?,
         };
         let certificate = Arc::new(certificate);
         let (trigger, stop) = shutdown();
@@ -280,7 +280,7 @@ fn names(url: Option<&Uri>, listen: SocketAddr) -> Vec<String> {
     names
 }
 
-impl Admin {
+impl AdminCommand {
     pub fn run(self, home: &Home) -> Done {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -296,7 +296,7 @@ impl Admin {
     }
 }
 
-impl CreateAccount {
+impl CreateAccountArgs {
     async fn run(self, home: &Home) -> Done {
         if self.url.scheme_str() != Some("https") || self.url.host().is_none() {
             return Err(Failure::new("--url must be the address of the server: https://HOST[:PORT]"));
@@ -309,14 +309,14 @@ impl CreateAccount {
                 };
                 Some(text.strip_prefix("sha256:").unwrap_or(text).parse().map_err(invalid)?)
             }
-            None => own_pin(&self.location.folder(home)?)?,
+            None => self_signed_pin(&self.location.folder(home)?)?,
         };
         let (id, api_key) = (AccountId(random()), ApiKey::random());
         let url = self.url.to_string();
         let address = CodePlace::new(id, url.trim_end_matches('/'), pin.map(|pin: Hash| pin.0))?;
         let account = NewAccount { id, key_id: api_key.id().to_owned(), key_hash: api_key.hash(), at: now() };
         self.location.open(home).await?.create_account(account).await?;
-        let code = AccountCode::Creation(Creation { address, api_key }).text();
+        let code = AccountCode::Creation(Creation { address, api_key }).to_text();
         output::note(&format!(
             "created account {id}; its code works for one `guillemet account create` and is shown only once"
         ));
@@ -329,7 +329,7 @@ impl CreateAccount {
     }
 }
 
-impl List {
+impl ListAccountsArgs {
     async fn run(self, home: &Home) -> Done {
         let accounts = self.location.open(home).await?.accounts().await?;
         if self.json {
@@ -370,7 +370,7 @@ fn as_json(row: &AccountRow) -> serde_json::Value {
     })
 }
 
-impl DeleteAccount {
+impl DeleteAccountArgs {
     async fn run(self, home: &Home) -> Done {
         let storage = self.location.open(home).await?;
         let account = self.account;
@@ -383,7 +383,7 @@ impl DeleteAccount {
     }
 }
 
-impl RestoreHead {
+impl RestoreHeadArgs {
     async fn run(self, home: &Home) -> Done {
         let storage = self.location.open(home).await?;
         let (account, seq) = (self.account, self.seq);
@@ -401,7 +401,7 @@ impl RestoreHead {
     }
 }
 
-impl Copy {
+impl CopyAccountsArgs {
     async fn run(self, home: &Home) -> Done {
         let missing = || Failure::new("pass --database (or set $GUILLEMET_DATABASE) to say where to copy the accounts");
         let to = Postgres::open(&self.location.database().ok_or_else(missing)?).await?;

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Failure, no_daemon, output};
-pub use guillemet_api::client::{Answer, part};
-use guillemet_api::client::{Client, ClientError};
+use guillemet_api::client::{ApiClient, ApiClientError};
+pub use guillemet_api::client::{ApiResponse, percent_encode};
 use guillemet_api::error::{ErrorBody, ErrorEntry};
 use guillemet_api::templates::TemplateListing;
 use guillemet_api::{Listing, Problem};
@@ -23,7 +23,7 @@ use guillemet_template::catalog::{TEMPLATE_MAX, files_of};
 pub fn template_path(id: &str) -> Result<String, Failure> {
     match id.split_once('/') {
         Some((feature, name)) if !feature.is_empty() && !name.is_empty() => {
-            Ok(format!("{}/{}", part(feature), part(name)))
+            Ok(format!("{}/{}", percent_encode(feature), percent_encode(name)))
         }
         _ => Err(Failure::new(format!(
             "`{id}` is not a template id: an id is FEATURE/NAME; run `guillemet template list` to see all"
@@ -34,9 +34,9 @@ pub fn template_path(id: &str) -> Result<String, Failure> {
 /// Sends a request to the daemon of a home.
 ///
 /// # Errors
-/// When no daemon can be reached. An answer with an error status is not an error here; see [`good`].
-pub fn call(home: &Home, method: Method, path: &str) -> Result<Answer, Failure> {
-    Client::new(home).call(method, path).map_err(failed(home))
+/// When no daemon can be reached. An answer with an error status is not an error here; see [`error_for_status`].
+pub fn call(home: &Home, method: Method, path: &str) -> Result<ApiResponse, Failure> {
+    ApiClient::new(home).call(method, path).map_err(explain(home))
 }
 
 /// Sends a request with a body. With `etag`, the request applies only to the state that has this entity tag; the daemon
@@ -50,32 +50,32 @@ pub fn send(
     path: &str,
     etag: Option<&str>,
     body: &impl Serialize,
-) -> Result<Answer, Failure> {
-    Client::new(home).send(method, path, etag, Some(body)).map_err(failed(home))
+) -> Result<ApiResponse, Failure> {
+    ApiClient::new(home).send(method, path, etag, Some(body)).map_err(explain(home))
 }
 
 /// Deletes a resource, with `etag` only in the state that has this entity tag.
 ///
 /// # Errors
 /// As [`call`].
-pub fn delete(home: &Home, path: &str, etag: Option<&str>) -> Result<Answer, Failure> {
-    Client::new(home).send(Method::DELETE, path, etag, None::<&()>).map_err(failed(home))
+pub fn delete(home: &Home, path: &str, etag: Option<&str>) -> Result<ApiResponse, Failure> {
+    ApiClient::new(home).send(Method::DELETE, path, etag, None::<&()>).map_err(explain(home))
 }
 
 /// Returns an answer if its status is below 400.
 ///
 /// # Errors
 /// With everything the API says is wrong.
-pub fn good(home: &Home, response: Answer) -> Result<Answer, Failure> {
-    response.good().map_err(failed(home))
+pub fn error_for_status(home: &Home, response: ApiResponse) -> Result<ApiResponse, Failure> {
+    response.error_for_status().map_err(explain(home))
 }
 
 /// Sends a request and returns the answer, to be printed as it is or to be read.
 ///
 /// # Errors
 /// When no daemon can be reached, or it answers with an error.
-pub fn fetch(home: &Home, method: Method, path: &str) -> Result<Answer, Failure> {
-    good(home, call(home, method, path)?)
+pub fn fetch(home: &Home, method: Method, path: &str) -> Result<ApiResponse, Failure> {
+    error_for_status(home, call(home, method, path)?)
 }
 
 /// Gets a resource.
@@ -83,7 +83,7 @@ pub fn fetch(home: &Home, method: Method, path: &str) -> Result<Answer, Failure>
 /// # Errors
 /// As [`fetch`], and when the answer cannot be read.
 pub fn get<T: DeserializeOwned>(home: &Home, path: &str) -> Result<T, Failure> {
-    Client::new(home).get(path).map_err(failed(home))
+    ApiClient::new(home).get(path).map_err(explain(home))
 }
 
 /// Posts a body and reads the answer.
@@ -91,7 +91,7 @@ pub fn get<T: DeserializeOwned>(home: &Home, path: &str) -> Result<T, Failure> {
 /// # Errors
 /// As [`get`].
 pub fn post<T: DeserializeOwned>(home: &Home, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-    Client::new(home).post(path, body).map_err(failed(home))
+    ApiClient::new(home).post(path, body).map_err(explain(home))
 }
 
 /// Changes a resource, whatever its state, and reads the answer.
@@ -99,7 +99,7 @@ pub fn post<T: DeserializeOwned>(home: &Home, path: &str, body: &impl Serialize)
 /// # Errors
 /// As [`get`].
 pub fn patch<T: DeserializeOwned>(home: &Home, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-    Client::new(home).patch(path, body).map_err(failed(home))
+    ApiClient::new(home).patch(path, body).map_err(explain(home))
 }
 
 /// Renders a config. `source` is the template's path with the target. If `copy` names a different target, under any of
@@ -107,8 +107,8 @@ pub fn patch<T: DeserializeOwned>(home: &Home, path: &str, body: &impl Serialize
 ///
 /// # Errors
 /// As [`call`].
-pub fn render(home: &Home, source: &str, copy: Option<&str>) -> Result<Answer, Failure> {
-    Client::new(home).render(source, copy).map_err(failed(home))
+pub fn render(home: &Home, source: &str, copy: Option<&str>) -> Result<ApiResponse, Failure> {
+    ApiClient::new(home).render(source, copy).map_err(explain(home))
 }
 
 /// Reads every item of a listing.
@@ -116,7 +116,7 @@ pub fn render(home: &Home, source: &str, copy: Option<&str>) -> Result<Answer, F
 /// # Errors
 /// As [`get`].
 pub fn listing<T: DeserializeOwned + Send>(home: &Home, path: &str, query: &str) -> Result<Listing<T>, Failure> {
-    Client::new(home).listing(path, query).map_err(failed(home))
+    ApiClient::new(home).listing(path, query).map_err(explain(home))
 }
 
 /// Reads every template, and the files that are not templates.
@@ -124,7 +124,7 @@ pub fn listing<T: DeserializeOwned + Send>(home: &Home, path: &str, query: &str)
 /// # Errors
 /// As [`get`].
 pub fn all_templates<T: DeserializeOwned + Send>(home: &Home) -> Result<TemplateListing<T>, Failure> {
-    Client::new(home).templates().map_err(failed(home))
+    ApiClient::new(home).templates().map_err(explain(home))
 }
 
 /// Reports whether the daemon that commands talk to serves this home. A daemon that `GUILLEMET_SOCKET` names may serve
@@ -132,28 +132,28 @@ pub fn all_templates<T: DeserializeOwned + Send>(home: &Home) -> Result<Template
 ///
 /// # Errors
 /// When no daemon can be reached.
-pub fn is_of_home(home: &Home) -> Result<bool, Failure> {
-    Client::new(home).is_of_home().map_err(failed(home))
+pub fn daemon_serves_home(home: &Home) -> Result<bool, Failure> {
+    ApiClient::new(home).daemon_serves_home().map_err(explain(home))
 }
 
 /// Returns the folder of the templates that the daemon's answers are about, or `None` if the daemon serves another
 /// home.
 pub fn templates(home: &Home) -> Option<PathBuf> {
-    is_of_home(home).is_ok_and(|is_own| is_own).then(|| home.templates())
+    daemon_serves_home(home).is_ok_and(|is_own| is_own).then(|| home.templates())
 }
 
 /// Returns a function that explains why a request to the daemon of a home failed.
-fn failed(home: &Home) -> impl Fn(ClientError) -> Failure + '_ {
+fn explain(home: &Home) -> impl Fn(ApiClientError) -> Failure + '_ {
     |error| match error {
-        ClientError::Connect(error) => no_daemon::why(home, &error),
-        ClientError::OtherHome(daemon) => no_daemon::of_another_home(home, &daemon),
-        ClientError::Refused(error) => refused(home, &error),
+        ApiClientError::Connect(error) => no_daemon::connection_failure(home, &error),
+        ApiClientError::OtherHome(daemon) => no_daemon::of_another_home(home, &daemon),
+        ApiClientError::Refused(error) => api_failure(home, &error),
         error => Failure::new(error.to_string()),
     }
 }
 
 /// Returns a failure with everything an error of the API says, and with the lines of the templates it is about.
-fn refused(home: &Home, error: &ErrorBody) -> Failure {
+fn api_failure(home: &Home, error: &ErrorBody) -> Failure {
     let mut text = error.message.clone();
     let is_of_template = |entry: &ErrorEntry| entry.template.is_some() && entry.line.is_some();
     let templates = if error.errors.iter().any(is_of_template) { templates(home) } else { None };

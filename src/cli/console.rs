@@ -8,9 +8,9 @@ use guillemet_api::console::ConsoleLink;
 use guillemet_base::home::Home;
 
 #[derive(Args)]
-pub struct Console {}
+pub struct ConsoleArgs {}
 
-impl Console {
+impl ConsoleArgs {
     pub fn run(self, home: &Home) -> Done {
         let link: ConsoleLink = client::fetch(home, Method::POST, "/v1/console")?.read()?;
         output::line(&link.url);

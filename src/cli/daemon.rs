@@ -9,7 +9,7 @@ use guillemet_vault::keys::{Method, Needs};
 use guillemet_vault::store::Vault;
 
 #[derive(Args)]
-pub struct Init {
+pub struct InitArgs {
     /// What unlocks the vault.
     #[arg(long, value_parser = unlock::methods(), default_value = Method::KeyFile.name())]
     unlock: Method,
@@ -21,13 +21,13 @@ pub struct Init {
     group_may_write: bool,
 }
 
-impl Init {
+impl InitArgs {
     pub fn run(self, home: &Home) -> Done {
         let home = &TrustedHome::check(home, self.group_may_write)?;
-        guillemet_daemon::init(home, &unlock::first(home, self.unlock, self.passphrase_fd)?)?;
+        guillemet_daemon::init(home, &unlock::for_new(home, self.unlock, self.passphrase_fd)?)?;
         output::note(&format!("created {}", home.data().display()));
         if self.unlock.row().needs == Needs::KeyFile {
-            output::note(&unlock::keep_a_copy(home));
+            output::note(&unlock::backup_advice(home));
         }
         output::note(&format!(
             "\nNext:\n  {} &\n  {}   such as cal-com/frontdesk; lists the secrets to add\n\nTo turn a config with \
@@ -41,7 +41,7 @@ impl Init {
 }
 
 #[derive(Args)]
-pub struct Run {
+pub struct RunArgs {
     /// Read the passphrase from this file descriptor instead of asking.
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<i32>,
@@ -50,13 +50,13 @@ pub struct Run {
     group_may_write: bool,
 }
 
-impl Run {
+impl RunArgs {
     pub fn run(self, home: &Home) -> Done {
         if let Some(failure) = no_daemon::no_home(home) {
             return Err(failure);
         }
         let home = &TrustedHome::check(home, self.group_may_write)?;
-        let unlock = unlock::present(home, Vault::method(home)?, self.passphrase_fd)?;
+        let unlock = unlock::for_existing(home, Vault::method(home)?, self.passphrase_fd)?;
         Ok(guillemet_daemon::run(home, unlock)?)
     }
 }

@@ -12,7 +12,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use self::parts::{Daemon, Mcp};
-use super::client::part;
+use super::client::percent_encode;
 use super::temporary::TemporaryHome;
 use super::{Done, Failure, client, output};
 use guillemet_api::error::{ErrorBody, ErrorEntry};
@@ -26,24 +26,24 @@ const NASTY: &str = "p\"a'ss;$w&rd <<x>> %>{ \\ #:=|";
 const NASTY_UNICODE: &str = "ß→\"';$&<<🔑\\ #";
 
 /// Each rendered config: its template, its target, and how the demo reads it back.
-const RENDERED: [(&str, &str, Read); 7] = [
-    ("cal-com/frontdesk", "json", Read::Json),
-    ("cal-com/frontdesk", "dotenv", Read::Text),
-    ("custom-action/crm-lookup", "json", Read::Json),
-    ("mcp-server/calendar", "mcp-json", Read::Json),
-    ("mcp-server/calendar", "vscode", Read::Json),
-    ("sip-trunk/carrier", "livekit", Read::Json),
-    ("sip-trunk/carrier", "pjsip", Read::Text),
+const RENDERED: [(&str, &str, DocumentSyntax); 7] = [
+    ("cal-com/frontdesk", "json", DocumentSyntax::Json),
+    ("cal-com/frontdesk", "dotenv", DocumentSyntax::Text),
+    ("custom-action/crm-lookup", "json", DocumentSyntax::Json),
+    ("mcp-server/calendar", "mcp-json", DocumentSyntax::Json),
+    ("mcp-server/calendar", "vscode", DocumentSyntax::Json),
+    ("sip-trunk/carrier", "livekit", DocumentSyntax::Json),
+    ("sip-trunk/carrier", "pjsip", DocumentSyntax::Text),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Read {
+enum DocumentSyntax {
     Json,
     Text,
 }
 
 #[derive(Args)]
-pub struct Demo {
+pub struct DemoArgs {
     /// Show values unmasked.
     #[arg(long)]
     reveal: bool,
@@ -53,7 +53,7 @@ pub struct Demo {
 }
 
 /// Returns a failure with the text `message` unless a check of the demo holds.
-fn must(condition: bool, message: &str) -> Done {
+fn ensure(condition: bool, message: &str) -> Done {
     if condition { Ok(()) } else { Err(Failure::new(format!("the demo failed: {message}"))) }
 }
 
@@ -66,7 +66,7 @@ fn secrets(home: &Home, query: &str) -> Result<Vec<SecretView>, Failure> {
     Ok(client::listing(home, "/v1/secrets", query)?.items)
 }
 
-impl Demo {
+impl DemoArgs {
     pub fn run(self) -> Done {
         let temporary = TemporaryHome::new("demo")?;
         let home = Home::at(temporary.path());
@@ -94,7 +94,7 @@ impl Demo {
             Some(mcp) => {
                 let config = render(&home, "mcp-server/calendar", "mcp-json")?;
                 let response = mcp.call(&config)?;
-                must(response.contains("check_availability"), "the MCP server did not accept the credentials")?;
+                ensure(response.contains("check_availability"), "the MCP server did not accept the credentials")?;
                 output::line(&format!("   the server answered: {response}"));
             }
             None => output::line("   skipped: pass --mcp PROGRAM (build it with `cargo build --example mcp`)"),
@@ -114,7 +114,7 @@ impl Demo {
         let rows: Vec<Vec<String>> = inventory.iter().map(row).collect();
         output::table(&["Name", "Status", "Usage count", "Uses", "Last used"], rows);
         for secret in inventory {
-            must(secret.resolution_count > Some(0), "a use was not counted")?;
+            ensure(secret.resolution_count > Some(0), "a use was not counted")?;
         }
         step(8, "An account: a server that knows nothing, a second machine, and a rotation that syncs");
         account::show(&home)?;
@@ -134,7 +134,7 @@ impl Demo {
                 missing.len()
             ),
         );
-        must(missing.len() == values.len(), "the templates reference other secrets than the demo expects")?;
+        ensure(missing.len() == values.len(), "the templates reference other secrets than the demo expects")?;
         for (name, value) in values {
             let _: ChangedSecret = client::post(home, "/v1/secrets", &CreateSecret { name, value, enabled: true })?;
             output::line(&format!("   {name}{}", if self.reveal { format!(" = {value}") } else { String::new() }));
@@ -147,11 +147,12 @@ impl Demo {
         for (template, target, read) in RENDERED {
             let config = render(home, template, target)?;
             let text = String::from_utf8_lossy(&config).into_owned();
-            must(!text.contains("<< secret"), "a placeholder was left unfilled")?;
-            if read == Read::Json {
-                must(serde_json::from_slice::<Value>(&config).is_ok(), "a config cannot be parsed")?;
+            ensure(!text.contains("<< secret"), "a placeholder was left unfilled")?;
+            if read == DocumentSyntax::Json {
+                ensure(serde_json::from_slice::<Value>(&config).is_ok(), "a config cannot be parsed")?;
             }
-            let explain = format!("/v1/templates/{}/explain?target={}", client::template_path(template)?, part(target));
+            let explain =
+                format!("/v1/templates/{}/explain?target={}", client::template_path(template)?, percent_encode(target));
             let explained: Explanation = client::get(home, &explain)?;
             output::line(&format!("\n   {template} for {target}, {} bytes:", config.len()));
             let document = if self.reveal { text } else { explained.document };
@@ -160,11 +161,11 @@ impl Demo {
             }
             for secret in explained.secrets {
                 let is_known = values.iter().any(|(name, _)| secret.name == *name);
-                must(is_known, "a template references a secret that the demo did not create")?;
+                ensure(is_known, "a template references a secret that the demo did not create")?;
             }
         }
         let config: Value = serde_json::from_slice(&render(home, "sip-trunk/carrier", "livekit")?)?;
-        must(config["trunk"]["auth_password"] == *value(values, PASSWORD), "a value was changed on the way")
+        ensure(config["trunk"]["auth_password"] == *value(values, PASSWORD), "a value was changed on the way")
     }
 
     fn refusals(&self, home: &Home) -> Done {
@@ -177,14 +178,14 @@ impl Demo {
         enable(false)?;
         let path = "/v1/render/custom-action/crm-lookup";
         let response = client::call(home, Method::GET, path)?;
-        must(response.status == 409, "a disabled secret was delivered")?;
+        ensure(response.status == 409, "a disabled secret was delivered")?;
         show_refusal(home, &response.read()?);
         enable(true)?;
 
         step(6, "A secret that a template references is not deleted");
         let response = client::call(home, Method::DELETE, "/v1/secrets/calendar-token-production")?;
         let body: ErrorBody = response.read()?;
-        must(
+        ensure(
             response.status == 409 && first(&body).template.as_deref() == Some("mcp-server/calendar"),
             "a referenced secret was deleted",
         )?;
@@ -208,7 +209,7 @@ fn show_refusal(home: &Home, body: &ErrorBody) {
 }
 
 fn render(home: &Home, template: &str, target: &str) -> Result<zeroize::Zeroizing<Vec<u8>>, Failure> {
-    let path = format!("/v1/render/{}?target={}", client::template_path(template)?, part(target));
+    let path = format!("/v1/render/{}?target={}", client::template_path(template)?, percent_encode(target));
     Ok(client::fetch(home, Method::GET, &path)?.body)
 }
 

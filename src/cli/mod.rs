@@ -59,40 +59,40 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Set up Guillemet: vault, key and configuration.
-    Init(daemon::Init),
+    Init(daemon::InitArgs),
     /// Run the daemon in the foreground.
-    Daemon(daemon::Run),
+    Daemon(daemon::RunArgs),
     /// Change the key or passphrase of the vault.
     #[command(subcommand)]
-    Vault(vault::Vault),
+    Vault(vault::VaultCommand),
     /// Show the daemon's status.
-    Status(status::Status),
+    Status(status::StatusArgs),
     /// Reload the configuration now. The daemon also reloads it when the file changes.
-    Reload(reload::Reload),
+    Reload(reload::ReloadArgs),
     /// Show the paths of the home, configuration, socket and templates.
-    Paths(paths::Paths),
+    Paths(paths::PathsArgs),
     /// Create, list, show, rename, rotate, disable and delete secrets.
     #[command(subcommand)]
-    Secret(secret::Secret),
+    Secret(secret::SecretCommand),
     /// Create, list, check and explain templates.
     #[command(subcommand)]
-    Template(template::Template),
+    Template(template::TemplateCommand),
     /// Show the audit trail: uses, refusals and changes.
-    Usage(usage::Usage),
+    Usage(usage::UsageArgs),
     /// Print a config with its secrets filled in.
-    Render(render::Render),
+    Render(render::RenderArgs),
     /// Turn a config with credentials into a template and secrets. Shows them first.
-    Adopt(adopt::Adopt),
+    Adopt(adopt::AdoptArgs),
     /// Write, check, list, show, add and remove plugins.
     #[command(subcommand)]
-    Plugin(plugin::Plugin),
+    Plugin(plugin::PluginCommand),
     /// Share one vault between several devices, and run the account server.
     #[command(subcommand)]
     Account(account::AccountCommand),
     /// Print a link that opens the console in a browser.
-    Console(console::Console),
+    Console(console::ConsoleArgs),
     /// Show what Guillemet does, in a temporary home.
-    Demo(demo::Demo),
+    Demo(demo::DemoArgs),
     /// Print shell completions.
     Completions {
         /// The shell.
@@ -138,8 +138,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let printed = output::usage(&error);
             if !error.use_stderr() {
-                output::wrote(printed);
-                return ended(Ok(()));
+                output::record_error(printed);
+                return exit_code(Ok(()));
             }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -147,11 +147,11 @@ pub fn main() -> ExitCode {
     if matches!(arguments.command, Command::Planner) {
         return guillemet_planner::run();
     }
-    ended(run(arguments))
+    exit_code(run(arguments))
 }
 
 /// Returns the exit status of a command: success only if everything it printed reached standard output.
-fn ended(done: Done) -> ExitCode {
+fn exit_code(done: Done) -> ExitCode {
     if let Err(Failure(text)) = &done {
         output::error(text);
     }

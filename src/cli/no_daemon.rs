@@ -18,7 +18,7 @@ use guillemet_base::lock_file::LockFile;
 const PATH_MAX: usize = 107;
 
 /// Returns the reason that a connection to the daemon failed.
-pub fn why(home: &Home, error: &io::Error) -> Failure {
+pub fn connection_failure(home: &Home, error: &io::Error) -> Failure {
     let socket = home.socket();
     let length = socket.as_os_str().as_bytes().len();
     if length > PATH_MAX {

@@ -18,20 +18,21 @@ use guillemet_base::display::{is_hidden, is_unprintable};
 use guillemet_base::time;
 
 /// Reports whether a character other than a line break could drive a terminal or change the direction of text.
-fn moves(c: char) -> bool {
+fn is_unsafe_on_terminal(c: char) -> bool {
     is_unprintable(c) && c != '\n'
 }
 
 /// Returns JSON text with such characters escaped. They can occur only inside JSON strings, where an escape has the
 /// same meaning, so the result is the same JSON.
 fn escaped(json: &str) -> Cow<'_, str> {
-    if !json.contains(moves) {
+    if !json.contains(is_unsafe_on_terminal) {
         return json.into();
     }
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
-        if moves(c) {
-            // Every character that `moves` accepts is in the Basic Multilingual Plane, so four digits are enough.
+        if is_unsafe_on_terminal(c) {
+            // Every character that `is_unsafe_on_terminal` accepts is in the Basic Multilingual Plane, so four digits
+            // are enough.
             out.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
             out.push(c);
@@ -44,7 +45,7 @@ fn escaped(json: &str) -> Cow<'_, str> {
 static UNWRITTEN: Mutex<Option<io::Error>> = Mutex::new(None);
 
 /// Records the error of a write to standard output, if it is the first.
-pub fn wrote(result: io::Result<()>) {
+pub fn record_error(result: io::Result<()>) {
     if let Err(error) = result {
         UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
@@ -55,13 +56,13 @@ pub fn wrote(result: io::Result<()>) {
 /// # Errors
 /// The first error of any write to standard output since the start.
 pub fn finish() -> io::Result<()> {
-    wrote(io::stdout().flush());
+    record_error(io::stdout().flush());
     UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
 }
 
 /// Prints bytes for programs, unchanged. For text that a person may read, use [`document`].
 pub fn bytes(bytes: &[u8]) {
-    wrote(io::stdout().write_all(bytes));
+    record_error(io::stdout().write_all(bytes));
 }
 
 /// Prints a config or a value.
@@ -75,7 +76,7 @@ pub fn document(bytes: &[u8], raw: bool) {
     match write_visibly(bytes, &mut io::stdout().lock()) {
         Ok(true) => {
             // The note goes to standard error, which is not buffered, so the document has to be flushed first.
-            wrote(io::stdout().flush());
+            record_error(io::stdout().flush());
             let line_break = if bytes.ends_with(b"\n") { "" } else { "\n" };
             note(&format!(
                 "{line_break}control characters are shown as escapes such as `\\x1b`; pass --raw to print them \
@@ -83,7 +84,7 @@ pub fn document(bytes: &[u8], raw: bool) {
             ));
         }
         Ok(false) => {}
-        Err(error) => wrote(Err(error)),
+        Err(error) => record_error(Err(error)),
     }
 }
 
@@ -118,7 +119,7 @@ fn write_visibly(bytes: &[u8], out: &mut impl Write) -> io::Result<bool> {
 /// so it is cleaned if it has characters that could drive a terminal.
 pub fn usage(error: &clap::Error) -> io::Result<()> {
     let text = error.render().to_string();
-    if text.contains(moves) {
+    if text.contains(is_unsafe_on_terminal) {
         note(text.trim_end_matches('\n'));
         return Ok(());
     }
@@ -144,7 +145,7 @@ pub fn notice(text: &str) {
 
 /// Prints one line of the requested output to standard output.
 pub fn line(text: &str) {
-    wrote(writeln!(io::stdout(), "{}", sanitize_multiline(text)));
+    record_error(writeln!(io::stdout(), "{}", sanitize_multiline(text)));
 }
 
 /// The color of a line on a terminal.
@@ -159,14 +160,14 @@ pub enum Colour {
 }
 
 /// Prints a line as `line` does, in color where the output supports it.
-pub fn coloured(colour: Colour, text: &str) {
+pub fn colored_line(colour: Colour, text: &str) {
     let colour = match colour {
         Colour::None => return line(text),
         Colour::Red => anstyle::AnsiColor::Red,
         Colour::Green => anstyle::AnsiColor::Green,
     };
     let style = anstyle::Style::new().fg_color(Some(colour.into()));
-    wrote(writeln!(anstream::stdout(), "{style}{}{style:#}", sanitize_multiline(text)));
+    record_error(writeln!(anstream::stdout(), "{style}{}{style:#}", sanitize_multiline(text)));
 }
 
 /// Prints one line of a diff. `sign` is `-` for a removed line, `+` for an added one, and a space for an unchanged one.
@@ -176,12 +177,12 @@ pub fn diff(sign: char, text: &str) {
         '+' => Colour::Green,
         _ => Colour::None,
     };
-    coloured(colour, &format!("{sign} {text}"));
+    colored_line(colour, &format!("{sign} {text}"));
 }
 
 /// Prints a JSON value from the API. Characters that could move a cursor are escaped, which leaves the JSON the same.
 pub fn json(value: &Value) {
-    wrote(writeln!(io::stdout(), "{}", escaped(&format!("{value:#}"))));
+    record_error(writeln!(io::stdout(), "{}", escaped(&format!("{value:#}"))));
 }
 
 /// Prints a long listing from the API as JSON, one item per line. Characters that could move a cursor are escaped.
@@ -195,7 +196,7 @@ pub fn json_lines(items: &[Box<RawValue>]) {
         writeln!(out, "{}]}}", if items.is_empty() { "" } else { "\n" })?;
         out.flush()
     };
-    wrote(print());
+    record_error(print());
 }
 
 /// Reports whether standard output is a terminal, so that a person is reading.
@@ -219,7 +220,7 @@ pub fn table(header: &[&str], rows: Vec<Vec<String>>) {
         // The cells are cleaned of tabs, so every tab in the output separates two cells.
         let mut lines = std::iter::once(header.join("\t")).chain(rows.iter().map(|row| row.join("\t")));
         let mut out = BufWriter::new(io::stdout().lock());
-        wrote(lines.try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush()));
+        record_error(lines.try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush()));
     }
 }
 
@@ -268,7 +269,7 @@ mod tests {
         let value = serde_json::json!({"a\u{9b}2J": ["\u{202e}\u{7f}\u{1b}\n", "ü"]});
         let pretty = serde_json::to_string_pretty(&value).unwrap();
         let printed = escaped(&pretty);
-        assert!(!printed.contains(moves), "{printed:?}");
+        assert!(!printed.contains(is_unsafe_on_terminal), "{printed:?}");
         assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), value);
     }
 }

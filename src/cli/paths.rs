@@ -10,7 +10,7 @@ use guillemet_base::home::Home;
 
 /// A path of a home.
 #[derive(Clone, Copy, ValueEnum)]
-enum Name {
+enum PathName {
     Home,
     Configuration,
     Socket,
@@ -18,16 +18,16 @@ enum Name {
 }
 
 #[derive(Args)]
-pub struct Paths {
+pub struct PathsArgs {
     /// Print only this path.
     #[arg(value_enum)]
-    name: Option<Name>,
+    name: Option<PathName>,
     /// Print JSON.
     #[arg(long, conflicts_with = "name")]
     json: bool,
 }
 
-impl Name {
+impl PathName {
     fn path(self, home: &Home) -> PathBuf {
         match self {
             Self::Home => home.data().to_owned(),
@@ -38,7 +38,7 @@ impl Name {
     }
 }
 
-impl Paths {
+impl PathsArgs {
     pub fn run(self, home: &Home) -> Done {
         if let Some(name) = self.name {
             let path = name.path(home);
@@ -50,7 +50,7 @@ impl Paths {
             output::bytes(&[path.as_os_str().as_bytes(), b"\n"].concat());
             return Ok(());
         }
-        let paths = Name::value_variants().iter().filter_map(|name| {
+        let paths = PathName::value_variants().iter().filter_map(|name| {
             let value = name.to_possible_value()?;
             Some((value.get_name().to_owned(), name.path(home).to_string_lossy().into_owned()))
         });

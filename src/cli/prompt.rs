@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::terminal::{self, Answer, Refusal, Session, Stop};
+use super::terminal::{self, InputKind, PromptError, Stop, TerminalSession};
 use super::{Failure, output};
 use guillemet_secret::reader::{NotASecret, SECRET_MAX, SecretRule, read_file, secret_in};
 use guillemet_vault::passphrase::Passphrase;
@@ -29,7 +29,7 @@ pub struct ValueFrom {
 
 impl ValueFrom {
     /// Reports whether a flag says anything about a value.
-    pub fn is_said(&self) -> bool {
+    pub fn is_given(&self) -> bool {
         self.from_file.is_some() || self.exact
     }
 }
@@ -47,12 +47,12 @@ pub fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
-    if !terminal::is_there() {
+    if !terminal::is_interactive() {
         return Err(Failure::new(
             "this needs confirmation, but there is no terminal; nothing was changed. Pass --yes to skip the question",
         ));
     }
-    match answer(&format!("{question} [y/N] "))?.trim() {
+    match ask(&format!("{question} [y/N] "))?.trim() {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(Failure::new("nothing was changed")),
     }
@@ -62,9 +62,10 @@ pub fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When there is no answer.
-pub fn answer(question: &str) -> Result<Zeroizing<String>, Failure> {
+pub fn ask(question: &str) -> Result<Zeroizing<String>, Failure> {
     let question = output::sanitize_multiline(question);
-    terminal::talk(|session| session.ask(&question, Answer::Shown, ANSWER_MAX)).map_err(|refusal| refused(refusal, ""))
+    terminal::run_session(|session| session.ask(&question, InputKind::Shown, ANSWER_MAX))
+        .map_err(|refusal| prompt_failure(refusal, ""))
 }
 
 /// Reads a value: from a file, from standard input (with `-`, or by default), or from a prompt without echo if standard
@@ -80,7 +81,7 @@ pub fn value(name: &str, from: &ValueFrom) -> Result<Zeroizing<String>, Failure>
             let file = File::open(path).map_err(|error| unreadable(&path.display(), error.into()))?;
             value_of(&path.display(), file.as_fd(), reading)
         }
-        _ if terminal::is_there() => value_typed(&format!("Value of {name}: "), from),
+        _ if terminal::is_interactive() => value_typed(&format!("Value of {name}: "), from),
         _ => value_of(&"standard input", io::stdin().as_fd(), reading),
     }
 }
@@ -91,7 +92,9 @@ pub fn value(name: &str, from: &ValueFrom) -> Result<Zeroizing<String>, Failure>
 /// As [`value`].
 pub fn new_value(name: &str, from: &ValueFrom) -> Result<Option<Zeroizing<String>>, Failure> {
     let value = match from.from_file {
-        None if terminal::is_there() => value_typed(&format!("New value of {name} (leave blank to keep it): "), from)?,
+        None if terminal::is_interactive() => {
+            value_typed(&format!("New value of {name} (leave blank to keep it): "), from)?
+        }
         _ => value(name, from)?,
     };
     Ok(Some(value).filter(|value| !value.is_empty()))
@@ -114,7 +117,7 @@ fn value_typed(question: &str, from: &ValueFrom) -> Result<Zeroizing<String>, Fa
     if from.exact {
         return Err(Failure::new("--exact needs a value from a file or a pipe; pass --from-file FILE"));
     }
-    typed(question, Answer::Lines, true, "Use --from-file FILE")
+    ask_hidden(question, InputKind::Lines, true, "Use --from-file FILE")
 }
 
 /// Reads a code of an account: from a prompt without echo, or from standard input.
@@ -122,8 +125,8 @@ fn value_typed(question: &str, from: &ValueFrom) -> Result<Zeroizing<String>, Fa
 /// # Errors
 /// When no code comes.
 pub fn code(label: &str) -> Result<Zeroizing<String>, Failure> {
-    if terminal::is_there() {
-        return typed(&format!("{label}: "), Answer::Line, false, "Pipe the code in");
+    if terminal::is_interactive() {
+        return ask_hidden(&format!("{label}: "), InputKind::Line, false, "Pipe the code in");
     }
     let file = read_file(io::stdin().as_fd()).map_err(|error| unreadable(&"standard input", error))?;
     let code = secret_in(&file, SecretRule::Text).map_err(|error| unreadable(&"standard input", error))?;
@@ -163,7 +166,7 @@ pub fn passphrase(prompt: &AskedPassphrase, fd: Option<i32>) -> Result<Passphras
         };
         let file = match fd {
             0 => read_from(io::stdin().as_fd()),
-            fd => match guillemet_base::sys::process::inherited(fd) {
+            fd => match guillemet_base::sys::process::take_inherited(fd) {
                 Ok(fd) => read_from(fd.as_fd()),
                 Err(error) => Err(unreadable(&subject, error.into())),
             },
@@ -171,34 +174,34 @@ pub fn passphrase(prompt: &AskedPassphrase, fd: Option<i32>) -> Result<Passphras
         let text = std::str::from_utf8(&file).map_err(|_| Failure::new("the passphrase is not UTF-8"))?;
         return Ok(text.to_owned().into());
     }
-    if !terminal::is_there() {
+    if !terminal::is_interactive() {
         return Err(Failure::new(format!("a passphrase is needed, but there is no terminal; pass it with {flag} N")));
     }
-    let text = typed(question, Answer::Line, twice, &format!("Pass it with {flag} N"))?;
+    let text = ask_hidden(question, InputKind::Line, twice, &format!("Pass it with {flag} N"))?;
     Ok(text.as_str().to_owned().into())
 }
 
 /// Asks for a secret without echo. With `twice` set, asks for it again unless no input. `alternative` names
 /// another way to pass the secret, for messages.
-fn typed(question: &str, kind: Answer, twice: bool, alternative: &str) -> Result<Zeroizing<String>, Failure> {
+fn ask_hidden(question: &str, kind: InputKind, twice: bool, alternative: &str) -> Result<Zeroizing<String>, Failure> {
     let question = output::sanitize_multiline(question);
-    let ask = |session: &mut Session<'_>| -> Result<_, Stop> {
+    let ask = |session: &mut TerminalSession<'_>| -> Result<_, Stop> {
         let first = session.ask(&question, kind, SECRET_MAX)?;
         if twice && !first.is_empty() && *first != *session.ask("Repeat: ", kind, SECRET_MAX)? {
             return Ok(None);
         }
         Ok(Some(first))
     };
-    let typed = terminal::talk(ask).map_err(|refusal| refused(refusal, alternative))?;
+    let typed = terminal::run_session(ask).map_err(|refusal| prompt_failure(refusal, alternative))?;
     typed.ok_or_else(|| Failure::new("the entries do not match; nothing was changed"))
 }
 
-fn refused(refusal: Refusal, alternative: &str) -> Failure {
+fn prompt_failure(refusal: PromptError, alternative: &str) -> Failure {
     match refusal {
-        Refusal::Lines | Refusal::Control if !alternative.is_empty() => {
+        PromptError::Lines | PromptError::Control if !alternative.is_empty() => {
             Failure::new(format!("{refusal}; nothing was changed. {alternative}"))
         }
-        Refusal::NotUtf8 if !alternative.is_empty() => {
+        PromptError::NotUtf8 if !alternative.is_empty() => {
             Failure::new(format!("{refusal}; nothing was changed. Encode it, for example with base64. {alternative}"))
         }
         refusal => Failure::new(format!("{refusal}; nothing was changed")),

@@ -6,16 +6,16 @@ use hyper::Method;
 use super::{Done, client, output};
 use guillemet_api::configuration::Reloaded;
 use guillemet_base::home::Home;
-use guillemet_daemon::config::located;
+use guillemet_daemon::config::format_located;
 
 #[derive(Args)]
-pub struct Reload {
+pub struct ReloadArgs {
     /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
-impl Reload {
+impl ReloadArgs {
     pub fn run(self, home: &Home) -> Done {
         let response = client::fetch(home, Method::POST, "/v1/reload")?;
         if self.json {
@@ -32,7 +32,7 @@ impl Reload {
             output::note(&format!("warning: {restart} takes effect only after a restart of the daemon"));
         }
         for warning in &reloaded.warnings {
-            output::note(&format!("warning: {}", located(reloaded.file.as_ref(), warning)));
+            output::note(&format!("warning: {}", format_located(reloaded.file.as_ref(), warning)));
         }
         Ok(())
     }

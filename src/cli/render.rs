@@ -6,13 +6,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use self::out::{Out, Source};
-use super::client::{self, part, template_path};
+use self::out::{Out, RenderSource};
+use super::client::{self, percent_encode, template_path};
 use super::{Done, output};
 use guillemet_base::home::Home;
 
 #[derive(Args)]
-pub struct Render {
+pub struct RenderArgs {
     /// FEATURE/NAME.
     id: String,
     /// The consumer's format [default: the first of the template's `targets`, or the default of its feature].
@@ -38,9 +38,10 @@ fn mode(text: &str) -> Result<u32, String> {
     mode.ok_or_else(|| "must be octal permissions, such as 0600".into())
 }
 
-impl Render {
+impl RenderArgs {
     pub fn run(self, home: &Home) -> Done {
-        let source = Source { template: template_path(&self.id)?, target: self.target.as_deref().map(part) };
+        let source =
+            RenderSource { template: template_path(&self.id)?, target: self.target.as_deref().map(percent_encode) };
         let requested = source.to_string();
         let out = self.out.as_deref().map(|path| Out::open(path, self.mode, self.force, source)).transpose()?;
         let copy = out.as_ref().and_then(Out::other_target);
@@ -51,7 +52,7 @@ impl Render {
         {
             return Err(out.of_other_target());
         }
-        let response = client::good(home, response)?;
+        let response = client::error_for_status(home, response)?;
         if let Some(warning) = &response.warning {
             output::note(&format!("warning: {warning}"));
         }

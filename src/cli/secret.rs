@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::value::RawValue;
 
-use super::client::part;
+use super::client::percent_encode;
 use super::{Done, client, output, prompt};
 use guillemet_api::Listing;
 use guillemet_api::error::ErrorBody;
@@ -34,32 +34,32 @@ const GENERIC: [&str; 14] = [
 ];
 
 #[derive(Subcommand)]
-pub enum Secret {
+pub enum SecretCommand {
     /// Create a secret. Prompts for the value, or reads it from a file or standard input.
-    Add(Add),
+    Add(SecretAddArgs),
     /// List secrets: Name, Status, Usage count, Last used.
-    List(List),
+    List(SecretListArgs),
     /// Show one secret in detail.
-    Show(Named),
+    Show(SecretShowArgs),
     /// Rename a secret, or replace its value. Prompts for the value; leave it blank to keep it.
-    Edit(change::Edit),
+    Edit(change::SecretEditArgs),
     /// Replace the value of a secret. Shows who uses it first.
-    Rotate(change::Rotate),
+    Rotate(change::SecretRotateArgs),
     /// Restore the value of a former version. Shows who uses the secret first.
-    Rollback(change::Rollback),
+    Rollback(change::SecretRollbackArgs),
     /// Print the value of a secret. Recorded like every use.
-    Reveal(change::Reveal),
+    Reveal(change::SecretRevealArgs),
     /// Enable a disabled secret.
-    Enable(Name),
+    Enable(SecretNameArgs),
     /// Disable a secret. Takes effect immediately.
-    Disable(Name),
+    Disable(SecretNameArgs),
     /// Delete a secret, unless a template references it.
-    Delete(Delete),
+    Delete(SecretDeleteArgs),
 }
 
 #[derive(Args)]
 #[command(after_help = prompt::VALUES)]
-pub struct Add {
+pub struct SecretAddArgs {
     /// 1 to 128 letters, digits, `.`, `_`, `-`.
     name: String,
     /// Create the secret disabled; it cannot be used until you enable it.
@@ -76,7 +76,7 @@ used is the last time any of them got its value. `guillemet secret show NAME` li
 
 #[derive(Args)]
 #[command(after_help = COLUMNS)]
-pub struct List {
+pub struct SecretListArgs {
     /// Show only secrets with this status.
     #[arg(long, value_parser = ["active", "disabled", "missing"])]
     status: Option<String>,
@@ -89,7 +89,7 @@ pub struct List {
 }
 
 #[derive(Args)]
-pub struct Named {
+pub struct SecretShowArgs {
     /// The secret.
     name: String,
     /// Print the API's JSON response.
@@ -98,13 +98,13 @@ pub struct Named {
 }
 
 #[derive(Args)]
-pub struct Name {
+pub struct SecretNameArgs {
     /// The secret.
     name: String,
 }
 
 #[derive(Args)]
-pub struct Delete {
+pub struct SecretDeleteArgs {
     /// The secret.
     name: String,
     /// Do not ask for confirmation.
@@ -112,7 +112,7 @@ pub struct Delete {
     yes: bool,
 }
 
-impl Secret {
+impl SecretCommand {
     pub fn run(self, home: &Home) -> Done {
         match self {
             Self::Add(command) => command.run(home),
@@ -130,7 +130,7 @@ impl Secret {
 }
 
 fn path(name: &str) -> String {
-    format!("/v1/secrets/{}", part(name))
+    format!("/v1/secrets/{}", percent_encode(name))
 }
 
 /// Returns the place of a reference as text: template, line, column, field and device.
@@ -151,7 +151,7 @@ pub fn warn_of_generic_name(name: &str) {
     }
 }
 
-impl Add {
+impl SecretAddArgs {
     fn run(self, home: &Home) -> Done {
         warn_of_generic_name(&self.name);
         let value = prompt::value(&self.name, &self.value)?;
@@ -162,12 +162,12 @@ impl Add {
     }
 }
 
-impl List {
+impl SecretListArgs {
     fn run(self, home: &Home) -> Done {
         let mut query = String::new();
         for (name, value) in [("status", &self.status), ("query", &self.query)] {
             if let Some(value) = value {
-                query.push_str(&format!("&{name}={}", part(value)));
+                query.push_str(&format!("&{name}={}", percent_encode(value)));
             }
         }
         if self.json {
@@ -198,7 +198,7 @@ fn last_used(secret: &SecretView, now: u64) -> String {
     }
 }
 
-impl Named {
+impl SecretShowArgs {
     fn run(self, home: &Home) -> Done {
         let response = client::fetch(home, Method::GET, &path(&self.name))?;
         if self.json {
@@ -281,11 +281,11 @@ fn rows<T>(title: &str, items: &[T], cells: impl Fn(&T) -> Vec<String>) {
     }
 }
 
-impl Delete {
+impl SecretDeleteArgs {
     fn run(self, home: &Home) -> Done {
         let existing = change::show(home, &self.name)?;
         let name = existing.name();
-        existing.tell_last_use();
+        existing.print_last_use();
         let mut last_use = existing.last_use().map(str::to_owned);
         prompt::confirm(&format!("Delete {name} and all its versions?"), self.yes)?;
         // A use that happened while the question was open is reported and asked about, because the person who said yes
@@ -297,7 +297,7 @@ impl Delete {
             }
             last_use = now.last_use().map(str::to_owned);
             output::note(&format!("{name} was used in the meantime"));
-            now.tell_last_use();
+            now.print_last_use();
             prompt::confirm(&format!("Delete {name} anyway?"), false)?;
         }
         loop {
@@ -306,7 +306,7 @@ impl Delete {
                 // The deletion is blocked only by files that disappeared just now and may come back.
                 Some(wait) if response.status == 409 => std::thread::sleep(wait),
                 _ => {
-                    client::good(home, response)?;
+                    client::error_for_status(home, response)?;
                     output::note(&format!("deleted {name}"));
                     return Ok(());
                 }

@@ -8,13 +8,13 @@ use guillemet_api::status::DaemonStatus;
 use guillemet_base::home::Home;
 
 #[derive(Args)]
-pub struct Status {
+pub struct StatusArgs {
     /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
-impl Status {
+impl StatusArgs {
     pub fn run(self, home: &Home) -> Done {
         let response = client::fetch(home, Method::GET, "/v1/status")?;
         if self.json {

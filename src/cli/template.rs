@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::Value;
 
-use super::client::{part, template_path};
+use super::client::{percent_encode, template_path};
 use super::{Done, Failure, client, output};
 use guillemet_api::Listing;
 use guillemet_api::status::DaemonStatus;
@@ -14,29 +14,29 @@ use guillemet_api::templates::{ExplainedUse, Explanation, Strays, TemplateListin
 use guillemet_base::home::Home;
 use guillemet_daemon::app::templates::strays as stray_listing;
 use guillemet_daemon::config;
-use guillemet_plugin::offline::{Checked, OfflineCompiler};
+use guillemet_plugin::offline::{CheckReport, OfflineCompiler};
 
 #[derive(Subcommand)]
-pub enum Template {
+pub enum TemplateCommand {
     /// List templates with their problems, and files that are not templates.
-    List(List),
+    List(TemplateListArgs),
     /// Create a template for a feature, with comments, as a starting point.
-    New(new::New),
+    New(new::TemplateNewArgs),
     /// Check templates. Needs no daemon or vault.
-    Check(Check),
+    Check(TemplateCheckArgs),
     /// Show the document with «name» in place of each secret, and how secrets are encoded.
-    Explain(Explain),
+    Explain(TemplateExplainArgs),
 }
 
 #[derive(Args)]
-pub struct List {
+pub struct TemplateListArgs {
     /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-pub struct Check {
+pub struct TemplateCheckArgs {
     /// FEATURE/NAME [default: all templates].
     ids: Vec<String>,
     /// Check only this target [default: the template's `targets`, or the default of its feature].
@@ -48,7 +48,7 @@ pub struct Check {
 }
 
 #[derive(Args)]
-pub struct Explain {
+pub struct TemplateExplainArgs {
     /// FEATURE/NAME.
     id: String,
     /// The consumer's format [default: the first of the template's `targets`, or the default of its feature].
@@ -59,7 +59,7 @@ pub struct Explain {
     json: bool,
 }
 
-impl Template {
+impl TemplateCommand {
     pub fn run(self, home: &Home) -> Done {
         match self {
             Self::List(command) => command.run(home),
@@ -74,7 +74,7 @@ impl Template {
 /// checked with. Returns `None` if no daemon runs, or it does not say.
 fn other_configuration(home: &Home) -> Option<String> {
     // A daemon that `GUILLEMET_SOCKET` names may serve another home.
-    client::is_of_home(home).ok().filter(|is_own| *is_own)?;
+    client::daemon_serves_home(home).ok().filter(|is_own| *is_own)?;
     let DaemonStatus { configuration: active, .. } = client::get(home, "/v1/status").ok()?;
     let (_, text) = config::load(home).ok()?;
     if active.digest == text.digest().to_string() {
@@ -101,7 +101,7 @@ fn note_strays(strays: &Strays) {
     }
 }
 
-impl List {
+impl TemplateListArgs {
     fn run(self, home: &Home) -> Done {
         if self.json {
             output::json(&serde_json::to_value(client::all_templates::<Value>(home)?)?);
@@ -130,7 +130,7 @@ impl List {
     }
 }
 
-impl Check {
+impl TemplateCheckArgs {
     fn run(self, home: &Home) -> Done {
         let (config, _) = config::load(home).map_err(|error| {
             Failure::new(format!(
@@ -140,7 +140,7 @@ impl Check {
             ))
         })?;
         let compiler = OfflineCompiler::new(home.plugins(), config.variables)?;
-        let Checked { templates: checked, strays, unreadable } =
+        let CheckReport { templates: checked, strays, unreadable } =
             compiler.check(home.templates(), &self.ids, self.target.as_deref())?;
         let strays = stray_listing(&strays);
         if let Some(note) = other_configuration(home) {
@@ -181,9 +181,9 @@ impl Check {
     }
 }
 
-impl Explain {
+impl TemplateExplainArgs {
     fn run(self, home: &Home) -> Done {
-        let target = self.target.map_or_else(String::new, |target| format!("?target={}", part(&target)));
+        let target = self.target.map_or_else(String::new, |target| format!("?target={}", percent_encode(&target)));
         let path = format!("/v1/templates/{}/explain{target}", template_path(&self.id)?);
         let response = client::fetch(home, Method::GET, &path)?;
         if self.json {

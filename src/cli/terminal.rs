@@ -36,7 +36,7 @@ const PASTE_ENDS: &[u8] = b"[201~";
 
 /// The kind of answer that a question accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum InputKind {
     /// Typed text that is shown. A paste is refused, because what was copied may be a secret.
     Shown,
     /// A single line that is hidden.
@@ -47,7 +47,7 @@ pub enum Answer {
 
 /// The reason there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum PromptError {
     /// The input ended before anything was typed.
     #[error("no input")]
     Nothing,
@@ -74,19 +74,19 @@ pub enum Refusal {
 /// The reason a session ends early.
 pub enum Stop {
     /// The question gets no answer, for this reason.
-    Refused(Refusal),
+    Refused(PromptError),
     /// A signal arrived, which takes effect once the session has ended.
     Signal,
 }
 
 impl<E: Into<io::Error>> From<E> for Stop {
     fn from(error: E) -> Self {
-        Self::Refused(Refusal::Terminal(error.into()))
+        Self::Refused(PromptError::Terminal(error.into()))
     }
 }
 
 /// Reports whether standard input is a terminal, so that there is somebody to ask.
-pub fn is_there() -> bool {
+pub fn is_interactive() -> bool {
     io::stdin().is_terminal()
 }
 
@@ -99,28 +99,28 @@ pub fn is_there() -> bool {
 /// starts again.
 ///
 /// # Errors
-/// [`Refusal`].
-pub fn talk<T>(talk: impl FnMut(&mut Session<'_>) -> Result<T, Stop>) -> Result<T, Refusal> {
+/// [`PromptError`].
+pub fn run_session<T>(session: impl FnMut(&mut TerminalSession<'_>) -> Result<T, Stop>) -> Result<T, PromptError> {
     let (stdin, stderr) = (io::stdin(), io::stderr());
     let input = stdin.as_fd();
     // A shell opens its terminal for reading and writing.
     let is_read_write = fcntl_getfl(input).is_ok_and(|flags| flags & OFlags::ACCMODE == OFlags::RDWR);
     let marks = std::env::var_os("TERM").is_some_and(|term| term != "dumb" && !term.is_empty());
-    talk_on(input, if is_read_write { input } else { stderr.as_fd() }, marks, talk)
+    run_session_on(input, if is_read_write { input } else { stderr.as_fd() }, marks, session)
 }
 
-fn talk_on<T>(
+fn run_session_on<T>(
     input: BorrowedFd<'_>,
     output: BorrowedFd<'_>,
     marks: bool,
-    mut talk: impl FnMut(&mut Session<'_>) -> Result<T, Stop>,
-) -> Result<T, Refusal> {
+    mut session: impl FnMut(&mut TerminalSession<'_>) -> Result<T, Stop>,
+) -> Result<T, PromptError> {
     loop {
-        let outcome = Session::begin(input, output, marks).and_then(|mut session| {
-            let result = talk(&mut session);
+        let outcome = TerminalSession::begin(input, output, marks).and_then(|mut terminal| {
+            let result = session(&mut terminal);
             if result.is_err() {
-                let _ = session.say(b"\n");
-                session.discard();
+                let _ = terminal.print(b"\n");
+                terminal.discard();
             }
             result
         });
@@ -134,7 +134,7 @@ fn talk_on<T>(
 }
 
 /// A terminal that hands over each byte as it arrives and echoes none.
-pub struct Session<'fd> {
+pub struct TerminalSession<'fd> {
     input: BorrowedFd<'fd>,
     output: BorrowedFd<'fd>,
     marks: bool,
@@ -146,7 +146,7 @@ pub struct Session<'fd> {
     signals: CaughtSignals,
 }
 
-impl<'fd> Session<'fd> {
+impl<'fd> TerminalSession<'fd> {
     fn begin(input: BorrowedFd<'fd>, output: BorrowedFd<'fd>, marks: bool) -> Result<Self, Stop> {
         let signals = CaughtSignals::catch()?;
         let before = tcgetattr(input)?;
@@ -169,7 +169,7 @@ impl<'fd> Session<'fd> {
         tcsetattr(input, OptionalActions::Now, &modes)?;
         tcflush(input, QueueSelector::IFlush)?;
         if marks {
-            session.say(MARKS_ON)?;
+            session.print(MARKS_ON)?;
         }
         Ok(session)
     }
@@ -181,8 +181,8 @@ impl<'fd> Session<'fd> {
     ///
     /// # Errors
     /// [`Stop`].
-    pub fn ask(&mut self, question: &str, kind: Answer, max: usize) -> Result<Zeroizing<String>, Stop> {
-        self.say(question.as_bytes())?;
+    pub fn ask(&mut self, question: &str, kind: InputKind, max: usize) -> Result<Zeroizing<String>, Stop> {
+        self.print(question.as_bytes())?;
         // One byte more for the line break that is removed. The buffer never grows, because moving it would leave a
         // copy.
         let mut typed = Typed { bytes: Zeroizing::new(Vec::with_capacity(max + 1)), max };
@@ -197,24 +197,24 @@ impl<'fd> Session<'fd> {
             }
             match byte {
                 b'\r' | b'\n' => break,
-                ESCAPE if kind == Answer::Shown => return Err(Stop::Refused(Refusal::Control)),
+                ESCAPE if kind == InputKind::Shown => return Err(Stop::Refused(PromptError::Control)),
                 ESCAPE => self.paste(&mut typed)?,
                 0x08 | 0x7f => self.erase(typed.erase(), kind)?,
-                _ if self.is(SpecialCodeIndex::VERASE, byte) => self.erase(typed.erase(), kind)?,
-                _ if self.is(SpecialCodeIndex::VKILL, byte) => self.erase(typed.erase_all(), kind)?,
-                _ if self.is(SpecialCodeIndex::VWERASE, byte) => self.erase(typed.erase_word(), kind)?,
-                _ if self.is(SpecialCodeIndex::VEOF, byte) && typed.bytes.is_empty() => {
-                    return Err(Stop::Refused(Refusal::Nothing));
+                _ if self.is_key(SpecialCodeIndex::VERASE, byte) => self.erase(typed.erase(), kind)?,
+                _ if self.is_key(SpecialCodeIndex::VKILL, byte) => self.erase(typed.erase_all(), kind)?,
+                _ if self.is_key(SpecialCodeIndex::VWERASE, byte) => self.erase(typed.erase_word(), kind)?,
+                _ if self.is_key(SpecialCodeIndex::VEOF, byte) && typed.bytes.is_empty() => {
+                    return Err(Stop::Refused(PromptError::Nothing));
                 }
                 _ => {
                     typed.push(byte)?;
-                    if kind == Answer::Shown {
+                    if kind == InputKind::Shown {
                         // One column per character. Non-ASCII characters are shown as `?`, which is enough to see what
                         // one types.
                         match byte {
-                            b'\t' => self.say(b" ")?,
-                            0x20..=0x7e => self.say(&[byte])?,
-                            0xc0.. => self.say(b"?")?,
+                            b'\t' => self.print(b" ")?,
+                            0x20..=0x7e => self.print(&[byte])?,
+                            0xc0.. => self.print(b"?")?,
                             _ => {}
                         }
                     }
@@ -224,14 +224,14 @@ impl<'fd> Session<'fd> {
         // Nobody types this soon after Enter. These bytes are the rest of a paste without marks, which would answer the
         // next question or go to the shell.
         if self.byte(Some(GRACE))?.is_some() {
-            return Err(Stop::Refused(Refusal::Lines));
+            return Err(Stop::Refused(PromptError::Lines));
         }
-        self.say(b"\n")?;
+        self.print(b"\n")?;
         typed.text(kind)
     }
 
     /// Reports whether the terminal's owner has assigned this meaning to a byte.
-    fn is(&self, meaning: SpecialCodeIndex, byte: u8) -> bool {
+    fn is_key(&self, meaning: SpecialCodeIndex, byte: u8) -> bool {
         byte != 0 && self.before.special_codes[meaning] == byte
     }
 
@@ -242,7 +242,7 @@ impl<'fd> Session<'fd> {
             (SpecialCodeIndex::VQUIT, Signal::QUIT),
             (SpecialCodeIndex::VSUSP, Signal::TSTP),
         ];
-        let found = signals.into_iter().find(|(meaning, _)| self.is(*meaning, byte));
+        let found = signals.into_iter().find(|(meaning, _)| self.is_key(*meaning, byte));
         found.filter(|_| self.before.local_modes.contains(LocalModes::ISIG)).map(|(_, signal)| signal)
     }
 
@@ -267,21 +267,21 @@ impl<'fd> Session<'fd> {
     fn expect(&mut self, sequence: &[u8]) -> Result<(), Stop> {
         for expected in sequence {
             if self.byte(Some(GRACE))? != Some(*expected) {
-                return Err(Stop::Refused(Refusal::Control));
+                return Err(Stop::Refused(PromptError::Control));
             }
         }
         Ok(())
     }
 
-    fn erase(&self, characters: usize, kind: Answer) -> Result<(), Stop> {
-        (0..characters).filter(|_| kind == Answer::Shown).try_for_each(|_| self.say(b"\x08 \x08"))
+    fn erase(&self, characters: usize, kind: InputKind) -> Result<(), Stop> {
+        (0..characters).filter(|_| kind == InputKind::Shown).try_for_each(|_| self.print(b"\x08 \x08"))
     }
 
     /// Returns the next byte, or `None` if none arrives within `timeout`. With `None` for `timeout`, waits without a
     /// limit.
     fn byte(&mut self, timeout: Option<Duration>) -> Result<Option<u8>, Stop> {
         while self.at == self.chunk.len() {
-            if !self.comes(timeout)? {
+            if !self.wait_for_input(timeout)? {
                 return Ok(None);
             }
             self.read()?;
@@ -292,7 +292,7 @@ impl<'fd> Session<'fd> {
     }
 
     /// Waits for input and returns whether some has arrived within `timeout`.
-    fn comes(&self, timeout: Option<Duration>) -> Result<bool, Stop> {
+    fn wait_for_input(&self, timeout: Option<Duration>) -> Result<bool, Stop> {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         loop {
             let mut fds =
@@ -315,7 +315,7 @@ impl<'fd> Session<'fd> {
         self.drop_chunk();
         match rustix::io::read(self.input, rustix::buffer::spare_capacity(&mut self.chunk)) {
             // The terminal has hung up.
-            Ok(0) | Err(Errno::IO) => Err(Stop::Refused(Refusal::Nothing)),
+            Ok(0) | Err(Errno::IO) => Err(Stop::Refused(PromptError::Nothing)),
             Ok(_) | Err(Errno::INTR | Errno::AGAIN) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -340,13 +340,13 @@ impl<'fd> Session<'fd> {
         self.drop_chunk();
     }
 
-    fn say(&self, mut text: &[u8]) -> Result<(), Stop> {
+    fn print(&self, mut text: &[u8]) -> Result<(), Stop> {
         while !text.is_empty() {
             match rustix::io::write(self.output, text) {
                 Ok(count) => text = &text[count..],
                 // A terminal that accepts no output must not keep a signal from taking effect.
                 Err(Errno::INTR | Errno::AGAIN) => {
-                    self.comes(Some(Duration::ZERO))?;
+                    self.wait_for_input(Some(Duration::ZERO))?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -360,7 +360,7 @@ impl<'fd> Session<'fd> {
     }
 }
 
-impl Drop for Session<'_> {
+impl Drop for TerminalSession<'_> {
     fn drop(&mut self) {
         if !self.is_ours() {
             return;
@@ -384,7 +384,7 @@ impl Typed {
     fn push(&mut self, byte: u8) -> Result<(), Stop> {
         match byte {
             b'\t' | 0x20..=0x7e | 0x80.. => self.put(byte),
-            _ => Err(Stop::Refused(Refusal::Control)),
+            _ => Err(Stop::Refused(PromptError::Control)),
         }
     }
 
@@ -394,7 +394,7 @@ impl Typed {
 
     fn put(&mut self, byte: u8) -> Result<(), Stop> {
         if self.bytes.len() > self.max {
-            return Err(Stop::Refused(Refusal::TooLong(self.max)));
+            return Err(Stop::Refused(PromptError::TooLong(self.max)));
         }
         self.bytes.push(byte);
         Ok(())
@@ -429,26 +429,26 @@ impl Typed {
     }
 
     /// Converts the bytes to the text of the answer, and checks that the text is acceptable.
-    fn text(mut self, kind: Answer) -> Result<Zeroizing<String>, Stop> {
+    fn text(mut self, kind: InputKind) -> Result<Zeroizing<String>, Stop> {
         if self.bytes.last() == Some(&b'\n') {
             self.bytes.pop();
         }
         if self.bytes.len() > self.max {
-            return Err(Stop::Refused(Refusal::TooLong(self.max)));
+            return Err(Stop::Refused(PromptError::TooLong(self.max)));
         }
         let text = match String::from_utf8(std::mem::take(&mut *self.bytes)) {
             Ok(text) => Zeroizing::new(text),
             Err(error) => {
                 drop(Zeroizing::new(error.into_bytes()));
-                return Err(Stop::Refused(Refusal::NotUtf8));
+                return Err(Stop::Refused(PromptError::NotUtf8));
             }
         };
-        if kind != Answer::Lines && text.contains('\n') {
-            return Err(Stop::Refused(Refusal::Lines));
+        if kind != InputKind::Lines && text.contains('\n') {
+            return Err(Stop::Refused(PromptError::Lines));
         }
         // These are the C1 control characters, which have two bytes in UTF-8.
         if text.contains(|c: char| c.is_control() && !matches!(c, '\t' | '\n')) {
-            return Err(Stop::Refused(Refusal::Control));
+            return Err(Stop::Refused(PromptError::Control));
         }
         Ok(text)
     }

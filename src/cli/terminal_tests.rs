@@ -25,10 +25,10 @@ fn modes(terminal: &File) -> (LocalModes, InputModes) {
 }
 
 /// Returns the answer, or the refusal's text, for keys that are pressed once the question is shown.
-fn pressed(keys: &[u8], kind: Answer, max: usize) -> Result<String, String> {
+fn pressed(keys: &[u8], kind: InputKind, max: usize) -> Result<String, String> {
     let (mut person, program) = terminal();
     let before = modes(&program);
-    let answered = talk_on(program.as_fd(), program.as_fd(), false, |session| {
+    let answered = run_session_on(program.as_fd(), program.as_fd(), false, |session| {
         person.write_all(keys)?;
         session.ask("? ", kind, max).map(|text| text.to_string())
     });
@@ -51,7 +51,7 @@ fn keys_edit_a_line() {
         ("a\tb\n", "a\tb"),
         ("\n", ""),
     ] {
-        for kind in [Answer::Line, Answer::Lines, Answer::Shown] {
+        for kind in [InputKind::Line, InputKind::Lines, InputKind::Shown] {
             assert_eq!(pressed(keys.as_bytes(), kind, 20).as_deref(), Ok(expected), "{keys:?} for {kind:?}");
         }
     }
@@ -68,44 +68,44 @@ fn a_paste_is_kept_whole_where_lines_fit() {
         ("", ""),
     ] {
         let keys = format!("\u{1b}[200~{paste}\u{1b}[201~\r");
-        assert_eq!(pressed(keys.as_bytes(), Answer::Lines, 20).as_deref(), Ok(expected), "{paste:?}");
-        let as_line = pressed(keys.as_bytes(), Answer::Line, 20);
+        assert_eq!(pressed(keys.as_bytes(), InputKind::Lines, 20).as_deref(), Ok(expected), "{paste:?}");
+        let as_line = pressed(keys.as_bytes(), InputKind::Line, 20);
         match expected.contains('\n') {
-            true => assert_eq!(as_line, Err(Refusal::Lines.to_string()), "{paste:?}"),
+            true => assert_eq!(as_line, Err(PromptError::Lines.to_string()), "{paste:?}"),
             false => assert_eq!(as_line.as_deref(), Ok(expected), "{paste:?}"),
         }
-        assert_eq!(pressed(keys.as_bytes(), Answer::Shown, 20), Err(Refusal::Control.to_string()), "{paste:?}");
+        assert_eq!(pressed(keys.as_bytes(), InputKind::Shown, 20), Err(PromptError::Control.to_string()), "{paste:?}");
     }
-    assert_eq!(pressed(b"a\x1b[200~b\x1b[201~c\n", Answer::Line, 20).as_deref(), Ok("abc"));
+    assert_eq!(pressed(b"a\x1b[200~b\x1b[201~c\n", InputKind::Line, 20).as_deref(), Ok("abc"));
 }
 
 #[test]
 fn what_cannot_be_kept_is_refused() {
     for (keys, refusal) in [
-        (&b"one\ntwo\n"[..], Refusal::Lines),
-        (b"one\ntwo", Refusal::Lines),
-        (b"a\x1b[Db\n", Refusal::Control),
-        (b"a\x1b", Refusal::Control),
-        (b"a\x01b\n", Refusal::Control),
-        (b"a\0b\n", Refusal::Control),
-        (b"a\x13b\n", Refusal::Control),
-        (b"a\x16b\n", Refusal::Control),
-        ("a\u{85}b\n".as_bytes(), Refusal::Control),
+        (&b"one\ntwo\n"[..], PromptError::Lines),
+        (b"one\ntwo", PromptError::Lines),
+        (b"a\x1b[Db\n", PromptError::Control),
+        (b"a\x1b", PromptError::Control),
+        (b"a\x01b\n", PromptError::Control),
+        (b"a\0b\n", PromptError::Control),
+        (b"a\x13b\n", PromptError::Control),
+        (b"a\x16b\n", PromptError::Control),
+        ("a\u{85}b\n".as_bytes(), PromptError::Control),
         // Inside a paste these bytes are not keys.
-        (b"\x1b[200~a\x03b\x1b[201~\n", Refusal::Control),
-        (b"\x1b[200~a\x7fb\x1b[201~\n", Refusal::Control),
-        (b"\x1b[200~a\x1b[Db\x1b[201~\n", Refusal::Control),
-        (b"a\xffb\n", Refusal::NotUtf8),
-        (b"\xc3\n", Refusal::NotUtf8),
-        (b"0123456789\n", Refusal::TooLong(9)),
-        (b"01234567890123456789\n", Refusal::TooLong(9)),
-        (b"\x04", Refusal::Nothing),
-        (b"a\x04", Refusal::Control),
+        (b"\x1b[200~a\x03b\x1b[201~\n", PromptError::Control),
+        (b"\x1b[200~a\x7fb\x1b[201~\n", PromptError::Control),
+        (b"\x1b[200~a\x1b[Db\x1b[201~\n", PromptError::Control),
+        (b"a\xffb\n", PromptError::NotUtf8),
+        (b"\xc3\n", PromptError::NotUtf8),
+        (b"0123456789\n", PromptError::TooLong(9)),
+        (b"01234567890123456789\n", PromptError::TooLong(9)),
+        (b"\x04", PromptError::Nothing),
+        (b"a\x04", PromptError::Control),
     ] {
         let shown = String::from_utf8_lossy(keys).escape_debug().to_string();
-        assert_eq!(pressed(keys, Answer::Lines, 9), Err(refusal.to_string()), "{shown}");
+        assert_eq!(pressed(keys, InputKind::Lines, 9), Err(refusal.to_string()), "{shown}");
     }
-    assert_eq!(pressed(b"012345678\n", Answer::Line, 9).as_deref(), Ok("012345678"));
+    assert_eq!(pressed(b"012345678\n", InputKind::Line, 9).as_deref(), Ok("012345678"));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_panic_gives_the_terminal_back() {
     let (_person, program) = terminal();
     let before = modes(&program);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        talk_on(program.as_fd(), program.as_fd(), false, |_| -> Result<(), Stop> {
+        run_session_on(program.as_fd(), program.as_fd(), false, |_| -> Result<(), Stop> {
             assert!(!modes(&program).0.contains(LocalModes::ECHO));
             panic!("on purpose")
         })
@@ -126,19 +126,19 @@ fn a_panic_gives_the_terminal_back() {
 fn nobody_at_the_other_end_is_an_error() {
     let (person, program) = terminal();
     let mut person = Some(person);
-    let refused = talk_on(program.as_fd(), program.as_fd(), false, |session| {
+    let refused = run_session_on(program.as_fd(), program.as_fd(), false, |session| {
         person.take();
         session.byte(None)
     });
-    assert_eq!(refused.unwrap_err().to_string(), Refusal::Nothing.to_string());
+    assert_eq!(refused.unwrap_err().to_string(), PromptError::Nothing.to_string());
 }
 
 #[test]
 fn an_answer_that_is_shown_looks_as_it_was_typed() {
     let (mut person, program) = terminal();
-    talk_on(program.as_fd(), program.as_fd(), true, |session| {
+    run_session_on(program.as_fd(), program.as_fd(), true, |session| {
         person.write_all("nü\u{7f}o\r".as_bytes())?;
-        session.ask("Sure? ", Answer::Shown, 9)
+        session.ask("Sure? ", InputKind::Shown, 9)
     })
     .unwrap();
     let mut printed = Vec::new();

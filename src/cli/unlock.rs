@@ -6,7 +6,7 @@ use super::Failure;
 use super::prompt::{self, AskedPassphrase};
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_vault::keys::{METHODS, Method, Needs, NewUnlock, UnlockWith};
 
 /// How the passphrase of an existing or a new vault is asked for.
@@ -15,14 +15,14 @@ const PASSPHRASE: AskedPassphrase = AskedPassphrase { question: "Passphrase: ", 
 /// Returns the parser of an argument that names a way to unlock a vault.
 pub fn methods() -> impl TypedValueParser<Value = Method> {
     let values = METHODS.iter().map(|row| PossibleValue::new(row.name).help(row.summary));
-    PossibleValuesParser::new(values).try_map(|name| Method::named(&name).ok_or("unknown method"))
+    PossibleValuesParser::new(values).try_map(|name| Method::from_name(&name).ok_or("unknown method"))
 }
 
 /// Gets the key file or passphrase of an existing vault.
 ///
 /// # Errors
 /// When there is no passphrase, or it cannot be read.
-pub fn present(home: &TrustedHome, method: Method, passphrase_fd: Option<i32>) -> Result<UnlockWith, Failure> {
+pub fn for_existing(home: &TrustedHome, method: Method, passphrase_fd: Option<i32>) -> Result<UnlockWith, Failure> {
     match method.row().needs {
         Needs::KeyFile if home.group_may_write() => Ok(UnlockWith::SharedKeyFile(home.key_file())),
         Needs::KeyFile => Ok(UnlockWith::KeyFile(home.key_file())),
@@ -33,15 +33,15 @@ pub fn present(home: &TrustedHome, method: Method, passphrase_fd: Option<i32>) -
 /// Gets the key file or passphrase for a vault that is being made.
 ///
 /// # Errors
-/// As [`present`], and when the passphrase is easy to guess.
-pub fn first(home: &Home, method: Method, passphrase_fd: Option<i32>) -> Result<NewUnlock, Failure> {
+/// As [`for_existing`], and when the passphrase is easy to guess.
+pub fn for_new(home: &Home, method: Method, passphrase_fd: Option<i32>) -> Result<NewUnlock, Failure> {
     new(home, method, &AskedPassphrase { twice: true, ..PASSPHRASE }, passphrase_fd)
 }
 
 /// Gets the key file or passphrase that replaces the present one.
 ///
 /// # Errors
-/// As [`first`].
+/// As [`for_new`].
 pub fn next(home: &Home, method: Method, passphrase_fd: Option<i32>) -> Result<NewUnlock, Failure> {
     let prompt = AskedPassphrase { question: "New passphrase: ", flag: "--new-passphrase-fd", twice: true };
     new(home, method, &prompt, passphrase_fd)
@@ -57,10 +57,10 @@ fn new(home: &Home, method: Method, prompt: &AskedPassphrase, fd: Option<i32>) -
 
 /// Reads a passphrase and leaves nothing of it on the stack, because the daemon lives long.
 fn passphrase(prompt: &AskedPassphrase, fd: Option<i32>) -> Result<UnlockWith, Failure> {
-    leaving_nothing(|| prompt::passphrase(prompt, fd)).map(UnlockWith::Passphrase)
+    with_wiped_stack(|| prompt::passphrase(prompt, fd)).map(UnlockWith::Passphrase)
 }
 
 /// Returns advice to keep a copy of a new key file.
-pub fn keep_a_copy(home: &Home) -> String {
+pub fn backup_advice(home: &Home) -> String {
     format!("keep a copy of {} in a safe place: without it, the vault cannot be opened", home.key_file().display())
 }

@@ -3,14 +3,14 @@
 use clap::Args;
 use hyper::Method;
 
-use super::client::part;
+use super::client::percent_encode;
 use super::{Done, client, output};
 use guillemet_api::Listing;
 use guillemet_api::usage::EventView;
 use guillemet_base::home::Home;
 
 #[derive(Args)]
-pub struct Usage {
+pub struct UsageArgs {
     /// Show only this secret, including under its former names.
     #[arg(long, value_name = "NAME")]
     secret: Option<String>,
@@ -32,14 +32,14 @@ pub struct Usage {
     json: bool,
 }
 
-impl Usage {
+impl UsageArgs {
     pub fn run(self, home: &Home) -> Done {
         let mut path = format!("/v1/usage?limit={}", self.limit);
         let filters =
             [("secret", &self.secret), ("since", &self.since), ("class", &self.class), ("outcome", &self.outcome)];
         for (name, value) in filters {
             if let Some(value) = value {
-                path.push_str(&format!("&{name}={}", part(value)));
+                path.push_str(&format!("&{name}={}", percent_encode(value)));
             }
         }
         let response = client::fetch(home, Method::GET, &path)?;

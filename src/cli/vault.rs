@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::{Done, Failure, no_daemon, output, unlock};
 use guillemet_base::home::Home;
 use guillemet_base::permissions::TrustedHome;
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_base::time::now;
 use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::event::ChangeKind;
@@ -16,9 +16,9 @@ use guillemet_vault::lock::DaemonLock;
 use guillemet_vault::store::{self, VaultError};
 
 #[derive(Subcommand)]
-pub enum Vault {
+pub enum VaultCommand {
     /// Change the passphrase or key file, and re-encrypt every secret under a new key. Stop the daemon first.
-    Rekey(Rekey),
+    Rekey(VaultRekeyArgs),
 }
 
 const AFTER_REKEY: &str = "\
@@ -29,7 +29,7 @@ Earlier copies of vault.db still open with the old key.";
 
 #[derive(Args)]
 #[command(after_help = AFTER_REKEY)]
-pub struct Rekey {
+pub struct VaultRekeyArgs {
     /// The new way to unlock the vault [default: the current way, with a new key file or passphrase].
     #[arg(long, value_parser = unlock::methods())]
     unlock: Option<Method>,
@@ -44,7 +44,7 @@ pub struct Rekey {
     group_may_write: bool,
 }
 
-impl Vault {
+impl VaultCommand {
     pub fn run(self, home: &Home) -> Done {
         match self {
             Self::Rekey(command) => command.run(home),
@@ -52,34 +52,35 @@ impl Vault {
     }
 }
 
-impl Rekey {
+impl VaultRekeyArgs {
     fn run(self, home: &Home) -> Done {
         if let Some(failure) = no_daemon::no_home(home) {
             return Err(failure);
         }
-        guillemet_base::sys::process::hide()?;
+        guillemet_base::sys::process::make_undumpable()?;
         let home = &TrustedHome::check(home, self.group_may_write)?;
         is_ours(home)?;
         let _lock = DaemonLock::acquire(home).map_err(|error| in_use(home, error))?;
         let previous = store::Vault::method(home)?;
         let next = self.unlock.unwrap_or(previous);
         self.check_descriptors(previous, next)?;
-        let present = unlock::present(home, previous, self.passphrase_fd)?;
-        let (mut vault, _) = leaving_nothing(|| store::Vault::open(home, present))?;
-        let event =
-            AuditChange::new(ChangeKind::VaultRekeyed, &Actor::own(), now()).before(previous.name()).after(next.name());
+        let present = unlock::for_existing(home, previous, self.passphrase_fd)?;
+        let (mut vault, _) = with_wiped_stack(|| store::Vault::open(home, present))?;
+        let event = AuditChange::new(ChangeKind::VaultRekeyed, &Actor::this_process(), now())
+            .before(previous.name())
+            .after(next.name());
         let failed = |vault: &mut store::Vault, code: &str| {
             // If nothing can be written, the failure leaves no event either; the reason is printed all the same.
             let _ = vault.record(&[event.clone().failed(code)]);
         };
         let new =
             unlock::next(home, next, self.new_passphrase_fd).inspect_err(|_| failed(&mut vault, "validation_error"))?;
-        leaving_nothing(|| vault.rekey(&new, event.clone())).map_err(|error| {
+        with_wiped_stack(|| vault.rekey(&new, event.clone())).map_err(|error| {
             failed(&mut vault, "service_unavailable");
             unwritten(error)
         })?;
         vault.name_new_key(home, &new)?;
-        tell(home, previous, next);
+        print_change(home, previous, next);
         Ok(())
     }
 
@@ -141,7 +142,7 @@ fn unwritten(error: VaultError) -> Failure {
     }
 }
 
-fn tell(home: &Home, previous: Method, next: Method) {
+fn print_change(home: &Home, previous: Method, next: Method) {
     let old = match previous.row().needs {
         Needs::KeyFile => "key file",
         Needs::Passphrase => "passphrase",
@@ -149,7 +150,7 @@ fn tell(home: &Home, previous: Method, next: Method) {
     match next.row().needs {
         Needs::KeyFile => {
             output::note(&format!("{} contains the new key of this vault", home.key_file().display()));
-            output::note(&unlock::keep_a_copy(home));
+            output::note(&unlock::backup_advice(home));
         }
         Needs::Passphrase => output::note("from now on, the new passphrase opens this vault"),
     }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use guillemet_account::client::{Client, ClientError, HeadEvents};
+use guillemet_account::client::{AccountClient, AccountClientError, HeadEvents};
 use guillemet_account::code::Creation;
 use guillemet_account_server::storage::Storage;
 use guillemet_account_server::storage::postgres::Postgres as PostgresStorage;
@@ -14,7 +14,7 @@ use guillemet_account_server::storage::sqlite::Sqlite;
 use guillemet_base::random::random;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{
-    AccountId, ChangedRecord, DeviceId, DeviceKey, Enrolment, Hash, Newest, ObjectId, PublicKey, PullCursor, Push,
+    AccountId, ChangedRecord, DeviceId, DeviceKey, Enrolment, Hash, HeadRef, ObjectId, PublicKey, PullCursor, Push,
     Sealed, SealedHead, SealedRecord, ServerEvent, Wrap,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -182,8 +182,8 @@ impl Server {
         Self { url: url.to_owned(), pin: pin.parse().unwrap(), child }
     }
 
-    pub fn client(&self, key: Option<&ApiKey>) -> Client {
-        Client::new(&self.url, Some(self.pin), key).unwrap()
+    pub fn client(&self, key: Option<&ApiKey>) -> AccountClient {
+        AccountClient::new(&self.url, Some(self.pin), key).unwrap()
     }
 
     pub fn create_account(&self, place: &Place) -> (AccountId, ApiKey) {
@@ -278,7 +278,7 @@ pub struct Device {
     pub id: DeviceId,
     pub key: ApiKey,
     pub account: AccountId,
-    pub client: Client,
+    pub client: AccountClient,
 }
 
 impl Device {
@@ -288,7 +288,7 @@ impl Device {
     }
 
     /// Creates an account with its first device, at head 1.
-    pub async fn first(server: &Server, place: &Place) -> (Self, Newest) {
+    pub async fn first(server: &Server, place: &Place) -> (Self, HeadRef) {
         let (account, creation) = server.create_account(place);
         let device = Self::new(server, account);
         let push = Push { keys: vec![device.device_key()], wraps: vec![device.wrap(1)], ..head(1, Hash::default()) };
@@ -310,7 +310,7 @@ impl Device {
     }
 
     /// Pushes a change onto the head `on`.
-    pub async fn push(&self, on: Newest, push: &Push) -> Result<Newest, ClientError> {
+    pub async fn push(&self, on: HeadRef, push: &Push) -> Result<HeadRef, AccountClientError> {
         self.client.push(self.account, push, Some(on.hash)).await
     }
 
@@ -325,7 +325,7 @@ impl Device {
     }
 
     /// Pulls every page, with at most `limit` records in each.
-    pub async fn pull(&self, from: PullCursor, limit: usize) -> Result<Pulled, ClientError> {
+    pub async fn pull(&self, from: PullCursor, limit: usize) -> Result<Pulled, AccountClientError> {
         let mut pulled = Pulled::default();
         let mut next = Some(from);
         while let Some(from) = next {
@@ -351,7 +351,7 @@ impl Device {
 /// The result of a pull over all of its pages.
 #[derive(Default, Debug)]
 pub struct Pulled {
-    pub newest: Option<Newest>,
+    pub newest: Option<HeadRef>,
     pub heads: Vec<SealedHead>,
     pub records: Vec<ChangedRecord>,
     pub wraps: Vec<Wrap>,
@@ -382,7 +382,7 @@ pub fn head(seq: u64, prev: Hash) -> Push {
 }
 
 /// Returns a push of these records onto a head.
-pub fn change(on: Newest, records: Vec<SealedRecord>) -> Push {
+pub fn change(on: HeadRef, records: Vec<SealedRecord>) -> Push {
     Push { records, ..head(on.seq + 1, on.hash) }
 }
 
@@ -406,13 +406,13 @@ pub async fn ends(events: &mut HeadEvents) {
 }
 
 /// Returns the HTTP status of a refusal. Panics if the result is anything else.
-pub fn status<T: std::fmt::Debug>(result: Result<T, ClientError>) -> u16 {
+pub fn status<T: std::fmt::Debug>(result: Result<T, AccountClientError>) -> u16 {
     match result {
-        Err(ClientError::Refused { status, .. }) => status,
-        Err(ClientError::Unauthorized) => 401,
-        Err(ClientError::Conflict(_)) => 412,
-        Err(ClientError::ContinuityLost) => 409,
-        Err(ClientError::Busy { .. }) => 429,
+        Err(AccountClientError::Refused { status, .. }) => status,
+        Err(AccountClientError::Unauthorized) => 401,
+        Err(AccountClientError::Conflict(_)) => 412,
+        Err(AccountClientError::ContinuityLost) => 409,
+        Err(AccountClientError::Busy { .. }) => 429,
         other => panic!("it was not refused: {other:?}"),
     }
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use guillemet_account::client::Client;
+use guillemet_account::client::AccountClient;
 use guillemet_account_server::tls::Certificate;
 use guillemet_vault::store::{VaultError, change, connect};
 use http_body_util::{BodyExt, Full};
@@ -46,14 +46,14 @@ pub fn start() -> Bare {
 }
 
 impl Bare {
-    pub fn client(&self) -> Client {
-        Client::new(&self.url, Some(self.pin.parse().expect("a hash")), None).expect("an address")
+    pub fn client(&self) -> AccountClient {
+        AccountClient::new(&self.url, Some(self.pin.parse().expect("a hash")), None).expect("an address")
     }
 }
 
 /// Runs the server itself, until it is killed.
 pub fn serve(folder: &Path) {
-    let certificate = Certificate::own(folder, vec!["127.0.0.1".into()]).expect("a certificate");
+    let certificate = Certificate::self_signed(folder, vec!["127.0.0.1".into()]).expect("a certificate");
     let certificate = Arc::new(certificate);
     let acceptor = TlsAcceptor::from(certificate.config().expect("TLS"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
@@ -100,7 +100,7 @@ pub fn references(report: &mut Report, quick: bool) -> Parts {
     let bare = start();
     let runtime = place::runtime();
     let client = bare.client();
-    let ask = |client: &Client| {
+    let ask = |client: &AccountClient| {
         runtime.block_on(client.current()).expect("an answer");
     };
     ask(&client);

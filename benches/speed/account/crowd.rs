@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use guillemet_account::client::{Client, HeadEvents};
+use guillemet_account::client::{AccountClient, HeadEvents};
 use guillemet_base::random::random;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{AccountId, DeviceId, Hash, PullCursor, Push, Sealed, SealedHead};
@@ -115,8 +115,8 @@ pub fn idle(report: &mut Report, devices: usize, quick: bool) {
     let runtime = place::runtime();
     let (account, keys) = runtime.block_on(enrol(&server, devices));
     let before = server.memory().1;
-    let clients: Vec<Client> = keys.iter().map(|key| server.client(key)).collect();
-    let listen = async |client: &Client| {
+    let clients: Vec<AccountClient> = keys.iter().map(|key| server.client(key)).collect();
+    let listen = async |client: &AccountClient| {
         let mut events = client.events(account).await.expect("a stream");
         events.next().await.expect("the newest head");
         let known = PullCursor { heads_after: 1, records_after: 1, after_id: None };
@@ -147,7 +147,7 @@ fn bare_memory(runtime: &tokio::runtime::Runtime, connections: usize) -> u64 {
     let bare = bare::start();
     runtime.block_on(bare.client().current()).expect("an answer");
     let before = bare.process.memory().1;
-    let clients: Vec<Client> = (0..connections).map(|_| bare.client()).collect();
+    let clients: Vec<AccountClient> = (0..connections).map(|_| bare.client()).collect();
     for client in &clients {
         runtime.block_on(client.current()).expect("an answer");
     }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use guillemet_account::client::Client;
+use guillemet_account::client::AccountClient;
 use guillemet_account::code::Creation;
 use guillemet_wire::Hash;
 use guillemet_wire::api_key::ApiKey;
@@ -74,8 +74,8 @@ impl AccountServer {
         Creation::parse(&self.create_account()).expect("a code")
     }
 
-    pub fn client(&self, key: &ApiKey) -> Client {
-        Client::new(&self.url, Some(self.pin), Some(key)).expect("an address")
+    pub fn client(&self, key: &ApiKey) -> AccountClient {
+        AccountClient::new(&self.url, Some(self.pin), Some(key)).expect("an address")
     }
 }
 

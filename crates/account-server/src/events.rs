@@ -27,13 +27,13 @@ const WAITING: usize = 4;
 pub fn stream(app: &Arc<ServerState>, caller: AuthenticatedDevice) -> Result<Response<EventStream>, ServerError> {
     let too_many =
         || ServerError::rate_limited("this API key has reached its limit of event streams; close one of them", 15);
-    let counted = app.rate_limiter.stream(&caller.key_id).ok_or_else(too_many)?;
+    let counted = app.rate_limiter.open_stream(&caller.key_id).ok_or_else(too_many)?;
     let stops = || {
         ServerError::new(ServerErrorCode::Unavailable, "the account server is shutting down; try again when it is back")
     };
-    let wakes = app.storage.hub().listen(caller.account).ok_or_else(stops)?;
+    let wakes = app.storage.hub().subscribe(caller.account).ok_or_else(stops)?;
     let (sender, response) = event_stream(WAITING);
-    let listener = Listener { app: Arc::clone(app), caller, sent_seq: 0, _counted: counted };
+    let listener = Subscriber { app: Arc::clone(app), caller, sent_seq: 0, _counted: counted };
     tokio::spawn(async move {
         if let Err(error) = listener.forward(wakes, &sender).await {
             tracing::warn!(%error, "an event stream was closed; its device will reconnect");
@@ -42,16 +42,16 @@ pub fn stream(app: &Arc<ServerState>, caller: AuthenticatedDevice) -> Result<Res
     Ok(response)
 }
 
-struct Listener {
+struct Subscriber {
     app: Arc<ServerState>,
     caller: AuthenticatedDevice,
     sent_seq: u64,
     _counted: Streaming,
 }
 
-impl Listener {
+impl Subscriber {
     async fn forward(mut self, mut wakes: Receiver<Wake>, to: &EventSender) -> Result<(), StorageError> {
-        let Some(mut next) = self.newest().await? else { return Ok(()) };
+        let Some(mut next) = self.newest_event().await? else { return Ok(()) };
         next.insert_str(0, RETRY);
         loop {
             if !next.is_empty() && to.send(next).await.is_err() {
@@ -68,7 +68,7 @@ impl Listener {
                 Ok(Wake::Usage) => text(ServerEvent::Usage),
                 Ok(Wake::Revoked(device)) if self.caller.device == Some(device) => return Ok(()),
                 Ok(Wake::Revoked(_)) => String::new(),
-                Ok(Wake::Look) | Err(RecvError::Lagged(_)) => match self.newest().await? {
+                Ok(Wake::Unknown) | Err(RecvError::Lagged(_)) => match self.newest_event().await? {
                     Some(head) => head + &text(ServerEvent::Enrolment) + &text(ServerEvent::Usage),
                     None => return Ok(()),
                 },
@@ -78,11 +78,11 @@ impl Listener {
     }
 
     /// Returns the event for the newest head; `None` if the caller's key has ended.
-    async fn newest(&mut self) -> Result<Option<String>, StorageError> {
+    async fn newest_event(&mut self) -> Result<Option<String>, StorageError> {
         if self.app.storage.key(&self.caller.key_id).await?.is_none_or(|key| key.hash != self.caller.key_hash) {
             return Ok(None);
         }
-        let newest = match self.app.storage.newest(self.caller.account).await {
+        let newest = match self.app.storage.newest_head(self.caller.account).await {
             Err(StorageError::NoAccount) => return Ok(None),
             newest => newest?,
         };

@@ -54,7 +54,7 @@ impl AuthenticatedDevice {
 }
 
 /// Answers a request. `from` is the address of the peer.
-pub async fn answer(
+pub async fn handle(
     app: &Arc<ServerState>,
     route: RouteMatch<'_, Endpoint>,
     parts: &Parts,
@@ -71,7 +71,7 @@ pub async fn answer(
     match result {
         Ok(response) => response,
         Err(error) => {
-            request::let_go(&mut body).await;
+            request::discard_body(&mut body).await;
             error.response().map(Either::Left)
         }
     }
@@ -129,7 +129,7 @@ async fn dispatch(
         Endpoint::Enrolments => listing(storage.enrolments(account).await?),
         Endpoint::TurnAway => {
             let device = params.get("device").and_then(|raw| raw.parse().ok()).ok_or_else(not_waiting)?;
-            if storage.turn_away(account, device).await? { Ok(nothing()) } else { Err(not_waiting()) }
+            if storage.reject_enrolment(account, device).await? { Ok(nothing()) } else { Err(not_waiting()) }
         }
         Endpoint::Wrap => {
             let not_admitted = || {
@@ -163,9 +163,9 @@ async fn caller(app: &ServerState, parts: &Parts, from: IpAddr) -> Result<Authen
     let rate_limited =
         |seconds| ServerError::rate_limited("too many requests; wait for the time in Retry-After", seconds);
     let key = request::api_key(&parts.headers);
-    let is_known = key.as_ref().is_some_and(|key| app.rate_limiter.knows(&LimitKey::Key(key.id().to_owned())));
+    let is_known = key.as_ref().is_some_and(|key| app.rate_limiter.has_seen(&LimitKey::Key(key.id().to_owned())));
     if !is_known {
-        app.rate_limiter.may(&stranger, Instant::now()).map_err(rate_limited)?;
+        app.rate_limiter.check(&stranger, Instant::now()).map_err(rate_limited)?;
     }
     let mut caller = None;
     if let Some(key) = key
@@ -182,11 +182,11 @@ async fn caller(app: &ServerState, parts: &Parts, from: IpAddr) -> Result<Authen
         });
     }
     let Some(caller) = caller else {
-        app.rate_limiter.take(stranger, Instant::now()).map_err(rate_limited)?;
+        app.rate_limiter.acquire(stranger, Instant::now()).map_err(rate_limited)?;
         return Err(ServerError::unauthorized());
     };
-    app.rate_limiter.take(LimitKey::Key(caller.key_id.clone()), Instant::now()).map_err(rate_limited)?;
-    app.rate_limiter.take(LimitKey::Account(caller.account), Instant::now()).map_err(rate_limited)?;
+    app.rate_limiter.acquire(LimitKey::Key(caller.key_id.clone()), Instant::now()).map_err(rate_limited)?;
+    app.rate_limiter.acquire(LimitKey::Account(caller.account), Instant::now()).map_err(rate_limited)?;
     Ok(caller)
 }
 
@@ -196,7 +196,7 @@ async fn push(
     parts: &Parts,
     body: &mut Incoming,
 ) -> Result<Response<AnswerBody>, ServerError> {
-    let expected = request::expected(&parts.headers)?;
+    let expected = request::expected_head(&parts.headers)?;
     if caller.kind == KeyKind::Creation && expected.is_some() {
         return Err(ServerError::forbidden());
     }
@@ -218,7 +218,7 @@ async fn enrol(
 ) -> Result<Response<AnswerBody>, ServerError> {
     let rate_limited =
         |seconds| ServerError::rate_limited("too many requests; wait for the time in Retry-After", seconds);
-    app.rate_limiter.take(LimitKey::Stranger(from), Instant::now()).map_err(rate_limited)?;
+    app.rate_limiter.acquire(LimitKey::Stranger(from), Instant::now()).map_err(rate_limited)?;
     request::no_query(parts.uri.query())?;
     // The answer is the same whether there is such an account or not.
     let account = params.get("id").and_then(|raw| raw.parse().ok()).ok_or(StorageError::Token)?;

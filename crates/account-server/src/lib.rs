@@ -85,7 +85,7 @@ pub async fn serve(
     let connections = app.limits.connections;
     let permits = Arc::new(Semaphore::new(connections));
     tokio::spawn(Arc::clone(&certificate).follow(stop.clone()));
-    tokio::spawn(keep_clear(Arc::clone(&app), stop.clone()));
+    tokio::spawn(prune_regularly(Arc::clone(&app), stop.clone()));
     let mut full = false;
     loop {
         let accepted = tokio::select! {
@@ -117,7 +117,7 @@ pub async fn serve(
 }
 
 /// Removes old heads and forms, once at the start and then at intervals.
-async fn keep_clear(app: Arc<ServerState>, mut stop: Shutdown) {
+async fn prune_regularly(app: Arc<ServerState>, mut stop: Shutdown) {
     let mut tick = tokio::time::interval(PRUNE);
     loop {
         tokio::select! {
@@ -144,7 +144,7 @@ struct Connection {
 impl Connection {
     async fn run(self, stream: TcpStream, acceptor: TlsAcceptor, mut stop: Shutdown) {
         let _counted = self.app.counts.http.connected();
-        if let Err(error) = settle(&stream) {
+        if let Err(error) = configure_socket(&stream) {
             tracing::debug!(%error, "a connection keeps the system's timeouts");
         }
         let stream = tokio::select! {
@@ -158,7 +158,7 @@ impl Connection {
                 Err(_) => return,
             },
         };
-        let service = service_fn(|request| self.answer(request));
+        let service = service_fn(|request| self.handle(request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(SILENT)
@@ -177,12 +177,12 @@ impl Connection {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<hyper::Response<handlers::AnswerBody>, Infallible> {
+    async fn handle(&self, request: Request<Incoming>) -> Result<hyper::Response<handlers::AnswerBody>, Infallible> {
         let (parts, body) = request.into_parts();
         let matched = self.router.find(parts.method.as_str(), parts.uri.path());
         // The log gets the endpoint, because a path contains ids.
         let endpoint = if let RouteMatch::Endpoint(endpoint, _) = &matched { Some(*endpoint) } else { None };
-        let response = handlers::answer(&self.app, matched, &parts, body, canonical(self.peer.ip())).await;
+        let response = handlers::handle(&self.app, matched, &parts, body, canonical(self.peer.ip())).await;
         self.app.counts.http.count(endpoint.map(|endpoint| endpoint as usize), response.status());
         tracing::debug!(?endpoint, status = response.status().as_u16(), "answered");
         Ok(response)
@@ -195,7 +195,7 @@ fn canonical(address: IpAddr) -> IpAddr {
 }
 
 /// Sends packets without delay, and detects a peer that is gone, also while data is written to it.
-fn settle(stream: &TcpStream) -> std::io::Result<()> {
+fn configure_socket(stream: &TcpStream) -> std::io::Result<()> {
     use rustix::net::sockopt;
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;

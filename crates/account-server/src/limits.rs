@@ -67,7 +67,7 @@ pub enum LimitKey {
 }
 
 #[derive(Debug)]
-struct Bucket {
+struct TokenBucket {
     tokens: f64,
     at: Instant,
 }
@@ -76,7 +76,7 @@ struct Bucket {
 #[derive(Debug)]
 pub struct RateLimiter {
     requests: f64,
-    buckets: Mutex<HashMap<LimitKey, Bucket>>,
+    buckets: Mutex<HashMap<LimitKey, TokenBucket>>,
     streams: Mutex<HashMap<String, usize>>,
     most_streams: usize,
     bodies: Semaphore,
@@ -114,14 +114,14 @@ impl RateLimiter {
     ///
     /// # Errors
     /// The seconds to wait, if the caller has reached its limit.
-    pub fn take(&self, key: LimitKey, now: Instant) -> Result<(), u64> {
+    pub fn acquire(&self, key: LimitKey, now: Instant) -> Result<(), u64> {
         let rate = self.rate(&key);
         let mut buckets = locked(&self.buckets);
         if buckets.len() >= BUCKETS && !buckets.contains_key(&key) {
-            buckets.retain(|key, bucket| bucket.filled(self.rate(key), now) < self.rate(key) * BURST);
+            buckets.retain(|key, bucket| bucket.tokens_at(self.rate(key), now) < self.rate(key) * BURST);
         }
-        let bucket = buckets.entry(key).or_insert(Bucket { tokens: rate * BURST, at: now });
-        bucket.tokens = bucket.filled(rate, now);
+        let bucket = buckets.entry(key).or_insert(TokenBucket { tokens: rate * BURST, at: now });
+        bucket.tokens = bucket.tokens_at(rate, now);
         bucket.at = now;
         if bucket.tokens < 1.0 {
             return Err(((1.0 - bucket.tokens) / rate).ceil() as u64);
@@ -132,17 +132,17 @@ impl RateLimiter {
 
     /// Returns whether this caller has made requests recently. Only valid keys are counted, so a known key was valid
     /// then.
-    pub fn knows(&self, key: &LimitKey) -> bool {
+    pub fn has_seen(&self, key: &LimitKey) -> bool {
         locked(&self.buckets).contains_key(key)
     }
 
     /// Checks whether a caller can make a request, without counting one.
     ///
     /// # Errors
-    /// The seconds to wait, as for [`Self::take`].
-    pub fn may(&self, key: &LimitKey, now: Instant) -> Result<(), u64> {
+    /// The seconds to wait, as for [`Self::acquire`].
+    pub fn check(&self, key: &LimitKey, now: Instant) -> Result<(), u64> {
         let rate = self.rate(key);
-        let tokens = locked(&self.buckets).get(key).map_or(1.0, |bucket| bucket.filled(rate, now));
+        let tokens = locked(&self.buckets).get(key).map_or(1.0, |bucket| bucket.tokens_at(rate, now));
         if tokens < 1.0 { Err(((1.0 - tokens) / rate).ceil() as u64) } else { Ok(()) }
     }
 
@@ -155,7 +155,7 @@ impl RateLimiter {
     }
 
     /// Counts another stream of a key. Returns `None` if the key has as many as it can have.
-    pub fn stream(self: &Arc<Self>, key: &str) -> Option<Streaming> {
+    pub fn open_stream(self: &Arc<Self>, key: &str) -> Option<Streaming> {
         let mut streams = locked(&self.streams);
         let count = streams.entry(key.to_owned()).or_default();
         if *count >= self.most_streams {
@@ -166,19 +166,19 @@ impl RateLimiter {
     }
 
     /// Returns the number of open streams.
-    pub fn streams(&self) -> usize {
+    pub fn open_streams(&self) -> usize {
         locked(&self.streams).values().sum()
     }
 
     /// Waits until there is memory for a body of `len` bytes, and reserves it.
-    pub async fn body(&self, len: usize) -> Option<SemaphorePermit<'_>> {
+    pub async fn reserve_body(&self, len: usize) -> Option<SemaphorePermit<'_>> {
         let pieces = u32::try_from(len.min(BODY_MAX).div_ceil(PIECE).max(1)).ok()?;
         self.bodies.acquire_many(pieces).await.ok()
     }
 }
 
-impl Bucket {
-    fn filled(&self, rate: f64, now: Instant) -> f64 {
+impl TokenBucket {
+    fn tokens_at(&self, rate: f64, now: Instant) -> f64 {
         let since = now.saturating_duration_since(self.at).as_secs_f64();
         (self.tokens + since * rate).min(rate * BURST)
     }
@@ -197,13 +197,13 @@ mod tests {
         let limiter = RateLimiter::new(&ServerLimits { requests: 2, ..ServerLimits::default() });
         let (key, now) = (LimitKey::Key("abcdefgh".into()), Instant::now());
         for _ in 0..8 {
-            limiter.take(key.clone(), now).unwrap();
+            limiter.acquire(key.clone(), now).unwrap();
         }
-        assert_eq!(limiter.take(key.clone(), now), Err(1));
-        assert_eq!(limiter.may(&key, now), Err(1));
-        limiter.take(LimitKey::Key("other234".into()), now).unwrap();
-        limiter.take(key.clone(), now + Duration::from_millis(500)).unwrap();
-        assert!(limiter.take(key, now + Duration::from_millis(500)).is_err());
+        assert_eq!(limiter.acquire(key.clone(), now), Err(1));
+        assert_eq!(limiter.check(&key, now), Err(1));
+        limiter.acquire(LimitKey::Key("other234".into()), now).unwrap();
+        limiter.acquire(key.clone(), now + Duration::from_millis(500)).unwrap();
+        assert!(limiter.acquire(key, now + Duration::from_millis(500)).is_err());
     }
 
     /// A stranger gets two fifths of a key's rate, at each address.
@@ -213,18 +213,20 @@ mod tests {
         let now = Instant::now();
         let stranger = |last: u8| LimitKey::Stranger(IpAddr::from([192, 0, 2, last]));
         for _ in 0..8 {
-            limiter.take(stranger(1), now).unwrap();
+            limiter.acquire(stranger(1), now).unwrap();
         }
-        assert_eq!((limiter.may(&stranger(1), now), limiter.take(stranger(1), now)), (Err(1), Err(1)));
-        limiter.take(stranger(2), now).unwrap();
+        assert_eq!((limiter.check(&stranger(1), now), limiter.acquire(stranger(1), now)), (Err(1), Err(1)));
+        limiter.acquire(stranger(2), now).unwrap();
         for _ in 0..20 {
-            limiter.take(LimitKey::Key("abcdefgh".into()), now).unwrap();
+            limiter.acquire(LimitKey::Key("abcdefgh".into()), now).unwrap();
         }
-        assert!(limiter.take(LimitKey::Key("abcdefgh".into()), now).is_err());
-        assert!(limiter.knows(&LimitKey::Key("abcdefgh".into())) && !limiter.knows(&LimitKey::Key("hgfedcba".into())));
+        assert!(limiter.acquire(LimitKey::Key("abcdefgh".into()), now).is_err());
+        assert!(
+            limiter.has_seen(&LimitKey::Key("abcdefgh".into())) && !limiter.has_seen(&LimitKey::Key("hgfedcba".into()))
+        );
         let later = now + Duration::from_millis(500);
-        limiter.take(stranger(1), later).unwrap();
-        assert!(limiter.take(stranger(1), later).is_err());
+        limiter.acquire(stranger(1), later).unwrap();
+        assert!(limiter.acquire(stranger(1), later).is_err());
     }
 
     #[test]
@@ -233,7 +235,7 @@ mod tests {
         let now = Instant::now();
         for number in 0..BUCKETS * 2 {
             let later = now + Duration::from_millis(number as u64);
-            limiter.take(LimitKey::Key(number.to_string()), later).unwrap();
+            limiter.acquire(LimitKey::Key(number.to_string()), later).unwrap();
         }
         assert!(locked(&limiter.buckets).len() <= BUCKETS);
     }
@@ -241,12 +243,17 @@ mod tests {
     #[test]
     fn streams_are_counted() {
         let limiter = Arc::new(RateLimiter::new(&ServerLimits { streams: 2, ..ServerLimits::default() }));
-        let (first, second) = (limiter.stream("a"), limiter.stream("a"));
-        assert!(first.is_some() && second.is_some() && limiter.stream("a").is_none() && limiter.stream("b").is_some());
+        let (first, second) = (limiter.open_stream("a"), limiter.open_stream("a"));
+        assert!(
+            first.is_some()
+                && second.is_some()
+                && limiter.open_stream("a").is_none()
+                && limiter.open_stream("b").is_some()
+        );
         drop(first);
-        assert!(limiter.stream("a").is_some());
-        assert_eq!(limiter.streams(), 1);
+        assert!(limiter.open_stream("a").is_some());
+        assert_eq!(limiter.open_streams(), 1);
         drop(second);
-        assert_eq!(limiter.streams(), 0);
+        assert_eq!(limiter.open_streams(), 0);
     }
 }

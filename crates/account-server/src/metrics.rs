@@ -43,7 +43,7 @@ pub async fn text(app: &ServerState) -> Result<String, StorageError> {
     app.counts.http.add_to(&mut metrics, &ROUTES);
     metrics.counter("heads", "Pushes accepted since the start.", app.counts.pushes.load(Ordering::Relaxed));
     metrics.counter("log_lines_dropped", "Log lines that could not be written.", logging::dropped_lines());
-    metrics.gauge("streams", "Devices that receive events.", app.rate_limiter.streams() as f64);
+    metrics.gauge("streams", "Devices that receive events.", app.rate_limiter.open_streams() as f64);
     metrics.gauge("accounts", "Accounts in the database.", totals.accounts as f64);
     metrics.gauge("objects", "Objects in metrics accounts.", totals.objects as f64);
     metrics.gauge("stored_bytes", "Bytes in metrics boxes.", totals.bytes as f64);

@@ -27,18 +27,19 @@ const TOLD_MAX: usize = 200;
 
 /// Returns the API key of a request; `None` if the header is missing or is not a key.
 pub fn api_key(headers: &HeaderMap) -> Option<ApiKey> {
-    ApiKey::parse(one(headers, "x-api-key")?).ok()
+    ApiKey::parse(single_header(headers, "x-api-key")?).ok()
 }
 
 /// Returns the hash of the token that a device shows to join; `None` if the header is not 32 bytes in hexadecimal
 /// digits.
 pub fn token(headers: &HeaderMap) -> Option<Hash> {
-    let token = HEXLOWER.decode(one(headers, "x-enrolment-token")?.as_bytes()).ok().filter(|token| token.len() == 32);
+    let token =
+        HEXLOWER.decode(single_header(headers, "x-enrolment-token")?.as_bytes()).ok().filter(|token| token.len() == 32);
     token.map(|token| Hash::of(&[&token]))
 }
 
 /// Returns the value of a header that occurs exactly once and is text.
-fn one<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
     if values.next().is_some() { None } else { first.to_str().ok() }
@@ -56,13 +57,13 @@ pub fn id<T: FromStr>(raw: Option<&str>) -> Result<T, ServerError> {
 ///
 /// # Errors
 /// [`ServerErrorCode::BadRequest`] if there is neither header, or both.
-pub fn expected(headers: &HeaderMap) -> Result<Option<Hash>, ServerError> {
+pub fn expected_head(headers: &HeaderMap) -> Result<Option<Hash>, ServerError> {
     let malformed = || {
         let message =
             "a push needs `If-Match: \"HASH\"` with the hash of the newest head, or `If-None-Match: *` for the first";
         ServerError::new(ServerErrorCode::BadRequest, message)
     };
-    match (one(headers, IF_MATCH.as_str()), one(headers, IF_NONE_MATCH.as_str())) {
+    match (single_header(headers, IF_MATCH.as_str()), single_header(headers, IF_NONE_MATCH.as_str())) {
         (None, Some("*")) if !headers.contains_key(IF_MATCH) => Ok(None),
         (Some(tag), None) if !headers.contains_key(IF_NONE_MATCH) => {
             let hash = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).and_then(|tag| tag.parse().ok());
@@ -122,7 +123,7 @@ pub async fn body<T: DeserializeOwned>(limiter: &RateLimiter, body: &mut Incomin
     let timed_out =
         || ServerError::new(ServerErrorCode::BadRequest, "the body did not arrive in time; send the request again");
     let read = async {
-        let memory = limiter.body(announced).await;
+        let memory = limiter.reserve_body(announced).await;
         read(body, announced).await.map(|bytes| (bytes, memory))
     };
     let (bytes, _memory) = tokio::time::timeout(BODY_TIME, read).await.map_err(|_| timed_out())??;
@@ -145,7 +146,7 @@ fn too_large() -> ServerError {
 }
 
 /// Reads and discards the rest of a body, within limits: a client that is still sending does not read the answer.
-pub async fn let_go(body: &mut Incoming) {
+pub async fn discard_body(body: &mut Incoming) {
     let drained = async {
         let mut len = 0;
         while len <= HEARD_MAX
@@ -190,15 +191,15 @@ mod tests {
             pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap())).collect()
         };
         let hash = format!("\"{}\"", Hash([7; 32]));
-        assert_eq!(expected(&headers(&[("if-match", &hash)])).unwrap(), Some(Hash([7; 32])));
-        assert_eq!(expected(&headers(&[("if-none-match", "*")])).unwrap(), None);
+        assert_eq!(expected_head(&headers(&[("if-match", &hash)])).unwrap(), Some(Hash([7; 32])));
+        assert_eq!(expected_head(&headers(&[("if-none-match", "*")])).unwrap(), None);
         for invalid in [
             vec![],
             vec![("if-match", "*")],
             vec![("if-match", &*hash), ("if-none-match", "*")],
             vec![("if-none-match", &hash)],
         ] {
-            assert!(expected(&headers(&invalid)).is_err(), "{invalid:?}");
+            assert!(expected_head(&headers(&invalid)).is_err(), "{invalid:?}");
         }
     }
 

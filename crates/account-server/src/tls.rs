@@ -86,13 +86,13 @@ struct Attempt {
     /// The fingerprints of the files, taken before they were read.
     files: Fingerprints,
     /// The reason why the attempt failed; `None` if it succeeded.
-    failure: Option<Failure>,
+    failure: Option<ReloadFailure>,
 }
 
 /// The reason why the files are not in use, and when they are read again. The cause may go away without changing the
 /// files: a folder above that was not accessible, too few descriptors, a disk that did not answer.
 #[derive(Debug)]
-struct Failure {
+struct ReloadFailure {
     message: String,
     /// The number of checks to wait before the next attempt; it doubles with each attempt.
     delay: u32,
@@ -122,8 +122,8 @@ impl Certificate {
     ///
     /// # Errors
     /// [`TlsError`] if it can neither be read nor made.
-    pub fn own(folder: &Path, names: Vec<String>) -> Result<Self, TlsError> {
-        let [certificate, key] = own_files(folder);
+    pub fn self_signed(folder: &Path, names: Vec<String>) -> Result<Self, TlsError> {
+        let [certificate, key] = self_signed_files(folder);
         if !certificate.exists() {
             let generated = rcgen::generate_simple_self_signed(names)?;
             let write = |path: &Path, text: String| {
@@ -156,11 +156,11 @@ impl Certificate {
             }
             // The files may be on a disk that does not answer.
             let certificate = Arc::clone(&self);
-            let _ = tokio::task::spawn_blocking(move || certificate.read_again()).await;
+            let _ = tokio::task::spawn_blocking(move || certificate.reload()).await;
         }
     }
 
-    fn read_again(&self) {
+    fn reload(&self) {
         let mut attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken before the files are read, so a change in between shows at the next check.
         let files = fingerprints(&self.certificate, &self.key);
@@ -189,7 +189,7 @@ impl Certificate {
                     tracing::warn!(%error, "the previous certificate stays in use; Guillemet tries the files again");
                 }
                 let delay = previous_delay.map_or(1, |delay| (delay * 2).min(PATIENCE_MAX));
-                attempt.failure = Some(Failure { message, delay, checks: 0 });
+                attempt.failure = Some(ReloadFailure { message, delay, checks: 0 });
             }
         }
     }
@@ -213,8 +213,8 @@ impl Certificate {
 ///
 /// # Errors
 /// [`TlsError`] if the certificate cannot be read.
-pub fn own_pin(folder: &Path) -> Result<Option<Hash>, TlsError> {
-    let [path, _] = own_files(folder);
+pub fn self_signed_pin(folder: &Path) -> Result<Option<Hash>, TlsError> {
+    let [path, _] = self_signed_files(folder);
     if !path.exists() {
         return Ok(None);
     }
@@ -222,7 +222,7 @@ pub fn own_pin(folder: &Path) -> Result<Option<Hash>, TlsError> {
 }
 
 /// Returns the paths of the certificate that a server makes in its folder, and of its key.
-pub fn own_files(folder: &Path) -> [PathBuf; 2] {
+pub fn self_signed_files(folder: &Path) -> [PathBuf; 2] {
     ["account.crt", "account.key"].map(|name| folder.join(name))
 }
 
@@ -256,11 +256,11 @@ mod tests {
     #[test]
     fn a_certificate_is_made_once_and_its_key_is_the_owners_alone() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(own_pin(dir.path()).unwrap(), None);
+        assert_eq!(self_signed_pin(dir.path()).unwrap(), None);
         let names = || vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let pin = Certificate::own(dir.path(), names()).unwrap().pin();
-        assert_eq!(Certificate::own(dir.path(), names()).unwrap().pin(), pin);
-        assert_eq!(own_pin(dir.path()).unwrap(), Some(pin));
+        let pin = Certificate::self_signed(dir.path(), names()).unwrap().pin();
+        assert_eq!(Certificate::self_signed(dir.path(), names()).unwrap().pin(), pin);
+        assert_eq!(self_signed_pin(dir.path()).unwrap(), Some(pin));
         let mode = fs::metadata(dir.path().join("account.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -269,7 +269,7 @@ mod tests {
     fn a_key_of_another_certificate_is_refused() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for dir in [&one, &other] {
-            Certificate::own(dir.path(), vec!["localhost".to_owned()]).unwrap();
+            Certificate::self_signed(dir.path(), vec!["localhost".to_owned()]).unwrap();
         }
         let mixed = Certificate::read(&one.path().join("account.crt"), &other.path().join("account.key"));
         assert!(matches!(mixed, Err(TlsError::Unfit { .. })));

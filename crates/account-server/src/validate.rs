@@ -17,32 +17,36 @@ const SMALL_MAX: usize = 4 << 10;
 
 /// The problems found so far, as (field, message).
 #[derive(Debug, Default)]
-struct Wrong(Vec<(String, String)>);
+struct FieldErrors(Vec<(String, String)>);
 
-impl Wrong {
+impl FieldErrors {
     fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.0.push((field.into(), message.into()));
     }
 
-    fn number(&mut self, field: String, number: u64, least: u64) {
+    fn check_minimum(&mut self, field: String, number: u64, least: u64) {
         if number < least || number > NUMBER_MAX {
             self.add(field, format!("must be a whole number from {least} to {NUMBER_MAX}"));
         }
     }
 
-    fn sealed(&mut self, field: String, sealed: &Sealed, max: usize) {
+    fn check_size(&mut self, field: String, sealed: &Sealed, max: usize) {
         if sealed.0.is_empty() || sealed.0.len() > max {
             self.add(field, format!("must be a box of 1 to {max} bytes"));
         }
     }
 
-    fn count(&mut self, field: &str, count: usize, max: usize) {
+    fn check_count(&mut self, field: &str, count: usize, max: usize) {
         if count > max {
             self.add(field, format!("can have at most {max} entries"));
         }
     }
 
-    fn once<T: std::hash::Hash + Eq>(&mut self, field: impl Fn(usize) -> String, items: impl Iterator<Item = T>) {
+    fn check_unique<T: std::hash::Hash + Eq>(
+        &mut self,
+        field: impl Fn(usize) -> String,
+        items: impl Iterator<Item = T>,
+    ) {
         let mut seen = HashSet::new();
         for (index, item) in items.enumerate() {
             if !seen.insert(item) {
@@ -51,7 +55,7 @@ impl Wrong {
         }
     }
 
-    fn done(self) -> Result<(), ServerError> {
+    fn finish(self) -> Result<(), ServerError> {
         if self.0.is_empty() { Ok(()) } else { Err(ServerError::fields(self.0)) }
     }
 }
@@ -61,47 +65,47 @@ impl Wrong {
 /// # Errors
 /// [`ServerError`] with every field that is wrong.
 pub fn push(push: &Push) -> Result<(), ServerError> {
-    let mut errors = Wrong::default();
+    let mut errors = FieldErrors::default();
     let epoch = push.head.epoch;
-    errors.number("head.seq".into(), push.head.seq, 1);
-    errors.number("head.epoch".into(), epoch, 1);
-    errors.sealed("head.box".into(), &push.head.sealed, BOX_MAX);
-    errors.count("records", push.records.len(), RECORDS_MAX);
-    errors.once(|index| format!("records.{index}.id"), push.records.iter().map(|record| record.id));
+    errors.check_minimum("head.seq".into(), push.head.seq, 1);
+    errors.check_minimum("head.epoch".into(), epoch, 1);
+    errors.check_size("head.box".into(), &push.head.sealed, BOX_MAX);
+    errors.check_count("records", push.records.len(), RECORDS_MAX);
+    errors.check_unique(|index| format!("records.{index}.id"), push.records.iter().map(|record| record.id));
     for (index, record) in push.records.iter().enumerate() {
-        errors.number(format!("records.{index}.revision"), record.revision, 0);
-        errors.number(format!("records.{index}.epoch"), record.epoch, 1);
+        errors.check_minimum(format!("records.{index}.revision"), record.revision, 0);
+        errors.check_minimum(format!("records.{index}.epoch"), record.epoch, 1);
         if let Some(sealed) = &record.sealed {
-            errors.sealed(format!("records.{index}.box"), sealed, BOX_MAX);
+            errors.check_size(format!("records.{index}.box"), sealed, BOX_MAX);
         }
     }
-    errors.count("wraps", push.wraps.len(), DEVICES_MAX);
-    errors.once(|index| format!("wraps.{index}.device"), push.wraps.iter().map(|wrap| wrap.device));
+    errors.check_count("wraps", push.wraps.len(), DEVICES_MAX);
+    errors.check_unique(|index| format!("wraps.{index}.device"), push.wraps.iter().map(|wrap| wrap.device));
     for (index, wrap) in push.wraps.iter().enumerate() {
-        errors.sealed(format!("wraps.{index}.box"), &wrap.sealed, SMALL_MAX);
+        errors.check_size(format!("wraps.{index}.box"), &wrap.sealed, SMALL_MAX);
         if wrap.epoch != epoch {
             errors.add(format!("wraps.{index}.epoch"), "must be the epoch of the head");
         }
     }
     if let Some(link) = &push.link {
-        errors.sealed("link.box".into(), &link.sealed, SMALL_MAX);
+        errors.check_size("link.box".into(), &link.sealed, SMALL_MAX);
         if link.epoch != epoch {
             errors.add("link.epoch", "must be the epoch of the head");
         }
     }
-    errors.count("keys", push.keys.len(), DEVICES_MAX);
-    errors.once(|index| format!("keys.{index}.key_id"), push.keys.iter().map(|key| &key.key_id));
+    errors.check_count("keys", push.keys.len(), DEVICES_MAX);
+    errors.check_unique(|index| format!("keys.{index}.key_id"), push.keys.iter().map(|key| &key.key_id));
     for (index, key) in push.keys.iter().enumerate() {
         key_id(&mut errors, format!("keys.{index}.key_id"), &key.key_id);
     }
-    errors.count("admitted", push.admitted.len(), DEVICES_MAX);
-    errors.once(|index| format!("admitted.{index}"), push.admitted.iter());
-    errors.count("revoked", push.revoked.len(), DEVICES_MAX);
-    errors.once(|index| format!("revoked.{index}"), push.revoked.iter());
-    errors.done()
+    errors.check_count("admitted", push.admitted.len(), DEVICES_MAX);
+    errors.check_unique(|index| format!("admitted.{index}"), push.admitted.iter());
+    errors.check_count("revoked", push.revoked.len(), DEVICES_MAX);
+    errors.check_unique(|index| format!("revoked.{index}"), push.revoked.iter());
+    errors.finish()
 }
 
-fn key_id(errors: &mut Wrong, field: String, id: &str) {
+fn key_id(errors: &mut FieldErrors, field: String, id: &str) {
     if !is_id(id) {
         errors.add(field, "must be eight lower-case letters or digits");
     }
@@ -112,11 +116,11 @@ fn key_id(errors: &mut Wrong, field: String, id: &str) {
 /// # Errors
 /// [`ServerError`] with every field that is wrong.
 pub fn invite(invite: &InviteRegistration) -> Result<(), ServerError> {
-    let mut errors = Wrong::default();
+    let mut errors = FieldErrors::default();
     if !(1..=INVITE_SECONDS).contains(&invite.expires_in) {
         errors.add("expires_in", format!("must be 1 to {INVITE_SECONDS} seconds"));
     }
-    errors.done()
+    errors.finish()
 }
 
 /// Checks the request of a device that asks to join.
@@ -124,10 +128,10 @@ pub fn invite(invite: &InviteRegistration) -> Result<(), ServerError> {
 /// # Errors
 /// [`ServerError`] with every field that is wrong.
 pub fn enrolment(enrolment: &Enrolment) -> Result<(), ServerError> {
-    let mut errors = Wrong::default();
+    let mut errors = FieldErrors::default();
     key_id(&mut errors, "key.key_id".into(), &enrolment.key.key_id);
-    errors.sealed("name".into(), &enrolment.name, SMALL_MAX);
-    errors.done()
+    errors.check_size("name".into(), &enrolment.name, SMALL_MAX);
+    errors.finish()
 }
 
 /// Checks a usage document.
@@ -135,11 +139,11 @@ pub fn enrolment(enrolment: &Enrolment) -> Result<(), ServerError> {
 /// # Errors
 /// [`ServerError`] with every field that is wrong.
 pub fn usage(usage: &UsageUpload) -> Result<(), ServerError> {
-    let mut errors = Wrong::default();
-    errors.number("counter".into(), usage.counter, 1);
-    errors.number("epoch".into(), usage.epoch, 1);
-    errors.sealed("box".into(), &usage.sealed, BOX_MAX);
-    errors.done()
+    let mut errors = FieldErrors::default();
+    errors.check_minimum("counter".into(), usage.counter, 1);
+    errors.check_minimum("epoch".into(), usage.epoch, 1);
+    errors.check_size("box".into(), &usage.sealed, BOX_MAX);
+    errors.finish()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! A reader for fixed binary layouts. Knows lengths, but no particular layout.
 
 /// The bytes that have not been read yet.
-pub(super) struct Reader<'a>(pub &'a [u8]);
+pub(super) struct ByteReader<'a>(pub &'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     /// Returns the next `len` bytes, or `None` if there are fewer.
     pub fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;

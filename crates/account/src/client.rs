@@ -20,12 +20,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use self::connect::Way;
+use self::connect::ServerAddress;
 pub use self::events::HeadEvents;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{
     AccountId, AccountListing, BODY_MAX, ChangesPage, CurrentDevice, DeviceId, Enrolment, ErrorBody, ErrorEntry, Hash,
-    InviteRegistration, Newest, PullCursor, Push, UsageUpload, Wrap,
+    HeadRef, InviteRegistration, PullCursor, Push, UsageUpload, Wrap,
 };
 
 /// The time limit for a request, its answer included.
@@ -37,7 +37,7 @@ const KEPT: usize = 4;
 
 /// The reasons why a request failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub enum AccountClientError {
     /// The address is not one of an account server.
     #[error("{0} is not the address of an account server; use https://HOST:PORT")]
     Address(String),
@@ -57,7 +57,7 @@ pub enum ClientError {
     Unauthorized,
     /// Another head is the newest. Holds that head, if the server names it.
     #[error("the account has a newer head")]
-    Conflict(Option<Newest>),
+    Conflict(Option<HeadRef>),
     /// The server no longer keeps the heads in between.
     #[error(
         "the account's server no longer keeps the heads since this device last connected; run `guillemet account \
@@ -88,9 +88,9 @@ pub enum ClientError {
     Malformed(String),
 }
 
-impl ClientError {
+impl AccountClientError {
     /// Returns whether the same request may succeed later without anyone's intervention.
-    pub fn passes(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Busy { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
@@ -100,21 +100,21 @@ impl ClientError {
 }
 
 /// The client of one server, with the API key of one device.
-pub struct Client {
-    way: Way,
+pub struct AccountClient {
+    address: ServerAddress,
     key: Option<HeaderValue>,
     time: Duration,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for AccountClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Client({})", self.way)
+        write!(f, "Client({})", self.address)
     }
 }
 
 /// A request that is being put together.
-struct Asking<'a> {
+struct ClientRequest<'a> {
     method: Method,
     path: String,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -122,15 +122,15 @@ struct Asking<'a> {
     key: Option<&'a HeaderValue>,
 }
 
-impl Client {
+impl AccountClient {
     /// Makes a client of the server at `https://HOST[:PORT]`. With a pin, the server's certificate must have that
     /// SHA-256; without, this machine must trust it for the host. Reads the machine's certificates, so it can block for
     /// a moment.
     ///
     /// # Errors
-    /// [`ClientError::Address`] if the address is not one; [`ClientError::NoRoots`] if the machine trusts no
-    /// certificate authority and there is no pin.
-    pub fn new(url: &str, pin: Option<Hash>, key: Option<&ApiKey>) -> Result<Self, ClientError> {
+    /// [`AccountClientError::Address`] if the address is not one; [`AccountClientError::NoRoots`] if the machine trusts
+    /// no certificate authority and there is no pin.
+    pub fn new(url: &str, pin: Option<Hash>, key: Option<&ApiKey>) -> Result<Self, AccountClientError> {
         let key = key.map(|key| {
             // A key is printable ASCII, so this cannot fail.
             let value = HeaderValue::from_str(key.expose());
@@ -139,47 +139,47 @@ impl Client {
                 value
             })
         });
-        let key = key.transpose().map_err(|_| ClientError::Unauthorized)?;
-        Ok(Self { way: Way::new(url, pin)?, key, time: TIME, idle: Mutex::default() })
-    }
-
-    /// Sets another time limit for requests.
-    pub fn within(self, time: Duration) -> Self {
-        Self { time, ..self }
+        let key = key.transpose().map_err(|_| AccountClientError::Unauthorized)?;
+        Ok(Self { address: ServerAddress::new(url, pin)?, key, time: TIME, idle: Mutex::default() })
     }
 
     /// Returns the account and device of the API key.
     ///
     /// # Errors
-    /// See [`ClientError`].
-    pub async fn current(&self) -> Result<CurrentDevice, ClientError> {
-        self.read(self.get("/v1/accounts/current".into())).await
+    /// See [`AccountClientError`].
+    pub async fn current(&self) -> Result<CurrentDevice, AccountClientError> {
+        self.fetch(self.get("/v1/accounts/current".into())).await
     }
 
     /// Pushes onto the head `expected`; `None` for the first head of an account.
     ///
     /// # Errors
-    /// [`ClientError::Conflict`] with the newest head if that is not `expected`. After [`ClientError::Unreachable`] it
-    /// is unknown whether the server accepted the push: the next pull shows it.
-    pub async fn push(&self, account: AccountId, push: &Push, expected: Option<Hash>) -> Result<Newest, ClientError> {
+    /// [`AccountClientError::Conflict`] with the newest head if that is not `expected`. After
+    /// [`AccountClientError::Unreachable`] it is unknown whether the server accepted the push: the next pull shows it.
+    pub async fn push(
+        &self,
+        account: AccountId,
+        push: &Push,
+        expected: Option<Hash>,
+    ) -> Result<HeadRef, AccountClientError> {
         let mut call = self.with_body(Method::POST, format!("/v1/accounts/{account}/heads"), push)?;
         call.headers.push(match expected {
-            Some(hash) => (IF_MATCH, value(&format!("\"{hash}\""))?),
+            Some(hash) => (IF_MATCH, header_value(&format!("\"{hash}\""))?),
             None => (IF_NONE_MATCH, HeaderValue::from_static("*")),
         });
-        self.read(call).await
+        self.fetch(call).await
     }
 
     /// Returns a page of the changes since `from`, with at most `limit` records.
     ///
     /// # Errors
-    /// [`ClientError::ContinuityLost`] if the server no longer keeps the heads since then.
+    /// [`AccountClientError::ContinuityLost`] if the server no longer keeps the heads since then.
     pub async fn changes(
         &self,
         account: AccountId,
         from: &PullCursor,
         limit: usize,
-    ) -> Result<ChangesPage, ClientError> {
+    ) -> Result<ChangesPage, AccountClientError> {
         let PullCursor { heads_after, records_after, after_id } = from;
         let mut path = format!(
             "/v1/accounts/{account}/changes?heads_after={heads_after}&records_after={records_after}&limit={limit}"
@@ -187,125 +187,140 @@ impl Client {
         if let Some(id) = after_id {
             path.push_str(&format!("&after_id={id}"));
         }
-        self.read(self.get(path)).await
+        self.fetch(self.get(path)).await
     }
 
     /// Opens the stream of events. Its first event is the newest head.
     ///
     /// # Errors
-    /// See [`ClientError`].
-    pub async fn events(&self, account: AccountId) -> Result<HeadEvents, ClientError> {
+    /// See [`AccountClientError`].
+    pub async fn events(&self, account: AccountId) -> Result<HeadEvents, AccountClientError> {
         let call = self.get(format!("/v1/accounts/{account}/events"));
-        let response = self.bounded(self.send_apart(call)).await?;
+        let response = self.with_time_limit(self.send_on_new_connection(call)).await?;
         if response.status() == StatusCode::OK {
             Ok(HeadEvents::new(response.into_body()))
         } else {
-            Err(self.bounded(problem(response)).await.err().unwrap_or_else(|| malformed("no error")))
+            Err(self.with_time_limit(check_status(response)).await.err().unwrap_or_else(|| malformed("no error")))
         }
     }
 
     /// Registers an invitation, so that a device can use it.
     ///
     /// # Errors
-    /// See [`ClientError`].
-    pub async fn invite(&self, account: AccountId, invite: &InviteRegistration) -> Result<(), ClientError> {
-        self.done(self.with_body(Method::POST, format!("/v1/accounts/{account}/invites"), invite)?).await
+    /// See [`AccountClientError`].
+    pub async fn invite(&self, account: AccountId, invite: &InviteRegistration) -> Result<(), AccountClientError> {
+        self.execute(self.with_body(Method::POST, format!("/v1/accounts/{account}/invites"), invite)?).await
     }
 
     /// Asks to join, with the token of an invitation. Does not send this client's API key.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with status 403 if the token is unknown, was used by another device, or is too old.
-    pub async fn enrol(&self, account: AccountId, token: &[u8; 32], enrolment: &Enrolment) -> Result<(), ClientError> {
+    /// [`AccountClientError::Refused`] with status 403 if the token is unknown, was used by another device, or is too
+    /// old.
+    pub async fn enrol(
+        &self,
+        account: AccountId,
+        token: &[u8; 32],
+        enrolment: &Enrolment,
+    ) -> Result<(), AccountClientError> {
         let call = self.with_body(Method::POST, format!("/v1/accounts/{account}/enrolments"), enrolment)?;
-        let mut token = value(&Zeroizing::new(HEXLOWER.encode(token)))?;
+        let mut token = header_value(&Zeroizing::new(HEXLOWER.encode(token)))?;
         token.set_sensitive(true);
         let headers = [call.headers, vec![(HeaderName::from_static("x-enrolment-token"), token)]].concat();
-        self.done(Asking { headers, key: None, ..call }).await
+        self.execute(ClientRequest { headers, key: None, ..call }).await
     }
 
     /// Returns the devices that ask to join.
     ///
     /// # Errors
-    /// See [`ClientError`].
-    pub async fn enrolments(&self, account: AccountId) -> Result<Vec<Enrolment>, ClientError> {
+    /// See [`AccountClientError`].
+    pub async fn enrolments(&self, account: AccountId) -> Result<Vec<Enrolment>, AccountClientError> {
         let listing: AccountListing<Enrolment> =
-            self.read(self.get(format!("/v1/accounts/{account}/enrolments"))).await?;
+            self.fetch(self.get(format!("/v1/accounts/{account}/enrolments"))).await?;
         Ok(listing.items)
     }
 
-    /// Turns away a device that asks to join. Returns whether there was one.
+    /// Rejects the request of a device to join. Returns whether there was one.
     ///
     /// # Errors
-    /// See [`ClientError`].
-    pub async fn turn_away(&self, account: AccountId, device: DeviceId) -> Result<bool, ClientError> {
+    /// See [`AccountClientError`].
+    pub async fn reject_enrolment(&self, account: AccountId, device: DeviceId) -> Result<bool, AccountClientError> {
         let mut call = self.get(format!("/v1/accounts/{account}/enrolments/{device}"));
         call.method = Method::DELETE;
-        found(self.done(call).await).map(|found| found.is_some())
+        none_if_missing(self.execute(call).await).map(|found| found.is_some())
     }
 
     /// Returns the newest key of an epoch that is wrapped for this device; `None` until the device is admitted.
     ///
     /// # Errors
-    /// See [`ClientError`].
-    pub async fn wrap(&self, account: AccountId) -> Result<Option<Wrap>, ClientError> {
-        found(self.read(self.get(format!("/v1/accounts/{account}/wrap"))).await)
+    /// See [`AccountClientError`].
+    pub async fn wrap(&self, account: AccountId) -> Result<Option<Wrap>, AccountClientError> {
+        none_if_missing(self.fetch(self.get(format!("/v1/accounts/{account}/wrap"))).await)
     }
 
     /// Reports the uses on this device.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with status 409 if the server has a counter that is as high.
-    pub async fn put_usage(&self, account: AccountId, usage: &UsageUpload) -> Result<(), ClientError> {
-        self.done(self.with_body(Method::PUT, format!("/v1/accounts/{account}/usage"), usage)?).await
+    /// [`AccountClientError::Refused`] with status 409 if the server has a counter that is as high.
+    pub async fn put_usage(&self, account: AccountId, usage: &UsageUpload) -> Result<(), AccountClientError> {
+        self.execute(self.with_body(Method::PUT, format!("/v1/accounts/{account}/usage"), usage)?).await
     }
 
     /// Returns the newest report of each device.
     ///
     /// # Errors
-    /// See [`ClientError`].
-    pub async fn usage(&self, account: AccountId) -> Result<Vec<UsageUpload>, ClientError> {
-        let listing: AccountListing<UsageUpload> = self.read(self.get(format!("/v1/accounts/{account}/usage"))).await?;
+    /// See [`AccountClientError`].
+    pub async fn usage(&self, account: AccountId) -> Result<Vec<UsageUpload>, AccountClientError> {
+        let listing: AccountListing<UsageUpload> =
+            self.fetch(self.get(format!("/v1/accounts/{account}/usage"))).await?;
         Ok(listing.items)
     }
 
-    fn get(&self, path: String) -> Asking<'_> {
-        Asking { method: Method::GET, path, headers: Vec::new(), body: Vec::new(), key: self.key.as_ref() }
+    fn get(&self, path: String) -> ClientRequest<'_> {
+        ClientRequest { method: Method::GET, path, headers: Vec::new(), body: Vec::new(), key: self.key.as_ref() }
     }
 
-    fn with_body(&self, method: Method, path: String, body: &impl Serialize) -> Result<Asking<'_>, ClientError> {
+    fn with_body(
+        &self,
+        method: Method,
+        path: String,
+        body: &impl Serialize,
+    ) -> Result<ClientRequest<'_>, AccountClientError> {
         let body = serde_json::to_vec(body).map_err(|error| malformed(&error.to_string()))?;
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        Ok(Asking { method, path, headers, body, key: self.key.as_ref() })
+        Ok(ClientRequest { method, path, headers, body, key: self.key.as_ref() })
     }
 
-    async fn bounded<T>(&self, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
-        let timed_out = || ClientError::Unreachable(format!("no response within {:?}", self.time));
+    async fn with_time_limit<T>(
+        &self,
+        work: impl Future<Output = Result<T, AccountClientError>>,
+    ) -> Result<T, AccountClientError> {
+        let timed_out = || AccountClientError::Unreachable(format!("no response within {:?}", self.time));
         tokio::time::timeout(self.time, work).await.map_err(|_| timed_out())?
     }
 
     /// Sends a request and decodes the answer.
-    async fn read<T: DeserializeOwned>(&self, call: Asking<'_>) -> Result<T, ClientError> {
-        let bytes = self.bounded(self.ask(call)).await?;
+    async fn fetch<T: DeserializeOwned>(&self, call: ClientRequest<'_>) -> Result<T, AccountClientError> {
+        let bytes = self.with_time_limit(self.fetch_bytes(call)).await?;
         serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))
     }
 
     /// Sends a request whose answer has no content.
-    async fn done(&self, call: Asking<'_>) -> Result<(), ClientError> {
-        self.bounded(self.ask(call)).await.map(drop)
+    async fn execute(&self, call: ClientRequest<'_>) -> Result<(), AccountClientError> {
+        self.with_time_limit(self.fetch_bytes(call)).await.map(drop)
     }
 
-    async fn ask(&self, call: Asking<'_>) -> Result<Bytes, ClientError> {
-        problem(self.send(call).await?).await
+    async fn fetch_bytes(&self, call: ClientRequest<'_>) -> Result<Bytes, AccountClientError> {
+        check_status(self.send(call).await?).await
     }
 
     /// Sends a request on an idle connection, or on a new one.
-    async fn send(&self, call: Asking<'_>) -> Result<Response<Incoming>, ClientError> {
+    async fn send(&self, call: ClientRequest<'_>) -> Result<Response<Incoming>, AccountClientError> {
         let mut request = self.request(call)?;
         while let Some(mut connection) = self.take_idle() {
             match connection.try_send_request(request).await {
                 Ok(response) => {
-                    self.keep(connection);
+                    self.put_idle(connection);
                     return Ok(response);
                 }
                 // Nothing of the request has been sent, because the server had ended the connection. So it can be sent
@@ -316,20 +331,20 @@ impl Client {
                 },
             }
         }
-        let mut connection = self.way.connect().await?;
+        let mut connection = self.address.connect().await?;
         let response = connection.send_request(request).await.map_err(|error| unreachable(&error))?;
-        self.keep(connection);
+        self.put_idle(connection);
         Ok(response)
     }
 
     /// Sends a request on a new connection, which is not reused.
-    async fn send_apart(&self, call: Asking<'_>) -> Result<Response<Incoming>, ClientError> {
+    async fn send_on_new_connection(&self, call: ClientRequest<'_>) -> Result<Response<Incoming>, AccountClientError> {
         let request = self.request(call)?;
-        self.way.connect().await?.send_request(request).await.map_err(|error| unreachable(&error))
+        self.address.connect().await?.send_request(request).await.map_err(|error| unreachable(&error))
     }
 
-    fn request(&self, call: Asking<'_>) -> Result<Request<Full<Bytes>>, ClientError> {
-        let mut request = Request::builder().method(call.method).uri(call.path).header(HOST, self.way.authority());
+    fn request(&self, call: ClientRequest<'_>) -> Result<Request<Full<Bytes>>, AccountClientError> {
+        let mut request = Request::builder().method(call.method).uri(call.path).header(HOST, self.address.authority());
         for (name, value) in call.headers {
             request = request.header(name, value);
         }
@@ -349,7 +364,7 @@ impl Client {
 
     /// Keeps a connection for later. Its answer may still be arriving: the connection is taken again when that has been
     /// read.
-    fn keep(&self, connection: SendRequest<Full<Bytes>>) {
+    fn put_idle(&self, connection: SendRequest<Full<Bytes>>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < KEPT {
             idle.push(connection);
@@ -358,11 +373,13 @@ impl Client {
 }
 
 /// Returns the body of a successful answer, or the error that the server reports.
-async fn problem(response: Response<Incoming>) -> Result<Bytes, ClientError> {
+async fn check_status(response: Response<Incoming>) -> Result<Bytes, AccountClientError> {
     let (parts, body) = response.into_parts();
     let body = Limited::new(body, ANSWER_MAX).collect().await;
     let bytes = body
-        .map_err(|error| ClientError::Unreachable(format!("the connection was lost during the response: {error}")))?
+        .map_err(|error| {
+            AccountClientError::Unreachable(format!("the connection was lost during the response: {error}"))
+        })?
         .to_bytes();
     if parts.status.is_success() {
         return Ok(bytes);
@@ -372,44 +389,44 @@ async fn problem(response: Response<Incoming>) -> Result<Bytes, ClientError> {
         return Err(malformed(&format!("status {status}")));
     };
     Err(match (status, problem.code.as_ref()) {
-        (StatusCode::UNAUTHORIZED, _) => ClientError::Unauthorized,
+        (StatusCode::UNAUTHORIZED, _) => AccountClientError::Unauthorized,
         (StatusCode::PRECONDITION_FAILED, _) => {
             let newest = problem.detail.map(|detail| serde_json::from_str(&detail)).transpose();
-            ClientError::Conflict(newest.map_err(|error| malformed(&error.to_string()))?)
+            AccountClientError::Conflict(newest.map_err(|error| malformed(&error.to_string()))?)
         }
-        (StatusCode::CONFLICT, "continuity_lost") => ClientError::ContinuityLost,
+        (StatusCode::CONFLICT, "continuity_lost") => AccountClientError::ContinuityLost,
         (StatusCode::TOO_MANY_REQUESTS, _) => {
             let after = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            ClientError::Busy { after: Duration::from_secs(after.unwrap_or(1)) }
+            AccountClientError::Busy { after: Duration::from_secs(after.unwrap_or(1)) }
         }
         _ => {
             let mut message = problem.message;
             for ErrorEntry { field, message: reason } in problem.errors {
                 message.push_str(&format!("; {field}: {reason}"));
             }
-            ClientError::Refused { status: status.as_u16(), code: problem.code.into_owned(), message }
+            AccountClientError::Refused { status: status.as_u16(), code: problem.code.into_owned(), message }
         }
     })
 }
 
 /// Turns a 404 into `None`.
-fn found<T>(result: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
+fn none_if_missing<T>(result: Result<T, AccountClientError>) -> Result<Option<T>, AccountClientError> {
     match result {
-        Err(ClientError::Refused { status: 404, .. }) => Ok(None),
+        Err(AccountClientError::Refused { status: 404, .. }) => Ok(None),
         result => result.map(Some),
     }
 }
 
-fn value(text: &str) -> Result<HeaderValue, ClientError> {
+fn header_value(text: &str) -> Result<HeaderValue, AccountClientError> {
     HeaderValue::from_str(text).map_err(|_| malformed("a header that is not text"))
 }
 
-fn malformed(reason: &str) -> ClientError {
-    ClientError::Malformed(reason.to_owned())
+fn malformed(reason: &str) -> AccountClientError {
+    AccountClientError::Malformed(reason.to_owned())
 }
 
-fn unreachable(error: &dyn std::error::Error) -> ClientError {
+fn unreachable(error: &dyn std::error::Error) -> AccountClientError {
     // hyper reports the cause separately.
     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    ClientError::Unreachable(format!("{error}{cause}"))
+    AccountClientError::Unreachable(format!("{error}{cause}"))
 }

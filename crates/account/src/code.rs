@@ -15,7 +15,7 @@ use guillemet_base::display::is_unprintable;
 use guillemet_base::names::Millis;
 use guillemet_secret::crypto::DeviceSecret;
 use guillemet_wire::api_key::ApiKey;
-use guillemet_wire::{AccountId, DeviceId, Newest, PublicKey};
+use guillemet_wire::{AccountId, DeviceId, HeadRef, PublicKey};
 
 /// The longest address of a server, in bytes.
 const URL_MAX: usize = 512;
@@ -99,7 +99,7 @@ pub struct Recovery {
     /// The public key of the device that made the code.
     pub sender_key: PublicKey,
     /// The head that let the device in. The code cannot know anything newer.
-    pub head: Newest,
+    pub head: HeadRef,
     /// The time at which the code was printed.
     pub made_at: Millis,
 }
@@ -191,7 +191,7 @@ impl AccountCode {
     }
 
     /// Returns the account of this code, and its server.
-    pub fn place(&self) -> &AccountAddress {
+    pub fn address(&self) -> &AccountAddress {
         match self {
             Self::Creation(code) => &code.address,
             Self::Invite(code) => &code.address,
@@ -200,8 +200,8 @@ impl AccountCode {
     }
 
     /// Returns the code as text. A recovery code is in groups of five characters, for paper.
-    pub fn text(&self) -> Zeroizing<String> {
-        layout::text(self)
+    pub fn to_text(&self) -> Zeroizing<String> {
+        layout::encode(self)
     }
 }
 

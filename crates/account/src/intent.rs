@@ -136,7 +136,7 @@ impl Intent {
             [6] => IntentChange::Delete,
             _ => return Err(Malformed::Damaged),
         };
-        reader.ends()?;
+        reader.expect_end()?;
         Ok(Self { id, secret, at, change })
     }
 }

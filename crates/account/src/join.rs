@@ -48,17 +48,17 @@ fn join_key(secret: &[u8; 16]) -> Key {
 }
 
 /// Makes the request of a device that asks to join.
-pub fn hello(
+pub fn enrolment_request(
     invitation: &InvitationCode,
     joiner: DeviceId,
     public_key: PublicKey,
     name: &str,
     api_key: &ApiKey,
 ) -> Enrolment {
-    hello_with(&random(), invitation, joiner, public_key, name, api_key)
+    enrolment_request_with(&random(), invitation, joiner, public_key, name, api_key)
 }
 
-fn hello_with(
+fn enrolment_request_with(
     nonce: &[u8; crypto::NONCE_LEN],
     invitation: &InvitationCode,
     joiner: DeviceId,
@@ -68,10 +68,10 @@ fn hello_with(
 ) -> Enrolment {
     let (key, account) = (join_key(&invitation.secret), invitation.address.account());
     let device_key = api_key.device_key(joiner);
-    let message = said(account, &invitation.inviter_key, &device_key, &public_key);
+    let message = signed_bytes(account, &invitation.inviter_key, &device_key, &public_key);
     let mac = Hash(key.subkey("account-join-mac").mac(&message));
     let bound = name_bound(account, joiner);
-    let padded = pad(clean(name).as_bytes());
+    let padded = pad(display_name(name).as_bytes());
     let name = Sealed(crypto::seal_with(&key.subkey("account-join-name"), nonce, &bound, &padded));
     Enrolment { key: device_key, public_key, mac, name }
 }
@@ -89,7 +89,7 @@ pub fn verify(
     enrolment: &Enrolment,
 ) -> Result<String, NotInvited> {
     let key = join_key(secret);
-    let message = said(account, inviter_key, &enrolment.key, &enrolment.public_key);
+    let message = signed_bytes(account, inviter_key, &enrolment.key, &enrolment.public_key);
     if !key.subkey("account-join-mac").verify_mac(&message, &enrolment.mac.0) {
         return Err(NotInvited::Forged);
     }
@@ -100,11 +100,11 @@ pub fn verify(
         return Err(NotInvited::Malformed);
     }
     let name = unpad(name).map_err(|_| NotInvited::Malformed)?;
-    std::str::from_utf8(&name).map(clean).map_err(|_| NotInvited::Malformed)
+    std::str::from_utf8(&name).map(display_name).map_err(|_| NotInvited::Malformed)
 }
 
 /// Returns the bytes that the HMAC covers.
-fn said(account: AccountId, inviter_key: &PublicKey, key: &DeviceKey, public_key: &PublicKey) -> Vec<u8> {
+fn signed_bytes(account: AccountId, inviter_key: &PublicKey, key: &DeviceKey, public_key: &PublicKey) -> Vec<u8> {
     let joiner = [key.device.0.as_slice(), &public_key.0].concat();
     [PREFIX, &account.0, &inviter_key.0, &joiner, key.key_id.as_bytes(), &key.key_hash.0].concat()
 }
@@ -115,7 +115,7 @@ fn name_bound(account: AccountId, joiner: DeviceId) -> Vec<u8> {
 }
 
 /// Returns a name that is safe to display, whatever was entered.
-fn clean(name: &str) -> String {
+fn display_name(name: &str) -> String {
     // `tidy` adds one character as a sign that the name was cut off.
     let name = sanitize(name.trim(), NAME_MAX - 1);
     let name = name.trim();

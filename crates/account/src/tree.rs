@@ -32,12 +32,12 @@ impl RecordLeaf {
 /// All records of an account, as the root covers them.
 #[derive(Clone)]
 pub struct RecordTree {
-    buckets: Vec<Bucket>,
+    buckets: Vec<TreeBucket>,
     len: usize,
 }
 
 #[derive(Clone, Default)]
-struct Bucket {
+struct TreeBucket {
     leaves: BTreeMap<ObjectId, RecordLeaf>,
     /// Empty if the bucket has changed since it was last hashed.
     hash: OnceLock<Hash>,
@@ -45,7 +45,7 @@ struct Bucket {
 
 impl Default for RecordTree {
     fn default() -> Self {
-        Self { buckets: vec![Bucket::default(); BUCKETS], len: 0 }
+        Self { buckets: vec![TreeBucket::default(); BUCKETS], len: 0 }
     }
 }
 
@@ -107,7 +107,7 @@ impl RecordTree {
     }
 }
 
-impl Bucket {
+impl TreeBucket {
     fn hash(&self, number: usize) -> Hash {
         *self.hash.get_or_init(|| hash(number, &self.leaves))
     }

@@ -33,7 +33,7 @@ const PAGE: usize = 1000;
 const READERS: usize = 4;
 
 /// Returns a part of a path or query, percent-encoded.
-pub fn part(text: &str) -> String {
+pub fn percent_encode(text: &str) -> String {
     utf8_percent_encode(text, &PART).to_string()
 }
 
@@ -50,7 +50,7 @@ pub struct OtherDaemon {
 
 /// Why a request got no answer that can be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub enum ApiClientError {
     /// Nothing accepts connections at the socket.
     #[error("cannot connect to the daemon: {0}")]
     Connect(#[source] io::Error),
@@ -92,7 +92,7 @@ pub enum ClientError {
 }
 
 /// An answer of the API, with any status.
-pub struct Answer {
+pub struct ApiResponse {
     /// The HTTP status code.
     pub status: u16,
     /// The entity tag of the resource's state, if the API sends one.
@@ -105,13 +105,13 @@ pub struct Answer {
     pub body: Zeroizing<Vec<u8>>,
 }
 
-impl Answer {
+impl ApiResponse {
     /// Parses the body.
     ///
     /// # Errors
-    /// [`ClientError::Unexpected`].
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        serde_json::from_slice(&self.body).map_err(|error| ClientError::Unexpected(error.line(), error.column()))
+    /// [`ApiClientError::Unexpected`].
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ApiClientError> {
+        serde_json::from_slice(&self.body).map_err(|error| ApiClientError::Unexpected(error.line(), error.column()))
     }
 
     /// Parses the body as any JSON, to pass it on; null if it is not JSON.
@@ -127,23 +127,23 @@ impl Answer {
     /// Returns the answer if its status is below 400.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with everything the API says is wrong, and [`ClientError::Unreadable`].
-    pub fn good(self) -> Result<Self, ClientError> {
+    /// [`ApiClientError::Refused`] with everything the API says is wrong, and [`ApiClientError::Unreadable`].
+    pub fn error_for_status(self) -> Result<Self, ApiClientError> {
         if self.status < 400 {
             return Ok(self);
         }
-        let error = self.error().ok_or(ClientError::Unreadable(self.status))?;
-        Err(ClientError::Refused(Box::new(error)))
+        let error = self.error().ok_or(ApiClientError::Unreadable(self.status))?;
+        Err(ApiClientError::Refused(Box::new(error)))
     }
 }
 
 /// A client of the daemon of one home. Every request has a connection of its own.
 #[derive(Clone, Copy, Debug)]
-pub struct Client<'a> {
+pub struct ApiClient<'a> {
     home: &'a Home,
 }
 
-impl<'a> Client<'a> {
+impl<'a> ApiClient<'a> {
     /// Returns a client. Connects with the first request.
     pub fn new(home: &'a Home) -> Self {
         Self { home }
@@ -153,15 +153,15 @@ impl<'a> Client<'a> {
     /// this entity tag, and is refused for any other.
     ///
     /// # Errors
-    /// When there is no answer. One with an error status is no error here; see [`Answer::good`].
+    /// When there is no answer. One with an error status is no error here; see [`ApiResponse::error_for_status`].
     pub fn send<B: Serialize>(
         &self,
         method: Method,
         path: &str,
         etag: Option<&str>,
         body: Option<&B>,
-    ) -> Result<Answer, ClientError> {
-        let body = body.map(serde_json::to_vec).transpose().map_err(ClientError::Body)?.unwrap_or_default();
+    ) -> Result<ApiResponse, ApiClientError> {
+        let body = body.map(serde_json::to_vec).transpose().map_err(ApiClientError::Body)?.unwrap_or_default();
         let mut request = Request::builder().method(method).uri(path).header("host", "guillemet");
         if let Some(etag) = etag {
             request = request.header("if-match", etag);
@@ -173,32 +173,33 @@ impl<'a> Client<'a> {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub fn call(&self, method: Method, path: &str) -> Result<Answer, ClientError> {
+    pub fn call(&self, method: Method, path: &str) -> Result<ApiResponse, ApiClientError> {
         self.send(method, path, None, None::<&()>)
     }
 
     /// Gets a resource.
     ///
     /// # Errors
-    /// As [`send`](Self::send) and [`Answer::good`]; [`ClientError::Unexpected`] if the answer is not a `T`.
-    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.call(Method::GET, path)?.good()?.read()
+    /// As [`send`](Self::send) and [`ApiResponse::error_for_status`]; [`ApiClientError::Unexpected`] if the answer is
+    /// not a `T`.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiClientError> {
+        self.call(Method::GET, path)?.error_for_status()?.read()
     }
 
     /// Posts a body and reads the answer.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        self.send(Method::POST, path, None, Some(body))?.good()?.read()
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ApiClientError> {
+        self.send(Method::POST, path, None, Some(body))?.error_for_status()?.read()
     }
 
     /// Changes a resource, whatever its state, and reads the answer.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        self.send(Method::PATCH, path, None, Some(body))?.good()?.read()
+    pub fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ApiClientError> {
+        self.send(Method::PATCH, path, None, Some(body))?.error_for_status()?.read()
     }
 
     /// Renders a config. `source` is the template's path, percent-encoded and with the target in its query. If
@@ -207,7 +208,7 @@ impl<'a> Client<'a> {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub fn render(&self, source: &str, same_target: Option<&str>) -> Result<Answer, ClientError> {
+    pub fn render(&self, source: &str, same_target: Option<&str>) -> Result<ApiResponse, ApiClientError> {
         let mut request = Request::builder().uri(format!("/v1/render/{source}")).header("host", "guillemet");
         if let Some(target) = same_target {
             request = request.header(SAME_TARGET, target);
@@ -218,10 +219,10 @@ impl<'a> Client<'a> {
     /// Reads every item of a listing. `query` is empty or begins with `&`.
     ///
     /// # Errors
-    /// As [`get`](Self::get), and [`ClientError::Page`].
-    pub fn listing<T: DeserializeOwned + Send>(&self, path: &str, query: &str) -> Result<Listing<T>, ClientError> {
+    /// As [`get`](Self::get), and [`ApiClientError::Page`].
+    pub fn listing<T: DeserializeOwned + Send>(&self, path: &str, query: &str) -> Result<Listing<T>, ApiClientError> {
         let first = self.get(&page(path, 0, query))?;
-        self.rest(first, path, query)
+        self.fetch_rest(first, path, query)
     }
 
     /// Reads every template, and the files that are not templates. `T` is a
@@ -229,28 +230,28 @@ impl<'a> Client<'a> {
     ///
     /// # Errors
     /// As [`listing`](Self::listing).
-    pub fn templates<T: DeserializeOwned + Send>(&self) -> Result<TemplateListing<T>, ClientError> {
+    pub fn templates<T: DeserializeOwned + Send>(&self) -> Result<TemplateListing<T>, ApiClientError> {
         let path = "/v1/templates";
         let TemplateListing { page: first, strays } = self.get(&page(path, 0, ""))?;
-        Ok(TemplateListing { page: self.rest(first, path, "")?, strays })
+        Ok(TemplateListing { page: self.fetch_rest(first, path, "")?, strays })
     }
 
     /// Adds the items of the pages after the first, which are requested in parallel, because reading a page takes as
     /// long as writing it.
-    fn rest<T: DeserializeOwned + Send>(
+    fn fetch_rest<T: DeserializeOwned + Send>(
         &self,
         mut listing: Listing<T>,
         path: &str,
         query: &str,
-    ) -> Result<Listing<T>, ClientError> {
+    ) -> Result<Listing<T>, ApiClientError> {
         let offsets: Vec<usize> = (PAGE..listing.count).step_by(PAGE).collect();
         let share = offsets.len().div_ceil(READERS).max(1);
         let pages = std::thread::scope(|scope| {
-            let read = |offsets: &[usize]| -> Result<Vec<Listing<T>>, ClientError> {
+            let read = |offsets: &[usize]| -> Result<Vec<Listing<T>>, ApiClientError> {
                 offsets.iter().map(|offset| self.get(&page(path, *offset, query))).collect()
             };
             let readers: Vec<_> = offsets.chunks(share).map(|offsets| scope.spawn(move || read(offsets))).collect();
-            let pages = readers.into_iter().map(|reader| reader.join().map_err(|_| ClientError::Page)?);
+            let pages = readers.into_iter().map(|reader| reader.join().map_err(|_| ApiClientError::Page)?);
             pages.collect::<Result<Vec<_>, _>>()
         })?;
         listing.items.extend(pages.into_iter().flatten().flat_map(|page| page.items));
@@ -263,48 +264,48 @@ impl<'a> Client<'a> {
     ///
     /// # Errors
     /// When no daemon can be reached.
-    pub fn is_of_home(&self) -> Result<bool, ClientError> {
+    pub fn daemon_serves_home(&self) -> Result<bool, ApiClientError> {
         if !self.home.is_socket_chosen() {
             return Ok(true);
         }
-        let health = self.on_connection(async |sender| ask(sender, get("/healthz")?).await)?;
-        Ok(self.serves(&health))
+        let health = self.on_connection(async |sender| send_request(sender, get("/healthz")?).await)?;
+        Ok(self.is_from_this_home(&health))
     }
 
     /// Sends a request on a connection of its own, after asking there which home the daemon serves. So nothing, least of
     /// all a value, is sent to the daemon of another home, unless `GUILLEMET_SOCKET` names that daemon.
-    fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
+    fn exchange(&self, request: Request<Full<Bytes>>) -> Result<ApiResponse, ApiClientError> {
         self.on_connection(async |sender| {
-            let health = ask(sender, get("/healthz")?).await?;
+            let health = send_request(sender, get("/healthz")?).await?;
             // A caller that is refused here would be refused the request too, with the same answer.
             if health.status != 200 {
                 return Ok(health);
             }
-            if !self.home.is_socket_chosen() && !self.serves(&health) {
-                let status = ask(sender, get("/v1/status")?).await?;
-                return Err(ClientError::OtherHome(status.read().unwrap_or_default()));
+            if !self.home.is_socket_chosen() && !self.is_from_this_home(&health) {
+                let status = send_request(sender, get("/v1/status")?).await?;
+                return Err(ApiClientError::OtherHome(status.read().unwrap_or_default()));
             }
-            ask(sender, request).await
+            send_request(sender, request).await
         })
     }
 
     /// Reports whether the daemon that gave this health answer serves this home. Compares the folder's identity, not its
     /// path, because a path can go through links and mounts.
-    fn serves(&self, health: &Answer) -> bool {
+    fn is_from_this_home(&self, health: &ApiResponse) -> bool {
         let served = health.read::<Health>();
         FileId::of(self.home.data()).is_ok_and(|own| served.is_ok_and(|health| health.home == own.to_string()))
     }
 
     fn on_connection(
         &self,
-        exchange: impl AsyncFnOnce(&mut Sender) -> Result<Answer, ClientError>,
-    ) -> Result<Answer, ClientError> {
+        exchange: impl AsyncFnOnce(&mut Sender) -> Result<ApiResponse, ApiClientError>,
+    ) -> Result<ApiResponse, ApiClientError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         runtime.block_on(async {
             let socket = self.home.socket();
-            let stream = connect(&socket).map_err(ClientError::Connect)?;
+            let stream = connect(&socket).map_err(ApiClientError::Connect)?;
             let listener = stream.peer_cred()?.uid();
-            permissions::check_listener(&socket, listener).map_err(ClientError::Untrusted)?;
+            permissions::check_listener(&socket, listener).map_err(ApiClientError::Untrusted)?;
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
             let mut exchange = std::pin::pin!(exchange(&mut sender));
             tokio::select! {
@@ -312,7 +313,7 @@ impl<'a> Client<'a> {
                 result = connection => {
                     result?;
                     // The answer may be complete even though the daemon closes the connection after it.
-                    exchange.await.map_err(|_| ClientError::Closed)
+                    exchange.await.map_err(|_| ApiClientError::Closed)
                 }
             }
         })
@@ -326,7 +327,7 @@ fn page(path: &str, offset: usize, query: &str) -> String {
     format!("{path}?limit={PAGE}&offset={offset}{query}")
 }
 
-fn get(path: &str) -> Result<Request<Full<Bytes>>, ClientError> {
+fn get(path: &str) -> Result<Request<Full<Bytes>>, ApiClientError> {
     Ok(Request::builder().uri(path).header("host", "guillemet").body(Full::default())?)
 }
 
@@ -338,7 +339,7 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
     UnixStream::from_std(stream)
 }
 
-async fn ask(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
+async fn send_request(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<ApiResponse, ApiClientError> {
     sender.ready().await?;
     let response = sender.send_request(request).await?;
     let status = response.status().as_u16();
@@ -355,5 +356,5 @@ async fn ask(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<Answe
             body.extend_from_slice(&data);
         }
     }
-    Ok(Answer { status, etag, target, warning, body })
+    Ok(ApiResponse { status, etag, target, warning, body })
 }

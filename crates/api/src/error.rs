@@ -105,30 +105,30 @@ impl Serialize for ErrorEntry {
         match self.layout {
             Layout::Field => {
                 map.serialize_entry("field", &self.field)?;
-                known(&mut map, "name", &self.name)?;
-                known(&mut map, "template", &self.template)?;
-                known(&mut map, "reason", &self.reason)?;
+                serialize_some(&mut map, "name", &self.name)?;
+                serialize_some(&mut map, "template", &self.template)?;
+                serialize_some(&mut map, "reason", &self.reason)?;
                 map.serialize_entry("message", &self.message)?;
             }
             Layout::Secret => {
                 map.serialize_entry("field", &self.field)?;
                 map.serialize_entry("message", &self.message)?;
-                known(&mut map, "name", &self.name)?;
-                known(&mut map, "reason", &self.reason)?;
-                known(&mut map, "template", &self.template)?;
-                known(&mut map, "line", &self.line)?;
-                known(&mut map, "column", &self.column)?;
+                serialize_some(&mut map, "name", &self.name)?;
+                serialize_some(&mut map, "reason", &self.reason)?;
+                serialize_some(&mut map, "template", &self.template)?;
+                serialize_some(&mut map, "line", &self.line)?;
+                serialize_some(&mut map, "column", &self.column)?;
             }
             Layout::Reference => {
-                known(&mut map, "device", &self.device)?;
+                serialize_some(&mut map, "device", &self.device)?;
                 map.serialize_entry("template", &self.template)?;
                 map.serialize_entry("line", &self.line)?;
                 map.serialize_entry("column", &self.column)?;
                 map.serialize_entry("field", &self.field)?;
                 map.serialize_entry("name", &self.name)?;
                 map.serialize_entry("message", &self.message)?;
-                known(&mut map, "reason", &self.reason)?;
-                known(&mut map, "retry_after_ms", &self.retry_after_ms)?;
+                serialize_some(&mut map, "reason", &self.reason)?;
+                serialize_some(&mut map, "retry_after_ms", &self.retry_after_ms)?;
             }
             Layout::Problem => {
                 map.serialize_entry("path", &self.field)?;
@@ -137,8 +137,8 @@ impl Serialize for ErrorEntry {
                 map.serialize_entry("message", &self.message)?;
                 map.serialize_entry("help", &self.help)?;
                 map.serialize_entry("field", &self.field)?;
-                known(&mut map, "template", &self.template)?;
-                known(&mut map, "file", &self.file)?;
+                serialize_some(&mut map, "template", &self.template)?;
+                serialize_some(&mut map, "file", &self.file)?;
             }
         }
         map.end()
@@ -146,7 +146,11 @@ impl Serialize for ErrorEntry {
 }
 
 /// Writes a field unless it is `None`.
-fn known<M: SerializeMap, T: Serialize>(map: &mut M, key: &'static str, value: &Option<T>) -> Result<(), M::Error> {
+fn serialize_some<M: SerializeMap, T: Serialize>(
+    map: &mut M,
+    key: &'static str,
+    value: &Option<T>,
+) -> Result<(), M::Error> {
     value.as_ref().map_or(Ok(()), |value| map.serialize_entry(key, value))
 }
 

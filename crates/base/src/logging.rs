@@ -19,7 +19,7 @@ pub fn start(level: &str) {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // The subscriber must not report its own errors: it would print them to standard error, and panic if it cannot.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).log_internal_errors(false);
-    let _ = log.with_writer(|| Line).try_init();
+    let _ = log.with_writer(|| LineWriter).try_init();
 }
 
 /// Returns how many lines this process could not write to its log.
@@ -28,9 +28,9 @@ pub fn dropped_lines() -> u64 {
 }
 
 /// A writer that gets one whole line at a time from the subscriber.
-struct Line;
+struct LineWriter;
 
-impl Write for Line {
+impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         LOG.write(&mut io::stderr(), line);
         Ok(line.len())

@@ -48,7 +48,7 @@ impl TrustedHome {
     /// [`Untrusted`], with everything in the home that somebody else can change.
     pub fn check(home: &Home, group_may_write: bool) -> Result<Self, Untrusted> {
         let checked = Self { home: home.clone(), policy: Policy::of_process(group_may_write) };
-        checked.again()?;
+        checked.recheck()?;
         Ok(checked)
     }
 
@@ -56,23 +56,23 @@ impl TrustedHome {
     ///
     /// # Errors
     /// As [`Self::check`].
-    pub fn again(&self) -> Result<(), Untrusted> {
-        let mut walk = Walk::new(self.policy);
+    pub fn recheck(&self) -> Result<(), Untrusted> {
+        let mut walk = PermissionCheck::new(self.policy);
         for folder in [self.home.config(), self.home.data(), &self.home.plugins()] {
-            walk.visit(folder, Kind::Own);
+            walk.visit(folder, Requirement::Own);
         }
-        walk.visit(&self.home.config_file(), Kind::Own);
+        walk.visit(&self.home.config_file(), Requirement::Own);
         let vault = self.home.vault_file();
         // The folder of a chosen socket may be used for other purposes too.
-        walk.visit(self.home.runtime(), if self.home.owns_runtime() { Kind::Private } else { Kind::Own });
+        walk.visit(self.home.runtime(), if self.home.owns_runtime() { Requirement::Private } else { Requirement::Own });
         let private = [self.home.key_file(), self.home.journal_file(), self.home.lock_file()];
-        for path in database(&vault).into_iter().chain(private) {
-            walk.visit(&path, Kind::Private);
+        for path in database_files(&vault).into_iter().chain(private) {
+            walk.visit(&path, Requirement::Private);
         }
         for plugin in fs::read_dir(self.home.plugins()).into_iter().flatten().flatten() {
-            walk.visit(&plugin.path(), Kind::Own);
+            walk.visit(&plugin.path(), Requirement::Own);
         }
-        walk.done()
+        walk.finish()
     }
 
     /// Reports whether groups may write the home.
@@ -83,12 +83,12 @@ impl TrustedHome {
     /// Returns a warning if others can change templates, or the files that templates are links to. Reads the metadata
     /// of every file.
     pub fn template_warning<'a>(&self, templates: impl IntoIterator<Item = &'a Path>) -> Option<String> {
-        let mut walk = Walk::new(self.policy);
+        let mut walk = PermissionCheck::new(self.policy);
         let files: BTreeSet<&Path> = templates.into_iter().collect();
         let folders: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
-        walk.visit(&self.home.templates(), Kind::Template);
+        walk.visit(&self.home.templates(), Requirement::Template);
         for path in folders.into_iter().chain(files) {
-            walk.visit(path, Kind::Template);
+            walk.visit(path, Requirement::Template);
         }
         let findings = walk.findings;
         let listed: Vec<String> = findings.iter().take(NAMED_MAX).map(ToString::to_string).collect();
@@ -106,16 +106,16 @@ impl TrustedHome {
 /// # Errors
 /// [`Untrusted`], with everything that somebody else can change.
 pub fn check_folder(folder: &Path, files: &[PathBuf], group_may_write: bool) -> Result<(), Untrusted> {
-    let mut walk = Walk::new(Policy::of_process(group_may_write));
-    walk.visit(folder, Kind::Own);
+    let mut walk = PermissionCheck::new(Policy::of_process(group_may_write));
+    walk.visit(folder, Requirement::Own);
     for file in files {
-        walk.visit(file, Kind::Private);
+        walk.visit(file, Requirement::Private);
     }
-    walk.done()
+    walk.finish()
 }
 
 /// Returns the paths of the files of an SQLite database: the file itself, its log and the index of the log.
-pub fn database(path: &Path) -> [PathBuf; 3] {
+pub fn database_files(path: &Path) -> [PathBuf; 3] {
     ["", "-wal", "-shm"].map(|end| {
         let mut name = path.as_os_str().to_owned();
         name.push(end);
@@ -145,9 +145,9 @@ pub fn check_listener(socket: &Path, listener: u32) -> Result<(), String> {
         ));
     }
     // Which groups that user admits is not our concern; a user who replaces the folder becomes its owner.
-    let mut walk = Walk::new(Policy { user: owner, private_group: None, group_may_write: true });
-    walk.visit(folder, Kind::Own);
-    walk.done()
+    let mut walk = PermissionCheck::new(Policy { user: owner, private_group: None, group_may_write: true });
+    walk.visit(folder, Requirement::Own);
+    walk.finish()
         .map_err(|untrusted| format!("{user} is listening at {}; nothing was sent. {untrusted}", socket.display()))
 }
 
@@ -243,7 +243,7 @@ fn group_name(gid: u32) -> String {
 
 /// The requirement that a file or folder has to meet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum Requirement {
     /// It belongs to this user or root, and nobody else can write it.
     Own,
     /// As `Own`, and nobody else needs to read it either, so the suggested fix removes that permission too.
@@ -258,78 +258,83 @@ enum Kind {
 }
 
 /// Checks paths and every folder on the way to them, each once.
-struct Walk {
+struct PermissionCheck {
     policy: Policy,
     passed: BTreeSet<PathBuf>,
     /// Device, inode and requirement of everything checked so far: a link can lead to the same file by another path.
-    judged: BTreeSet<(u64, u64, Kind)>,
+    judged: BTreeSet<(u64, u64, Requirement)>,
     findings: Vec<PermissionProblem>,
 }
 
-impl Walk {
+impl PermissionCheck {
     fn new(policy: Policy) -> Self {
         Self { policy, passed: BTreeSet::new(), judged: BTreeSet::new(), findings: Vec::new() }
     }
 
     /// Checks a path and the folders above it, and the same for the target if it is a link. A missing file is skipped,
     /// because it cannot be used either.
-    fn visit(&mut self, path: &Path, kind: Kind) {
+    fn visit(&mut self, path: &Path, kind: Requirement) {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        self.above(&path, 0);
+        self.check_parents(&path, 0);
         self.step(&path, kind, 0);
     }
 
-    fn above(&mut self, path: &Path, links: u32) {
+    fn check_parents(&mut self, path: &Path, links: u32) {
         let Some(folder) = path.parent() else { return };
         if self.passed.insert(folder.to_owned()) {
-            self.above(folder, links);
-            self.step(folder, Kind::Above, links);
+            self.check_parents(folder, links);
+            self.step(folder, Requirement::Above, links);
         }
     }
 
-    fn step(&mut self, path: &Path, kind: Kind, links: u32) {
+    fn step(&mut self, path: &Path, kind: Requirement, links: u32) {
         let Ok(metadata) = fs::symlink_metadata(path) else { return };
         if !metadata.is_symlink() {
-            return self.judge(path, &metadata, kind);
+            return self.check_mode(path, &metadata, kind);
         }
-        self.owner(path, &metadata, kind);
+        self.check_owner(path, &metadata, kind);
         if let (Ok(target), true) = (fs::read_link(path), links < LINKS_MAX) {
             // The kernel resolves `..`, because it follows the links before it.
             let target = path.parent().unwrap_or(Path::new("/")).join(target);
-            self.above(&target, links + 1);
-            if kind == Kind::Template
+            self.check_parents(&target, links + 1);
+            if kind == Requirement::Template
                 && let Some(folder) = target.parent()
             {
-                self.step(folder, Kind::TargetFolder, links + 1);
+                self.step(folder, Requirement::TargetFolder, links + 1);
             }
             self.step(&target, kind, links + 1);
         }
     }
 
-    fn owner(&mut self, path: &Path, metadata: &fs::Metadata, kind: Kind) {
+    fn check_owner(&mut self, path: &Path, metadata: &fs::Metadata, kind: Requirement) {
         let user = self.policy.user;
-        if matches!(kind, Kind::Own | Kind::Private) && ![0, user].contains(&metadata.uid()) {
+        if matches!(kind, Requirement::Own | Requirement::Private) && ![0, user].contains(&metadata.uid()) {
             let problem = format!("belongs to {}, not to {}", user_name(metadata.uid()), user_name(user));
             self.add(path, problem, &format!("chown -h {user}"));
         }
     }
 
-    fn judge(&mut self, path: &Path, metadata: &fs::Metadata, kind: Kind) {
+    fn check_mode(&mut self, path: &Path, metadata: &fs::Metadata, kind: Requirement) {
         if !self.judged.insert((metadata.dev(), metadata.ino(), kind)) {
             return;
         }
         let mode = metadata.mode();
-        self.owner(path, metadata, kind);
+        self.check_owner(path, metadata, kind);
         // In a sticky folder, only the owner of a file can replace it.
-        let sticky = matches!(kind, Kind::Above | Kind::TargetFolder) && metadata.is_dir() && mode & STICKY != 0;
+        let sticky =
+            matches!(kind, Requirement::Above | Requirement::TargetFolder) && metadata.is_dir() && mode & STICKY != 0;
         let everyone = mode & EVERYONE != 0 && !sticky;
-        let group = if mode & GROUP != 0 && kind != Kind::Above && !sticky { self.group(path, metadata) } else { None };
+        let group = if mode & GROUP != 0 && kind != Requirement::Above && !sticky {
+            self.group_problem(path, metadata)
+        } else {
+            None
+        };
         if (!everyone && group.is_none()) || is_read_only(path) {
             return;
         }
         let fix = match (kind, metadata.is_dir()) {
-            (Kind::Private, true) => "chmod 700",
-            (Kind::Private, false) => "chmod 600",
+            (Requirement::Private, true) => "chmod 700",
+            (Requirement::Private, false) => "chmod 600",
             _ if everyone && group.is_some() => "chmod go-w",
             _ if everyone => "chmod o-w",
             _ => "chmod g-w",
@@ -337,7 +342,11 @@ impl Walk {
         match group {
             _ if everyone => self.add(path, "is writable by everyone".into(), fix),
             Some(writer) => {
-                let flag = if kind == Kind::Own || kind == Kind::Private { ", or pass --group-may-write" } else { "" };
+                let flag = if kind == Requirement::Own || kind == Requirement::Private {
+                    ", or pass --group-may-write"
+                } else {
+                    ""
+                };
                 self.add(path, format!("is writable by {writer}{flag}"), fix);
             }
             None => {}
@@ -346,7 +355,7 @@ impl Walk {
 
     /// Returns who can write through the group bits, if that is not allowed. With an access control list these bits are
     /// the most that the users and groups named in it can have.
-    fn group(&self, path: &Path, metadata: &fs::Metadata) -> Option<String> {
+    fn group_problem(&self, path: &Path, metadata: &fs::Metadata) -> Option<String> {
         if self.policy.group_may_write {
             None
         } else if has_acl(path) {
@@ -365,7 +374,7 @@ impl Walk {
         }
     }
 
-    fn done(self) -> Result<(), Untrusted> {
+    fn finish(self) -> Result<(), Untrusted> {
         if self.findings.is_empty() { Ok(()) } else { Err(Untrusted(self.findings)) }
     }
 }
@@ -394,8 +403,8 @@ mod tests {
     }
 
     /// Returns the findings for a path under a policy.
-    fn said(policy: Policy, path: &Path, kind: Kind) -> Vec<String> {
-        let mut walk = Walk::new(policy);
+    fn said(policy: Policy, path: &Path, kind: Requirement) -> Vec<String> {
+        let mut walk = PermissionCheck::new(policy);
         walk.visit(path, kind);
         walk.findings.iter().map(ToString::to_string).collect()
     }
@@ -424,7 +433,7 @@ mod tests {
         ];
         for (mode, private, expected) in cases {
             set(&file, mode);
-            let findings = said(own(private), &file, Kind::Own).join("\n");
+            let findings = said(own(private), &file, Requirement::Own).join("\n");
             assert!(
                 findings.is_empty() == expected.is_empty() && findings.contains(expected),
                 "{mode:o} {private}: {findings}"
@@ -432,9 +441,9 @@ mod tests {
         }
         let allowed = Policy { group_may_write: true, ..own(false) };
         set(&file, 0o660);
-        assert!(said(allowed, &file, Kind::Own).is_empty());
+        assert!(said(allowed, &file, Requirement::Own).is_empty());
         set(&file, 0o606);
-        assert_eq!(said(allowed, &file, Kind::Private).len(), 1);
+        assert_eq!(said(allowed, &file, Requirement::Private).len(), 1);
     }
 
     #[test]
@@ -445,13 +454,13 @@ mod tests {
         fs::create_dir_all(&home).unwrap();
         for (mode, is_fine) in [(0o755, true), (0o775, true), (0o1777, true), (0o777, false)] {
             set(&above, mode);
-            let findings = said(own(false), &home, Kind::Own);
+            let findings = said(own(false), &home, Requirement::Own);
             assert_eq!(findings.is_empty(), is_fine, "{mode:o}: {findings:?}");
         }
         // The home itself must not be writable by others at all.
         set(&above, 0o755);
         set(&home, 0o1777);
-        assert_eq!(said(own(false), &home, Kind::Own).len(), 1);
+        assert_eq!(said(own(false), &home, Requirement::Own).len(), 1);
     }
 
     #[test]
@@ -463,22 +472,22 @@ mod tests {
         // By way of a second link and `..`.
         symlink("shared/../second", &link).unwrap();
         symlink("shared/file", dir.path().join("second")).unwrap();
-        assert!(said(own(false), &link, Kind::Own).is_empty());
+        assert!(said(own(false), &link, Requirement::Own).is_empty());
         set(&file, 0o666);
-        let found = said(own(false), &link, Kind::Own);
+        let found = said(own(false), &link, Requirement::Own);
         assert!(found.len() == 1 && found[0].contains("file is writable"), "{found:?}");
         set(&file, 0o600);
         set(&shared, 0o777);
-        let found = said(own(false), &link, Kind::Own);
+        let found = said(own(false), &link, Requirement::Own);
         assert!(found.len() == 1 && found[0].contains("shared is writable"), "{found:?}");
         // A group can replace the file that a template leads to.
         set(&shared, 0o770);
-        assert!(said(own(false), &link, Kind::Own).is_empty());
-        assert_eq!(said(own(false), &link, Kind::Template).len(), 1);
+        assert!(said(own(false), &link, Requirement::Own).is_empty());
+        assert_eq!(said(own(false), &link, Requirement::Template).len(), 1);
         // A circle of links ends.
         let circle = dir.path().join("circle");
         symlink(&circle, &circle).unwrap();
-        assert!(said(own(false), &circle, Kind::Own).is_empty());
+        assert!(said(own(false), &circle, Requirement::Own).is_empty());
     }
 
     #[test]
@@ -488,12 +497,12 @@ mod tests {
         fs::write(&file, "").unwrap();
         if crate::missing::is_root("give a file to another user") {
             // Files of root are trusted by every user.
-            assert!(said(USER, &file, Kind::Own).is_empty());
+            assert!(said(USER, &file, Requirement::Own).is_empty());
             std::os::unix::fs::chown(&file, Some(61_003), None).unwrap();
         }
-        let found = said(USER, &file, Kind::Own);
+        let found = said(USER, &file, Requirement::Own);
         let expected = format!("run `chown -h 1000 '{}/it'\\''s'`", dir.path().display());
         assert!(found.len() == 1 && found[0].ends_with(&expected), "{found:?}");
-        assert!(said(USER, &file, Kind::Template).is_empty());
+        assert!(said(USER, &file, Requirement::Template).is_empty());
     }
 }

@@ -16,7 +16,7 @@ use toml::de::DeTable;
 
 pub use self::change::{changed_keys, keys_for_restart};
 pub use self::clients::{CallerMatch, ClientRule, NameOrNumber, TemplatePattern};
-use self::read::{Entries, Reader};
+use self::read::{ConfigReader, Entries};
 use guillemet_base::files::{self, Fingerprint, Links};
 use guillemet_base::home::Home;
 use guillemet_base::problem::Problem;
@@ -55,7 +55,7 @@ pub struct Config {
     /// The bounds of the audit trail.
     pub usage: AuditBounds,
     /// The settings of `/metrics`.
-    pub metrics: Metrics,
+    pub metrics: MetricsSettings,
     /// The oldest that the account's newest head can be for this device to serve; `None` for no limit.
     pub max_head_age: Option<Duration>,
 }
@@ -71,7 +71,7 @@ pub struct AuditBounds {
 
 /// The settings of `/metrics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metrics {
+pub struct MetricsSettings {
     /// Whether there are numbers for each secret, with its name as a label.
     pub secret_names: bool,
 }
@@ -172,17 +172,21 @@ impl ConfigError {
 }
 
 fn lines(path: &Path, problems: &[Problem]) -> String {
-    let lines: Vec<String> = problems.iter().map(|problem| located(path, problem)).collect();
+    let lines: Vec<String> = problems.iter().map(|problem| format_located(path, problem)).collect();
     lines.join("\n")
 }
 
 /// Formats a problem of a configuration file in one line. It begins with the file and line, if the problem has a line.
-pub fn located(path: &Path, problem: &Problem) -> String {
-    if problem.line.is_some() { format!("{}:{}", path.display(), told(problem)) } else { told(problem) }
+pub fn format_located(path: &Path, problem: &Problem) -> String {
+    if problem.line.is_some() {
+        format!("{}:{}", path.display(), format_problem(problem))
+    } else {
+        format_problem(problem)
+    }
 }
 
 /// Formats a problem in one line that begins with its place.
-fn told(problem: &Problem) -> String {
+fn format_problem(problem: &Problem) -> String {
     let mut text = String::new();
     for number in [problem.line, problem.column].into_iter().flatten() {
         text.push_str(&format!("{number}:"));
@@ -233,41 +237,41 @@ impl Config {
             Ok(text) => text,
             Err(error) => {
                 let valid = String::from_utf8_lossy(&text.bytes[..error.valid_up_to()]);
-                let mut reader = Reader::new(&valid);
-                reader.wrong(String::new(), error.valid_up_to(), "the file must be UTF-8");
+                let mut reader = ConfigReader::new(&valid);
+                reader.add_problem(String::new(), error.valid_up_to(), "the file must be UTF-8");
                 return Err(reader.problems());
             }
         };
-        let mut reader = Reader::new(text);
+        let mut reader = ConfigReader::new(text);
         let (root, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             // The parser only guesses the rest of a file that it cannot parse.
-            reader.unparsable(&errors);
+            reader.add_syntax_errors(&errors);
             return Err(reader.problems());
         }
         let mut root = Entries::new("", root.get_ref());
         let config = Self::read(&mut reader, &mut root, env);
-        reader.end(root);
+        reader.reject_unknown(root);
         let problems = reader.problems();
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 
     /// Reads all tables, and notes every problem.
-    fn read<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>, env: impl Fn(&str) -> Option<String>) -> Self {
+    fn read<'a>(reader: &mut ConfigReader<'a>, root: &mut Entries<'a>, env: impl Fn(&str) -> Option<String>) -> Self {
         let vars = reader.table(root, "vars");
-        let vars = reader.rest(vars);
-        let env = allowed(reader, root, env);
+        let vars = reader.rest_as_json(vars);
+        let env = read_environment(reader, root, env);
         let limits = limits(reader, root);
         let mut secrets = reader.table(root, "secrets");
         let former_versions = reader.number(&mut secrets, "former_versions", 0..=FORMER_VERSIONS_MAX, FORMER_VERSIONS);
-        reader.end(secrets);
+        reader.reject_unknown(secrets);
         let mut usage = reader.table(root, "usage");
         let mut bound = |key| as_size(reader.number(&mut usage, key, 0..=EVENTS_MAX as u64, EVENTS as u64));
         let bounds = AuditBounds { events: bound("events"), changes: bound("changes") };
-        reader.end(usage);
+        reader.reject_unknown(usage);
         let mut metrics = reader.table(root, "metrics");
         let secret_names = reader.flag(&mut metrics, "secret_names");
-        reader.end(metrics);
+        reader.reject_unknown(metrics);
         Self {
             variables: Variables { vars, env },
             limits,
@@ -275,7 +279,7 @@ impl Config {
             api_group: clients::api_group(reader, root),
             clients: clients::rules(reader, root),
             usage: bounds,
-            metrics: Metrics { secret_names },
+            metrics: MetricsSettings { secret_names },
             max_head_age: max_head_age(reader, root),
         }
     }
@@ -286,8 +290,8 @@ fn as_size(number: u64) -> usize {
 }
 
 /// Reads `[env]`: the allowed variables that are set.
-fn allowed<'a>(
-    reader: &mut Reader<'a>,
+fn read_environment<'a>(
+    reader: &mut ConfigReader<'a>,
     root: &mut Entries<'a>,
     env: impl Fn(&str) -> Option<String>,
 ) -> BTreeMap<String, String> {
@@ -296,34 +300,34 @@ fn allowed<'a>(
     for (name, offset) in reader.texts(&mut entries, "allow") {
         if name.is_empty() || name.contains(['=', '\0']) {
             let message = "contains an entry that is not a valid environment variable name";
-            reader.wrong(entries.path_of("allow"), offset, message);
+            reader.add_problem(entries.path_of("allow"), offset, message);
         } else if let Some(value) = env(name) {
             allowed.insert(name.to_owned(), value);
         }
     }
-    reader.end(entries);
+    reader.reject_unknown(entries);
     allowed
 }
 
 /// Reads `[account]`. Returns `None` if the value is 0. The minimum exists because devices make a new head when half of
 /// this time has passed.
-fn max_head_age<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Option<Duration> {
+fn max_head_age<'a>(reader: &mut ConfigReader<'a>, root: &mut Entries<'a>) -> Option<Duration> {
     let mut account = reader.table(root, "account");
     let path = account.path_of("max_head_age_seconds");
     let seconds = account.take("max_head_age_seconds").and_then(|value| {
         let seconds = u64::try_from(reader.integer(&path, value)?).ok().filter(|seconds| !(1..60).contains(seconds));
         if seconds.is_none() {
-            reader.wrong(path.clone(), value.span().start, "must be 0, or 60 or more");
+            reader.add_problem(path.clone(), value.span().start, "must be 0, or 60 or more");
         }
         seconds
     });
     let seconds = seconds.unwrap_or(0);
-    reader.end(account);
+    reader.reject_unknown(account);
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
 /// Reads `[limits]`, with the default for each missing key.
-fn limits<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> CallerLimits {
+fn limits<'a>(reader: &mut ConfigReader<'a>, root: &mut Entries<'a>) -> CallerLimits {
     let mut entries = reader.table(root, "limits");
     let mut number = |key, range, default| reader.number(&mut entries, key, range, default);
     let limits = CallerLimits {
@@ -332,7 +336,7 @@ fn limits<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> CallerLimits {
         transfer: Duration::from_secs(number("transfer_seconds", 1..=3_600, 10)),
         in_flight: as_size(number("in_flight_mib", IN_FLIGHT_MIB_MIN..=IN_FLIGHT_MIB_MAX, 256) << 20),
     };
-    reader.end(entries);
+    reader.reject_unknown(entries);
     limits
 }
 
@@ -345,7 +349,7 @@ mod tests {
     }
 
     fn parse_with(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<String>> {
-        Config::parse(&ConfigText::from(text), env).map_err(|problems| problems.iter().map(told).collect())
+        Config::parse(&ConfigText::from(text), env).map_err(|problems| problems.iter().map(format_problem).collect())
     }
 
     #[test]

@@ -22,7 +22,7 @@ impl Default for EventBus {
 
 impl EventBus {
     /// Sends an event to all present listeners.
-    pub fn tell(&self, event: Event) {
+    pub fn publish(&self, event: Event) {
         if let Some(sender) = &*self.sender() {
             // It is no error if nobody listens.
             let _ = sender.send(event);
@@ -30,7 +30,7 @@ impl EventBus {
     }
 
     /// Returns a receiver for all events from now on; `None` when the daemon is stopping.
-    pub fn listen(&self) -> Option<broadcast::Receiver<Event>> {
+    pub fn subscribe(&self) -> Option<broadcast::Receiver<Event>> {
         self.sender().as_ref().map(broadcast::Sender::subscribe)
     }
 

@@ -33,16 +33,18 @@ use tokio::sync::Notify;
 pub use self::change::{SecretChange, finish_rename};
 pub use self::handle::{InventoryHandle, Panicked};
 use self::index::Index;
-use self::scans::{Scans, Unanswered};
+use self::scans::{ScanError, Scans};
 use self::sync::SyncedVault;
-pub use self::sync::{AccountError, AccountFacts, AccountState, Invited, Outgoing, Stopped, StoredSync, UsageReport};
+pub use self::sync::{
+    AccountError, AccountFacts, AccountState, Invited, Outgoing, StopReason, StoredSync, UsageReport,
+};
 use self::usage::usage_view;
 pub use self::uses::{AllUses, Uses};
 pub use self::views::BlockerView;
 use self::views::{etag, versions};
 use crate::events::EventBus;
 use crate::resolve::Resolver;
-use crate::resolve::snapshot::{Released, State};
+use crate::resolve::snapshot::{Released, SnapshotState};
 use guillemet_api::events::{Change, Event};
 use guillemet_api::secrets::{ReferenceView, SecretDetail, SecretStatus, SecretView};
 use guillemet_base::names::{SecretId, SecretName};
@@ -216,7 +218,7 @@ impl Inventory {
         });
         let (scans, scanned) = (Arc::clone(&inventory.scans), Arc::downgrade(&inventory));
         let scan = move |progress: &AtomicU64| scanned.upgrade().map(|inventory| inventory.scan(progress));
-        std::thread::Builder::new().name("templates".into()).spawn(move || scans.serve(scan))?;
+        std::thread::Builder::new().name("templates".into()).spawn(move || scans.run(scan))?;
         Ok(inventory)
     }
 
@@ -226,10 +228,10 @@ impl Inventory {
 
     /// Sets the number of changes in the audit trail that are kept from now on.
     pub fn keep_changes(&self, number: usize) {
-        self.owned().vault.keep_changes(number);
+        self.lock().vault.keep_changes(number);
     }
 
-    fn owned(&self) -> MutexGuard<'_, Owned> {
+    fn lock(&self) -> MutexGuard<'_, Owned> {
         // A panic under the lock left the vault consistent, because each change is one transaction.
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -237,7 +239,7 @@ impl Inventory {
     /// Scans the templates' folders, and answers from the result from now on. Returns when a scan that began after the
     /// call has ended. If none ends in time, all references count as unknown until one does. Returns whether one did.
     pub fn rescan(&self) -> bool {
-        let scanned = self.scans.ask(Instant::now(), PATIENCE);
+        let scanned = self.scans.wait_for_scan(Instant::now(), PATIENCE);
         if let Err(unanswered) = scanned {
             self.note_unanswered(unanswered);
         }
@@ -247,13 +249,13 @@ impl Inventory {
     /// Scans like [`Self::rescan`], for a caller who only reads and prefers the known state to a long wait. After a
     /// scan, the state is that of the files at `since`, the time of the call, or later.
     pub fn refresh(&self, since: Instant) {
-        if let Err(unanswered @ (Unanswered::Hanging | Unanswered::Failed)) = self.scans.ask(since, GLANCE) {
+        if let Err(unanswered @ (ScanError::Hanging | ScanError::Failed)) = self.scans.wait_for_scan(since, GLANCE) {
             self.note_unanswered(unanswered);
         }
     }
 
-    fn note_unanswered(&self, unanswered: Unanswered) {
-        let mut owned = self.owned();
+    fn note_unanswered(&self, unanswered: ScanError) {
+        let mut owned = self.lock();
         let before = owned.catalog.generation();
         owned.catalog.note_unanswered();
         if owned.catalog.generation() != before {
@@ -267,22 +269,22 @@ impl Inventory {
 
     /// Runs one scan, on the thread for scans.
     fn scan(&self, progress: &AtomicU64) {
-        let basis = self.owned().catalog.begin();
+        let basis = self.lock().catalog.begin();
         let reading = basis.scan(progress);
-        self.apply_reading(&mut self.owned(), reading);
+        self.apply_reading(&mut self.lock(), reading);
     }
 
     /// Reads the file of one template again, and answers from the result from now on.
     pub fn recheck(&self, id: &str) {
-        let basis = self.owned().catalog.begin();
+        let basis = self.lock().catalog.begin();
         let reading = basis.recheck([id]);
-        self.apply_reading(&mut self.owned(), reading);
+        self.apply_reading(&mut self.lock(), reading);
     }
 
     /// Returns how many scans of the templates' folders have begun, and how many files were read by them and for
     /// requests.
     pub fn scans_and_reads(&self) -> (u64, u64) {
-        (self.scans.begun(), self.reads.load(Ordering::Relaxed))
+        (self.scans.started(), self.reads.load(Ordering::Relaxed))
     }
 
     fn apply_reading(&self, owned: &mut Owned, reading: CatalogReading) {
@@ -295,8 +297,8 @@ impl Inventory {
         if !changes.is_empty() {
             // Nobody waits for this, because a reading is not acknowledged to anyone.
             drop(self.resolver.current.change(|state| update_templates(state, &owned.catalog, &changes)));
-            self.tell_templates(&previous, &owned.catalog, &changes);
-            self.scans.changed();
+            self.publish_templates(&previous, &owned.catalog, &changes);
+            self.scans.file_changed();
             self.changed.notify_one();
         }
     }
@@ -310,19 +312,19 @@ impl Inventory {
     }
 
     /// Sends events for the templates that changed, and for their references if those changed too.
-    fn tell_templates(&self, previous: &State, catalog: &Catalog, changes: &CatalogChanges) {
+    fn publish_templates(&self, previous: &SnapshotState, catalog: &Catalog, changes: &CatalogChanges) {
         for (ids, change) in [
             (&changes.added, Change::Created),
             (&changes.changed, Change::Changed),
             (&changes.removed, Change::Deleted),
         ] {
             for id in ids {
-                self.events.tell(Event::Template { id: id.clone(), change });
+                self.events.publish(Event::Template { id: id.clone(), change });
                 let before =
                     previous.templates.get(id.as_str()).map_or_else(Vec::new, |prepared| names(&prepared.template));
                 let after = catalog.get(id).map_or_else(Vec::new, |template| names(template));
                 if before != after {
-                    self.events.tell(Event::References { template: id.clone(), secrets: after });
+                    self.events.publish(Event::References { template: id.clone(), secrets: after });
                 }
             }
         }
@@ -330,7 +332,7 @@ impl Inventory {
 
     /// Drops the plans of a feature's templates, or of all, after variables or plugins have changed.
     pub fn forget_plans(&self, feature: Option<&str>) -> Released {
-        let _owned = self.owned();
+        let _owned = self.lock();
         self.resolver.current.change(|state| {
             let renewed = state
                 .templates
@@ -349,7 +351,7 @@ impl Inventory {
     /// [`InventoryError::Vault`] if the vault cannot be written.
     pub fn set_document(&self, label: &str, bytes: &[u8], audit: &[AuditChange]) -> Result<(), InventoryError> {
         let documents = vec![(label.into(), Some(bytes))];
-        Ok(self.owned().vault.write(&Writes { documents, changes: audit, ..Writes::default() })?)
+        Ok(self.lock().vault.write(&Writes { documents, changes: audit, ..Writes::default() })?)
     }
 
     /// Deletes a secret that nothing references.
@@ -365,13 +367,13 @@ impl Inventory {
         expected: Option<&str>,
     ) -> Result<(SecretId, Released), InventoryError> {
         self.rescan();
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let secret = self.guard(&mut owned, name, expected)?;
         let audit = AuditChange::new(ChangeKind::SecretDeleted, actor, now()).of_secret(secret.id, &secret.name);
         owned.vault.write(&Writes { removed: vec![secret.id], changes: &[audit], ..Writes::default() })?;
         owned.index = None;
-        let released = self.resolver.current.change(|state| state.take(&name.key()));
-        self.events.tell(Event::of_secret(secret.id, &secret.name, Change::Deleted));
+        let released = self.resolver.current.change(|state| state.remove(&name.key()));
+        self.events.publish(Event::of_secret(secret.id, &secret.name, Change::Deleted));
         Ok((secret.id, released))
     }
 
@@ -385,15 +387,15 @@ impl Inventory {
 
     /// Returns the rows as they are known, whatever the files contain by now.
     fn index(&self, owned: &mut Owned) -> Arc<Index> {
-        let others = owned.sync.as_ref().map(SyncedVault::others).unwrap_or_default();
+        let others = owned.sync.as_ref().map(SyncedVault::references_of_others).unwrap_or_default();
         let build = || Arc::new(Index::of(&self.resolver.current.load(), &owned.catalog, &others));
         Arc::clone(owned.index.get_or_insert_with(build))
     }
 
     /// Returns the rows after a scan, so that they match the files and not only the last event about them.
-    fn true_index(&self, since: Instant) -> Arc<Index> {
+    fn scanned_index(&self, since: Instant) -> Arc<Index> {
         self.refresh(since);
-        self.index(&mut self.owned())
+        self.index(&mut self.lock())
     }
 
     /// Returns the number of rows that pass the filter, and a part of them, ordered by name. The first part matches the
@@ -402,7 +404,7 @@ impl Inventory {
     /// # Errors
     /// [`InventoryError::Usage`] if the journal fails.
     pub fn list(&self, filter: &Filter, since: Instant) -> Result<(usize, Vec<SecretView>), InventoryError> {
-        let index = if filter.offset == 0 { self.true_index(since) } else { self.index(&mut self.owned()) };
+        let index = if filter.offset == 0 { self.scanned_index(since) } else { self.index(&mut self.lock()) };
         let uses = self.uses()?;
         let query = filter.query.as_ref().map(|query| query.to_lowercase());
         let matching = index.rows.iter().filter(|row| {
@@ -423,7 +425,7 @@ impl Inventory {
 
     /// Returns how many rows have each status, in the order of [`SecretStatus::ALL`].
     pub fn counts(&self, since: Instant) -> [usize; 3] {
-        let index = self.true_index(since);
+        let index = self.scanned_index(since);
         SecretStatus::ALL.map(|(_, status)| index.rows.iter().filter(|row| row.status() == status).count())
     }
 
@@ -433,7 +435,7 @@ impl Inventory {
     /// # Errors
     /// [`InventoryError::NotFound`] if there is no such row, [`InventoryError::Usage`] if the journal fails.
     pub fn show(&self, name: &SecretName, since: Instant) -> Result<SecretDetail, InventoryError> {
-        let index = self.true_index(since);
+        let index = self.scanned_index(since);
         let state = self.resolver.current.load();
         let key = state.secret(&name.key()).map_or_else(|| name.key(), |secret| secret.name.key());
         let row = index.get(&key).ok_or_else(|| InventoryError::NotFound(name.to_string()))?;
@@ -448,7 +450,7 @@ impl Inventory {
                 etag: None,
             });
         };
-        let usage = self.resolver.recorder.of(secret.id)?;
+        let usage = self.resolver.recorder.usage_of(secret.id)?;
         let refusals = self.resolver.recorder.refusals(Some(secret.id), name.as_str())?;
         Ok(SecretDetail {
             secret: row.view(&uses),
@@ -462,7 +464,13 @@ impl Inventory {
 
 impl Inventory {
     /// Adds the references of a missing secret to a "not found" error.
-    fn absent(&self, owned: &mut Owned, state: &State, name: &SecretName, error: InventoryError) -> InventoryError {
+    fn not_found(
+        &self,
+        owned: &mut Owned,
+        state: &SnapshotState,
+        name: &SecretName,
+        error: InventoryError,
+    ) -> InventoryError {
         if !matches!(error, InventoryError::NotFound(_)) {
             return error;
         }
@@ -475,18 +483,18 @@ impl Inventory {
     /// Returns the folders of templates that could not be read at the last scan, with the reason. Nothing in them
     /// renders, and no secret can be deleted until they can be read.
     pub fn unreadable(&self) -> Vec<String> {
-        self.owned().catalog.unreadable().collect()
+        self.lock().catalog.unreadable().collect()
     }
 
     /// Returns the files in the templates' folder that are not templates, as the last scan found them.
     pub fn strays(&self) -> Vec<Arc<Stray>> {
-        self.owned().catalog.strays().cloned().collect()
+        self.lock().catalog.strays().cloned().collect()
     }
 }
 
 impl Drop for Inventory {
     fn drop(&mut self) {
-        self.scans.end();
+        self.scans.stop();
     }
 }
 
@@ -499,7 +507,7 @@ fn names(template: &Template) -> Vec<String> {
 }
 
 /// Updates the templates of a state to those of the catalog.
-pub fn update_templates(state: &mut State, catalog: &Catalog, changes: &CatalogChanges) {
+pub fn update_templates(state: &mut SnapshotState, catalog: &Catalog, changes: &CatalogChanges) {
     for id in changes.removed.iter() {
         state.templates.remove(id.as_str());
     }
@@ -511,7 +519,7 @@ pub fn update_templates(state: &mut State, catalog: &Catalog, changes: &CatalogC
 }
 
 /// Adds all secrets of a vault to a state.
-pub fn put_secrets(state: &mut State, secrets: Vec<Arc<Secret>>) {
+pub fn put_secrets(state: &mut SnapshotState, secrets: Vec<Arc<Secret>>) {
     for secret in secrets {
         state.put(None, secret);
     }

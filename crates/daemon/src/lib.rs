@@ -36,7 +36,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use self::socket::Socket;
 use crate::api::listener::Listener;
 use crate::api::metrics::RequestCounters;
-use crate::app::configuration::{self, Cause, Configuration};
+use crate::app::configuration::{self, Configuration, ReloadCause};
 use crate::app::identity::{self, LookUps, Rules};
 use crate::app::{App, LinkRequest};
 use crate::config::{Config, ConfigError, ConfigText};
@@ -45,12 +45,12 @@ use crate::inventory::{Inventory, InventoryError, InventoryHandle, StoredSync};
 use crate::resolve::Resolver;
 use crate::resolve::budget::Budget;
 use crate::resolve::refusals::LoggedCallers;
-use crate::resolve::snapshot::{CurrentSnapshot, State};
+use crate::resolve::snapshot::{CurrentSnapshot, SnapshotState};
 use crate::sync::{SyncHandle, SyncState};
 use guillemet_base::files::{self, FileId};
 use guillemet_base::home::Home;
 use guillemet_base::permissions::{TrustedHome, Untrusted};
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_base::time::now;
 use guillemet_http::shutdown::shutdown;
 use guillemet_plugin::cache::CompiledForms;
@@ -159,7 +159,7 @@ pub fn init(home: &TrustedHome, unlock: &NewUnlock) -> Result<(), DaemonError> {
     for dir in [home.config(), home.data(), &home.templates()] {
         private_dir(dir)?;
     }
-    Vault::check_none(home)?;
+    Vault::check_absent(home)?;
     write_unless_there(&home.config_file(), config::DEFAULT)?;
     Ok(Vault::create(home, unlock)?)
 }
@@ -200,7 +200,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let socket = Socket::claim(home, home_id, config.api_group.clone(), activated)?;
     limit_descriptors(config.limits.connections as u64)?;
     let method = unlock.method();
-    let opened = Opened::open(home, unlock, &config, &config_text)?;
+    let opened = OpenedVault::open(home, unlock, &config, &config_text)?;
     let confined = confinement::confinement(confinement).map_err(|error| DaemonError::CannotWork(error.to_string()))?;
     let mut warnings = opened.record_start(home, method.name(), confined);
     for warning in &warnings {
@@ -211,7 +211,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let (links, link_requests) = mpsc::channel(1);
     let (gate, gate_requests) = mpsc::channel(1);
     let start =
-        Start { home, home_id, config, config_text: &config_text, unlock: method.name(), warnings, gate, links };
+        StartFacts { home, home_id, config, config_text: &config_text, unlock: method.name(), warnings, gate, links };
     let app = opened.into_app(start)?;
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -219,7 +219,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(system("cannot start the async runtime"))?;
-    let result = runtime.block_on(live(app, socket, link_requests, gate_requests, cache));
+    let result = runtime.block_on(serve(app, socket, link_requests, gate_requests, cache));
     // With a limit, because a thread may be waiting for a file system that does not answer.
     runtime.shutdown_timeout(STOP);
     result
@@ -228,17 +228,17 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
 /// Keeps this process and its children from leaking: no core dumps, no inherited descriptors, and files that are
 /// accessible to this user only, above all the socket.
 fn confine_process() -> Result<(), DaemonError> {
-    guillemet_base::sys::process::hide().map_err(system("cannot disable core dumps"))?;
+    guillemet_base::sys::process::make_undumpable().map_err(system("cannot disable core dumps"))?;
     guillemet_base::sys::process::close_on_exec_from(3)
         .map_err(system("cannot hide file descriptors from child processes"))?;
     quiet_panics();
-    self_check::system()?;
+    self_check::check_system()?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
     Ok(())
 }
 
 /// The facts about a start that are not in the vault.
-struct Start<'a> {
+struct StartFacts<'a> {
     home: &'a TrustedHome,
     home_id: FileId,
     config: Config,
@@ -250,7 +250,7 @@ struct Start<'a> {
 }
 
 /// An open vault with everything that is read from it at a start.
-struct Opened {
+struct OpenedVault {
     vault: Vault,
     opened_by: OpenedBy,
     secrets: Vec<Arc<Secret>>,
@@ -262,20 +262,20 @@ struct Opened {
     config_recorded: Result<(), VaultError>,
 }
 
-impl Opened {
+impl OpenedVault {
     fn open(
         home: &TrustedHome,
         unlock: UnlockWith,
         config: &Config,
         config_text: &ConfigText,
     ) -> Result<Self, DaemonError> {
-        let (mut vault, secrets) = leaving_nothing(|| Vault::open(home, unlock))?;
+        let (mut vault, secrets) = with_wiped_stack(|| Vault::open(home, unlock))?;
         let opened_by = vault.opened_by();
         let mut secrets: Vec<Arc<Secret>> = secrets.into_iter().map(Arc::new).collect();
         let stored_sync = StoredSync::of(&mut vault, &mut secrets, config.former_versions)?;
         let (journal, database, usage_key) = (home.journal_file(), home.vault_file(), vault.subkey(USAGE_KEY));
         let config::AuditBounds { events, changes } = config.usage;
-        let options = usage::Options { events, changes, ..usage::Options::default() };
+        let options = usage::RecorderOptions { events, changes, ..usage::RecorderOptions::default() };
         vault.keep_changes(changes);
         let config_recorded = configuration::note_start(&mut vault, config_text);
         let recorder = Recorder::open_with(&journal, &database, vault.vault_id(), usage_key, options)?;
@@ -307,7 +307,7 @@ impl Opened {
                 home.command("vault rekey")
             ));
         }
-        let unlocked = AuditChange::new(ChangeKind::VaultUnlocked, &Actor::own(), now()).after(unlock);
+        let unlocked = AuditChange::new(ChangeKind::VaultUnlocked, &Actor::this_process(), now()).after(unlock);
         if let Err(error) = self.recorder.record_changes_in_time(vec![unlocked]) {
             // The start has no change to take back, and serving needs only the journal.
             warnings.push(format!("the daemon's start could not be recorded in the audit trail: {error}"));
@@ -319,10 +319,10 @@ impl Opened {
     }
 
     /// Builds the state that requests use.
-    fn into_app(self, start: Start<'_>) -> Result<Arc<App>, DaemonError> {
-        let Start { home, home_id, config, config_text, unlock, warnings, gate, links } = start;
+    fn into_app(self, start: StartFacts<'_>) -> Result<Arc<App>, DaemonError> {
+        let StartFacts { home, home_id, config, config_text, unlock, warnings, gate, links } = start;
         let registry = Registry::new(home.plugins(), &self.pins, self.cache as _);
-        let mut state = State::default();
+        let mut state = SnapshotState::default();
         inventory::put_secrets(&mut state, self.secrets);
         let resolver = Arc::new(Resolver {
             current: CurrentSnapshot::new(state),
@@ -389,7 +389,7 @@ fn quiet_panics() {
     }));
 }
 
-async fn live(
+async fn serve(
     app: Arc<App>,
     mut socket: Socket,
     link_requests: mpsc::Receiver<LinkRequest>,
@@ -423,7 +423,7 @@ async fn live(
     let socket_task = {
         let app = Arc::clone(&app);
         tokio::spawn(async move {
-            socket.keep(app, counts, replacements, stop).await;
+            socket.keep_bound(app, counts, replacements, stop).await;
             socket
         })
     };
@@ -444,7 +444,7 @@ async fn live(
             _ = reload.recv() => {
                 let app = Arc::clone(&app);
                 // What is wrong with it is logged, and shown until it is corrected.
-                tokio::spawn(async move { configuration::reload(&app, Cause::Signal).await.map(drop) });
+                tokio::spawn(async move { configuration::reload(&app, ReloadCause::Signal).await.map(drop) });
             }
         }
     }
@@ -465,7 +465,7 @@ async fn live(
 /// Folds the recorded usage, as the last thing that a daemon does.
 async fn fold_usage(app: &App) -> Result<(), DaemonError> {
     let resolver = Arc::clone(&app.resolver);
-    match tokio::task::spawn_blocking(move || resolver.recorder.keep(true)).await {
+    match tokio::task::spawn_blocking(move || resolver.recorder.maintain(true)).await {
         Ok(Err(error)) => Err(error.into()),
         _ => Ok(()),
     }
@@ -514,7 +514,8 @@ async fn plan_all(app: &Arc<App>) {
     let templates: Vec<_> = app.resolver.current.load().templates.values().cloned().collect();
     let config = app.config.load_full();
     for prepared in templates {
-        let findings = findings::found(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
+        let findings =
+            findings::template_findings(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
         if !findings.problems.is_empty() {
             let problems = findings.problems.len();
             tracing::debug!(template = %prepared.template.id, problems, "a template has errors");
@@ -528,7 +529,7 @@ async fn follow_plugins(app: Arc<App>) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        app::plugins::look_again(&app).await;
+        app::plugins::recheck(&app).await;
     }
 }
 
@@ -544,7 +545,7 @@ async fn keep_usage(app: Arc<App>) {
         if fold {
             last_fold = Instant::now();
         }
-        let result = tokio::task::spawn_blocking(move || resolver.recorder.keep(fold));
+        let result = tokio::task::spawn_blocking(move || resolver.recorder.maintain(fold));
         if let Ok(Err(error)) = result.await {
             tracing::error!(%error, "usage cannot be saved; once the journal is full, no secrets are delivered");
         }

@@ -14,10 +14,10 @@ use tokio::net::UnixStream;
 
 use super::DaemonError;
 use crate::app::App;
-use crate::user_namespace::Unnamed;
-use guillemet_plugin::cache::Both;
+use crate::user_namespace::OverflowIds;
+use guillemet_plugin::cache::LayeredCache;
 use guillemet_plugin::client::{CompiledCache, NoCache};
-use guillemet_plugin::plans::{Source, Unplanned, plan_once};
+use guillemet_plugin::plans::{PlanError, TemplateSource, plan_once};
 use guillemet_plugin::registry::Registry;
 use guillemet_plugin::{cache, findings};
 use guillemet_template::Format;
@@ -37,7 +37,7 @@ const ANSWER_MAX: u64 = 16 << 10;
 ///
 /// # Errors
 /// [`DaemonError::CannotWork`] with what is missing and what to do.
-pub(super) fn system() -> Result<(), DaemonError> {
+pub(super) fn check_system() -> Result<(), DaemonError> {
     std::fs::metadata("/proc/self/exe").map_err(|error| {
         DaemonError::CannotWork(format!(
             "/proc does not show this process ({error}), but planners are started from /proc/self/exe: mount /proc, \
@@ -45,7 +45,7 @@ pub(super) fn system() -> Result<(), DaemonError> {
         ))
     })?;
     let uid = rustix::process::geteuid().as_raw();
-    if Unnamed::here().is_user(uid) {
+    if OverflowIds::of_this_process().is_user(uid) {
         return Err(DaemonError::CannotWork(format!(
             "it runs as user {uid}, which this user namespace also shows for every user without a mapping, so callers \
              cannot be told apart: run it as another user (User=, runAsUser:), or outside the user namespace"
@@ -59,21 +59,21 @@ pub(super) fn system() -> Result<(), DaemonError> {
 /// # Errors
 /// [`DaemonError::CannotWork`] with what does not work and why.
 pub(super) async fn run(app: &Arc<App>, address: &Address, cache: Arc<dyn CompiledCache>) -> Result<(), DaemonError> {
-    let (planned, answered) = tokio::join!(plan(app, cache), answer(app, address));
+    let (planned, answered) = tokio::join!(check_planning(app, cache), check_response(app, address));
     let failed: Vec<String> = [planned, answered].into_iter().filter_map(Result::err).collect();
     if failed.is_empty() { Ok(()) } else { Err(DaemonError::CannotWork(failed.join("; "))) }
 }
 
 /// Plans the template in a separate planner, with the built-in plugins.
-async fn plan(app: &App, cache: Arc<dyn CompiledCache>) -> Result<(), String> {
+async fn check_planning(app: &App, cache: Arc<dyn CompiledCache>) -> Result<(), String> {
     let (feature, text) = TEMPLATE;
     let lexed = lex(text).map_err(|_| "its own template cannot be read; report this as a bug".to_owned())?;
-    let source = Source { feature, format: Format::Toml, lexed: &lexed };
+    let source = TemplateSource { feature, format: Format::Toml, lexed: &lexed };
     let config = app.config.load_full();
     // A new home has no compiled plugins yet. No value is involved here, so those that other homes and commands of this
     // user have compiled will do.
     let of_user = tokio::task::spawn_blocking(cache::of_user).await.unwrap_or_else(|_| Arc::new(NoCache));
-    let cache: Arc<dyn CompiledCache> = Arc::new(Both(cache, of_user));
+    let cache: Arc<dyn CompiledCache> = Arc::new(LayeredCache(cache, of_user));
     let mut reason = String::new();
     for _ in 0..ATTEMPTS {
         let registry = Registry::new(PathBuf::new(), &[], Arc::clone(&cache));
@@ -81,7 +81,7 @@ async fn plan(app: &App, cache: Arc<dyn CompiledCache>) -> Result<(), String> {
         registry.end().await;
         match planned {
             Ok(_) => return Ok(()),
-            Err(Unplanned::Plugin(message)) => reason = message,
+            Err(PlanError::Plugin(message)) => reason = message,
             Err(error) => {
                 let problems = findings::problems(error).into_iter().map(|problem| problem.message);
                 reason = problems.collect::<Vec<_>>().join(", ");
@@ -100,7 +100,7 @@ pub(super) struct Address {
 }
 
 /// Sends a request over the socket, as the daemon's own user.
-async fn answer(app: &App, address: &Address) -> Result<(), String> {
+async fn check_response(app: &App, address: &Address) -> Result<(), String> {
     let socket = match address.address.as_pathname() {
         Some(path) => format!("the socket {}", path.display()),
         None => "the socket".to_owned(),
@@ -113,7 +113,7 @@ async fn answer(app: &App, address: &Address) -> Result<(), String> {
         }
         Err(error) => return Err(format!("cannot connect to {socket}: {error}")),
     };
-    let response = tokio::time::timeout(ANSWER_TIME, ask(stream)).await;
+    let response = tokio::time::timeout(ANSWER_TIME, send_request(stream)).await;
     let response = match response {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => return Err(format!("no response at {socket}: {error}")),
@@ -148,7 +148,7 @@ async fn connect(address: SocketAddr) -> io::Result<UnixStream> {
     UnixStream::from_std(stream?)
 }
 
-async fn ask(mut stream: UnixStream) -> io::Result<String> {
+async fn send_request(mut stream: UnixStream) -> io::Result<String> {
     stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: guillemet\r\nconnection: close\r\n\r\n").await?;
     let mut response = Vec::new();
     stream.take(ANSWER_MAX).read_to_end(&mut response).await?;

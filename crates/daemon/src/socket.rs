@@ -85,7 +85,7 @@ impl Socket {
         // Before anything changes, because until here the folder may belong to another daemon.
         let lock = lock(&home.socket(), home)?;
         if is_ours_to_set {
-            open_folders(home, group)?;
+            allow_traversal(home, group)?;
         }
         Ok(Self::Own(OwnSocket { home: home.clone(), home_id, wanted_group, group, lock, bound: None }))
     }
@@ -123,7 +123,7 @@ impl Socket {
     }
 
     /// Binds the socket again whenever it is gone, until the daemon stops.
-    pub(super) async fn keep(
+    pub(super) async fn keep_bound(
         &mut self,
         app: Arc<App>,
         counts: Arc<RequestCounters>,
@@ -138,7 +138,7 @@ impl Socket {
                 () = stop.requested() => return,
                 _ = check.tick() => {}
             }
-            let problem = match tokio::task::block_in_place(|| socket.let_group_in().and_then(|()| socket.restore())) {
+            let problem = match tokio::task::block_in_place(|| socket.allow_group().and_then(|()| socket.restore())) {
                 Ok(None) => socket.without_group(),
                 Ok(Some(listener)) => {
                     let path = socket.home.socket();
@@ -179,7 +179,7 @@ impl OwnSocket {
     }
 
     /// Gives the configured group access, as soon as a group of that name exists.
-    fn let_group_in(&mut self) -> Result<(), DaemonError> {
+    fn allow_group(&mut self) -> Result<(), DaemonError> {
         if self.group.is_some() {
             return Ok(());
         }
@@ -188,9 +188,9 @@ impl OwnSocket {
             return Ok(());
         }
         if check_folder(&self.home)? {
-            open_folders(&self.home, self.group)?;
+            allow_traversal(&self.home, self.group)?;
         }
-        open_to(&self.home.socket(), self.group, [0o600, 0o660])
+        set_group_access(&self.home.socket(), self.group, [0o600, 0o660])
     }
 
     /// Returns the problem that the configured group does not exist; `None` if it does.
@@ -214,7 +214,7 @@ impl OwnSocket {
             self.lock = lock(&self.home.socket(), &self.home)?;
         }
         if is_ours_to_set {
-            open_folders(&self.home, self.group)?;
+            allow_traversal(&self.home, self.group)?;
         }
         if self.is_bound() { Ok(None) } else { self.bind().map(Some) }
     }
@@ -239,7 +239,7 @@ impl OwnSocket {
         // The umask is 077 since the start, so at no moment can another user connect.
         rustix::net::bind(&socket, &address).map_err(failed)?;
         self.bound = Some(FileId::of_name(&path).map_err(file(&path))?);
-        let ready = open_to(&path, self.group, [0o600, 0o660]).and_then(|()| {
+        let ready = set_group_access(&path, self.group, [0o600, 0o660]).and_then(|()| {
             rustix::net::listen(&socket, BACKLOG).map_err(failed)?;
             UnixListener::from_std(socket.into()).map_err(|error| unusable(error.to_string()))
         });
@@ -269,11 +269,11 @@ fn check_folder(home: &Home) -> Result<bool, DaemonError> {
 }
 
 /// Lets a group pass the folders above the socket, or only their owner.
-fn open_folders(home: &Home, group: Option<u32>) -> Result<(), DaemonError> {
-    open_to(home.runtime(), group, [0o700, 0o710])?;
+fn allow_traversal(home: &Home, group: Option<u32>) -> Result<(), DaemonError> {
+    set_group_access(home.runtime(), group, [0o700, 0o710])?;
     // With --home, this folder is in the home, whose other folders and files stay private.
     if let Some(group) = group.filter(|_| home.owns_runtime() && home.runtime().parent() == Some(home.data())) {
-        open_to(home.data(), Some(group), [0o700, 0o710])?;
+        set_group_access(home.data(), Some(group), [0o700, 0o710])?;
     }
     Ok(())
 }
@@ -298,7 +298,7 @@ fn lock(socket: &Path, home: &Home) -> Result<LockFile, DaemonError> {
 }
 
 /// Gives a folder or socket to its owner only, or to a group too, and checks that the file system did so.
-fn open_to(path: &Path, group: Option<u32>, [private, shared]: [u32; 2]) -> Result<(), DaemonError> {
+fn set_group_access(path: &Path, group: Option<u32>, [private, shared]: [u32; 2]) -> Result<(), DaemonError> {
     let mode = if group.is_some() { shared } else { private };
     if let Some(group) = group {
         chown(path, None, Some(group)).map_err(file(path))?;
@@ -353,8 +353,8 @@ pub(super) fn activated() -> Result<Option<StdListener>, DaemonError> {
             "it passed more than one (descriptors {fd}, {second}); keep only one ListenStream= in the socket unit"
         )));
     }
-    let handed =
-        guillemet_base::sys::process::inherited(fd).map_err(|error| unusable(format!("descriptor {fd}: {error}")))?;
+    let handed = guillemet_base::sys::process::take_inherited(fd)
+        .map_err(|error| unusable(format!("descriptor {fd}: {error}")))?;
     if let Some(kind) = other_than_listener(&handed) {
         return Err(unusable(format!(
             "descriptor {fd} is {kind}, but must be a listening Unix stream socket: use ListenStream= with a path, \

@@ -12,19 +12,19 @@ const OVERFLOW: u32 = 65_534;
 
 /// The user and group numbers that can be anybody, if there are such numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unnamed {
+pub struct OverflowIds {
     user: Option<u32>,
     group: Option<u32>,
 }
 
-impl Unnamed {
+impl OverflowIds {
     /// Returns the numbers in the namespace of this process. They are read once.
-    pub fn here() -> Self {
-        static HERE: OnceLock<Unnamed> = OnceLock::new();
+    pub fn of_this_process() -> Self {
+        static HERE: OnceLock<OverflowIds> = OnceLock::new();
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         *HERE.get_or_init(|| Self {
-            user: stand_in(&read("/proc/self/uid_map"), &read("/proc/sys/kernel/overflowuid")),
-            group: stand_in(&read("/proc/self/gid_map"), &read("/proc/sys/kernel/overflowgid")),
+            user: overflow_id(&read("/proc/self/uid_map"), &read("/proc/sys/kernel/overflowuid")),
+            group: overflow_id(&read("/proc/self/gid_map"), &read("/proc/sys/kernel/overflowgid")),
         })
     }
 
@@ -41,7 +41,7 @@ impl Unnamed {
 
 /// Returns the number that stands for the users that `map` (user_namespaces(7)) leaves out; `None` if it leaves none
 /// out. A map that cannot be read counts as leaving some out.
-fn stand_in(map: &str, overflow: &str) -> Option<u32> {
+fn overflow_id(map: &str, overflow: &str) -> Option<u32> {
     let counts = map.lines().map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
     let mapped = counts.sum::<Option<u64>>().unwrap_or(0);
     // The highest number is not a user: it means that there is none.
@@ -49,7 +49,7 @@ fn stand_in(map: &str, overflow: &str) -> Option<u32> {
 }
 
 #[cfg(test)]
-impl Unnamed {
+impl OverflowIds {
     /// Returns a namespace in which these numbers can be anybody.
     pub fn of(user: Option<u32>, group: Option<u32>) -> Self {
         Self { user, group }
@@ -71,7 +71,7 @@ mod tests {
             ("", "65534\n", Some(65_534)),
             ("no map", "65534\n", Some(65_534)),
         ] {
-            assert_eq!(stand_in(map, overflow), expected, "{map}");
+            assert_eq!(overflow_id(map, overflow), expected, "{map}");
         }
     }
 }

@@ -47,8 +47,9 @@ pub fn functions() -> impl Iterator<Item = &'static str> {
 
 /// Returns the rule that imports break if no plugin gets them; `None` if all are allowed.
 pub fn foreign_rule(imports: &[Import]) -> Option<String> {
-    let names: Vec<String> = foreign(imports).take(NAMED_MAX).map(|import| format!("`{}`", import.name)).collect();
-    let more = if foreign(imports).count() > NAMED_MAX { ", and more" } else { "" };
+    let names: Vec<String> =
+        foreign_imports(imports).take(NAMED_MAX).map(|import| format!("`{}`", import.name)).collect();
+    let more = if foreign_imports(imports).count() > NAMED_MAX { ", and more" } else { "" };
     (!names.is_empty()).then(|| {
         format!(
             "it imports {}{more}, but a plugin can only import `{ENCODE}`: no WASI, no clock, no files, no network \
@@ -59,7 +60,7 @@ pub fn foreign_rule(imports: &[Import]) -> Option<String> {
 }
 
 /// Returns the imports that are not part of the contract.
-pub fn foreign(imports: &[Import]) -> impl Iterator<Item = &Import> {
+pub fn foreign_imports(imports: &[Import]) -> impl Iterator<Item = &Import> {
     imports.iter().filter(|import| package(&import.name) != Some(PACKAGE))
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::protocol::{About, Description, Rule};
+use super::protocol::{About, BrokenRule, Description};
 use crate::schema_fields::has_field;
 use guillemet_base::display::{is_unprintable, sanitize};
 use guillemet_base::problem::Problem;
@@ -34,9 +34,9 @@ const SEGMENTS_MAX: usize = 16;
 ///
 /// # Errors
 /// Returns every rule that it breaks, for the plugin's author.
-pub fn check(description: Description) -> Result<Description, Vec<Rule>> {
+pub fn check(description: Description) -> Result<Description, Vec<BrokenRule>> {
     let rules = rules(&description);
-    if rules.is_empty() { Ok(with_aliases(shown(description))) } else { Err(rules) }
+    if rules.is_empty() { Ok(with_aliases(sanitized(description))) } else { Err(rules) }
 }
 
 /// Sets each target's former names to those in the schema. Discards any that the description already had.
@@ -57,8 +57,8 @@ fn aliases(schema: &str) -> Option<BTreeMap<String, String>> {
 }
 
 /// Returns the rules that a description breaks.
-fn rules(description: &Description) -> Vec<Rule> {
-    let rule = |about| move |sentence| Rule { about, sentence };
+fn rules(description: &Description) -> Vec<BrokenRule> {
+    let rule = |about| move |sentence| BrokenRule { about, sentence };
     let schema = schema_rule(&description.schema);
     let aliases = if schema.is_some() { Vec::new() } else { alias_rules(description) };
     let of_schema = schema.into_iter().chain(aliases).map(rule(About::Schema));
@@ -123,7 +123,9 @@ fn schema_rule(schema: &str) -> Option<String> {
         return Some(format!("`schema` is larger than {} KiB", SCHEMA_MAX >> 10));
     }
     match serde_json::from_str::<Value>(schema) {
-        Ok(schema @ Value::Object(_)) if !texts_are_fit(&schema) => Some("`schema` contains control characters".into()),
+        Ok(schema @ Value::Object(_)) if !texts_are_printable(&schema) => {
+            Some("`schema` contains control characters".into())
+        }
         Ok(schema @ Value::Object(_)) => has_field(&schema, TARGETS_FIELD).then(|| {
             format!(
                 "`schema` has a top-level field `{0}`, which is reserved for a template's targets: rename the field",
@@ -135,7 +137,7 @@ fn schema_rule(schema: &str) -> Option<String> {
 }
 
 /// Returns a description as it can be shown to the plugin's author, whatever rules it breaks.
-pub fn shown(mut description: Description) -> Description {
+pub fn sanitized(mut description: Description) -> Description {
     description.feature = sanitize(&description.feature, ID_MAX);
     description.title = sanitize(&description.title, TEXT_MAX);
     description.version = sanitize(&description.version, ID_MAX);
@@ -169,12 +171,12 @@ pub fn unknown_target(description: &Description, target: &str) -> Option<Problem
 }
 
 /// Reports whether no text in a schema could drive a terminal. Line breaks are usual in descriptions.
-fn texts_are_fit(schema: &Value) -> bool {
+fn texts_are_printable(schema: &Value) -> bool {
     let is_printable = |text: &str| !text.contains(|c| is_unprintable(c) && !matches!(c, '\n' | '\t'));
     match schema {
         Value::String(text) => is_printable(text),
-        Value::Array(items) => items.iter().all(texts_are_fit),
-        Value::Object(map) => map.iter().all(|(key, item)| is_printable(key) && texts_are_fit(item)),
+        Value::Array(items) => items.iter().all(texts_are_printable),
+        Value::Object(map) => map.iter().all(|(key, item)| is_printable(key) && texts_are_printable(item)),
         _ => true,
     }
 }
@@ -331,8 +333,11 @@ mod tests {
         let [json, env] = &checked.targets[..] else { panic!("{checked:?}") };
         assert_eq!(json.names().collect::<Vec<_>>(), ["json"]);
         assert_eq!(env.names().collect::<Vec<_>>(), ["env", "dotenv", "old"]);
-        assert_eq!((env.renamed(None), env.renamed(Some("env")), json.renamed(Some("old"))), (None, None, None));
-        assert!(env.renamed(Some("old")).unwrap().starts_with("the target `old` is now called `env`"));
+        assert_eq!(
+            (env.rename_notice(None), env.rename_notice(Some("env")), json.rename_notice(Some("old"))),
+            (None, None, None)
+        );
+        assert!(env.rename_notice(Some("old")).unwrap().starts_with("the target `old` is now called `env`"));
     }
 
     #[test]
@@ -397,7 +402,7 @@ mod tests {
         let words = ["feature", "twice", "file-name", "a..b", "**.c", "schema"];
         assert_eq!(rules.len(), words.len(), "{rules:?}");
         assert!(rules.iter().zip(words).all(|(rule, word)| rule.sentence.contains(word)), "{rules:?}");
-        let shown = shown(description);
+        let shown = sanitized(description);
         assert!(shown.feature.starts_with("[2J[2J") && shown.feature.len() < 100 && shown.schema.is_empty());
     }
 

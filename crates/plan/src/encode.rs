@@ -4,7 +4,7 @@
 //! Knows nothing of plans or requests. Text is appended to the caller's buffer, which wipes itself; a refusal names the
 //! reason, never the text.
 
-use super::expr::{Expr, Part, Text};
+use super::expr::{Expr, Part, TextParts};
 use guillemet_base::sys::memory::Clear;
 
 mod baresip;
@@ -14,8 +14,8 @@ mod http;
 mod restrict;
 mod text;
 
-use self::encoders::Form;
-pub use self::encoders::{DigestAlgorithm, ENCODERS, EncoderDefinition, FILTERS, Op, Place, Signature};
+use self::encoders::EncoderForm;
+pub use self::encoders::{DigestAlgorithm, ENCODERS, EncoderDefinition, FILTERS, Op, Placement, Signature};
 
 /// The longest text that an expression may produce, in bytes. Nested encoders can double it each time.
 pub const TEXT_MAX: usize = 4 << 20;
@@ -36,12 +36,12 @@ fn refuse<T>(reason: impl Into<String>) -> Result<T, Refusal> {
 }
 
 /// The source of the values when an expression is evaluated.
-pub trait Source {
+pub trait ValueSource {
     /// Appends the value of this emission to `out`.
     fn append(&self, emission: u32, out: &mut Clear);
 
     /// Counts the bytes of each text that is produced. Returns `false` if the total exceeds what is allowed.
-    fn spend(&self, _bytes: usize) -> bool {
+    fn count_bytes(&self, _bytes: usize) -> bool {
         true
     }
 }
@@ -49,7 +49,7 @@ pub trait Source {
 /// A source for text without secrets, which appends nothing.
 struct NoSecrets;
 
-impl Source for NoSecrets {
+impl ValueSource for NoSecrets {
     fn append(&self, _emission: u32, _out: &mut Clear) {}
 }
 
@@ -63,7 +63,7 @@ pub fn literal(op: &Op, args: &[&str]) -> Result<String, Refusal> {
     for text in args {
         check_literal(op, text)?;
     }
-    let texts: Vec<Text> = args.iter().map(|text| vec![Part::Literal((*text).into())]).collect();
+    let texts: Vec<TextParts> = args.iter().map(|text| vec![Part::Literal((*text).into())]).collect();
     let mut out = Clear::new();
     apply(op, &Args { texts: &texts, source: &NoSecrets }, &mut out)?;
     literal_text(out)
@@ -76,7 +76,7 @@ pub fn literal(op: &Op, args: &[&str]) -> Result<String, Refusal> {
 /// Fails with [`Refusal`] if the operation forbids the text.
 pub fn check_literal(op: &Op, literal: &str) -> Result<(), Refusal> {
     match op.definition().form {
-        Form::Restricted { check_literal, .. } => check_literal(op, literal),
+        EncoderForm::Restricted { check_literal, .. } => check_literal(op, literal),
         _ => Ok(()),
     }
 }
@@ -85,12 +85,12 @@ pub fn check_literal(op: &Op, literal: &str) -> Result<(), Refusal> {
 /// on its neighbors, as Base64 does, or if the text will be refused.
 pub fn literal_beside(op: &Op, literal: &str) -> String {
     match op.definition().form {
-        Form::Kept(_) | Form::Restricted { .. } | Form::QuotedIfNeeded(_) => literal.to_owned(),
-        Form::Escaped { escape, .. } => {
+        EncoderForm::Kept(_) | EncoderForm::Restricted { .. } | EncoderForm::QuotedIfNeeded(_) => literal.to_owned(),
+        EncoderForm::Escaped { escape, .. } => {
             let mut out = Clear::new();
             escape(literal.as_bytes(), &mut out).and_then(|()| literal_text(out)).unwrap_or_default()
         }
-        Form::Whole(_) | Form::Joined(_) => String::new(),
+        EncoderForm::Whole(_) | EncoderForm::Joined(_) => String::new(),
     }
 }
 
@@ -104,7 +104,7 @@ fn literal_text(out: Clear) -> Result<String, Refusal> {
 /// # Errors
 /// Fails with [`Refusal`] if its place cannot hold a value, if `out` gets longer than [`TEXT_MAX`], or if the source's
 /// limit is exceeded. `out` then contains a part of the text and must be discarded.
-pub fn eval(expr: &Expr, source: &dyn Source, out: &mut Clear) -> Result<(), Refusal> {
+pub fn eval(expr: &Expr, source: &dyn ValueSource, out: &mut Clear) -> Result<(), Refusal> {
     let start = out.len();
     match expr {
         Expr::Secret(emission) => source.append(*emission, out),
@@ -113,7 +113,7 @@ pub fn eval(expr: &Expr, source: &dyn Source, out: &mut Clear) -> Result<(), Ref
     if out.len() > TEXT_MAX {
         return refuse(format!("it is longer than {} MiB when encoded for its place", TEXT_MAX >> 20));
     }
-    if !source.spend(out.len() - start) {
+    if !source.count_bytes(out.len() - start) {
         return refuse(TOO_MUCH);
     }
     Ok(())
@@ -121,8 +121,8 @@ pub fn eval(expr: &Expr, source: &dyn Source, out: &mut Clear) -> Result<(), Ref
 
 /// The arguments of an operation, with the source of the values in them.
 struct Args<'a> {
-    texts: &'a [Text],
-    source: &'a dyn Source,
+    texts: &'a [TextParts],
+    source: &'a dyn ValueSource,
 }
 
 impl Args<'_> {
@@ -148,14 +148,14 @@ impl Args<'_> {
 fn apply(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
     match op.definition().form {
         // Appended first and then checked in place, which needs no second buffer.
-        Form::Kept(check) => {
+        EncoderForm::Kept(check) => {
             let start = out.len();
             args.append(0, out)?;
             check(&out[start..])
         }
-        Form::Restricted { apply, .. } | Form::Joined(apply) => apply(op, args, out),
-        Form::QuotedIfNeeded(write) | Form::Whole(write) => write(&args.eval(0)?, out),
-        Form::Escaped { check, escape, quote } => {
+        EncoderForm::Restricted { apply, .. } | EncoderForm::Joined(apply) => apply(op, args, out),
+        EncoderForm::QuotedIfNeeded(write) | EncoderForm::Whole(write) => write(&args.eval(0)?, out),
+        EncoderForm::Escaped { check, escape, quote } => {
             let text = args.eval(0)?;
             check(&text)?;
             out.extend_from_slice(quote.as_bytes());

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encode::Place;
+use crate::encode::Placement;
 pub use crate::encode::{DigestAlgorithm, Op};
 
 /// The expression that a slot stands for.
@@ -18,13 +18,13 @@ pub enum Expr {
         /// The operation that is applied.
         op: Op,
         /// Its arguments, in order.
-        args: Vec<Text>,
+        args: Vec<TextParts>,
     },
 }
 
 impl Expr {
     /// Returns where the result may be without further encoding; `None` for a secret that is not encoded.
-    pub fn place(&self) -> Option<Place> {
+    pub fn place(&self) -> Option<Placement> {
         match self {
             Self::Secret(_) => None,
             Self::Apply { op, .. } => Some(op.definition().place),
@@ -53,7 +53,7 @@ impl Expr {
 }
 
 /// Text that may contain secrets, as parts in order.
-pub type Text = Vec<Part>;
+pub type TextParts = Vec<Part>;
 
 /// A part of a text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

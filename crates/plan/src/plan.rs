@@ -1,14 +1,14 @@
 //! A plan: a template compiled for one target, as literal text and the slots between. Holds no value.
 //!
-//! `check` makes one from a planner's answer and trusts nothing in it: a planner that has been taken over completely
+//! `verify` makes one from a planner's answer and trusts nothing in it: a planner that has been taken over completely
 //! can only decide where a secret of its own templates is placed (promise Isolated).
 
 use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use crate::encode::Place;
-use crate::expr::{Expr, Op, Part, Text};
+use crate::encode::Placement;
+use crate::expr::{Expr, Op, Part, TextParts};
 use crate::protocol::{DocumentKind, Emission, Planned, Target};
 use guillemet_base::display::is_unprintable;
 use guillemet_base::names::SecretName;
@@ -38,7 +38,7 @@ pub struct Plan {
     /// The syntax of the document: JSON or text.
     pub kind: DocumentKind,
     /// The pieces of the document, in order.
-    pub pieces: Vec<Piece>,
+    pub pieces: Vec<PlanPiece>,
     /// Every use of a secret in this document. `Expr::Secret` is an index in this list.
     pub uses: Vec<Use>,
     /// The length of all literal text, in bytes.
@@ -49,7 +49,7 @@ pub struct Plan {
 
 /// A piece of a document.
 #[derive(Debug)]
-pub enum Piece {
+pub enum PlanPiece {
     /// Literal text, copied as it is.
     Text(String),
     /// A slot, evaluated when the config is filled.
@@ -136,7 +136,7 @@ pub fn verify(planned: Planned, references: &[Reference], target: Target) -> Res
             return violation("an invalid slot");
         }
         verify_expr(&slot.expr, 0, &mut uses, references)?;
-        if planned.kind == DocumentKind::Text && slot.expr.place() != Some(Place::TextDocument) {
+        if planned.kind == DocumentKind::Text && slot.expr.place() != Some(Placement::TextDocument) {
             return violation("a secret in a text document without an encoder for text documents");
         }
         if slots.insert(slot.slot, slot.expr).is_some() {
@@ -162,7 +162,7 @@ pub fn verify(planned: Planned, references: &[Reference], target: Target) -> Res
         push_text(&mut pieces, &document[from..at]);
         digest.update(&document[from..at]);
         digest.update(format!("\u{0}{expr:?}\u{0}"));
-        pieces.push(Piece::Slot { uses: expr.emissions(), expr });
+        pieces.push(PlanPiece::Slot { uses: expr.emissions(), expr });
         from = at + SLOT_LEN;
     }
     if !slots.is_empty() {
@@ -176,7 +176,7 @@ pub fn verify(planned: Planned, references: &[Reference], target: Target) -> Res
     }
     let digest: [u8; 32] = digest.finalize().into();
     let literal_len =
-        document.len() - SLOT_LEN * pieces.iter().filter(|piece| matches!(piece, Piece::Slot { .. })).count();
+        document.len() - SLOT_LEN * pieces.iter().filter(|piece| matches!(piece, PlanPiece::Slot { .. })).count();
     Ok(Plan {
         digest: digest[..16].try_into().unwrap_or_default(),
         target,
@@ -212,9 +212,9 @@ fn uses(emissions: Vec<Emission>, references: &[Reference]) -> Result<Vec<Use>, 
     Ok(uses)
 }
 
-fn push_text(pieces: &mut Vec<Piece>, text: &str) {
+fn push_text(pieces: &mut Vec<PlanPiece>, text: &str) {
     if !text.is_empty() {
-        pieces.push(Piece::Text(text.to_owned()));
+        pieces.push(PlanPiece::Text(text.to_owned()));
     }
 }
 
@@ -243,7 +243,7 @@ fn verify_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Refere
     if op.reason().is_some_and(|reason| reason.len() > 1024 || reason.contains(is_unprintable)) {
         return violation("an invalid reason");
     }
-    if definition.place == Place::Url {
+    if definition.place == Placement::Url {
         verify_url(&args[0])?;
     }
     let mut secrets = false;
@@ -289,10 +289,10 @@ fn filtered(expr: &Expr, uses: &[Use], references: &[Reference]) -> Option<usize
 }
 
 /// Checks that a secret in a URL is the whole URL, or percent-encoded.
-fn verify_url(text: &Text) -> Result<(), ContractViolation> {
+fn verify_url(text: &TextParts) -> Result<(), ContractViolation> {
     let safe = |part: &Part| match part {
         Part::Literal(_) => true,
-        Part::Expr(expr) => expr.place() == Some(Place::UrlComponent),
+        Part::Expr(expr) => expr.place() == Some(Placement::UrlComponent),
     };
     if text.len() == 1 || text.iter().all(safe) {
         Ok(())
@@ -338,7 +338,7 @@ fn verify_json(document: &str, slots: &HashMap<String, Expr>) -> Result<(), Cont
                 return violation("a secret in a key");
             }
             let expr = slots.get(&content[slot..slot + SLOT_LEN]);
-            if expr.and_then(Expr::place) == Some(Place::Url) && content.len() != SLOT_LEN {
+            if expr.and_then(Expr::place) == Some(Placement::Url) && content.len() != SLOT_LEN {
                 return violation("a URL that is only part of a field");
             }
         }

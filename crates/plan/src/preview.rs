@@ -2,7 +2,7 @@
 
 use crate::encode;
 use crate::expr::{Expr, Part};
-use crate::plan::{Piece, Plan};
+use crate::plan::{Plan, PlanPiece};
 use crate::protocol::DocumentKind;
 use guillemet_base::problem::Problem;
 
@@ -11,8 +11,8 @@ pub fn document(plan: &Plan) -> String {
     let mut document = String::with_capacity(plan.literal_len + 64);
     for piece in &plan.pieces {
         match piece {
-            Piece::Text(text) => document.push_str(text),
-            Piece::Slot { expr, .. } => push(expr, plan, &mut document),
+            PlanPiece::Text(text) => document.push_str(text),
+            PlanPiece::Slot { expr, .. } => push(expr, plan, &mut document),
         }
     }
     document
@@ -23,7 +23,7 @@ pub fn document(plan: &Plan) -> String {
 pub fn uses(plan: &Plan) -> Vec<(usize, Vec<&'static str>)> {
     let mut all = Vec::new();
     for piece in &plan.pieces {
-        let Piece::Slot { expr, uses } = piece else { continue };
+        let PlanPiece::Slot { expr, uses } = piece else { continue };
         for index in uses {
             let mut encodings = Vec::new();
             collect_encodings(expr, *index, &mut encodings);
@@ -38,7 +38,7 @@ pub fn uses(plan: &Plan) -> Vec<(usize, Vec<&'static str>)> {
 
 /// Returns the warnings of a plan. `target` is the target as the caller named it; a former name is one more warning.
 pub fn warnings(plan: &Plan, target: Option<&str>) -> Vec<Problem> {
-    let renamed = plan.target.renamed(target).map(|message| Problem { message, ..Problem::default() });
+    let renamed = plan.target.rename_notice(target).map(|message| Problem { message, ..Problem::default() });
     plan.warnings.iter().cloned().chain(renamed).collect()
 }
 
@@ -104,7 +104,7 @@ mod tests {
             digest: [0; 16],
             target,
             kind: DocumentKind::Text,
-            pieces: vec![Piece::Slot { expr, uses: vec![0] }],
+            pieces: vec![PlanPiece::Slot { expr, uses: vec![0] }],
             uses: vec![usage],
             literal_len: 0,
             warnings: Vec::new(),

@@ -1,9 +1,9 @@
 //! The protocol between the daemon and a planner, over the planner's stdin and stdout.
 //!
 //! A message is a frame: its length as a little-endian `u32`, then that many bytes. A request is one JSON frame
-//! (`Request`); `Load` is followed by one frame with the bytes that it announces. An answer is one JSON frame
-//! (`Answer`); `Loaded` is followed by one frame with the compiled form, which is empty if the request contained the
-//! compiled form already, or if the component cannot be used.
+//! (`PlannerRequest`); `Load` is followed by one frame with the bytes that it announces. An answer is one JSON frame
+//! (`PlannerResponse`); `Loaded` is followed by one frame with the compiled form, which is empty if the request
+//! contained the compiled form already, or if the component cannot be used.
 //!
 //! Nothing here can contain a value (promise Blind). The daemon treats every answer as hostile (`plan::verify`).
 
@@ -39,7 +39,7 @@ pub const MEMORY_MAX: usize = 64 << 20;
 /// A request from the daemon to the planner.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Request {
+pub enum PlannerRequest {
     /// Loads a plugin; the next frame is the component or its compiled form.
     Load {
         /// Whether the bytes are a compiled form rather than a component. The daemon vouches that a planner of this
@@ -88,7 +88,7 @@ pub struct PlanReference {
 /// An answer from the planner to the daemon.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum PlannerResponse {
     /// The findings about a component, which can be used if no rule is broken. The next frame is its compiled form, or
     /// empty.
     Loaded(Report),
@@ -118,7 +118,7 @@ pub struct Report {
     /// Its description of itself; `None` if it could not be asked.
     pub description: Option<Description>,
     /// The broken rules that prevent its use; empty if it is loaded.
-    pub broken: Vec<Rule>,
+    pub broken: Vec<BrokenRule>,
     /// The time to compile the component, or to load its compiled form, in microseconds.
     pub compile_micros: u64,
     /// The cost of the call in which it described itself.
@@ -127,7 +127,7 @@ pub struct Report {
 
 /// A rule of the contract that a component breaks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rule {
+pub struct BrokenRule {
     /// The part of the component that the rule concerns.
     pub about: About,
     /// What is wrong: a sentence, in which `it` is the component.
@@ -199,7 +199,7 @@ impl Target {
     }
 
     /// Returns the notice for a caller that used a former name; `None` if the caller used the present one.
-    pub fn renamed(&self, requested: Option<&str>) -> Option<String> {
+    pub fn rename_notice(&self, requested: Option<&str>) -> Option<String> {
         let alias = requested.filter(|requested| self.aliases.iter().any(|alias| alias == requested))?;
         Some(format!("the target `{alias}` is now called `{}`; the old name still works", self.id))
     }

@@ -18,13 +18,13 @@ static ANYTHING: Value = Value::Bool(true);
 
 /// Returns what is wrong with a field that may contain a secret: the schema does not know it, or does not allow text
 /// there.
-pub fn rule(schema: &Value, field: &str) -> Option<String> {
+pub fn field_problem(schema: &Value, field: &str) -> Option<String> {
     let mut at = vec![schema];
     for segment in field.split('.') {
         if segment == "**" {
             return None;
         }
-        at = at.iter().flat_map(|node| below(schema, node, segment)).take(CANDIDATES_MAX).collect();
+        at = at.iter().flat_map(|node| subschemas(schema, node, segment)).take(CANDIDATES_MAX).collect();
         if at.is_empty() {
             return Some(format!(
                 "it does not describe the secret field `{field}`: describe the field, or remove it from `secret-fields`"
@@ -45,7 +45,7 @@ pub fn has_field(schema: &Value, name: &str) -> bool {
 }
 
 /// Returns the schemas that describe a part of a value: a member by name, or any member (`*`).
-pub fn below<'a>(root: &'a Value, node: &'a Value, segment: &str) -> Vec<&'a Value> {
+pub fn subschemas<'a>(root: &'a Value, node: &'a Value, segment: &str) -> Vec<&'a Value> {
     let mut schemas: Vec<&Value> = Vec::new();
     for node in branches(root, node) {
         let named = |key: &str| node[key].as_object().into_iter().flatten();
@@ -92,7 +92,7 @@ pub fn branches<'a>(root: &'a Value, node: &'a Value) -> Vec<&'a Value> {
     nodes
 }
 
-fn is_of(node: &Value, types: &[&str]) -> bool {
+fn has_type(node: &Value, types: &[&str]) -> bool {
     match node.get("type") {
         None => true,
         Some(Value::String(kind)) => types.contains(&kind.as_str()),
@@ -106,9 +106,9 @@ fn admits_text(node: &Value) -> bool {
     // A schema that only refers or branches does not say anything itself.
     let silent = node.get("type").is_none()
         && (node.get("$ref").is_some() || BRANCHES.iter().any(|key| node.get(*key).is_some()));
-    !silent && is_of(node, &["string"])
+    !silent && has_type(node, &["string"])
 }
 
 fn admits_parts(node: &Value) -> bool {
-    is_of(node, &["object", "array"])
+    has_type(node, &["object", "array"])
 }

@@ -8,7 +8,7 @@ use guillemet_base::random::random;
 pub const SLOT_LEN: usize = 40;
 
 /// Creates a slot that cannot be guessed.
-pub fn fresh() -> String {
+pub fn random_slot() -> String {
     format!("Z{:039}", u128::from_le_bytes(random()))
 }
 
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn slots_are_found_in_either_case_and_side_by_side() {
-        let (a, b) = (fresh(), fresh());
+        let (a, b) = (random_slot(), random_slot());
         assert_eq!(a.len(), SLOT_LEN);
         assert_ne!(a, b);
         let text = format!("Bearer {a}{}5Z12 é{b}", b.to_lowercase());

@@ -8,8 +8,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::encoder::{Broken, Encoder, each_secret, forged};
-use guillemet_plan::encode::Place;
+use super::encoder::{Encoder, PluginError, each_secret, forged_slot};
+use guillemet_plan::encode::Placement;
 use guillemet_plan::expr::Expr;
 use guillemet_plan::protocol::{DocumentKind, Emission, PlanReference, PlannedSlot};
 use guillemet_plan::slots::{self, SLOT_LEN};
@@ -21,7 +21,7 @@ const DEPTH_MAX: usize = 64;
 
 /// A document that keeps the contract.
 #[derive(Debug)]
-pub struct Document {
+pub struct CanonicalDocument {
     /// The text of the document, with slots in their canonical form.
     pub text: String,
     /// The syntax of the document: JSON or text.
@@ -33,24 +33,24 @@ pub struct Document {
 /// Checks a document and returns it in canonical form.
 ///
 /// # Errors
-/// Fails with [`Broken`], which lists the rules that the document breaks.
+/// Fails with [`PluginError`], which lists the rules that the document breaks.
 pub fn check(
     text: String,
     kind: DocumentKind,
     encoder: &Encoder,
     emissions: &[Emission],
     references: &[PlanReference],
-) -> Result<Document, Broken> {
+) -> Result<CanonicalDocument, PluginError> {
     if text.len() > DOCUMENT_MAX {
-        return Err(Broken(format!("its document is larger than {} MiB", DOCUMENT_MAX >> 20)));
+        return Err(PluginError(format!("its document is larger than {} MiB", DOCUMENT_MAX >> 20)));
     }
-    let mut reader = Reader { encoder, kind, problems: Vec::new(), taken: HashSet::new(), slots: Vec::new() };
+    let mut reader = Canonicalizer { encoder, kind, problems: Vec::new(), taken: HashSet::new(), slots: Vec::new() };
     let text = match kind {
         DocumentKind::Json => {
-            let Tree(mut tree) = serde_json::from_str(&text).map_err(|error| not_json(&error))?;
+            let UniqueKeysJson(mut tree) = serde_json::from_str(&text).map_err(|error| not_json(&error))?;
             reader.tree(&mut tree, 0);
             let mut text = serde_json::to_string_pretty(&tree)
-                .map_err(|_| Broken("its document cannot be written as JSON".into()))?;
+                .map_err(|_| PluginError("its document cannot be written as JSON".into()))?;
             text.push('\n');
             text
         }
@@ -74,11 +74,11 @@ pub fn check(
             reader.problems.push(dropped(emission, references));
         }
     }
-    let Reader { problems, slots, .. } = reader;
+    let Canonicalizer { problems, slots, .. } = reader;
     if problems.is_empty() {
-        Ok(Document { text, kind, slots })
+        Ok(CanonicalDocument { text, kind, slots })
     } else {
-        Err(Broken(format!("it {}", problems.join("; it "))))
+        Err(PluginError(format!("it {}", problems.join("; it "))))
     }
 }
 
@@ -92,15 +92,15 @@ fn dropped(emission: &Emission, references: &[PlanReference]) -> String {
     }
 }
 
-fn not_json(error: &serde_json::Error) -> Broken {
+fn not_json(error: &serde_json::Error) -> PluginError {
     let reason = match error.classify() {
         serde_json::error::Category::Data => error.to_string(),
         _ => format!("line {}, column {}", error.line(), error.column()),
     };
-    Broken(format!("its document is not valid JSON ({reason})"))
+    PluginError(format!("its document is not valid JSON ({reason})"))
 }
 
-struct Reader<'a> {
+struct Canonicalizer<'a> {
     encoder: &'a Encoder,
     kind: DocumentKind,
     problems: Vec<String>,
@@ -109,7 +109,7 @@ struct Reader<'a> {
     slots: Vec<PlannedSlot>,
 }
 
-impl Reader<'_> {
+impl Canonicalizer<'_> {
     fn tree(&mut self, value: &mut Value, depth: usize) {
         if depth > DEPTH_MAX {
             return self.rule(format!("nested its document deeper than {DEPTH_MAX} levels"));
@@ -133,7 +133,7 @@ impl Reader<'_> {
         for at in slots::find(text) {
             let slot = slots::canonical(text, at);
             let Some(expr) = self.encoder.expr(&slot) else {
-                self.rule(forged().0.trim_start_matches("it ").to_owned());
+                self.rule(forged_slot().0.trim_start_matches("it ").to_owned());
                 continue;
             };
             if !self.taken.insert(slot.clone()) {
@@ -144,7 +144,7 @@ impl Reader<'_> {
                 DocumentKind::Json if is_url(expr) && text.len() != SLOT_LEN => {
                     self.rule("added text around the result of `url`, which must be a whole value".into());
                 }
-                DocumentKind::Text if expr.place() != Some(Place::TextDocument) => {
+                DocumentKind::Text if expr.place() != Some(Placement::TextDocument) => {
                     self.rule("wrote a secret into a text document without a terminal encoder (bare)".into());
                 }
                 _ => {}
@@ -168,16 +168,16 @@ fn is_url(expr: &Expr) -> bool {
             args.first().map(Vec::as_slice),
             Some([guillemet_plan::expr::Part::Expr(inner)]) if is_url(inner)
         ),
-        _ => expr.place() == Some(Place::Url),
+        _ => expr.place() == Some(Placement::Url),
     }
 }
 
 /// JSON in which no object has a key twice. The parser limits its depth.
-struct Tree(Value);
+struct UniqueKeysJson(Value);
 
-impl<'de> Deserialize<'de> for Tree {
+impl<'de> Deserialize<'de> for UniqueKeysJson {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TreeVisitor).map(Tree)
+        deserializer.deserialize_any(TreeVisitor).map(UniqueKeysJson)
     }
 }
 
@@ -220,7 +220,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(Tree(item)) = access.next_element()? {
+        while let Some(UniqueKeysJson(item)) = access.next_element()? {
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -229,7 +229,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = access.next_key::<String>()? {
-            let Tree(value) = access.next_value()?;
+            let UniqueKeysJson(value) = access.next_value()?;
             if map.insert(key, value).is_some() {
                 return Err(A::Error::custom("a key appears twice in the same object"));
             }

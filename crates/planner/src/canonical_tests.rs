@@ -2,7 +2,7 @@
 
 use super::*;
 use guillemet_plan::expr::Op;
-use guillemet_plan::slots::fresh;
+use guillemet_plan::slots::random_slot;
 
 fn emission() -> Emission {
     Emission { reference: 0, field: "token".into() }
@@ -13,13 +13,13 @@ fn reference() -> PlanReference {
 }
 
 fn encoder() -> (Encoder, String) {
-    let slot = fresh();
+    let slot = random_slot();
     let encoder = Encoder::new([(slot.clone(), 0)].into(), &[emission()], &[reference()], Default::default());
     (encoder, slot)
 }
 
-fn checked(encoder: &Encoder, kind: DocumentKind, text: String) -> Result<Document, String> {
-    check(text, kind, encoder, &[emission()], &[reference()]).map_err(|Broken(rule)| rule)
+fn checked(encoder: &Encoder, kind: DocumentKind, text: String) -> Result<CanonicalDocument, String> {
+    check(text, kind, encoder, &[emission()], &[reference()]).map_err(|PluginError(rule)| rule)
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn each_rule_is_held() {
     let wrapped = encoder.apply(Op::Forbid { characters: "x".into(), reason: "r".into() }, &[&url]).unwrap();
     let header = encoder.apply(Op::HeaderValue, &[&slot]).unwrap();
     let xml = encoder.apply(Op::Xml, &[&slot]).unwrap();
-    let forged = fresh();
+    let forged = random_slot();
     use DocumentKind::{Json, Text};
     for (kind, text, rule) in [
         (Json, "{}".to_owned(), "(line 4, column 9) of the field `token` (dropped)"),
@@ -74,7 +74,7 @@ fn each_rule_is_held() {
 #[test]
 fn everything_broken_is_told_at_once() {
     let (encoder, slot) = encoder();
-    let error = checked(&encoder, DocumentKind::Json, format!("{{\"{slot}\":\"{}\"}}", fresh())).unwrap_err();
+    let error = checked(&encoder, DocumentKind::Json, format!("{{\"{slot}\":\"{}\"}}", random_slot())).unwrap_err();
     for rule in ["key", "forged", "dropped"] {
         assert!(error.contains(rule), "{error}");
     }

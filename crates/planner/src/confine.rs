@@ -36,9 +36,9 @@ pub struct ConfineError {
 
 /// A layer of the confinement that this kernel lacks. The other layers hold without it.
 #[derive(Debug)]
-pub struct Missing(String);
+pub struct MissingLayer(String);
 
-impl fmt::Display for Missing {
+impl fmt::Display for MissingLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -49,7 +49,7 @@ impl fmt::Display for Missing {
 ///
 /// # Errors
 /// Fails with [`ConfineError`] if the kernel refuses a layer that it has.
-pub fn confine() -> Result<Vec<Missing>, ConfineError> {
+pub fn confine() -> Result<Vec<MissingLayer>, ConfineError> {
     let to = |action| move |error: rustix::io::Errno| ConfineError { action, error: error.into() };
     close_from(3).map_err(|error| ConfineError { action: "close inherited descriptors", error })?;
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(to("bind itself to its parent process"))?;
@@ -67,7 +67,7 @@ pub fn confine() -> Result<Vec<Missing>, ConfineError> {
 }
 
 /// Forbids, from here on, opening any file or port and reaching any socket or process outside.
-fn landlock() -> Result<Vec<Missing>, ConfineError> {
+fn landlock() -> Result<Vec<MissingLayer>, ConfineError> {
     let restricted = Ruleset::default()
         .handle_access(AccessFs::from_all(LANDLOCK))
         .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(LANDLOCK)))
@@ -78,12 +78,12 @@ fn landlock() -> Result<Vec<Missing>, ConfineError> {
         .map_err(|error| ConfineError { action: "give up file access", error: std::io::Error::other(error) })?;
     Ok(match status.ruleset {
         RulesetStatus::FullyEnforced => Vec::new(),
-        RulesetStatus::PartiallyEnforced => vec![Missing(
+        RulesetStatus::PartiallyEnforced => vec![MissingLayer(
             "this kernel has an old version of Landlock: it blocks files for planners, but not all sockets and \
              signals; seccomp blocks those"
                 .into(),
         )],
-        RulesetStatus::NotEnforced => vec![Missing(
+        RulesetStatus::NotEnforced => vec![MissingLayer(
             "this kernel has no Landlock: only seccomp blocks files for planners. Linux 5.13 or newer with the \
              security module `landlock` has it"
                 .into(),
@@ -95,10 +95,10 @@ fn landlock() -> Result<Vec<Missing>, ConfineError> {
 ///
 /// # Errors
 /// Fails with [`ConfineError`] if the kernel has seccomp and refuses the filter.
-pub fn seal() -> Result<Vec<Missing>, ConfineError> {
+pub fn seal() -> Result<Vec<MissingLayer>, ConfineError> {
     let failed = |error| ConfineError { action: "give up system calls", error };
     let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else {
-        return Ok(vec![Missing("seccomp is not supported on this processor architecture".into())]);
+        return Ok(vec![MissingLayer("seccomp is not supported on this processor architecture".into())]);
     };
     let filter = filter(arch).map_err(|error| failed(std::io::Error::other(error)))?;
     match seccompiler::apply_filter_all_threads(&filter) {
@@ -106,7 +106,7 @@ pub fn seal() -> Result<Vec<Missing>, ConfineError> {
         Err(seccompiler::Error::Seccomp(error))
             if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) =>
         {
-            Ok(vec![Missing(
+            Ok(vec![MissingLayer(
                 "this kernel has no seccomp: only Landlock and resource limits confine planners. A kernel with \
                  CONFIG_SECCOMP_FILTER has it"
                     .into(),

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use guillemet_base::display::sanitize;
 use guillemet_base::problem::{PROBLEMS_MAX, Problem};
-use guillemet_plan::encode::{EncoderDefinition, Place, Refusal, Signature, check_literal, literal};
-use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, Text};
+use guillemet_plan::encode::{EncoderDefinition, Placement, Refusal, Signature, check_literal, literal};
+use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, TextParts};
 use guillemet_plan::protocol::{Emission, PlanReference};
 use guillemet_plan::slots::{self, SLOT_LEN};
 
@@ -25,11 +25,11 @@ const REASON_MAX: usize = 300;
 /// A rule of the contract that the plugin has broken, as a sentence. Ends the call.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
-pub struct Broken(pub String);
+pub struct PluginError(pub String);
 
 /// The parameters of an encoder that follow its texts. Those that it does not have are empty.
 #[derive(Default)]
-pub struct Options {
+pub struct EncoderOptions {
     /// What may not be in the text, or the name of a digest algorithm.
     pub option: String,
     /// The most bytes of the text.
@@ -40,7 +40,7 @@ pub struct Options {
 
 /// The expression that a slot stands for, with its size.
 #[derive(Clone)]
-struct Known {
+struct SizedExpr {
     expr: Expr,
     depth: usize,
     weight: usize,
@@ -49,7 +49,7 @@ struct Known {
 /// The state of `encode` during one call of a plugin.
 #[derive(Default)]
 pub struct Encoder {
-    slots: HashMap<String, Known>,
+    slots: HashMap<String, SizedExpr>,
     weight: usize,
     emissions: Vec<Emission>,
     /// The field of each text of the config, to report where a refused literal is.
@@ -74,7 +74,7 @@ impl Encoder {
                 op: Op::Filter(*filter),
                 args: vec![vec![Part::Expr(expr)]],
             });
-            (slot, Known { expr, depth: filters.len(), weight: NODE_WEIGHT * (filters.len() + 1) })
+            (slot, SizedExpr { expr, depth: filters.len(), weight: NODE_WEIGHT * (filters.len() + 1) })
         };
         Self { slots: slots.into_iter().map(entry).collect(), emissions: emissions.to_vec(), fields, ..Self::default() }
     }
@@ -92,30 +92,35 @@ impl Encoder {
     /// Implements `encode.has-secret`: reports whether the text contains a slot.
     ///
     /// # Errors
-    /// Fails with [`Broken`] for a forged slot.
-    pub fn has_secret(&self, text: &str) -> Result<bool, Broken> {
+    /// Fails with [`PluginError`] for a forged slot.
+    pub fn has_secret(&self, text: &str) -> Result<bool, PluginError> {
         Ok(!self.slots_of(text)?.is_empty())
     }
 
     /// Implements `encode.whole-secret`: reports whether the text is exactly one slot.
     ///
     /// # Errors
-    /// Fails with [`Broken`] for a forged slot.
-    pub fn whole_secret(&self, text: &str) -> Result<bool, Broken> {
+    /// Fails with [`PluginError`] for a forged slot.
+    pub fn whole_secret(&self, text: &str) -> Result<bool, PluginError> {
         Ok(self.slots_of(text)?.len() == 1 && text.len() == SLOT_LEN)
     }
 
     /// Calls an encoder of the contract.
     ///
     /// # Errors
-    /// Fails with [`Broken`] if the plugin breaks a rule of the contract.
-    pub fn call(&mut self, definition: &EncoderDefinition, texts: &[&str], options: Options) -> Result<String, Broken> {
-        let Options { option, number, reason } = options;
+    /// Fails with [`PluginError`] if the plugin breaks a rule of the contract.
+    pub fn call(
+        &mut self,
+        definition: &EncoderDefinition,
+        texts: &[&str],
+        options: EncoderOptions,
+    ) -> Result<String, PluginError> {
+        let EncoderOptions { option, number, reason } = options;
         let op = match &definition.signature {
             Signature::Text(op) | Signature::TwoTexts(op) => op.clone(),
             Signature::DigestTexts(op) => op(digest_algorithm(&option)?),
             Signature::TextOptionReason { option: word, .. } if option.is_empty() => {
-                return Err(Broken(format!("it called `{}` without a {word}", definition.name)));
+                return Err(PluginError(format!("it called `{}` without a {word}", definition.name)));
             }
             Signature::TextOptionReason { op, .. } => op(option, sanitize(&reason, REASON_MAX)),
             Signature::TextNumberReason(op) => op(number, sanitize(&reason, REASON_MAX)),
@@ -126,9 +131,9 @@ impl Encoder {
     /// Applies an operation: encodes plain text, or returns a new slot for the operation.
     ///
     /// # Errors
-    /// Fails with [`Broken`] if the plugin breaks a rule of the contract.
-    pub fn apply(&mut self, op: Op, args: &[&str]) -> Result<String, Broken> {
-        if !self.passes(&op, args)? {
+    /// Fails with [`PluginError`] if the plugin breaks a rule of the contract.
+    pub fn apply(&mut self, op: Op, args: &[&str]) -> Result<String, PluginError> {
+        if !self.check_text(&op, args)? {
             return Ok(args.concat());
         }
         let mut texts = Vec::with_capacity(args.len());
@@ -159,18 +164,18 @@ impl Encoder {
             });
         }
         if self.slots.len() >= SLOTS_MAX {
-            return Err(Broken(format!("it made more than {SLOTS_MAX} slots")));
+            return Err(PluginError(format!("it made more than {SLOTS_MAX} slots")));
         }
-        let slot = slots::fresh();
-        self.slots.insert(slot.clone(), Known { expr: Expr::Apply { op, args: texts }, depth, weight });
+        let slot = slots::random_slot();
+        self.slots.insert(slot.clone(), SizedExpr { expr: Expr::Apply { op, args: texts }, depth, weight });
         Ok(slot)
     }
 
     /// Checks text that contains slots against the rules for its literal parts and for the slots in it. Notes a problem
     /// and returns `false` if it breaks one.
-    fn passes(&mut self, op: &Op, args: &[&str]) -> Result<bool, Broken> {
+    fn check_text(&mut self, op: &Op, args: &[&str]) -> Result<bool, PluginError> {
         let definition = op.definition();
-        for text in args.iter().filter(|_| definition.is_restriction() || definition.place == Place::Url) {
+        for text in args.iter().filter(|_| definition.is_restriction() || definition.place == Placement::Url) {
             let slots = self.slots_of(text)?;
             if slots.is_empty() {
                 continue;
@@ -180,7 +185,7 @@ impl Encoder {
                 self.refuse(&[text], &refusal);
                 return Ok(false);
             }
-            if definition.place == Place::Url && text.len() > SLOT_LEN && !self.is_percent_encoded(&slots) {
+            if definition.place == Placement::Url && text.len() > SLOT_LEN && !self.is_percent_encoded(&slots) {
                 return Ok(false);
             }
         }
@@ -192,7 +197,7 @@ impl Encoder {
         let bare: Vec<u32> = slots
             .iter()
             .filter_map(|slot| self.expr(slot))
-            .filter(|expr| expr.place() != Some(Place::UrlComponent))
+            .filter(|expr| expr.place() != Some(Placement::UrlComponent))
             .filter_map(first_secret)
             .collect();
         for emission in &bare {
@@ -203,17 +208,17 @@ impl Encoder {
                 help: Some("add `| url` after it: `<< secret \"…\" | url >>`".into()),
                 ..Problem::default()
             };
-            self.note(problem);
+            self.add_problem(problem);
         }
         bare.is_empty()
     }
 
-    fn within_limits(&self, depth: usize, weight: usize) -> Result<(), Broken> {
+    fn within_limits(&self, depth: usize, weight: usize) -> Result<(), PluginError> {
         if depth > DEPTH_MAX {
-            return Err(Broken(format!("it nested more than {DEPTH_MAX} encoders")));
+            return Err(PluginError(format!("it nested more than {DEPTH_MAX} encoders")));
         }
         if self.weight + weight > WEIGHT_MAX {
-            return Err(Broken(format!("it encoded more than {} MiB of text", WEIGHT_MAX >> 20)));
+            return Err(PluginError(format!("it encoded more than {} MiB of text", WEIGHT_MAX >> 20)));
         }
         Ok(())
     }
@@ -222,7 +227,7 @@ impl Encoder {
         let path = args.iter().find_map(|arg| self.field(arg)).unwrap_or_default();
         let message = sanitize(&refusal.reason, 500);
         let help = Some("change this text in the template".into());
-        self.note(Problem { path, message, help, ..Problem::default() });
+        self.add_problem(Problem { path, message, help, ..Problem::default() });
     }
 
     /// Returns the field that a text is in, as far as it can be determined.
@@ -235,23 +240,23 @@ impl Encoder {
         self.fields.get(text).cloned().or_else(of_secret)
     }
 
-    fn note(&mut self, problem: Problem) {
+    fn add_problem(&mut self, problem: Problem) {
         if self.problems.len() < PROBLEMS_MAX && !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
     }
 
     /// Returns the slots of a text in their canonical form, in order.
-    fn slots_of(&self, text: &str) -> Result<Vec<String>, Broken> {
+    fn slots_of(&self, text: &str) -> Result<Vec<String>, PluginError> {
         let canonical = slots::find(text).into_iter().map(|at| slots::canonical(text, at));
-        canonical.map(|slot| if self.slots.contains_key(&slot) { Ok(slot) } else { Err(forged()) }).collect()
+        canonical.map(|slot| if self.slots.contains_key(&slot) { Ok(slot) } else { Err(forged_slot()) }).collect()
     }
 
-    fn parse(&self, text: &str) -> Result<Text, Broken> {
+    fn parse(&self, text: &str) -> Result<TextParts, PluginError> {
         let mut parts = Vec::new();
         let mut end = 0;
         for at in slots::find(text) {
-            let entry = self.slots.get(&slots::canonical(text, at)).ok_or_else(forged)?;
+            let entry = self.slots.get(&slots::canonical(text, at)).ok_or_else(forged_slot)?;
             if end < at {
                 parts.push(Part::Literal(text[end..at].to_owned()));
             }
@@ -266,8 +271,8 @@ impl Encoder {
 }
 
 /// Returns the rule about slots that were never issued.
-pub fn forged() -> Broken {
-    Broken("it wrote text that looks like a slot but is not one (forged)".into())
+pub fn forged_slot() -> PluginError {
+    PluginError("it wrote text that looks like a slot but is not one (forged)".into())
 }
 
 /// Returns the parts of a text between its slots.
@@ -277,11 +282,11 @@ fn literal_parts(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Returns the digest algorithm with this name.
-fn digest_algorithm(name: &str) -> Result<DigestAlgorithm, Broken> {
+fn digest_algorithm(name: &str) -> Result<DigestAlgorithm, PluginError> {
     let found = DigestAlgorithm::ALL.iter().find(|(label, _)| *label == name);
     found
         .map(|(_, algorithm)| *algorithm)
-        .ok_or_else(|| Broken(format!("it used an unknown digest algorithm, \"{}\"", sanitize(name, 32))))
+        .ok_or_else(|| PluginError(format!("it used an unknown digest algorithm, \"{}\"", sanitize(name, 32))))
 }
 
 /// Returns the first emission in an expression.

@@ -5,14 +5,14 @@ use guillemet_plan::encode::ENCODERS;
 use guillemet_template::ValueFilter;
 
 /// Calls the encoder with this name, with an option and a reason.
-fn call(encoder: &mut Encoder, name: &str, texts: &[&str], option: &str, reason: &str) -> Result<String, Broken> {
+fn call(encoder: &mut Encoder, name: &str, texts: &[&str], option: &str, reason: &str) -> Result<String, PluginError> {
     let definition = ENCODERS.iter().find(|definition| definition.name == name).unwrap();
-    let options = Options { option: option.into(), number: 0, reason: reason.into() };
+    let options = EncoderOptions { option: option.into(), number: 0, reason: reason.into() };
     encoder.call(definition, texts, options)
 }
 
 fn encoder(filters: &[ValueFilter]) -> (Encoder, String) {
-    let slot = slots::fresh();
+    let slot = slots::random_slot();
     let emissions = [Emission { reference: 0, field: "headers.Authorization".into() }];
     let references = [PlanReference { name: "api".into(), line: 1, column: 1, filters: filters.to_vec() }];
     let encoder = Encoder::new([(slot.clone(), 0)].into(), &emissions, &references, HashMap::new());
@@ -42,7 +42,7 @@ fn secrets_are_recognised_and_forged_ones_end_the_call() {
     assert_eq!(encoder.has_secret(&format!("a{slot}")), Ok(true));
     assert_eq!(encoder.whole_secret(&format!("a{slot}")), Ok(false));
     assert_eq!(encoder.whole_secret(&slot.to_lowercase()), Ok(true));
-    let forged = slots::fresh();
+    let forged = slots::random_slot();
     assert!(encoder.has_secret(&forged).is_err());
     assert!(encoder.whole_secret(&forged).is_err());
     assert!(encoder.apply(Op::Base64, &[&forged]).is_err());

@@ -1,7 +1,7 @@
 //! Runs a plugin's code in wasmtime: one store and one instance for each call, Cranelift, no pooling, a deadline, and
 //! limits on memory.
 //!
-//! Knows nothing of templates. Whatever the plugin does, the call ends with an answer or with a `Broken` and its
+//! Knows nothing of templates. Whatever the plugin does, the call ends with an answer or with a `PluginError` and its
 //! reason.
 
 use std::time::{Duration, Instant};
@@ -11,12 +11,12 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, Engine, Store, StoreContextMut, Strategy, Trap};
 
 use self::bindings::exports::guillemet::feature::plugin as guest;
-use self::limits::Limits;
-use super::encoder::{Broken, Encoder, Options};
+use self::limits::CallLimiter;
+use super::encoder::{Encoder, EncoderOptions, PluginError};
 use guillemet_base::display::sanitize;
 use guillemet_base::problem::{PROBLEMS_MAX, Problem, sanitize_problems};
 use guillemet_plan::encode::{ENCODERS, EncoderDefinition, Signature};
-use guillemet_plan::protocol::{About, Cost, Description, DocumentKind, Import, Report, Rule, TIME_MAX, Target};
+use guillemet_plan::protocol::{About, BrokenRule, Cost, Description, DocumentKind, Import, Report, TIME_MAX, Target};
 use guillemet_plan::{contract, slots};
 
 /// The interval at which running code is checked against its deadline.
@@ -53,7 +53,7 @@ pub struct Host {
 }
 
 /// A plugin that is ready to be called.
-pub struct Plugin {
+pub struct LoadedPlugin {
     engine: Engine,
     instance: InstancePre<Call>,
 }
@@ -77,8 +77,8 @@ impl Host {
     /// Starts the engine, and the thread that advances its clock.
     ///
     /// # Errors
-    /// Fails with [`Broken`] if this machine cannot run the engine.
-    pub fn new() -> Result<Self, Broken> {
+    /// Fails with [`PluginError`] if this machine cannot run the engine.
+    pub fn new() -> Result<Self, PluginError> {
         let mut config = Config::new();
         config
             .strategy(Strategy::Cranelift)
@@ -88,7 +88,7 @@ impl Host {
             .memory_init_cow(false)
             .wasm_backtrace_max_frames(None)
             .concurrency_support(false);
-        let fail = |error: wasmtime::Error| Broken(format!("the plugin engine could not start: {error}"));
+        let fail = |error: wasmtime::Error| PluginError(format!("the plugin engine could not start: {error}"));
         let engine = Engine::new(&config).map_err(fail)?;
         let mut linker = Linker::new(&engine);
         link_encode(&mut linker).map_err(fail)?;
@@ -105,30 +105,35 @@ impl Host {
             .name("epoch".into())
             .stack_size(64 << 10)
             .spawn(ticker)
-            .map_err(|error| Broken(format!("the plugin engine could not start its clock: {error}")))?;
+            .map_err(|error| PluginError(format!("the plugin engine could not start its clock: {error}")))?;
         // A thread makes system calls when it starts, which `confine::seal` forbids.
-        running.recv().map_err(|_| Broken("the plugin engine's clock stopped".into()))?;
+        running.recv().map_err(|_| PluginError("the plugin engine's clock stopped".into()))?;
         Ok(Self { engine, linker })
     }
 
     /// Compiles a component, or takes its compiled form, and asks it to describe itself. Returns a report of the
     /// findings, and, if nothing prevents its use, the plugin with its compiled form, which is empty if a compiled form
     /// was given.
-    pub fn load(&self, bytes: &[u8], compiled: bool) -> (Report, Option<(Plugin, Vec<u8>)>) {
+    pub fn load(&self, bytes: &[u8], compiled: bool) -> (Report, Option<(LoadedPlugin, Vec<u8>)>) {
         let mut report = Report::default();
-        let loaded = self.steps(bytes, compiled, &mut report);
-        let broken = |Broken(sentence)| report.broken.push(Rule { about: About::Component, sentence });
+        let loaded = self.try_load(bytes, compiled, &mut report);
+        let broken = |PluginError(sentence)| report.broken.push(BrokenRule { about: About::Component, sentence });
         let loaded = loaded.map_err(broken).ok().flatten();
         (report, loaded)
     }
 
     /// Does the steps of `load`. Returns `None` if the report contains the reason.
-    fn steps(&self, bytes: &[u8], compiled: bool, report: &mut Report) -> Result<Option<(Plugin, Vec<u8>)>, Broken> {
+    fn try_load(
+        &self,
+        bytes: &[u8],
+        compiled: bool,
+        report: &mut Report,
+    ) -> Result<Option<(LoadedPlugin, Vec<u8>)>, PluginError> {
         let started = Instant::now();
         let component = self.component(bytes, compiled)?;
         report.compile_micros = micros(started);
         let exports = self.interfaces(&component, report);
-        let rule = |about| move |sentence| Rule { about, sentence };
+        let rule = |about| move |sentence| BrokenRule { about, sentence };
         report.broken.extend(contract::foreign_rule(&report.imports).map(rule(About::Imports)));
         report.broken.extend(contract::version_rules(&report.imports, &exports).into_iter().map(rule(About::Contract)));
         if !report.broken.is_empty() {
@@ -136,20 +141,20 @@ impl Host {
         }
         let mismatch = |subject: &str, error: wasmtime::Error| {
             let contract = contract::version();
-            Broken(format!(
+            PluginError(format!(
                 "{subject} not match `guillemet:feature@{contract}`: {}",
                 sanitize(&format!("{error:#}"), 300)
             ))
         };
         let instance = self.linker.instantiate_pre(&component).map_err(|error| mismatch("it does", error))?;
         bindings::FeaturePre::new(instance.clone()).map_err(|error| mismatch("its exports do", error))?;
-        let plugin = Plugin { engine: self.engine.clone(), instance };
+        let plugin = LoadedPlugin { engine: self.engine.clone(), instance };
         let (description, cost) = plugin.describe()?;
         report.describe = cost;
         match guillemet_plan::description::check(description.clone()) {
             Ok(description) => report.description = Some(description),
             Err(rules) => {
-                report.description = Some(guillemet_plan::description::shown(description));
+                report.description = Some(guillemet_plan::description::sanitized(description));
                 report.broken = rules;
                 return Ok(None);
             }
@@ -157,22 +162,22 @@ impl Host {
         let form = if compiled {
             Vec::new()
         } else {
-            component.serialize().map_err(|_| Broken("its compiled form cannot be stored".into()))?
+            component.serialize().map_err(|_| PluginError("its compiled form cannot be stored".into()))?
         };
         Ok(Some((plugin, form)))
     }
 
-    fn component(&self, bytes: &[u8], compiled: bool) -> Result<Component, Broken> {
+    fn component(&self, bytes: &[u8], compiled: bool) -> Result<Component, PluginError> {
         if compiled {
             return super::compiled::deserialize(&self.engine, bytes)
-                .map_err(|_| Broken("its compiled form was made by a different version".into()));
+                .map_err(|_| PluginError("its compiled form was made by a different version".into()));
         }
         // `Component::new` would also accept the text format and compiled forms.
         if !bytes.starts_with(b"\0asm") {
-            return Err(Broken("it is not a WebAssembly component".into()));
+            return Err(PluginError("it is not a WebAssembly component".into()));
         }
         Component::from_binary(&self.engine, bytes).map_err(|error| {
-            Broken(format!(
+            PluginError(format!(
                 "it is not a WebAssembly component of this contract: {}",
                 sanitize(&format!("{error:#}"), 300)
             ))
@@ -203,8 +208,8 @@ fn micros(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-impl Plugin {
-    fn describe(&self) -> Result<(Description, Cost), Broken> {
+impl LoadedPlugin {
+    fn describe(&self) -> Result<(Description, Cost), PluginError> {
         let Called { result: described, cost, .. } =
             self.call(Encoder::default(), |guest, store| guest.call_describe(store))?;
         let target = |target: guest::Target| Target {
@@ -230,8 +235,8 @@ impl Plugin {
     /// and the cost of the call.
     ///
     /// # Errors
-    /// Fails with [`Broken`] if the plugin traps, exceeds a limit or breaks a rule of the contract.
-    pub fn plan(&self, encoder: Encoder, config: &str, target: &str) -> Result<(Written, Encoder, Cost), Broken> {
+    /// Fails with [`PluginError`] if the plugin traps, exceeds a limit or breaks a rule of the contract.
+    pub fn plan(&self, encoder: Encoder, config: &str, target: &str) -> Result<(Written, Encoder, Cost), PluginError> {
         let Called { result: planned, encoder, cost, panic_message } =
             self.call(encoder, |guest, store| guest.call_plan(store, config, target))?;
         let problems = |problems: Vec<guest::Problem>| {
@@ -254,7 +259,7 @@ impl Plugin {
             // An exception in JavaScript arrives as a refusal, whatever was thrown.
             Err(reported) if reported.is_empty() && !panic_message.is_empty() => return Err(panicked(&panic_message)),
             Err(reported) if reported.is_empty() => {
-                return Err(Broken("it rejected the config without a reason".into()));
+                return Err(PluginError("it rejected the config without a reason".into()));
             }
             Err(reported) => Written::Problems(problems(reported)),
         };
@@ -266,10 +271,10 @@ impl Plugin {
         &self,
         encoder: Encoder,
         function: impl FnOnce(&guest::Guest, &mut Store<Call>) -> wasmtime::Result<R>,
-    ) -> Result<Called<R>, Broken> {
+    ) -> Result<Called<R>, PluginError> {
         let started = Instant::now();
         let mut store =
-            Store::new(&self.engine, Call { encoder, limits: Limits::default(), panic_message: String::new() });
+            Store::new(&self.engine, Call { encoder, limits: CallLimiter::default(), panic_message: String::new() });
         store.limiter(|call| &mut call.limits);
         store.set_hostcall_fuel(TRANSFER_MAX);
         store.set_epoch_deadline(u64::try_from(TIME_MAX.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX));
@@ -296,19 +301,19 @@ struct Called<R> {
     panic_message: String,
 }
 
-fn panicked(message: &str) -> Broken {
-    Broken(format!("it panicked: {message}"))
+fn panicked(message: &str) -> PluginError {
+    PluginError(format!("it panicked: {message}"))
 }
 
 /// Explains to people why a call has failed.
-fn explain(error: &wasmtime::Error, call: &Call) -> Broken {
+fn explain(error: &wasmtime::Error, call: &Call) -> PluginError {
     if let Some(message) = call.limits.overrun {
-        return Broken(message.to_owned());
+        return PluginError(message.to_owned());
     }
-    if let Some(Broken(rule)) = error.downcast_ref::<Broken>() {
-        return Broken(rule.clone());
+    if let Some(PluginError(rule)) = error.downcast_ref::<PluginError>() {
+        return PluginError(rule.clone());
     }
-    Broken(match error.downcast_ref::<Trap>() {
+    PluginError(match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => format!("it ran longer than {} s and was stopped", TIME_MAX.as_secs()),
         Some(_) if !call.panic_message.is_empty() => return panicked(&call.panic_message),
         Some(Trap::UnreachableCodeReached) => "it panicked".to_owned(),
@@ -325,7 +330,7 @@ fn explain(error: &wasmtime::Error, call: &Call) -> Broken {
 /// The state of one call of a plugin.
 struct Call {
     encoder: Encoder,
-    limits: Limits,
+    limits: CallLimiter,
     /// The last message passed to `encode.panic`, tidied so that it can be shown.
     panic_message: String,
 }
@@ -345,7 +350,7 @@ impl Call {
         &mut self,
         definition: &EncoderDefinition,
         texts: &[&str],
-        options: Options,
+        options: EncoderOptions,
     ) -> wasmtime::Result<(String,)> {
         Ok((self.encoder.call(definition, texts, options)?,))
     }
@@ -369,29 +374,29 @@ fn link_encode(linker: &mut Linker<Call>) -> wasmtime::Result<()> {
         let name = definition.name;
         match definition.signature {
             Signature::Text(_) => encode.func_wrap(name, |mut context: Context<'_>, (text,): (String,)| {
-                context.data_mut().encode(definition, &[&text], Options::default())
+                context.data_mut().encode(definition, &[&text], EncoderOptions::default())
             }),
             Signature::TwoTexts(_) => {
                 encode.func_wrap(name, |mut context: Context<'_>, (first, second): (String, String)| {
-                    context.data_mut().encode(definition, &[&first, &second], Options::default())
+                    context.data_mut().encode(definition, &[&first, &second], EncoderOptions::default())
                 })
             }
             Signature::DigestTexts(_) => encode.func_wrap(
                 name,
                 |mut context: Context<'_>, (user, realm, password, option): (String, String, String, String)| {
-                    let options = Options { option, ..Options::default() };
+                    let options = EncoderOptions { option, ..EncoderOptions::default() };
                     context.data_mut().encode(definition, &[&user, &realm, &password], options)
                 },
             ),
             Signature::TextOptionReason { .. } => {
                 encode.func_wrap(name, |mut context: Context<'_>, (text, option, reason): (String, String, String)| {
-                    let options = Options { option, reason, ..Options::default() };
+                    let options = EncoderOptions { option, reason, ..EncoderOptions::default() };
                     context.data_mut().encode(definition, &[&text], options)
                 })
             }
             Signature::TextNumberReason(_) => {
                 encode.func_wrap(name, |mut context: Context<'_>, (text, number, reason): (String, u32, String)| {
-                    let options = Options { number, reason, ..Options::default() };
+                    let options = EncoderOptions { number, reason, ..EncoderOptions::default() };
                     context.data_mut().encode(definition, &[&text], options)
                 })
             }
@@ -406,7 +411,7 @@ mod tests {
 
     #[test]
     fn last_words_are_short_and_hold_no_slot_and_nothing_that_moves_a_cursor() {
-        let slot = slots::fresh();
+        let slot = slots::random_slot();
         let words = last_words(&format!("{slot}\u{1b}[2J no route\nfor {}! ", slot.to_lowercase()));
         assert_eq!(words, "«secret»[2J no route for «secret»!");
         let long = last_words(&format!("{}{slot}", "é".repeat(LAST_WORDS_MAX - 1)));

@@ -29,27 +29,29 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
-use self::host::{Host, Plugin};
-use guillemet_plan::protocol::{ANSWER_MAX, Answer, CANNOT_WORK, Description, FORM_MAX, FRAME_MAX, Request};
+use self::host::{Host, LoadedPlugin};
+use guillemet_plan::protocol::{
+    ANSWER_MAX, CANNOT_WORK, Description, FORM_MAX, FRAME_MAX, PlannerRequest, PlannerResponse,
+};
 
 /// Runs a planner: gives up what it does not need, then answers requests from its standard input until that ends.
 pub fn run() -> ExitCode {
     // A panic's message could contain text of a template; its location cannot.
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        say(format_args!("the planner panicked at {location}"));
+        log(format_args!("the planner panicked at {location}"));
     }));
-    let host = match ready() {
+    let host = match start_host() {
         Ok(host) => host,
         Err(error) => {
-            say(format_args!("{error}"));
+            log(format_args!("{error}"));
             return ExitCode::from(CANNOT_WORK);
         }
     };
     match serve(&host, &mut io::stdin().lock(), &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(format_args!("the planner lost its daemon: {error}"));
+            log(format_args!("the planner lost its daemon: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -57,7 +59,7 @@ pub fn run() -> ExitCode {
 
 /// Starts the engine in a process that has given up everything else. Writes each layer that this kernel lacks to
 /// standard error as one line, which `confinement` reads.
-fn ready() -> Result<Host, Box<dyn Error>> {
+fn start_host() -> Result<Host, Box<dyn Error>> {
     let mut missing = confine::confine()?;
     // Otherwise each plugin would be blamed for this.
     guillemet_base::sys::process::try_written_code().map_err(|error| {
@@ -70,54 +72,54 @@ fn ready() -> Result<Host, Box<dyn Error>> {
     let host = Host::new().map_err(|error| error.to_string())?;
     missing.extend(confine::seal()?);
     for layer in missing {
-        say(format_args!("{layer}"));
+        log(format_args!("{layer}"));
     }
     Ok(host)
 }
 
 /// Writes a line to standard error, which the daemon reads. Ignores failures, because nothing depends on the line.
-fn say(line: fmt::Arguments<'_>) {
+fn log(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Answers requests until the input ends.
 fn serve(host: &Host, input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
-    let mut loaded: Option<(Plugin, Description)> = None;
+    let mut loaded: Option<(LoadedPlugin, Description)> = None;
     while let Some(request) = frame::read(input, FRAME_MAX)? {
-        let request: Request = serde_json::from_slice(&request).map_err(|_| io::ErrorKind::InvalidData)?;
+        let request: PlannerRequest = serde_json::from_slice(&request).map_err(|_| io::ErrorKind::InvalidData)?;
         match request {
-            Request::Load { compiled } => {
+            PlannerRequest::Load { compiled } => {
                 let max = if compiled { FORM_MAX } else { FRAME_MAX };
                 let bytes = frame::read(input, max)?.ok_or(io::ErrorKind::UnexpectedEof)?;
                 let (report, plugin) = host.load(&bytes, compiled);
                 let description = report.description.clone();
-                answer(output, &Answer::Loaded(report))?;
+                write_response(output, &PlannerResponse::Loaded(report))?;
                 let (plugin, form) = plugin.unzip();
                 frame::write(output, &form.unwrap_or_default())?;
                 loaded = plugin.zip(description);
             }
-            Request::Plan(request) => match &loaded {
-                Some((plugin, description)) => answer(output, &plan::plan(plugin, description, &request))?,
-                None => answer(output, &failed("no plugin has been loaded".into()))?,
+            PlannerRequest::Plan(request) => match &loaded {
+                Some((plugin, description)) => write_response(output, &plan::plan(plugin, description, &request))?,
+                None => write_response(output, &failure("no plugin has been loaded".into()))?,
             },
-            Request::Targets(request) => match &loaded {
-                Some((_, description)) => answer(output, &plan::targets(description, &request))?,
-                None => answer(output, &failed("no plugin has been loaded".into()))?,
+            PlannerRequest::Targets(request) => match &loaded {
+                Some((_, description)) => write_response(output, &plan::targets(description, &request))?,
+                None => write_response(output, &failure("no plugin has been loaded".into()))?,
             },
         }
     }
     Ok(())
 }
 
-fn failed(message: String) -> Answer {
-    Answer::Failed { message }
+fn failure(message: String) -> PlannerResponse {
+    PlannerResponse::Failed { message }
 }
 
-fn answer(output: &mut impl Write, response: &Answer) -> io::Result<()> {
+fn write_response(output: &mut impl Write, response: &PlannerResponse) -> io::Result<()> {
     let bytes = serde_json::to_vec(response)?;
     if bytes.len() <= ANSWER_MAX {
         return frame::write(output, &bytes);
     }
     let message = format!("the plan is larger than {} MiB; split the template", ANSWER_MAX >> 20);
-    frame::write(output, &serde_json::to_vec(&failed(message))?)
+    frame::write(output, &serde_json::to_vec(&failure(message))?)
 }

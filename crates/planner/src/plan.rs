@@ -5,77 +5,77 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::canonical;
-use super::encoder::{Broken, Encoder};
-use super::host::{Plugin, Written};
+use super::encoder::{Encoder, PluginError};
+use super::host::{LoadedPlugin, Written};
 use super::render::render;
-use super::targets::{self, Named};
+use super::targets::{self, NamedTargets};
 use crate::slot_tracking;
-use crate::source_map::{Origins, Place};
+use crate::source_map::{Origins, SourcePosition};
 use guillemet_base::problem::{PROBLEMS_MAX, Problem, sanitize_problems};
 use guillemet_plan::description::{SecretFields, unknown_target};
 use guillemet_plan::document::{self, Tree, TreeError};
-use guillemet_plan::protocol::{Answer, Description, Emission, PlanRequest, Planned};
+use guillemet_plan::protocol::{Description, Emission, PlanRequest, Planned, PlannerResponse};
 
 /// Makes the plan of a request, or explains why there is none.
-pub fn plan(plugin: &Plugin, description: &Description, request: &PlanRequest) -> Answer {
-    match steps(plugin, description, request) {
-        Ok(planned) => Answer::Planned(planned),
-        Err(failure) => failure.answer(),
+pub fn plan(plugin: &LoadedPlugin, description: &Description, request: &PlanRequest) -> PlannerResponse {
+    match try_plan(plugin, description, request) {
+        Ok(planned) => PlannerResponse::Planned(planned),
+        Err(failure) => failure.into_response(),
     }
 }
 
 /// Returns the targets that a template names. Does not call the plugin.
-pub fn targets(description: &Description, request: &PlanRequest) -> Answer {
-    match secret_fields(description).and_then(|fields| Ok(read(request, description, &fields)?)) {
-        Ok(config) => Answer::Targets(config.targets.ids),
-        Err(failure) => failure.answer(),
+pub fn targets(description: &Description, request: &PlanRequest) -> PlannerResponse {
+    match secret_fields(description).and_then(|fields| Ok(read_config(request, description, &fields)?)) {
+        Ok(config) => PlannerResponse::Targets(config.targets.ids),
+        Err(failure) => failure.into_response(),
     }
 }
 
-enum Failure {
+enum PlanningError {
     Config(Vec<Problem>),
-    Plugin(Broken),
+    Plugin(PluginError),
 }
 
-impl From<Broken> for Failure {
-    fn from(error: Broken) -> Self {
+impl From<PluginError> for PlanningError {
+    fn from(error: PluginError) -> Self {
         Self::Plugin(error)
     }
 }
 
-impl From<Vec<Problem>> for Failure {
+impl From<Vec<Problem>> for PlanningError {
     fn from(problems: Vec<Problem>) -> Self {
         Self::Config(problems)
     }
 }
 
-impl Failure {
-    fn answer(self) -> Answer {
+impl PlanningError {
+    fn into_response(self) -> PlannerResponse {
         match self {
             Self::Config(mut problems) => {
                 problems.sort_by_key(|problem| (problem.line.unwrap_or(u32::MAX), problem.column));
                 problems.dedup();
                 problems.truncate(PROBLEMS_MAX);
-                Answer::Problems(sanitize_problems(problems))
+                PlannerResponse::Problems(sanitize_problems(problems))
             }
-            Self::Plugin(Broken(rule)) => Answer::Broken { rule },
+            Self::Plugin(PluginError(rule)) => PlannerResponse::Broken { rule },
         }
     }
 }
 
-fn secret_fields(description: &Description) -> Result<SecretFields, Failure> {
-    Ok(SecretFields::new(&description.secret_fields).map_err(|rules| Broken(rules.join("; ")))?)
+fn secret_fields(description: &Description) -> Result<SecretFields, PlanningError> {
+    Ok(SecretFields::new(&description.secret_fields).map_err(|rules| PluginError(rules.join("; ")))?)
 }
 
-fn steps(plugin: &Plugin, description: &Description, request: &PlanRequest) -> Result<Planned, Failure> {
+fn try_plan(plugin: &LoadedPlugin, description: &Description, request: &PlanRequest) -> Result<Planned, PlanningError> {
     let fields = secret_fields(description)?;
     let target = unknown_target(description, &request.target);
     // The template's own mistakes are reported together with an unknown target.
-    let config =
-        read(request, description, &fields).and_then(|config| target.clone().map_or(Ok(config), |_| Err(Vec::new())));
-    let Config { tree, origins, emissions, slots, targets } = config.map_err(|mut problems| {
+    let config = read_config(request, description, &fields)
+        .and_then(|config| target.clone().map_or(Ok(config), |_| Err(Vec::new())));
+    let PluginConfig { tree, origins, emissions, slots, targets } = config.map_err(|mut problems| {
         problems.extend(target);
-        Failure::Config(problems)
+        PlanningError::Config(problems)
     })?;
     let positions = Positions { request, emissions: &emissions, tree: &tree, origins: &origins };
 
@@ -87,11 +87,11 @@ fn steps(plugin: &Plugin, description: &Description, request: &PlanRequest) -> R
         Written::Document { text, kind, warnings } => (text, kind, warnings),
         Written::Problems(reported) => {
             problems.extend(reported);
-            return Err(Failure::Config(positions.fill_in(problems)));
+            return Err(PlanningError::Config(positions.fill_in(problems)));
         }
     };
     if !problems.is_empty() {
-        return Err(Failure::Config(positions.fill_in(problems)));
+        return Err(PlanningError::Config(positions.fill_in(problems)));
     }
     let document = canonical::check(text, kind, &encoder, &emissions, &request.references)?;
     let mut warnings = positions.fill_in(warnings);
@@ -100,29 +100,34 @@ fn steps(plugin: &Plugin, description: &Description, request: &PlanRequest) -> R
 }
 
 /// A config as the plugin receives it, with what is known of its slots.
-struct Config {
+struct PluginConfig {
     tree: Tree,
     origins: Origins,
     emissions: Vec<Emission>,
     /// The index of the emission that each slot stands for.
     slots: HashMap<String, u32>,
     /// The targets that the template names for itself.
-    targets: Named,
+    targets: NamedTargets,
 }
 
-fn read(request: &PlanRequest, description: &Description, fields: &SecretFields) -> Result<Config, Vec<Problem>> {
+fn read_config(
+    request: &PlanRequest,
+    description: &Description,
+    fields: &SecretFields,
+) -> Result<PluginConfig, Vec<Problem>> {
     let rendered = render(request)?;
-    let (emitted, origins) = slot_tracking::emitted(request, rendered)?;
+    let (emitted, origins) = slot_tracking::find_emitted(request, rendered)?;
     let mut tree = document::parse(request.format, &emitted.text)
         .map_err(|errors| errors.into_iter().map(|error| of_tree(error, &origins)).collect::<Vec<_>>())?;
     let target_value = targets::take(&mut tree);
     let position_of = |path: &str| tree.places.get(path).map(|at| origins.of_output(*at)).unwrap_or_default();
-    let targets = target_value
-        .as_ref()
-        .map_or_else(|| Ok(Named::default()), |target_value| targets::read(target_value, description, position_of));
-    let placed = slot_tracking::place(request, &emitted, &mut tree, &origins, fields, target_value.as_ref());
+    let targets = target_value.as_ref().map_or_else(
+        || Ok(NamedTargets::default()),
+        |target_value| targets::read(target_value, description, position_of),
+    );
+    let placed = slot_tracking::track_emissions(request, &emitted, &mut tree, &origins, fields, target_value.as_ref());
     match (placed, targets) {
-        (Ok((emissions, slots)), Ok(targets)) => Ok(Config { tree, origins, emissions, slots, targets }),
+        (Ok((emissions, slots)), Ok(targets)) => Ok(PluginConfig { tree, origins, emissions, slots, targets }),
         (placed, targets) => {
             let mut problems = targets.err().unwrap_or_default();
             problems.extend(placed.err().unwrap_or_default());
@@ -184,7 +189,7 @@ impl Positions<'_> {
 
     /// Returns the place of the tag in the field; if there is none, the field's own place, that of a tag beneath it, or
     /// that of the nearest table that contains it.
-    fn of_field(&self, path: &str) -> Place {
+    fn of_field(&self, path: &str) -> SourcePosition {
         let tag = |include_nested: bool| {
             let in_field = |emission: &&Emission| {
                 let rest = emission.field.strip_prefix(path);
@@ -192,7 +197,7 @@ impl Positions<'_> {
             };
             let emission = self.emissions.iter().find(in_field)?;
             let reference = self.request.references.get(emission.reference as usize)?;
-            Some(Place { line: Some(reference.line), column: Some(reference.column) })
+            Some(SourcePosition { line: Some(reference.line), column: Some(reference.column) })
         };
         let exact = || self.tree.places.get(path).map(|at| self.origins.of_output(*at));
         let nearest = || {

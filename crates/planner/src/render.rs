@@ -38,7 +38,7 @@ pub struct Issued {
 }
 
 /// The output of the template engine.
-pub struct Rendered {
+pub struct RenderedText {
     /// The rendered text, with slots.
     pub text: String,
     /// The mapping back to the template.
@@ -51,7 +51,7 @@ pub struct Rendered {
 ///
 /// # Errors
 /// Returns every problem that could be found in it.
-pub fn render(request: &PlanRequest) -> Result<Rendered, Vec<Problem>> {
+pub fn render(request: &PlanRequest) -> Result<RenderedText, Vec<Problem>> {
     let too_long = request.references.iter().filter(|reference| reference.filters.len() > FILTERS_MAX);
     let too_long: Vec<_> = too_long
         .map(|reference| Problem {
@@ -76,15 +76,15 @@ pub fn render(request: &PlanRequest) -> Result<Rendered, Vec<Problem>> {
         match attempt(request, &vars, &env, &unknown) {
             Ok(rendered) if problems.is_empty() => return Ok(rendered),
             Ok(_) => return Err(problems),
-            Err(Failure::Problems(more)) => {
+            Err(RenderError::Problems(more)) => {
                 problems.extend(more);
                 return Err(problems);
             }
-            Err(Failure::Unknown(names)) => {
+            Err(RenderError::Unknown(names)) => {
                 problems.extend(names.iter().map(|(_, problem)| problem.clone()));
                 unknown = names.into_iter().map(|(name, _)| name).collect();
             }
-            Err(Failure::Engine(error)) => {
+            Err(RenderError::Engine(error)) => {
                 let name = undefined_name(&error, &request.text, &vars, &env);
                 if name.is_none() && !unknown.is_empty() {
                     // More likely caused by a stand-in than by the author.
@@ -100,7 +100,7 @@ pub fn render(request: &PlanRequest) -> Result<Rendered, Vec<Problem>> {
     }
 }
 
-enum Failure {
+enum RenderError {
     Problems(Vec<Problem>),
     /// Names that nothing defines, each with its problem.
     Unknown(Vec<(String, Problem)>),
@@ -113,25 +113,25 @@ fn attempt(
     vars: &serde_json::Value,
     env: &serde_json::Value,
     stand_ins: &[String],
-) -> Result<Rendered, Failure> {
+) -> Result<RenderedText, RenderError> {
     let issued = Arc::new(Mutex::new(Vec::new()));
-    let mut engine = engine(request, vars, env, &issued).map_err(Failure::Engine)?;
+    let mut engine = engine(request, vars, env, &issued).map_err(RenderError::Engine)?;
     for name in stand_ins {
         engine.add_global(name.clone(), Value::from(""));
     }
-    let template = engine.template_from_str(&request.text).map_err(Failure::Engine)?;
+    let template = engine.template_from_str(&request.text).map_err(RenderError::Engine)?;
     let unknown = unknown_names(&engine, request, template.undeclared_variables(false));
     if !unknown.is_empty() {
-        return Err(Failure::Unknown(unknown));
+        return Err(RenderError::Unknown(unknown));
     }
-    let (text, spans) = template.render_with_spans(()).map_err(Failure::Engine)?;
+    let (text, spans) = template.render_with_spans(()).map_err(RenderError::Engine)?;
     if text.len() > RENDERED_MAX {
         let message = format!("the rendered text is larger than {} MiB", RENDERED_MAX >> 20);
         let help = Some("split the template, or shorten its loops".into());
-        return Err(Failure::Problems(vec![Problem { message, help, ..Problem::default() }]));
+        return Err(RenderError::Problems(vec![Problem { message, help, ..Problem::default() }]));
     }
     let issued = std::mem::take(&mut *issued.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(Rendered { text, origins: Origins::new(request, &spans), issued })
+    Ok(RenderedText { text, origins: Origins::new(request, &spans), issued })
 }
 
 /// Creates an engine with minijinja's built-in filters, tests and functions and nothing else: no loader, nothing that
@@ -164,7 +164,7 @@ fn engine<'a>(
             if issued.len() >= EMISSIONS_MAX {
                 return Err(Error::from(ErrorKind::OutOfFuel));
             }
-            let slot = slots::fresh();
+            let slot = slots::random_slot();
             issued.push(Issued { slot: slot.clone(), reference: index });
             Ok(slot)
         });
@@ -282,7 +282,10 @@ fn fill_in(name: &str, vars: &mut serde_json::Value, env: &mut serde_json::Value
 fn explain(error: &Error, text: &str, name: Option<&str>) -> Problem {
     let position = match error.range() {
         Some(range) if !range.is_empty() => of_source(text, range.start),
-        _ => crate::source_map::Place { line: error.line().and_then(|line| u32::try_from(line).ok()), column: None },
+        _ => crate::source_map::SourcePosition {
+            line: error.line().and_then(|line| u32::try_from(line).ok()),
+            column: None,
+        },
     };
     let detail = || error.detail().unwrap_or("it cannot be read").to_owned();
     let (message, help) = match error.kind() {

@@ -1,7 +1,7 @@
 //! Templates are rendered as written, and every mistake is reported without any value.
 
 use super::*;
-use crate::slot_tracking::emitted;
+use crate::slot_tracking::find_emitted;
 use guillemet_plan::protocol::PlanReference;
 use guillemet_template::Format;
 
@@ -28,7 +28,7 @@ fn request(text: &str) -> PlanRequest {
     }
 }
 
-fn rendered(text: &str) -> Rendered {
+fn rendered(text: &str) -> RenderedText {
     render(&request(text)).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
@@ -102,17 +102,17 @@ fn a_secret_that_is_cut_changed_or_never_written_is_an_error_with_its_name() {
         "<% filter reverse %>@0<% endfilter %>",
     ] {
         let request = request(text);
-        let problems = emitted(&request, render(&request).unwrap()).err().expect(text);
+        let problems = find_emitted(&request, render(&request).unwrap()).err().expect(text);
         assert!(problems[0].message.contains("\"api\"") && problems[0].line == Some(3), "{problems:?}");
     }
     let request = self::request("<% filter lower %>@0<% endfilter %>");
-    assert!(emitted(&request, render(&request).unwrap()).is_ok(), "either case is the same slot");
+    assert!(find_emitted(&request, render(&request).unwrap()).is_ok(), "either case is the same slot");
 }
 
 #[test]
 fn a_text_that_looks_like_a_slot_is_refused() {
     let request = request(&format!("a: 1\nb: z{}\n", "7".repeat(39)));
-    let problems = emitted(&request, render(&request).unwrap()).err().unwrap();
+    let problems = find_emitted(&request, render(&request).unwrap()).err().unwrap();
     assert_eq!((problems[0].line, problems[0].column), (Some(2), Some(4)));
 }
 

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::render::{Issued, Rendered};
-use crate::source_map::{Origins, Place};
+use super::render::{Issued, RenderedText};
+use crate::source_map::{Origins, SourcePosition};
 use guillemet_base::display::sanitize;
 use guillemet_base::problem::Problem;
 use guillemet_plan::description::{SecretFields, TARGETS_FIELD};
@@ -31,8 +31,8 @@ pub struct Emitted {
 /// # Errors
 /// Returns a problem for each reference whose slot was cut, changed or never written; if there is none, one for each
 /// slot that was never issued.
-pub fn emitted(request: &PlanRequest, rendered: Rendered) -> Result<(Emitted, Origins), Vec<Problem>> {
-    let Rendered { mut text, origins, issued } = rendered;
+pub fn find_emitted(request: &PlanRequest, rendered: RenderedText) -> Result<(Emitted, Origins), Vec<Problem>> {
+    let RenderedText { mut text, origins, issued } = rendered;
     let references: HashMap<&str, u32> = issued.iter().map(|one| (one.slot.as_str(), one.reference)).collect();
     let mut emitted = Emitted { text: String::new(), by_slot: HashMap::new(), order: Vec::new() };
     let mut problems = Vec::new();
@@ -44,14 +44,14 @@ pub fn emitted(request: &PlanRequest, rendered: Rendered) -> Result<(Emitted, Or
             continue;
         };
         if !used.insert(slot.clone()) {
-            slot = slots::fresh();
+            slot = slots::random_slot();
         }
         slots::replace(&mut text, at, &slot);
         emitted.by_slot.insert(slot.clone(), reference);
         emitted.order.push((slot, reference));
     }
     // A slot that was changed may look like a forged one; the problem of its reference says more.
-    let missing = lost(request, &issued, |slot| used.contains(slot));
+    let missing = lost_references(request, &issued, |slot| used.contains(slot));
     if !missing.is_empty() {
         problems = missing;
     }
@@ -60,7 +60,7 @@ pub fn emitted(request: &PlanRequest, rendered: Rendered) -> Result<(Emitted, Or
 }
 
 /// Returns a problem for each reference with a slot that is missing from the text; each reference once.
-fn lost(request: &PlanRequest, issued: &[Issued], found: impl Fn(&str) -> bool) -> Vec<Problem> {
+fn lost_references(request: &PlanRequest, issued: &[Issued], found: impl Fn(&str) -> bool) -> Vec<Problem> {
     let mut references: Vec<u32> = issued.iter().filter(|one| !found(&one.slot)).map(|one| one.reference).collect();
     references.sort_unstable();
     references.dedup();
@@ -85,7 +85,7 @@ pub type Placed = (Vec<Emission>, HashMap<String, u32>);
 /// # Errors
 /// Returns a problem for each slot that is in a key, in a comment, in the reserved field or outside the fields that may
 /// contain a secret, and for each forged one.
-pub fn place(
+pub fn track_emissions(
     request: &PlanRequest,
     emitted: &Emitted,
     tree: &mut Tree,
@@ -93,7 +93,7 @@ pub fn place(
     fields: &SecretFields,
     targets: Option<&Value>,
 ) -> Result<Placed, Vec<Problem>> {
-    let mut walk = Walk {
+    let mut walk = SlotWalk {
         request,
         emitted,
         origins,
@@ -108,7 +108,7 @@ pub fn place(
     walk.value(&mut tree.root);
     if let Some(targets) = targets {
         walk.path = vec![TARGETS_FIELD.to_owned()];
-        walk.reserved(targets);
+        walk.check_reserved(targets);
     }
     let missing = emitted.order.iter().filter(|(slot, _)| !walk.seen.contains(slot));
     let mut in_comments: Vec<u32> = missing.map(|(_, reference)| *reference).collect();
@@ -124,7 +124,7 @@ pub fn place(
     if walk.problems.is_empty() { Ok((walk.emissions, walk.by_slot)) } else { Err(walk.problems) }
 }
 
-struct Walk<'a> {
+struct SlotWalk<'a> {
     request: &'a PlanRequest,
     emitted: &'a Emitted,
     origins: &'a Origins,
@@ -138,7 +138,7 @@ struct Walk<'a> {
     problems: Vec<Problem>,
 }
 
-impl Walk<'_> {
+impl SlotWalk<'_> {
     fn value(&mut self, value: &mut Value) {
         match value {
             Value::String(text) => self.text(text),
@@ -187,7 +187,7 @@ impl Walk<'_> {
                 continue;
             };
             if !self.seen.insert(slot.clone()) {
-                slot = slots::fresh();
+                slot = slots::random_slot();
             }
             slots::replace(text, at, &slot);
             if !self.fields.allow(&self.path)
@@ -204,13 +204,13 @@ impl Walk<'_> {
     }
 
     /// Checks the field that the plugin never sees: nothing can be filled in there.
-    fn reserved(&mut self, value: &Value) {
+    fn check_reserved(&mut self, value: &Value) {
         match value {
             Value::String(text) => self.none_in(text),
-            Value::Array(items) => items.iter().for_each(|item| self.reserved(item)),
+            Value::Array(items) => items.iter().for_each(|item| self.check_reserved(item)),
             Value::Object(map) => map.iter().for_each(|(key, item)| {
                 self.none_in(key);
-                self.reserved(item);
+                self.check_reserved(item);
             }),
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
@@ -244,7 +244,7 @@ impl Walk<'_> {
     }
 }
 
-fn forged(position: Place, path: String) -> Problem {
+fn forged(position: SourcePosition, path: String) -> Problem {
     Problem {
         path,
         line: position.line,

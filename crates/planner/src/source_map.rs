@@ -9,7 +9,7 @@ const DELIMITERS: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{e005}';
 
 /// A place in the template's file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct SourcePosition {
     /// The line, counted from 1; `None` if it is not known.
     pub line: Option<u32>,
     /// The column in characters, counted from 1. `None` after a tag on the same line, because the engine's text does
@@ -18,7 +18,7 @@ pub struct Place {
 }
 
 /// A piece of the output: its start and end, the start of its source, and whether both are the same text.
-struct Piece {
+struct MappedSpan {
     start: usize,
     end: usize,
     source: usize,
@@ -28,7 +28,7 @@ struct Piece {
 /// The mapping from the rendered text back to the template.
 pub struct Origins {
     source: String,
-    pieces: Vec<Piece>,
+    pieces: Vec<MappedSpan>,
 }
 
 impl Origins {
@@ -37,13 +37,13 @@ impl Origins {
         let pieces = spans.iter().map(|span| {
             let (output, source) = (span.output_range(), span.source_range());
             let verbatim = span.kind() == minijinja::OutputSpanKind::Raw && output.len() == source.len();
-            Piece { start: output.start, end: output.end, source: source.start, verbatim }
+            MappedSpan { start: output.start, end: output.end, source: source.start, verbatim }
         });
         Self { source: request.text.clone(), pieces: pieces.collect() }
     }
 
     /// Returns the place that produced the byte at `offset` of the rendered text.
-    pub fn of_output(&self, offset: usize) -> Place {
+    pub fn of_output(&self, offset: usize) -> SourcePosition {
         let index = self.pieces.partition_point(|piece| piece.end <= offset);
         match self.pieces.get(index).or(self.pieces.last()) {
             Some(piece) if piece.verbatim => {
@@ -52,13 +52,13 @@ impl Origins {
                 of_source(&self.source, piece.source + within)
             }
             Some(piece) => of_source(&self.source, piece.source),
-            None => Place::default(),
+            None => SourcePosition::default(),
         }
     }
 }
 
 /// Returns the place of a byte in the engine's text, which has the same lines as the template.
-pub fn of_source(source: &str, offset: usize) -> Place {
+pub fn of_source(source: &str, offset: usize) -> SourcePosition {
     let mut offset = offset.min(source.len());
     while !source.is_char_boundary(offset) {
         offset -= 1;
@@ -72,7 +72,7 @@ pub fn of_source(source: &str, offset: usize) -> Place {
     } else {
         u32::try_from(same_line.chars().count() + 1).ok()
     };
-    Place { line, column }
+    SourcePosition { line, column }
 }
 
 #[cfg(test)]
@@ -82,9 +82,9 @@ mod tests {
     #[test]
     fn columns_count_characters_and_stop_at_tags() {
         let source = "é = 1\nb = \u{e002} x \u{e003}, c\n";
-        assert_eq!(of_source(source, "é ".len()), Place { line: Some(1), column: Some(3) });
+        assert_eq!(of_source(source, "é ".len()), SourcePosition { line: Some(1), column: Some(3) });
         let behind_a_tag = source.rfind('c').unwrap();
-        assert_eq!(of_source(source, behind_a_tag), Place { line: Some(2), column: None });
+        assert_eq!(of_source(source, behind_a_tag), SourcePosition { line: Some(2), column: None });
         assert_eq!(of_source(source, 1).line, Some(1), "the middle of a character");
         assert_eq!(of_source(source, 999).line, Some(3));
     }

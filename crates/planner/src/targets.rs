@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::source_map::Place;
+use crate::source_map::SourcePosition;
 use guillemet_base::problem::Problem;
 use guillemet_plan::description::{TARGETS_FIELD, unknown_target};
 use guillemet_plan::document::Tree;
@@ -21,7 +21,7 @@ pub fn take(tree: &mut Tree) -> Option<Value> {
 
 /// The targets that a template names.
 #[derive(Debug, Default, PartialEq)]
-pub struct Named {
+pub struct NamedTargets {
     /// The present ids of targets that the plugin has, each once, in the template's order.
     pub ids: Vec<String>,
     /// One warning for each former name that the template uses.
@@ -31,14 +31,14 @@ pub struct Named {
 /// Reads the field. A former name of a target counts as the target. `position_of` returns the place of a field.
 ///
 /// # Errors
-/// Returns every problem with it, except for secrets in it, which `slot_tracking::place` reports.
+/// Returns every problem with it, except for secrets in it, which `slot_tracking::track_emissions` reports.
 pub fn read(
     value: &Value,
     description: &Description,
-    position_of: impl Fn(&str) -> Place,
-) -> Result<Named, Vec<Problem>> {
+    position_of: impl Fn(&str) -> SourcePosition,
+) -> Result<NamedTargets, Vec<Problem>> {
     let problem = |path: String, message: String, help: Option<String>| {
-        let Place { line, column } = position_of(&path);
+        let SourcePosition { line, column } = position_of(&path);
         Problem { path, line, column, message, help }
     };
     let of_list = |message: &str| Err(vec![problem(TARGETS_FIELD.into(), message.into(), Some(HELP.into()))]);
@@ -48,7 +48,7 @@ pub fn read(
     if items.is_empty() {
         return of_list("`targets` is an empty list");
     }
-    let (mut result, mut problems) = (Named::default(), Vec::new());
+    let (mut result, mut problems) = (NamedTargets::default(), Vec::new());
     for (index, item) in items.iter().enumerate() {
         let path = format!("{TARGETS_FIELD}.{index}");
         match item {
@@ -61,7 +61,9 @@ pub fn read(
                     }
                     Some(target) => {
                         result.ids.push(target.id.clone());
-                        result.warnings.extend(target.renamed(Some(name)).map(|message| problem(path, message, None)));
+                        result
+                            .warnings
+                            .extend(target.rename_notice(Some(name)).map(|message| problem(path, message, None)));
                     }
                     None => {
                         let unknown = unknown_target(description, name).unwrap_or_default();
@@ -82,7 +84,7 @@ mod tests {
     use super::*;
     use guillemet_plan::protocol::Target;
 
-    fn read_json(named: Value) -> Result<Named, Vec<String>> {
+    fn read_json(named: Value) -> Result<NamedTargets, Vec<String>> {
         let target = |id: &str| Target {
             id: id.into(),
             title: String::new(),
@@ -98,7 +100,7 @@ mod tests {
             secret_fields: Vec::new(),
             targets: ["livekit", "pjsip"].map(target).to_vec(),
         };
-        let place = |path: &str| Place { line: Some(path.len() as u32), column: None };
+        let place = |path: &str| SourcePosition { line: Some(path.len() as u32), column: None };
         read(&named, &description, place).map_err(|problems| {
             let messages = problems.into_iter();
             messages.map(|problem| format!("{}:{} {}", problem.path, problem.line.unwrap(), problem.message)).collect()
@@ -108,7 +110,7 @@ mod tests {
     #[test]
     fn the_ids_of_known_targets_are_a_list_of_targets() {
         let named = read_json(json!(["pjsip", "livekit"])).unwrap();
-        assert_eq!(named, Named { ids: vec!["pjsip".into(), "livekit".into()], warnings: Vec::new() });
+        assert_eq!(named, NamedTargets { ids: vec!["pjsip".into(), "livekit".into()], warnings: Vec::new() });
     }
 
     #[test]

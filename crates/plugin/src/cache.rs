@@ -83,7 +83,7 @@ impl CompiledForms {
         self.folder.get_or_init(open).as_ref()
     }
 
-    fn genuine(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
+    fn read_verified(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
         let mut bytes = self.folder()?.read(&name(digest), (FORM_MAX + MAC_LEN) as u64).ok()?;
         if bytes.len() < MAC_LEN {
             return None;
@@ -101,7 +101,7 @@ impl CompiledForms {
 
 impl CompiledCache for CompiledForms {
     fn get(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
-        self.genuine(digest)
+        self.read_verified(digest)
     }
 
     fn put(&self, digest: &[u8; 32], compiled: &[u8]) {
@@ -123,9 +123,9 @@ pub fn of_user() -> Arc<dyn CompiledCache> {
 }
 
 /// Reads the first cache, then the second, and writes to both.
-pub struct Both(pub Arc<dyn CompiledCache>, pub Arc<dyn CompiledCache>);
+pub struct LayeredCache(pub Arc<dyn CompiledCache>, pub Arc<dyn CompiledCache>);
 
-impl CompiledCache for Both {
+impl CompiledCache for LayeredCache {
     fn get(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
         self.0.get(digest).or_else(|| self.1.get(digest))
     }
@@ -137,9 +137,9 @@ impl CompiledCache for Both {
 }
 
 /// Writes to a cache but never reads it, so that everything is compiled again: to measure what that takes.
-pub struct Fresh(pub Arc<dyn CompiledCache>);
+pub struct WriteOnlyCache(pub Arc<dyn CompiledCache>);
 
-impl CompiledCache for Fresh {
+impl CompiledCache for WriteOnlyCache {
     fn get(&self, _: &[u8; 32]) -> Option<Vec<u8>> {
         None
     }

@@ -17,14 +17,14 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use self::child::{Ended, Ending, Running};
-pub use self::child::{Lost, read_answer, read_frame};
+pub use self::child::{ChildError, read_answer, read_frame};
+use self::child::{ExitReason, ExitWatch, RunningChild};
 use self::report::usable;
-pub use self::report::{believed, named};
+pub use self::report::{named_targets, validated};
 use guillemet_base::display::sanitize;
 use guillemet_base::problem::{Problem, sanitize_problems};
 use guillemet_plan::protocol::{
-    Answer, Description, FORM_MAX, FRAME_MAX, PlanRequest, Planned, Report, Request, Target,
+    Description, FORM_MAX, FRAME_MAX, PlanRequest, Planned, PlannerRequest, PlannerResponse, Report, Target,
 };
 
 /// The time that loading a plugin may take, in addition to its compilation.
@@ -135,7 +135,7 @@ pub enum PlannerError {
 
 /// The reason why there is no plan.
 #[derive(Debug, thiserror::Error)]
-pub enum PlanFailure {
+pub enum CompileError {
     /// The template is wrong. Holds every problem that was found.
     #[error("the template has {} problems", .0.len())]
     Problems(Vec<Problem>),
@@ -153,7 +153,7 @@ pub enum PlanFailure {
     },
 }
 
-impl From<PlannerError> for PlanFailure {
+impl From<PlannerError> for CompileError {
     fn from(error: PlannerError) -> Self {
         Self::Failed { message: error.to_string() }
     }
@@ -162,12 +162,12 @@ impl From<PlannerError> for PlanFailure {
 /// The planner of one plugin. Cheap to clone; clones share the child.
 #[derive(Clone)]
 pub struct Planner {
-    plugin: Arc<Plugin>,
+    plugin: Arc<PluginComponent>,
     /// Held for a whole request, because a child is asked one thing at a time.
-    child_slot: Arc<Mutex<Seat>>,
+    child_slot: Arc<Mutex<ChildSlot>>,
 }
 
-struct Plugin {
+struct PluginComponent {
     name: String,
     component: Arc<[u8]>,
     digest: [u8; 32],
@@ -190,16 +190,16 @@ impl Default for PlannerOptions {
     }
 }
 
-/// The seat with its lock, the child that was in it, and its report on the plugin.
-type Ready = (OwnedMutexGuard<Seat>, Running, Report);
+/// The slot with its lock, the child that was in it, and its report on the plugin.
+type ReadyChild = (OwnedMutexGuard<ChildSlot>, RunningChild, Report);
 
 /// The child between two requests, with the plugin loaded.
 #[derive(Default)]
-struct Seat {
-    ready: Option<(Running, Report)>,
+struct ChildSlot {
+    ready: Option<(RunningChild, Report)>,
     idle: Option<JoinHandle<()>>,
     /// The end of the child that was started last, even if its request was given up.
-    last: Option<Ended>,
+    last: Option<ExitWatch>,
 }
 
 impl Planner {
@@ -216,7 +216,7 @@ impl Planner {
         options: PlannerOptions,
     ) -> Self {
         let component = component.into();
-        let plugin = Plugin {
+        let plugin = PluginComponent {
             name: sanitize(&name.into(), 100),
             digest: Sha256::digest(&component).into(),
             component,
@@ -233,7 +233,7 @@ impl Planner {
 
     /// Returns a planner for the same plugin with a separate child.
     #[must_use]
-    pub fn apart(&self) -> Self {
+    pub fn with_own_child(&self) -> Self {
         Self { plugin: Arc::clone(&self.plugin), child_slot: Arc::default() }
     }
 
@@ -251,7 +251,7 @@ impl Planner {
 
     /// Reports whether a child exists now, working or waiting for work.
     pub fn is_running(&self) -> bool {
-        let is_alive = |(running, _): &(Running, Report)| running.is_alive();
+        let is_alive = |(running, _): &(RunningChild, Report)| running.is_alive();
         self.child_slot.try_lock().map_or(true, |child_slot| child_slot.ready.as_ref().is_some_and(is_alive))
     }
 
@@ -261,17 +261,17 @@ impl Planner {
     /// Fails with [`PlannerError::Failed`] if the plugin breaks the contract, and with another variant if the planner
     /// gave no answer.
     pub async fn load(&self) -> Result<Description, PlannerError> {
-        usable(&self.look().await?)
+        usable(&self.inspect().await?)
     }
 
     /// Loads the plugin if it is not loaded, and returns all findings about it, even if it cannot be used.
     ///
     /// # Errors
     /// Fails with [`PlannerError`] if the planner gave no answer.
-    pub async fn look(&self) -> Result<Report, PlannerError> {
-        let (mut child_slot, running, report) = self.ready().await?;
+    pub async fn inspect(&self) -> Result<Report, PlannerError> {
+        let (mut child_slot, running, report) = self.acquire_child().await?;
         if report.broken.is_empty() {
-            self.put_back(&mut child_slot, running, report.clone());
+            self.keep_child(&mut child_slot, running, report.clone());
         }
         Ok(report)
     }
@@ -279,14 +279,14 @@ impl Planner {
     /// Makes the plan of a template.
     ///
     /// # Errors
-    /// Fails with [`PlanFailure::Problems`] if the template is wrong, and with [`PlanFailure::Failed`] if the plugin or
-    /// its planner is.
-    pub async fn plan(&self, request: PlanRequest) -> Result<Planned, PlanFailure> {
+    /// Fails with [`CompileError::Problems`] if the template is wrong, and with [`CompileError::Failed`] if the plugin
+    /// or its planner is.
+    pub async fn plan(&self, request: PlanRequest) -> Result<Planned, CompileError> {
         let extract = |response, _: &Description| match response {
-            Answer::Planned(planned) => Some(planned),
+            PlannerResponse::Planned(planned) => Some(planned),
             _ => None,
         };
-        self.ask(Request::Plan(request), extract).await
+        self.request(PlannerRequest::Plan(request), extract).await
     }
 
     /// Asks which targets a template names for itself; ignores the target of the request. The plugin has each returned
@@ -294,25 +294,25 @@ impl Planner {
     ///
     /// # Errors
     /// Fails as [`plan`](Self::plan) does; the plugin itself is not called.
-    pub async fn targets(&self, request: PlanRequest) -> Result<Vec<Target>, PlanFailure> {
+    pub async fn targets(&self, request: PlanRequest) -> Result<Vec<Target>, CompileError> {
         let extract = |response, description: &Description| match response {
-            Answer::Targets(ids) => named(&ids, description),
+            PlannerResponse::Targets(ids) => named_targets(&ids, description),
             _ => None,
         };
-        self.ask(Request::Targets(request), extract).await
+        self.request(PlannerRequest::Targets(request), extract).await
     }
 
     /// Sends a request to the child. `extract` extracts the result from an answer that contains it.
-    async fn ask<T>(
+    async fn request<T>(
         &self,
-        request: Request,
-        extract: impl FnOnce(Answer, &Description) -> Option<T>,
-    ) -> Result<T, PlanFailure> {
+        request: PlannerRequest,
+        extract: impl FnOnce(PlannerResponse, &Description) -> Option<T>,
+    ) -> Result<T, CompileError> {
         let request = self.encode(&request)?;
-        let (mut child_slot, mut running, report) = self.ready().await?;
+        let (mut child_slot, mut running, report) = self.acquire_child().await?;
         let description = usable(&report)?;
         // A child whose request is given up (an error, or a caller that left) is dropped here, which kills it.
-        let result = within(&self.plugin.name, PLAN_TIME, async {
+        let result = with_timeout(&self.plugin.name, PLAN_TIME, async {
             running.send(&request).await?;
             read_answer(&mut running.output).await
         });
@@ -321,20 +321,22 @@ impl Planner {
             Err(error) => return Err(self.explain(error, running).await.into()),
         };
         let outcome = match response {
-            Answer::Problems(problems) if !problems.is_empty() => {
-                Err(PlanFailure::Problems(sanitize_problems(problems)))
+            PlannerResponse::Problems(problems) if !problems.is_empty() => {
+                Err(CompileError::Problems(sanitize_problems(problems)))
             }
-            Answer::Failed { message } => Err(PlanFailure::Failed { message: sanitize(&message, MESSAGE_MAX) }),
-            Answer::Broken { rule } => Err(PlanFailure::Broken { rule: sanitize(&rule, MESSAGE_MAX) }),
-            response => Ok(extract(response, &description).ok_or_else(|| self.unfit())?),
+            PlannerResponse::Failed { message } => {
+                Err(CompileError::Failed { message: sanitize(&message, MESSAGE_MAX) })
+            }
+            PlannerResponse::Broken { rule } => Err(CompileError::Broken { rule: sanitize(&rule, MESSAGE_MAX) }),
+            response => Ok(extract(response, &description).ok_or_else(|| self.invalid_response())?),
         };
-        self.put_back(&mut child_slot, running, report);
+        self.keep_child(&mut child_slot, running, report);
         outcome
     }
 
-    /// Returns the seat and a child with the plugin loaded. Loading continues even if no caller waits for it any more,
+    /// Returns the slot and a child with the plugin loaded. Loading continues even if no caller waits for it any more,
     /// so that a compilation that has begun is not started over.
-    async fn ready(&self) -> Result<Ready, PlannerError> {
+    async fn acquire_child(&self) -> Result<ReadyChild, PlannerError> {
         let mut child_slot = Arc::clone(&self.child_slot).lock_owned().await;
         if let Some(idle) = child_slot.idle.take() {
             idle.abort();
@@ -347,40 +349,40 @@ impl Planner {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let planner = self.clone();
         tokio::spawn(async move {
-            let started = planner.start(&mut child_slot).await;
+            let started = planner.start_child(&mut child_slot).await;
             let ready = started.map(|(running, report)| (child_slot, running, report));
             if let Err(Ok((mut child_slot, running, report))) = sender.send(ready)
                 && report.broken.is_empty()
             {
-                planner.put_back(&mut child_slot, running, report);
+                planner.keep_child(&mut child_slot, running, report);
             }
         });
-        receiver.await.unwrap_or_else(|_| Err(self.unfit()))
+        receiver.await.unwrap_or_else(|_| Err(self.invalid_response()))
     }
 
     /// Starts a new child and returns its report on the plugin.
-    async fn start(&self, child_slot: &mut Seat) -> Result<(Running, Report), PlannerError> {
-        let mut running = Running::start(&self.plugin.options.program, &self.plugin.name)
+    async fn start_child(&self, child_slot: &mut ChildSlot) -> Result<(RunningChild, Report), PlannerError> {
+        let mut running = RunningChild::start(&self.plugin.options.program, &self.plugin.name)
             .map_err(|error| PlannerError::Start { plugin: self.plugin.name.clone(), error })?;
         child_slot.last = Some(running.ended());
         let load_limit = load_time(self.plugin.component.len());
-        let result = within(&self.plugin.name, load_limit, self.plugin.load_into(&mut running)).await;
+        let result = with_timeout(&self.plugin.name, load_limit, self.plugin.load_into(&mut running)).await;
         match result {
-            Ok(Ok(report)) => Ok((running, believed(report).ok_or_else(|| self.unfit())?)),
+            Ok(Ok(report)) => Ok((running, validated(report).ok_or_else(|| self.invalid_response())?)),
             Ok(Err(message)) => Err(PlannerError::Failed { message: sanitize(&message, MESSAGE_MAX) }),
-            Err(Lost::Timeout(limit)) => Err(PlannerError::Slow { plugin: self.plugin.name.clone(), limit }),
+            Err(ChildError::Timeout(limit)) => Err(PlannerError::Slow { plugin: self.plugin.name.clone(), limit }),
             Err(error) => Err(self.explain(error, running).await),
         }
     }
 
     /// Keeps the child for the next request, until it has been idle for too long.
-    fn put_back(&self, child_slot: &mut Seat, running: Running, report: Report) {
+    fn keep_child(&self, child_slot: &mut ChildSlot, running: RunningChild, report: Report) {
         child_slot.ready = Some((running, report));
         let (weak, idle_time) = (Arc::downgrade(&self.child_slot), self.plugin.options.idle_time);
         child_slot.idle = Some(tokio::spawn(async move {
             tokio::time::sleep(idle_time).await;
             if let Some(child_slot) = weak.upgrade() {
-                // A request that holds the seat now restarts the timer when it is done.
+                // A request that holds the slot now restarts the timer when it is done.
                 if let Ok(mut child_slot) = child_slot.try_lock() {
                     child_slot.ready = None;
                 }
@@ -388,38 +390,38 @@ impl Planner {
         }));
     }
 
-    fn encode(&self, request: &Request) -> Result<Vec<u8>, PlannerError> {
+    fn encode(&self, request: &PlannerRequest) -> Result<Vec<u8>, PlannerError> {
         let bytes = serde_json::to_vec(request).ok().filter(|bytes| bytes.len() <= FRAME_MAX);
         bytes.ok_or_else(|| PlannerError::Request { plugin: self.plugin.name.clone() })
     }
 
-    fn unfit(&self) -> PlannerError {
+    fn invalid_response(&self) -> PlannerError {
         PlannerError::Answer { plugin: self.plugin.name.clone() }
     }
 
-    async fn explain(&self, error: Lost, running: Running) -> PlannerError {
+    async fn explain(&self, error: ChildError, running: RunningChild) -> PlannerError {
         let plugin = self.plugin.name.clone();
         match error {
-            Lost::Timeout(limit) => PlannerError::Timeout { plugin, limit },
-            Lost::Garbage => self.unfit(),
-            Lost::Ended => match running.ending().await {
-                Ending::CannotWork(reason) => PlannerError::CannotWork { plugin, reason },
-                Ending::Other(reason) => PlannerError::Ended { plugin, reason },
+            ChildError::Timeout(limit) => PlannerError::Timeout { plugin, limit },
+            ChildError::Garbage => self.invalid_response(),
+            ChildError::Ended => match running.ending().await {
+                ExitReason::CannotWork(reason) => PlannerError::CannotWork { plugin, reason },
+                ExitReason::Other(reason) => PlannerError::Ended { plugin, reason },
             },
         }
     }
 }
 
-impl Plugin {
+impl PluginComponent {
     /// Loads the plugin into a child: in its compiled form if there is one, otherwise from the component. The inner
     /// error is the planner's own refusal.
-    async fn load_into(&self, running: &mut Running) -> Result<Result<Report, String>, Lost> {
-        let load = |compiled| serde_json::to_vec(&Request::Load { compiled }).map_err(|_| Lost::Garbage);
-        if let Some(form) = self.kept().await.filter(|form| form.len() <= FORM_MAX) {
+    async fn load_into(&self, running: &mut RunningChild) -> Result<Result<Report, String>, ChildError> {
+        let load = |compiled| serde_json::to_vec(&PlannerRequest::Load { compiled }).map_err(|_| ChildError::Garbage);
+        if let Some(form) = self.cached_form().await.filter(|form| form.len() <= FORM_MAX) {
             running.send(&load(true)?).await?;
             running.send(&form).await?;
             match read_answer(&mut running.output).await? {
-                Answer::Loaded(report) => {
+                PlannerResponse::Loaded(report) => {
                     read_frame(&mut running.output, 0).await?;
                     if report.broken.is_empty() {
                         return Ok(Ok(report));
@@ -427,8 +429,8 @@ impl Plugin {
                     // Another version has made it, or it is damaged: compile again.
                     tracing::debug!(plugin = self.name, "compiled form rejected");
                 }
-                Answer::Failed { message } => return Ok(Err(message)),
-                _ => return Err(Lost::Garbage),
+                PlannerResponse::Failed { message } => return Ok(Err(message)),
+                _ => return Err(ChildError::Garbage),
             }
         }
         if self.component.len() > FRAME_MAX {
@@ -437,35 +439,39 @@ impl Plugin {
         running.send(&load(false)?).await?;
         running.send(&self.component).await?;
         match read_answer(&mut running.output).await? {
-            Answer::Loaded(report) => {
+            PlannerResponse::Loaded(report) => {
                 let form = read_frame(&mut running.output, FORM_MAX).await?;
                 if report.broken.is_empty() {
-                    self.keep(form).await;
+                    self.store_form(form).await;
                 }
                 Ok(Ok(report))
             }
-            Answer::Failed { message } => Ok(Err(message)),
-            _ => Err(Lost::Garbage),
+            PlannerResponse::Failed { message } => Ok(Err(message)),
+            _ => Err(ChildError::Garbage),
         }
     }
 
     /// Reads the compiled form, which may be large, on a blocking thread so that nothing else waits for it.
-    async fn kept(&self) -> Option<Vec<u8>> {
+    async fn cached_form(&self) -> Option<Vec<u8>> {
         let (cache, digest) = (Arc::clone(&self.cache), self.digest);
         tokio::task::spawn_blocking(move || cache.get(&digest)).await.ok().flatten()
     }
 
     /// Stores a compiled form.
-    async fn keep(&self, form: Vec<u8>) {
+    async fn store_form(&self, form: Vec<u8>) {
         let (cache, digest) = (Arc::clone(&self.cache), self.digest);
         // If this fails, it is compiled again.
         let _ = tokio::task::spawn_blocking(move || cache.put(&digest, &form)).await;
     }
 }
 
-async fn within<T>(plugin: &str, limit: Duration, work: impl Future<Output = Result<T, Lost>>) -> Result<T, Lost> {
+async fn with_timeout<T>(
+    plugin: &str,
+    limit: Duration,
+    work: impl Future<Output = Result<T, ChildError>>,
+) -> Result<T, ChildError> {
     timeout(limit, work).await.unwrap_or_else(|_| {
         tracing::debug!(plugin, ?limit, "planner timed out");
-        Err(Lost::Timeout(limit))
+        Err(ChildError::Timeout(limit))
     })
 }

@@ -7,8 +7,8 @@
 use std::cell::Cell;
 
 use guillemet_base::sys::memory::Clear;
-use guillemet_plan::encode::{self, Refusal, Source};
-use guillemet_plan::plan::{Piece, Plan};
+use guillemet_plan::encode::{self, Refusal, ValueSource};
+use guillemet_plan::plan::{Plan, PlanPiece};
 use guillemet_plan::protocol::DocumentKind;
 use guillemet_secret::memory::SealedValue;
 
@@ -18,7 +18,7 @@ pub const FILLED_MAX: usize = 32 << 20;
 
 /// A value that its place cannot hold.
 #[derive(Debug)]
-pub struct Unfit {
+pub struct Unrepresentable {
     /// The indices of the plan's uses that are in that place.
     pub uses: Vec<u32>,
     /// The reason why it does not fit; never contains the value.
@@ -28,7 +28,7 @@ pub struct Unfit {
 /// The values of a plan's uses, in order; `None` for a secret that is not available.
 pub struct Values<'a>(pub Vec<Option<&'a SealedValue>>);
 
-impl Source for Values<'_> {
+impl ValueSource for Values<'_> {
     fn append(&self, emission: u32, out: &mut Clear) {
         if let Some(value) = self.0.get(emission as usize).copied().flatten() {
             value.open_into(out);
@@ -42,12 +42,12 @@ struct Metered<'a> {
     remaining: Cell<usize>,
 }
 
-impl Source for Metered<'_> {
+impl ValueSource for Metered<'_> {
     fn append(&self, emission: u32, out: &mut Clear) {
         self.values.append(emission, out);
     }
 
-    fn spend(&self, bytes: usize) -> bool {
+    fn count_bytes(&self, bytes: usize) -> bool {
         let remaining = self.remaining.get().checked_sub(bytes);
         self.remaining.set(remaining.unwrap_or(0));
         remaining.is_some()
@@ -56,7 +56,7 @@ impl Source for Metered<'_> {
 
 /// Returns how many bytes a document's buffer reserves in addition to the plan's text. Most encodings at most triple a
 /// value; a buffer that has to grow wipes what it leaves behind.
-pub fn room(values: &Values<'_>) -> usize {
+pub fn extra_capacity(values: &Values<'_>) -> usize {
     let len: usize = values.0.iter().flatten().map(|value| value.len()).sum();
     (3 * len).min(FILLED_MAX) + 64
 }
@@ -67,22 +67,22 @@ pub fn room(values: &Values<'_>) -> usize {
 /// # Errors
 /// Returns every value that its place cannot hold. If the document exceeds [`FILLED_MAX`], the last entry is the slot
 /// where that happened.
-pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unfit>> {
-    let capacity = room(values);
+pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unrepresentable>> {
+    let capacity = extra_capacity(values);
     let mut out = Clear::with_capacity(plan.literal_len + capacity);
     let mut scratch = Clear::with_capacity(capacity);
     let mut unfit = Vec::new();
     let source = Metered { values, remaining: Cell::new(FILLED_MAX) };
     for piece in &plan.pieces {
         match piece {
-            Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
-            Piece::Slot { expr, uses } => {
+            PlanPiece::Text(text) => out.extend_from_slice(text.as_bytes()),
+            PlanPiece::Slot { expr, uses } => {
                 if uses.iter().any(|index| values.0.get(*index as usize).copied().flatten().is_none()) {
                     continue;
                 }
                 scratch.clear();
                 if let Err(refusal) = encode::eval(expr, &source, &mut scratch) {
-                    unfit.push(Unfit { uses: uses.clone(), refusal });
+                    unfit.push(Unrepresentable { uses: uses.clone(), refusal });
                     if source.remaining.get() == 0 {
                         break;
                     }
@@ -93,7 +93,10 @@ pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unfit>> {
                     DocumentKind::Text => out.extend_from_slice(&scratch),
                 }
                 if out.len() > plan.literal_len + FILLED_MAX {
-                    unfit.push(Unfit { uses: uses.clone(), refusal: Refusal { reason: encode::TOO_MUCH.into() } });
+                    unfit.push(Unrepresentable {
+                        uses: uses.clone(),
+                        refusal: Refusal { reason: encode::TOO_MUCH.into() },
+                    });
                     break;
                 }
             }
@@ -198,7 +201,7 @@ pub(super) mod tests {
         let values = || Values(vec![Some(&quotes), Some(&quotes)]);
         let filled = |slots: usize, times| {
             let mut plan = plan(r#"["@a", "@b"]"#, DocumentKind::Json, [Expr::Secret(0), Expr::Secret(1)]);
-            plan.pieces = (0..slots).map(|_| Piece::Slot { expr: doubled(times), uses: vec![0] }).collect();
+            plan.pieces = (0..slots).map(|_| PlanPiece::Slot { expr: doubled(times), uses: vec![0] }).collect();
             fill(&plan, &values()).map(|out| out.len())
         };
         assert!(filled(1, 8).is_ok_and(|length| length > 1 << 18));

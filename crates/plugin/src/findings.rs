@@ -3,7 +3,7 @@
 //!
 //! Knows nothing of who shows them.
 
-use crate::plans::{Outcomes, Unplanned};
+use crate::plans::{Outcomes, PlanError};
 use guillemet_base::problem::Problem;
 use guillemet_plan::plan::Plan;
 
@@ -32,7 +32,7 @@ impl Findings {
     }
 
     /// Returns each finding once. A finding that does not apply to every target names those it applies to.
-    pub fn told(self) -> Vec<Problem> {
+    pub fn into_problems(self) -> Vec<Problem> {
         let problems = self.entries.into_iter().map(|(mut problem, targets)| {
             if targets.len() < self.targets {
                 let word = if targets.len() == 1 { "target" } else { "targets" };
@@ -45,7 +45,7 @@ impl Findings {
 }
 
 /// What was found about a template over the targets it is for.
-pub struct Found {
+pub struct TemplateFindings {
     /// What is wrong with it.
     pub problems: Vec<Problem>,
     /// Worth telling, not an error.
@@ -53,10 +53,13 @@ pub struct Found {
 }
 
 /// Says everything that was found about a template; `also` looks for more in a plan.
-pub fn found(outcomes: Result<Outcomes, Unplanned>, also: impl Fn(&Plan) -> Vec<Problem>) -> Found {
+pub fn template_findings(
+    outcomes: Result<Outcomes, PlanError>,
+    also: impl Fn(&Plan) -> Vec<Problem>,
+) -> TemplateFindings {
     let outcomes = match outcomes {
         Ok(outcomes) => outcomes,
-        Err(error) => return Found { problems: problems(error), warnings: Vec::new() },
+        Err(error) => return TemplateFindings { problems: problems(error), warnings: Vec::new() },
     };
     let (mut errors, mut warnings) = (Findings::new(outcomes.len()), Findings::new(outcomes.len()));
     for (target, outcome) in outcomes {
@@ -68,15 +71,15 @@ pub fn found(outcomes: Result<Outcomes, Unplanned>, also: impl Fn(&Plan) -> Vec<
             Err(error) => errors.add(&target.id, problems(error)),
         }
     }
-    Found { problems: errors.told(), warnings: warnings.told() }
+    TemplateFindings { problems: errors.into_problems(), warnings: warnings.into_problems() }
 }
 
 /// Why there is no plan, as problems.
-pub fn problems(error: Unplanned) -> Vec<Problem> {
+pub fn problems(error: PlanError) -> Vec<Problem> {
     match error {
-        Unplanned::Problems(problems) | Unplanned::File(problems) => problems,
-        Unplanned::Plugin(message) => vec![Problem { message, ..Problem::default() }],
-        Unplanned::NoTarget(targets) => {
+        PlanError::Problems(problems) | PlanError::File(problems) => problems,
+        PlanError::Plugin(message) => vec![Problem { message, ..Problem::default() }],
+        PlanError::NoTarget(targets) => {
             vec![Problem {
                 message: format!("no such target; use one of: {}", targets.join(", ")),
                 ..Problem::default()
@@ -96,7 +99,7 @@ mod tests {
         findings.add("a", [problem("all"), problem("two"), problem("two")]);
         findings.add("b", [problem("all")]);
         findings.add("c", [problem("one"), problem("two"), problem("all")]);
-        let messages: Vec<String> = findings.told().into_iter().map(|problem| problem.message).collect();
+        let messages: Vec<String> = findings.into_problems().into_iter().map(|problem| problem.message).collect();
         assert_eq!(messages, ["all", "two (targets `a`, `c`)", "one (target `c`)"]);
     }
 }

@@ -12,10 +12,10 @@ use std::path::PathBuf;
 
 use tokio::runtime::Runtime;
 
-pub use self::check::Checked;
-use crate::fill::{self, Unfit, Values};
+pub use self::check::CheckReport;
+use crate::fill::{self, Unrepresentable, Values};
 use crate::findings;
-use crate::plans::{Source, Variables, plan_once};
+use crate::plans::{TemplateSource, Variables, plan_once};
 use crate::registry::Registry;
 use guillemet_base::problem::Problem;
 use guillemet_base::sys::memory::Clear;
@@ -68,7 +68,7 @@ impl OfflineCompiler {
     /// Fails with all problems of the template.
     pub fn compile(&self, feature: &str, format: Format, text: &str, target: &str) -> Result<Plan, Vec<Problem>> {
         let lexed = lex(text)?;
-        let source = Source { feature, format, lexed: &lexed };
+        let source = TemplateSource { feature, format, lexed: &lexed };
         let planned = plan_once(source, Some(target), &self.registry, &self.variables);
         self.runtime.block_on(planned).map_err(findings::problems)
     }
@@ -90,7 +90,7 @@ pub fn fill(plan: &Plan, values: &BTreeMap<String, SealedValue>) -> Result<Clear
     match fill::fill(plan, &Values(resolved)) {
         Ok(filled) if problems.is_empty() => return Ok(filled),
         Ok(_) => {}
-        Err(unfit) => problems.extend(unfit.into_iter().flat_map(|Unfit { uses, refusal }| {
+        Err(unfit) => problems.extend(unfit.into_iter().flat_map(|Unrepresentable { uses, refusal }| {
             uses.into_iter()
                 .map(move |index| of_use(index as usize, format!("the value cannot be used here: {refusal}")))
         })),

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use crate::client::PlanFailure;
+use crate::client::CompileError;
 use crate::registry::Registry;
 use guillemet_base::problem::Problem;
 use guillemet_plan::plan::{self, Plan};
 use guillemet_plan::protocol::{PlanReference, PlanRequest, Target};
 use guillemet_template::Format;
-use guillemet_template::catalog::{Content, Template};
+use guillemet_template::catalog::{Template, TemplateContent};
 use guillemet_template::lexer::Lexed;
 
 /// How long a failure of a plugin (not of a template) is remembered before it is tried again.
@@ -32,7 +32,7 @@ pub struct Variables {
 
 /// The reason why there is no plan.
 #[derive(Clone, Debug)]
-pub enum Unplanned {
+pub enum PlanError {
     /// The template is wrong. Holds all its problems, which may quote it.
     Problems(Vec<Problem>),
     /// The file is wrong, whatever its content is. The problems do not quote it.
@@ -50,37 +50,37 @@ pub enum Unplanned {
 pub struct Prepared {
     /// The template as it was read.
     pub template: Arc<Template>,
-    targets: Cell<Targets>,
-    cells: Mutex<BTreeMap<String, Arc<Cell<Arc<Plan>>>>>,
+    targets: OutcomeCell<Targets>,
+    cells: Mutex<BTreeMap<String, Arc<OutcomeCell<Arc<Plan>>>>>,
 }
 
 /// A value that is made once and then shared.
-struct Cell<T> {
-    outcome: ArcSwapOption<Outcome<T>>,
+struct OutcomeCell<T> {
+    outcome: ArcSwapOption<CachedOutcome<T>>,
     /// Held by the task that makes the value; others wait for the same outcome.
     making: tokio::sync::Mutex<()>,
 }
 
-struct Outcome<T> {
-    result: Result<T, Unplanned>,
+struct CachedOutcome<T> {
+    result: Result<T, PlanError>,
     retry_at: Option<Instant>,
 }
 
-impl<T> Default for Cell<T> {
+impl<T> Default for OutcomeCell<T> {
     fn default() -> Self {
         Self { outcome: ArcSwapOption::default(), making: tokio::sync::Mutex::default() }
     }
 }
 
-impl<T: Clone> Cell<T> {
-    fn get(&self) -> Option<Result<T, Unplanned>> {
+impl<T: Clone> OutcomeCell<T> {
+    fn get(&self) -> Option<Result<T, PlanError>> {
         let outcome = self.outcome.load();
         let outcome = outcome.as_ref()?;
         let is_valid = outcome.retry_at.is_none_or(|at| Instant::now() < at);
         is_valid.then(|| outcome.result.clone())
     }
 
-    async fn get_or_make(&self, make: impl Future<Output = Result<T, Unplanned>>) -> Result<T, Unplanned> {
+    async fn get_or_make(&self, make: impl Future<Output = Result<T, PlanError>>) -> Result<T, PlanError> {
         if let Some(cached) = self.get() {
             return cached;
         }
@@ -89,8 +89,8 @@ impl<T: Clone> Cell<T> {
             return cached;
         }
         let result = make.await;
-        let retry_at = matches!(result, Err(Unplanned::Plugin(_))).then(|| Instant::now() + RETRY_AFTER);
-        self.outcome.store(Some(Arc::new(Outcome { result: result.clone(), retry_at })));
+        let retry_at = matches!(result, Err(PlanError::Plugin(_))).then(|| Instant::now() + RETRY_AFTER);
+        self.outcome.store(Some(Arc::new(CachedOutcome { result: result.clone(), retry_at })));
         result
     }
 }
@@ -105,17 +105,17 @@ pub struct Targets {
 }
 
 /// The outcome for each target that a template is meant for.
-pub type Outcomes = Vec<(Target, Result<Arc<Plan>, Unplanned>)>;
+pub type Outcomes = Vec<(Target, Result<Arc<Plan>, PlanError>)>;
 
 impl Prepared {
     /// Wraps a template, without any plans yet.
     pub fn new(template: Arc<Template>) -> Self {
-        Self { template, targets: Cell::default(), cells: Mutex::default() }
+        Self { template, targets: OutcomeCell::default(), cells: Mutex::default() }
     }
 
     /// Returns the plan for a target, or for the template's first target if `target` is `None`, if it has been made.
     /// Does not wait.
-    pub fn ready(&self, target: Option<&str>) -> Option<Result<Arc<Plan>, Unplanned>> {
+    pub fn plan_if_made(&self, target: Option<&str>) -> Option<Result<Arc<Plan>, PlanError>> {
         match target {
             Some(id) => self.cell_of(id)?.get(),
             None => match self.targets.get()? {
@@ -129,7 +129,7 @@ impl Prepared {
     /// if this is not known yet. Does not wait.
     pub fn is_good(&self) -> Option<bool> {
         let Ok(targets) = self.targets.get()? else { return Some(false) };
-        let plans: Vec<_> = targets.list.iter().map(|target| self.ready(Some(&target.id))).collect();
+        let plans: Vec<_> = targets.list.iter().map(|target| self.plan_if_made(Some(&target.id))).collect();
         match plans.iter().any(|plan| matches!(plan, Some(Err(_)))) {
             true => Some(false),
             false => plans.iter().all(Option::is_some).then_some(true),
@@ -139,10 +139,10 @@ impl Prepared {
     /// Returns a plan for one of the template's targets, if one has been made. Does not wait.
     pub fn any_ready(&self) -> Option<Arc<Plan>> {
         let targets = self.targets.get()?.ok()?;
-        targets.list.iter().find_map(|target| self.ready(Some(&target.id))?.ok())
+        targets.list.iter().find_map(|target| self.plan_if_made(Some(&target.id))?.ok())
     }
 
-    fn cell_of(&self, target: &str) -> Option<Arc<Cell<Arc<Plan>>>> {
+    fn cell_of(&self, target: &str) -> Option<Arc<OutcomeCell<Arc<Plan>>>> {
         self.cells.lock().unwrap_or_else(PoisonError::into_inner).get(target).cloned()
     }
 
@@ -151,10 +151,10 @@ impl Prepared {
     ///
     /// # Errors
     /// Fails as [`plan`](Self::plan) does.
-    pub async fn targets(&self, registry: &Registry, variables: &Variables) -> Result<Targets, Unplanned> {
+    pub async fn targets(&self, registry: &Registry, variables: &Variables) -> Result<Targets, PlanError> {
         let compute = async {
             // A missing plugin is reported first: no other advice helps then.
-            let of_feature = registry.targets(&self.template.feature).await.map_err(Unplanned::Plugin)?;
+            let of_feature = registry.targets(&self.template.feature).await.map_err(PlanError::Plugin)?;
             named(self.source()?, of_feature, registry, variables).await
         };
         self.targets.get_or_make(compute).await
@@ -164,19 +164,19 @@ impl Prepared {
     /// none yet.
     ///
     /// # Errors
-    /// Fails with [`Unplanned`], which is remembered like a plan; only a plugin's failure is tried again, after two
+    /// Fails with [`PlanError`], which is remembered like a plan; only a plugin's failure is tried again, after two
     /// seconds.
     pub async fn plan(
         &self,
         target: Option<&str>,
         registry: &Registry,
         variables: &Variables,
-    ) -> Result<Arc<Plan>, Unplanned> {
-        if let Some(ready) = self.ready(target) {
+    ) -> Result<Arc<Plan>, PlanError> {
+        if let Some(ready) = self.plan_if_made(target) {
             return ready;
         }
         let chosen = match target {
-            Some(id) => choose(&self.template.feature, id, registry).await?,
+            Some(id) => find_target(&self.template.feature, id, registry).await?,
             None => self.targets(registry, variables).await?.first()?,
         };
         self.plan_for(chosen, registry, variables).await
@@ -187,7 +187,7 @@ impl Prepared {
         target: Target,
         registry: &Registry,
         variables: &Variables,
-    ) -> Result<Arc<Plan>, Unplanned> {
+    ) -> Result<Arc<Plan>, PlanError> {
         let cell = {
             let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
             let cell = Arc::clone(cells.entry(target.id.clone()).or_default());
@@ -196,15 +196,15 @@ impl Prepared {
             }
             cell
         };
-        let make = async { Ok(Arc::new(make(self.source()?, target, registry, variables).await?)) };
+        let make = async { Ok(Arc::new(make_plan(self.source()?, target, registry, variables).await?)) };
         cell.get_or_make(make).await
     }
 
     /// Returns the outcome for every target that the template is meant for. Makes the plans that are missing.
     ///
     /// # Errors
-    /// Fails with [`Unplanned`] if the targets cannot be determined.
-    pub async fn plans(&self, registry: &Registry, variables: &Variables) -> Result<Outcomes, Unplanned> {
+    /// Fails with [`PlanError`] if the targets cannot be determined.
+    pub async fn plans(&self, registry: &Registry, variables: &Variables) -> Result<Outcomes, PlanError> {
         let targets = self.targets(registry, variables).await?;
         let mut outcomes = Vec::with_capacity(targets.list.len());
         for target in targets.list.iter() {
@@ -213,20 +213,20 @@ impl Prepared {
         Ok(outcomes)
     }
 
-    fn source(&self) -> Result<Source<'_>, Unplanned> {
+    fn source(&self) -> Result<TemplateSource<'_>, PlanError> {
         match &self.template.content {
-            Content::Lexed(lexed) => {
-                Ok(Source { feature: &self.template.feature, format: self.template.format, lexed })
+            TemplateContent::Lexed(lexed) => {
+                Ok(TemplateSource { feature: &self.template.feature, format: self.template.format, lexed })
             }
-            Content::Broken { problems, is_of_text: true, .. } => Err(Unplanned::Problems(problems.clone())),
-            Content::Broken { problems, .. } => Err(Unplanned::File(problems.clone())),
+            TemplateContent::Broken { problems, is_of_text: true, .. } => Err(PlanError::Problems(problems.clone())),
+            TemplateContent::Broken { problems, .. } => Err(PlanError::File(problems.clone())),
         }
     }
 }
 
 /// The template text that a plan is made from.
 #[derive(Clone, Copy)]
-pub struct Source<'a> {
+pub struct TemplateSource<'a> {
     /// The feature, whose plugin makes the plan.
     pub feature: &'a str,
     /// The syntax of the text, by the file's extension.
@@ -239,32 +239,32 @@ pub struct Source<'a> {
 /// store it.
 ///
 /// # Errors
-/// Fails with [`Unplanned`] if the text, its target or the plugin is wrong.
+/// Fails with [`PlanError`] if the text, its target or the plugin is wrong.
 pub async fn plan_once(
-    source: Source<'_>,
+    source: TemplateSource<'_>,
     target: Option<&str>,
     registry: &Registry,
     variables: &Variables,
-) -> Result<Plan, Unplanned> {
+) -> Result<Plan, PlanError> {
     let chosen = match target {
-        Some(id) => choose(source.feature, id, registry).await?,
+        Some(id) => find_target(source.feature, id, registry).await?,
         None => {
-            let of_feature = registry.targets(source.feature).await.map_err(Unplanned::Plugin)?;
+            let of_feature = registry.targets(source.feature).await.map_err(PlanError::Plugin)?;
             named(source, of_feature, registry, variables).await?.first()?
         }
     };
-    make(source, chosen, registry, variables).await
+    make_plan(source, chosen, registry, variables).await
 }
 
 /// Returns the targets that a text names; if it names none, the feature's first one, which is the default.
 async fn named(
-    source: Source<'_>,
+    source: TemplateSource<'_>,
     mut of_feature: Vec<Target>,
     registry: &Registry,
     variables: &Variables,
-) -> Result<Targets, Unplanned> {
+) -> Result<Targets, PlanError> {
     let response = registry.named_targets(source.feature, request(source, "", variables)).await;
-    let targets = response.map_err(unplanned)?;
+    let targets = response.map_err(plan_error)?;
     if !targets.is_empty() {
         return Ok(Targets { list: targets.into(), are_named: true });
     }
@@ -273,45 +273,45 @@ async fn named(
 }
 
 impl Targets {
-    fn first(&self) -> Result<Target, Unplanned> {
-        self.list.first().cloned().ok_or_else(|| Unplanned::Plugin("the plugin has no targets".into()))
+    fn first(&self) -> Result<Target, PlanError> {
+        self.list.first().cloned().ok_or_else(|| PlanError::Plugin("the plugin has no targets".into()))
     }
 }
 
 /// Returns the target of a feature by its id or an alias.
-async fn choose(feature: &str, id: &str, registry: &Registry) -> Result<Target, Unplanned> {
-    let mut targets = registry.targets(feature).await.map_err(Unplanned::Plugin)?;
+async fn find_target(feature: &str, id: &str, registry: &Registry) -> Result<Target, PlanError> {
+    let mut targets = registry.targets(feature).await.map_err(PlanError::Plugin)?;
     match targets.iter().position(|target| target.names().any(|name| name == id)) {
         Some(index) => Ok(targets.swap_remove(index)),
-        None => Err(Unplanned::NoTarget(targets.into_iter().map(|target| target.id).collect())),
+        None => Err(PlanError::NoTarget(targets.into_iter().map(|target| target.id).collect())),
     }
 }
 
-async fn make(
-    source: Source<'_>,
+async fn make_plan(
+    source: TemplateSource<'_>,
     target: Target,
     registry: &Registry,
     variables: &Variables,
-) -> Result<Plan, Unplanned> {
-    let Source { feature, lexed, .. } = source;
+) -> Result<Plan, PlanError> {
+    let TemplateSource { feature, lexed, .. } = source;
     let request = request(source, &target.id, variables);
-    let planned = registry.plan(feature, request).await.map_err(unplanned)?;
+    let planned = registry.plan(feature, request).await.map_err(plan_error)?;
     plan::verify(planned, &lexed.references, target)
-        .map_err(|violation| Unplanned::Plugin(format!("plugin `{feature}`: {violation}")))
+        .map_err(|violation| PlanError::Plugin(format!("plugin `{feature}`: {violation}")))
 }
 
-fn unplanned(failure: PlanFailure) -> Unplanned {
+fn plan_error(failure: CompileError) -> PlanError {
     match failure {
-        PlanFailure::Problems(mut problems) => {
+        CompileError::Problems(mut problems) => {
             problems.sort_by_key(|problem| (problem.line.unwrap_or(u32::MAX), problem.column));
-            Unplanned::Problems(problems)
+            PlanError::Problems(problems)
         }
-        failure => Unplanned::Plugin(failure.to_string()),
+        failure => PlanError::Plugin(failure.to_string()),
     }
 }
 
 /// Builds the planner's request for a text.
-fn request(source: Source<'_>, target: &str, variables: &Variables) -> PlanRequest {
+fn request(source: TemplateSource<'_>, target: &str, variables: &Variables) -> PlanRequest {
     let lexed = source.lexed;
     let references = lexed.references.iter().map(|reference| PlanReference {
         name: reference.name.to_string(),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::builtin;
-use super::client::{CompiledCache, PlanFailure, Planner, PlannerError};
+use super::client::{CompileError, CompiledCache, Planner, PlannerError};
 use guillemet_base::files::{self, Fingerprint, Links};
 use guillemet_plan::protocol::{Description, PlanRequest, Planned, Target};
 
@@ -32,7 +32,7 @@ pub struct Pin {
 
 /// The origin of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum PluginOrigin {
     /// It is part of this program.
     BuiltIn,
     /// A user has added it.
@@ -41,7 +41,7 @@ pub enum Source {
 
 /// A plugin as listings show it.
 #[derive(Clone, Debug)]
-pub struct PluginView {
+pub struct PluginInfo {
     /// The feature that it implements; also the folder of its templates.
     pub feature: String,
     /// The name of the feature for people; empty if the plugin is refused.
@@ -49,7 +49,7 @@ pub struct PluginView {
     /// The plugin's own version; empty if the plugin is refused.
     pub version: String,
     /// The origin of the plugin.
-    pub source: Source,
+    pub source: PluginOrigin,
     /// The SHA-256 of its component, in hexadecimal.
     pub digest: String,
     /// The targets that it can write, the default first.
@@ -61,14 +61,14 @@ pub struct PluginView {
     /// The reason why it is refused; `None` if it is not.
     pub problem: Option<String>,
     /// The plugin whose place it takes, or would take if it were added.
-    pub replaces: Option<Replaced>,
+    pub replaces: Option<ReplacedInfo>,
 }
 
 /// A plugin that another one takes the place of.
 #[derive(Clone, Debug)]
-pub struct Replaced {
+pub struct ReplacedInfo {
     /// The origin of the replaced plugin.
-    pub source: Source,
+    pub source: PluginOrigin,
     /// The version of the replaced plugin; `None` if that is not loaded to ask for it.
     pub version: Option<String>,
     /// The SHA-256 of its component, in hexadecimal.
@@ -95,8 +95,8 @@ pub enum AddError {
     Taken(String),
 }
 
-struct Plugin {
-    source: Source,
+struct RegisteredPlugin {
+    source: PluginOrigin,
     digest: String,
     /// The planner; `Err` holds the reason why the file is refused.
     planner: Result<Planner, String>,
@@ -105,28 +105,28 @@ struct Plugin {
     description: tokio::sync::OnceCell<Description>,
 }
 
-impl Plugin {
-    fn new(source: Source, digest: String, planner: Result<Planner, String>) -> Self {
+impl RegisteredPlugin {
+    fn new(source: PluginOrigin, digest: String, planner: Result<Planner, String>) -> Self {
         Self { source, digest, planner, fingerprint: Mutex::default(), description: tokio::sync::OnceCell::new() }
     }
 
-    fn look(&self) -> Option<Fingerprint> {
+    fn fingerprint(&self) -> Option<Fingerprint> {
         *self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn looks(&self, fingerprint: Option<Fingerprint>) {
+    fn set_fingerprint(&self, fingerprint: Option<Fingerprint>) {
         *self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner) = fingerprint;
     }
 }
 
 /// A file that may be added.
-pub struct Candidate {
+pub struct PluginCandidate {
     component: Vec<u8>,
-    plugin: Plugin,
+    plugin: RegisteredPlugin,
     description: Description,
 }
 
-impl Candidate {
+impl PluginCandidate {
     /// Returns the feature that it implements.
     pub fn feature(&self) -> &str {
         &self.description.feature
@@ -135,7 +135,7 @@ impl Candidate {
 
 /// The plugins of this daemon.
 pub struct Registry {
-    plugins: ArcSwap<BTreeMap<String, Arc<Plugin>>>,
+    plugins: ArcSwap<BTreeMap<String, Arc<RegisteredPlugin>>>,
     dir: PathBuf,
     cache: Arc<dyn CompiledCache>,
 }
@@ -178,19 +178,19 @@ impl Registry {
         Self::new(dir, &pins, cache)
     }
 
-    fn built_in(&self, builtin: &builtin::Builtin) -> Plugin {
-        self.plugin(Source::BuiltIn, builtin.feature, builtin.component.into())
+    fn built_in(&self, builtin: &builtin::Builtin) -> RegisteredPlugin {
+        self.plugin(PluginOrigin::BuiltIn, builtin.feature, builtin.component.into())
     }
 
-    fn plugin(&self, source: Source, name: &str, component: Arc<[u8]>) -> Plugin {
+    fn plugin(&self, source: PluginOrigin, name: &str, component: Arc<[u8]>) -> RegisteredPlugin {
         let planner = Planner::new(name, component, Arc::clone(&self.cache));
         let digest = hex(planner.digest());
-        Plugin::new(source, digest, Ok(planner))
+        RegisteredPlugin::new(source, digest, Ok(planner))
     }
 
-    fn pinned(&self, pin: &Pin) -> Plugin {
+    fn pinned(&self, pin: &Pin) -> RegisteredPlugin {
         let path = self.file(&pin.feature);
-        let unusable = |problem| Plugin::new(Source::Added, pin.digest.clone(), Err(problem));
+        let unusable = |problem| RegisteredPlugin::new(PluginOrigin::Added, pin.digest.clone(), Err(problem));
         // A file that cannot be read is tried again each time: the cause may end without a trace on the file.
         let mut last_read = None;
         let plugin = match read_with_fingerprint(&path) {
@@ -199,7 +199,7 @@ impl Registry {
             }
             Ok((component, fingerprint)) => {
                 last_read = Some(fingerprint);
-                let plugin = self.plugin(Source::Added, &pin.feature, component.into());
+                let plugin = self.plugin(PluginOrigin::Added, &pin.feature, component.into());
                 if plugin.digest == pin.digest {
                     plugin
                 } else {
@@ -213,24 +213,24 @@ impl Registry {
                 }
             }
         };
-        plugin.looks(last_read.filter(Fingerprint::is_settled));
+        plugin.set_fingerprint(last_read.filter(Fingerprint::is_settled));
         plugin
     }
 
     /// Checks the files of pinned plugins against their pins, if their fingerprint has changed. Returns the features
     /// whose plugin is now refused, is used again, or is refused for another reason. Reads files.
-    pub fn look_again(&self, pins: &[Pin]) -> Vec<String> {
+    pub fn recheck(&self, pins: &[Pin]) -> Vec<String> {
         let mut changed = Vec::new();
         for pin in pins {
             let Some(existing) = self.plugins.load().get(&pin.feature).cloned() else { continue };
             let fingerprint = Fingerprint::of(&self.file(&pin.feature)).ok();
-            if fingerprint.is_some() && fingerprint == existing.look() {
+            if fingerprint.is_some() && fingerprint == existing.fingerprint() {
                 continue;
             }
             let now = self.pinned(pin);
             if existing.planner.as_ref().err() == now.planner.as_ref().err() {
                 // The running planner continues: it has the bytes of the pin.
-                existing.looks(now.look());
+                existing.set_fingerprint(now.fingerprint());
                 continue;
             }
             match &now.planner {
@@ -248,7 +248,7 @@ impl Registry {
     }
 
     /// Returns why plugins are refused, one sentence for each, for people.
-    pub fn refused(&self) -> Vec<String> {
+    pub fn refusals(&self) -> Vec<String> {
         let plugins = self.plugins.load();
         plugins.iter().filter_map(|(feature, plugin)| Some(sentence(feature, plugin.planner.as_ref().err()?))).collect()
     }
@@ -257,7 +257,7 @@ impl Registry {
         self.dir.join(feature).with_extension("wasm")
     }
 
-    fn get(&self, feature: &str) -> Result<Arc<Plugin>, String> {
+    fn get(&self, feature: &str) -> Result<Arc<RegisteredPlugin>, String> {
         self.plugins.load().get(feature).cloned().ok_or_else(|| {
             let features: Vec<String> = self.plugins.load().keys().cloned().collect();
             format!(
@@ -269,7 +269,7 @@ impl Registry {
     }
 
     /// Reports whether a feature has a plugin, even if that is refused.
-    pub fn knows(&self, feature: &str) -> bool {
+    pub fn has_plugin(&self, feature: &str) -> bool {
         self.plugins.load().contains_key(feature)
     }
 
@@ -303,28 +303,28 @@ impl Registry {
     ///
     /// # Errors
     /// Fails as [`Planner::plan`] does; the message of a failure names the plugin.
-    pub async fn plan(&self, feature: &str, request: PlanRequest) -> Result<Planned, PlanFailure> {
-        self.ask(feature, async |planner| planner.plan(request).await).await
+    pub async fn plan(&self, feature: &str, request: PlanRequest) -> Result<Planned, CompileError> {
+        self.with_planner(feature, async |planner| planner.plan(request).await).await
     }
 
     /// Asks which targets a template names for itself; empty if it names none.
     ///
     /// # Errors
     /// Fails as [`plan`](Self::plan) does.
-    pub async fn named_targets(&self, feature: &str, request: PlanRequest) -> Result<Vec<Target>, PlanFailure> {
-        self.ask(feature, async |planner| planner.targets(request).await).await
+    pub async fn named_targets(&self, feature: &str, request: PlanRequest) -> Result<Vec<Target>, CompileError> {
+        self.with_planner(feature, async |planner| planner.targets(request).await).await
     }
 
-    async fn ask<T>(
+    async fn with_planner<T>(
         &self,
         feature: &str,
-        ask: impl AsyncFnOnce(&Planner) -> Result<T, PlanFailure>,
-    ) -> Result<T, PlanFailure> {
-        let failed = |message| PlanFailure::Failed { message };
+        ask: impl AsyncFnOnce(&Planner) -> Result<T, CompileError>,
+    ) -> Result<T, CompileError> {
+        let failed = |message| CompileError::Failed { message };
         let plugin = self.get(feature).map_err(failed)?;
         let planner = plugin.planner.as_ref().map_err(|problem| failed(problem.clone()))?;
         ask(planner).await.map_err(|failure| match failure {
-            problems @ PlanFailure::Problems(_) => problems,
+            problems @ CompileError::Problems(_) => problems,
             failure => failed(sentence(feature, &failure.to_string())),
         })
     }
@@ -334,12 +334,12 @@ impl Registry {
     ///
     /// # Errors
     /// Fails as [`describe`](Self::describe) does.
-    pub async fn apart(&self, feature: &str) -> Result<Self, String> {
+    pub async fn with_own_planner(&self, feature: &str) -> Result<Self, String> {
         // Uses the shared planner: the compiled form that it stores serves the separate one.
         let description = self.describe(feature).await?;
         let plugin = self.get(feature)?;
-        let planner = plugin.planner.as_ref().map(Planner::apart).map_err(Clone::clone);
-        let isolated = Plugin::new(plugin.source, plugin.digest.clone(), planner);
+        let planner = plugin.planner.as_ref().map(Planner::with_own_child).map_err(Clone::clone);
+        let isolated = RegisteredPlugin::new(plugin.source, plugin.digest.clone(), planner);
         isolated.description.set(description).ok();
         let plugins = BTreeMap::from([(feature.to_owned(), Arc::new(isolated))]);
         let (dir, cache) = (self.dir.clone(), Arc::clone(&self.cache));
@@ -355,18 +355,18 @@ impl Registry {
     }
 
     /// Returns every plugin as listings show it. Loads those that were not used yet.
-    pub async fn list(&self) -> Vec<PluginView> {
+    pub async fn list(&self) -> Vec<PluginInfo> {
         let plugins = self.plugins.load_full();
         let mut views = Vec::with_capacity(plugins.len());
         for (feature, plugin) in plugins.iter() {
             let described = self.describe(feature).await;
             let builtin = builtin::ALL.iter().find(|builtin| builtin.feature == feature);
-            let replaces = builtin.filter(|_| plugin.source == Source::Added).map(|builtin| Replaced {
-                source: Source::BuiltIn,
+            let replaces = builtin.filter(|_| plugin.source == PluginOrigin::Added).map(|builtin| ReplacedInfo {
+                source: PluginOrigin::BuiltIn,
                 version: None,
                 digest: hex(&Sha256::digest(builtin.component)),
             });
-            views.push(PluginView { replaces, ..view(feature, plugin.source, &plugin.digest, described) });
+            views.push(PluginInfo { replaces, ..view(feature, plugin.source, &plugin.digest, described) });
         }
         views
     }
@@ -395,21 +395,21 @@ impl Registry {
     ///
     /// # Errors
     /// Fails with [`AddError::Unreadable`] or [`AddError::Unfit`].
-    pub async fn look(&self, file: &Path) -> Result<PluginView, AddError> {
-        let Candidate { plugin, description, .. } = self.candidate(file).await?;
+    pub async fn inspect(&self, file: &Path) -> Result<PluginInfo, AddError> {
+        let PluginCandidate { plugin, description, .. } = self.read_candidate(file).await?;
         let feature = description.feature.clone();
-        let replaces = match self.in_its_place(&feature, &plugin) {
+        let replaces = match self.other_plugin(&feature, &plugin) {
             Some(existing) => {
                 let version = self.describe(&feature).await.ok().map(|description| description.version);
-                Some(Replaced { source: existing.source, version, digest: existing.digest.clone() })
+                Some(ReplacedInfo { source: existing.source, version, digest: existing.digest.clone() })
             }
             None => None,
         };
-        Ok(PluginView { replaces, ..view(&feature, Source::Added, &plugin.digest, Ok(description)) })
+        Ok(PluginInfo { replaces, ..view(&feature, PluginOrigin::Added, &plugin.digest, Ok(description)) })
     }
 
     /// Returns the plugin of a feature, unless it is this same one.
-    fn in_its_place(&self, feature: &str, plugin: &Plugin) -> Option<Arc<Plugin>> {
+    fn other_plugin(&self, feature: &str, plugin: &RegisteredPlugin) -> Option<Arc<RegisteredPlugin>> {
         self.plugins.load().get(feature).filter(|current| current.digest != plugin.digest).cloned()
     }
 
@@ -421,20 +421,20 @@ impl Registry {
     /// Fails with [`AddError`]; either nothing has changed then, or the file is in its place but not used.
     pub async fn add(
         &self,
-        candidate: Candidate,
+        candidate: PluginCandidate,
         confirmed: &str,
         replaces: Option<&str>,
         pin: impl AsyncFnOnce(Pin) -> Result<(), String>,
-    ) -> Result<PluginView, AddError> {
-        let Candidate { component, plugin, description } = candidate;
+    ) -> Result<PluginInfo, AddError> {
+        let PluginCandidate { component, plugin, description } = candidate;
         if plugin.digest != confirmed {
             return Err(AddError::Changed(plugin.digest));
         }
         let feature = description.feature.clone();
-        if let Some(existing) = self.in_its_place(&feature, &plugin)
+        if let Some(existing) = self.other_plugin(&feature, &plugin)
             && replaces != Some(&existing.digest)
         {
-            let kind = if existing.source == Source::BuiltIn { "the built-in one" } else { "an added one" };
+            let kind = if existing.source == PluginOrigin::BuiltIn { "the built-in one" } else { "an added one" };
             return Err(AddError::Taken(format!(
                 "the feature `{feature}` already has a plugin: {kind}, SHA-256 {digest}. To replace it, pass its \
                  digest: {digest}",
@@ -446,7 +446,7 @@ impl Registry {
         let written = tokio::task::spawn_blocking(move || write_component(&dir, &path, &component)).await;
         written.map_err(std::io::Error::other).and_then(|written| written).map_err(not_stored)?;
         pin(Pin { feature: feature.clone(), digest: plugin.digest.clone() }).await.map_err(AddError::Unkept)?;
-        let added = view(&feature, Source::Added, &plugin.digest, Ok(description));
+        let added = view(&feature, PluginOrigin::Added, &plugin.digest, Ok(description));
         self.change(|plugins| {
             plugins.insert(feature, Arc::new(plugin));
         });
@@ -476,7 +476,7 @@ impl Registry {
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Arc<Plugin>>)) {
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Arc<RegisteredPlugin>>)) {
         let mut plugins = BTreeMap::clone(&self.plugins.load());
         change(&mut plugins);
         self.plugins.store(Arc::new(plugins));
@@ -486,20 +486,20 @@ impl Registry {
     ///
     /// # Errors
     /// Fails with [`AddError::Unreadable`] or [`AddError::Unfit`].
-    pub async fn candidate(&self, file: &Path) -> Result<Candidate, AddError> {
+    pub async fn read_candidate(&self, file: &Path) -> Result<PluginCandidate, AddError> {
         let path = file.to_owned();
         // The caller chooses the path, which can be on a disk that does not answer.
         let read = tokio::task::spawn_blocking(move || read_component(&path));
         let component = read.await.map_err(|error| AddError::Unreadable(error.to_string()))??;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let plugin = self.plugin(Source::Added, &name, component.clone().into());
+        let plugin = self.plugin(PluginOrigin::Added, &name, component.clone().into());
         let invalid = |message: String| AddError::Unfit(format!("{} cannot be added: {message}", file.display()));
         let description = match &plugin.planner {
             Ok(planner) => planner.load().await.map_err(|error: PlannerError| invalid(error.to_string()))?,
             Err(problem) => return Err(invalid(problem.clone())),
         };
         plugin.description.set(description.clone()).ok();
-        Ok(Candidate { component, plugin, description })
+        Ok(PluginCandidate { component, plugin, description })
     }
 }
 
@@ -511,13 +511,13 @@ pub fn sentence(feature: &str, message: &str) -> String {
     }
 }
 
-fn view(feature: &str, source: Source, digest: &str, description: Result<Description, String>) -> PluginView {
+fn view(feature: &str, source: PluginOrigin, digest: &str, description: Result<Description, String>) -> PluginInfo {
     let (description, problem) = match description {
         Ok(description) => (Some(description), None),
         Err(problem) => (None, Some(problem)),
     };
     let text = |pick: fn(&Description) -> &str| description.as_ref().map(pick).unwrap_or_default().to_owned();
-    PluginView {
+    PluginInfo {
         feature: feature.to_owned(),
         title: text(|description| &description.title),
         version: text(|description| &description.version),

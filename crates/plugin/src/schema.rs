@@ -23,9 +23,9 @@ pub struct Schema {
 }
 
 /// A loader that knows no other schema.
-struct Nowhere;
+struct NoLoader;
 
-impl UrlLoader for Nowhere {
+impl UrlLoader for NoLoader {
     fn load(&self, _: &str) -> Result<Value, Box<dyn std::error::Error>> {
         Err("a plugin's schema must be complete: references to other documents are not loaded".into())
     }
@@ -39,10 +39,10 @@ impl Schema {
     pub fn new(schema: &Value) -> Result<Self, Vec<String>> {
         let mut compiler = Compiler::new();
         compiler.set_default_draft(Draft::V2020_12);
-        compiler.use_loader(Box::new(Nowhere));
+        compiler.use_loader(Box::new(NoLoader));
         let mut schemas = Schemas::new();
         let messages = |error| match error {
-            boon::CompileError::ValidationError { src, .. } => told(&src),
+            boon::CompileError::ValidationError { src, .. } => messages(&src),
             other => vec![format!("{other:#}").replace(PLACE, "")],
         };
         compiler.add_resource(PLACE, schema.clone()).map_err(messages)?;
@@ -51,14 +51,14 @@ impl Schema {
     }
 
     /// Returns the mistakes that the schema finds in a config, one sentence each.
-    pub fn refuses(&self, config: &Map<String, Value>) -> Vec<String> {
+    pub fn mistakes(&self, config: &Map<String, Value>) -> Vec<String> {
         let config = Value::Object(config.clone());
-        self.schemas.validate(&config, self.index).map_or_else(|error| told(&error), |()| Vec::new())
+        self.schemas.validate(&config, self.index).map_or_else(|error| messages(&error), |()| Vec::new())
     }
 }
 
 /// Returns the innermost findings of an error, one sentence each.
-fn told(error: &ValidationError<'_, '_>) -> Vec<String> {
+fn messages(error: &ValidationError<'_, '_>) -> Vec<String> {
     fn walk(error: &ValidationError<'_, '_>, messages: &mut Vec<String>) {
         if error.causes.is_empty() {
             let location = error.instance_location.to_string();
@@ -90,7 +90,7 @@ pub fn rules(schema: &Value, secret_fields: &[String]) -> Vec<String> {
     if schema["properties"].as_object().is_none_or(Map::is_empty) {
         rules.push("it has no `properties`: describe the fields of the config".into());
     } else {
-        rules.extend(secret_fields.iter().filter_map(|field| schema_fields::rule(schema, field)));
+        rules.extend(secret_fields.iter().filter_map(|field| schema_fields::field_problem(schema, field)));
     }
     rules
 }

@@ -28,16 +28,16 @@ impl Rustc {
     ///
     /// # Errors
     /// When it cannot be run, or cannot build for WebAssembly. The message says what to install.
-    pub fn ask(rustc: &Path, dir: &Path) -> Result<Self, String> {
-        let library = PathBuf::from(answer(rustc, dir, &["--print", "target-libdir", "--target", TARGET])?);
+    pub fn detect(rustc: &Path, dir: &Path) -> Result<Self, String> {
+        let library = PathBuf::from(output_of(rustc, dir, &["--print", "target-libdir", "--target", TARGET])?);
         if !library.is_dir() {
             return Err(format!(
                 "this Rust toolchain has no standard library for {TARGET}.\n\
                  Install it with:\n\n    rustup target add {TARGET}\n"
             ));
         }
-        let sysroot = PathBuf::from(answer(rustc, dir, &["--print", "sysroot"])?);
-        let version = answer(rustc, dir, &["-vV"])?;
+        let sysroot = PathBuf::from(output_of(rustc, dir, &["--print", "sysroot"])?);
+        let version = output_of(rustc, dir, &["-vV"])?;
         let commit = version.lines().find_map(|line| line.strip_prefix("commit-hash: ")).unwrap_or("unknown");
         Ok(Self { sources: sysroot.join("lib/rustlib/src/rust"), sources_name: format!("/rustc/{commit}") })
     }
@@ -66,7 +66,7 @@ impl Rustc {
     }
 }
 
-fn answer(rustc: &Path, dir: &Path, arguments: &[&str]) -> Result<String, String> {
+fn output_of(rustc: &Path, dir: &Path, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(rustc).args(arguments).current_dir(dir).output();
     let output = output.map_err(|error| format!("cannot run {}: {error}", rustc.display()))?;
     if !output.status.success() {
@@ -79,7 +79,7 @@ fn answer(rustc: &Path, dir: &Path, arguments: &[&str]) -> Result<String, String
 /// Removes the variables from cargo's environment that would make a different component of the same sources. Under
 /// `cargo clippy`, for example, the wrapper would lint the plugins instead of building them. Variables in `allowed`
 /// stay.
-pub fn clean(cargo: &mut Command, allowed: &[&str]) {
+pub fn clean_environment(cargo: &mut Command, allowed: &[&str]) {
     const NAMES: [&str; 7] = [
         "CARGO_ENCODED_RUSTFLAGS",
         "CARGO_INCREMENTAL",

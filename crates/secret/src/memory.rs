@@ -46,9 +46,9 @@ fn nonce(number: u64) -> [u8; 12] {
 
 /// A sealed value. Clones share the same ciphertext.
 #[derive(Clone)]
-pub struct SealedValue(Arc<Sealed>);
+pub struct SealedValue(Arc<SealedBytes>);
 
-struct Sealed {
+struct SealedBytes {
     nonce: u64,
     tag: [u8; TAG_LEN],
     ciphertext: Box<[u8]>,
@@ -63,7 +63,7 @@ impl SealedValue {
             .encrypt_in_place_detached(Nonce::from_slice(&nonce(number)), b"", &mut ciphertext)
             // Fails only for a plaintext of more than 64 GiB.
             .expect("a value fits one box");
-        Self(Arc::new(Sealed { nonce: number, tag: tag.into(), ciphertext }))
+        Self(Arc::new(SealedBytes { nonce: number, tag: tag.into(), ciphertext }))
     }
 
     /// Opens the value and appends it to a buffer that wipes itself.

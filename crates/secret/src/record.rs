@@ -63,7 +63,7 @@ pub enum InvalidValue {
 
 /// The error of a rollback to a version that is not kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("version {requested} does not exist; {}", kept(.former))]
+#[error("version {requested} does not exist; {}", list_versions(.former))]
 pub struct NoVersion {
     /// The number of the version that was asked for.
     pub requested: u32,
@@ -71,7 +71,7 @@ pub struct NoVersion {
     pub former: Vec<u32>,
 }
 
-fn kept(former: &[u32]) -> String {
+fn list_versions(former: &[u32]) -> String {
     if former.is_empty() {
         return "no former version is kept".into();
     }
@@ -263,7 +263,7 @@ impl Secret {
         if versions.is_empty() {
             return Err(Malformed::Damaged);
         }
-        reader.ends()?;
+        reader.expect_end()?;
         Ok(Self { id, revision, name, former_names, enabled, created_at, updated_at, versions })
     }
 }
@@ -314,7 +314,7 @@ impl<'a> RecordReader<'a> {
     ///
     /// # Errors
     /// [`Malformed::Damaged`] if a byte that is left is not zero.
-    pub fn ends(&self) -> Result<(), Malformed> {
+    pub fn expect_end(&self) -> Result<(), Malformed> {
         if self.0.iter().any(|byte| *byte != 0) { Err(Malformed::Damaged) } else { Ok(()) }
     }
 

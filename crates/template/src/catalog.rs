@@ -2,8 +2,8 @@
 //! of a secret.
 //!
 //! Only reads files. Its owner holds it behind a lock, and files may be slow, so reading happens outside the lock:
-//! `begin` returns a `Basis`, the caller reads with it, and `apply` takes the result. `watch` reports when to scan
-//! again.
+//! `begin` returns a `ReadingBasis`, the caller reads with it, and `apply` takes the result. `watch` reports when to
+//! scan again.
 //!
 //! - Invariant (promise Guarded): a file whose references are not known counts as naming everything it could.
 //! - Invariant: of two readings of a file, the one that began later counts, in whatever order they are applied.
@@ -32,7 +32,7 @@ pub use self::rename::{Rewrite, Unwritable, finish};
 pub use self::scan::files_of;
 use self::scan::{Files, StrayFiles};
 use self::state::FileState;
-pub use self::stray::{Stray, Unsearched, Why};
+pub use self::stray::{Stray, StrayReason, Unsearched};
 pub use self::watch::{WatchError, Watcher};
 use super::Format;
 use super::lexer::{Lexed, Reference};
@@ -59,12 +59,12 @@ pub struct Template {
     /// Whether the other devices of the account know its references.
     published: AtomicBool,
     /// The outcome of lexing its text.
-    pub content: Content,
+    pub content: TemplateContent,
 }
 
 /// The content of a template file.
 #[derive(Debug)]
-pub enum Content {
+pub enum TemplateContent {
     /// The lexer found no problem in the text.
     Lexed(Lexed),
     /// The template cannot be used.
@@ -78,7 +78,7 @@ pub enum Content {
     },
 }
 
-impl Content {
+impl TemplateContent {
     /// Returns content that is broken because of the file, whatever its text is.
     fn of_file(problem: Problem, names: Names) -> Self {
         Self::Broken { problems: vec![problem], names, is_of_text: false }
@@ -121,9 +121,9 @@ impl Template {
     /// Returns the references that are known; empty if only a text, or nothing, is known.
     pub fn references(&self) -> &[Reference] {
         match &self.content {
-            Content::Lexed(lexed) => &lexed.references,
-            Content::Broken { names: Names::References(references), .. } => references,
-            Content::Broken { .. } => &[],
+            TemplateContent::Lexed(lexed) => &lexed.references,
+            TemplateContent::Broken { names: Names::References(references), .. } => references,
+            TemplateContent::Broken { .. } => &[],
         }
     }
 }
@@ -149,19 +149,19 @@ impl CatalogChanges {
 /// A file that no longer exists.
 #[derive(Debug)]
 struct Vanished {
-    file: Gone,
+    file: VanishedEntry,
     since: Instant,
 }
 
 #[derive(Debug)]
-enum Gone {
+enum VanishedEntry {
     Template(Arc<Template>),
     Stray(Arc<Stray>),
 }
 
 /// The starting point of a reading: what was known when it began. Needs no lock.
 #[derive(Debug)]
-pub struct Basis {
+pub struct ReadingBasis {
     dir: Arc<Path>,
     files: Arc<Files>,
     strays: Arc<StrayFiles>,
@@ -172,29 +172,29 @@ pub struct Basis {
 
 /// The result of a reading, for [`Catalog::apply`].
 pub struct CatalogReading {
-    basis: Basis,
-    result: Found,
+    basis: ReadingBasis,
+    result: ReadFiles,
 }
 
-enum Found {
+enum ReadFiles {
     /// Everything in the folders.
     All(scan::ScanResult),
     /// The current content of some paths; `None` for a path without a file.
     Some(Vec<(OsString, Option<Arc<Template>>)>),
 }
 
-impl Basis {
+impl ReadingBasis {
     /// Scans the folders: checks every file, and reads each one whose metadata has changed. Increases `progress` with
     /// each file.
     pub fn scan(self, progress: &AtomicU64) -> CatalogReading {
-        let result = Found::All(scan::scan(&self, progress));
+        let result = ReadFiles::All(scan::scan(&self, progress));
         CatalogReading { basis: self, result }
     }
 
     /// Checks the files that may have one of these ids, and reads those that changed.
     pub fn recheck<'a>(self, ids: impl IntoIterator<Item = &'a str>) -> CatalogReading {
         let check = |id| scan::recheck(&self, id);
-        let result = Found::Some(ids.into_iter().flat_map(check).collect());
+        let result = ReadFiles::Some(ids.into_iter().flat_map(check).collect());
         CatalogReading { basis: self, result }
     }
 }
@@ -248,9 +248,9 @@ impl Catalog {
     }
 
     /// Begins a reading. It sees the files as they are now or later.
-    pub fn begin(&mut self) -> Basis {
+    pub fn begin(&mut self) -> ReadingBasis {
         self.started += 1;
-        Basis {
+        ReadingBasis {
             dir: Arc::clone(&self.dir),
             files: Arc::clone(&self.files),
             strays: Arc::clone(&self.strays),
@@ -261,9 +261,9 @@ impl Catalog {
 
     /// Applies a reading and returns what changed. Keeps what a later reading has already brought.
     pub fn apply(&mut self, CatalogReading { basis, result }: CatalogReading, now: Instant) -> CatalogChanges {
-        self.vanished.retain(|vanished| guard::waits(vanished.since, now).is_some());
+        self.vanished.retain(|vanished| guard::remaining_grace(vanished.since, now).is_some());
         let files = match result {
-            Found::All(scan::ScanResult { files, strays, unreadable }) if basis.number > self.scanned => {
+            ReadFiles::All(scan::ScanResult { files, strays, unreadable }) if basis.number > self.scanned => {
                 self.scanned = basis.number;
                 self.rechecked.retain(|_, number| *number > basis.number);
                 self.replace_strays(strays, now);
@@ -277,8 +277,8 @@ impl Catalog {
                 }
                 files
             }
-            Found::All(_) => return CatalogChanges::default(),
-            Found::Some(changed) => {
+            ReadFiles::All(_) => return CatalogChanges::default(),
+            ReadFiles::Some(changed) => {
                 let mut files = Arc::clone(&self.files);
                 let newest = |key: &OsString| self.rechecked.get(key).copied().unwrap_or(0).max(self.scanned);
                 let changed: Vec<_> = changed.into_iter().filter(|(key, _)| basis.number > newest(key)).collect();
@@ -302,7 +302,7 @@ impl Catalog {
         }
         for (key, stray) in &*self.strays {
             if !strays.contains_key(key) {
-                self.vanished.push(Vanished { file: Gone::Stray(Arc::clone(stray)), since: now });
+                self.vanished.push(Vanished { file: VanishedEntry::Stray(Arc::clone(stray)), since: now });
             }
         }
         self.strays = Arc::new(strays);
@@ -319,7 +319,7 @@ impl Catalog {
         }
         for (key, template) in &*self.files {
             if !files.contains_key(key) {
-                self.vanished.push(Vanished { file: Gone::Template(Arc::clone(template)), since: now });
+                self.vanished.push(Vanished { file: VanishedEntry::Template(Arc::clone(template)), since: now });
             }
         }
         let same_files = |(a, b): (&Arc<Template>, &Arc<Template>)| Arc::ptr_eq(a, b);
@@ -381,21 +381,21 @@ impl Catalog {
     /// Returns the templates whose files vanished less than two seconds ago and may come back.
     pub fn vanished(&self, now: Instant) -> impl Iterator<Item = &Arc<Template>> {
         self.gone(now).filter_map(|file| match file {
-            Gone::Template(template) => Some(template),
-            Gone::Stray(_) => None,
+            VanishedEntry::Template(template) => Some(template),
+            VanishedEntry::Stray(_) => None,
         })
     }
 
     /// Returns the non-template files that vanished less than two seconds ago and may come back.
     pub fn vanished_strays(&self, now: Instant) -> impl Iterator<Item = &Arc<Stray>> {
         self.gone(now).filter_map(|file| match file {
-            Gone::Stray(stray) => Some(stray),
-            Gone::Template(_) => None,
+            VanishedEntry::Stray(stray) => Some(stray),
+            VanishedEntry::Template(_) => None,
         })
     }
 
-    fn gone(&self, now: Instant) -> impl Iterator<Item = &Gone> {
-        let counts = move |vanished: &&Vanished| guard::waits(vanished.since, now).is_some();
+    fn gone(&self, now: Instant) -> impl Iterator<Item = &VanishedEntry> {
+        let counts = move |vanished: &&Vanished| guard::remaining_grace(vanished.since, now).is_some();
         self.vanished.iter().filter(counts).map(|vanished| &vanished.file)
     }
 
@@ -406,7 +406,7 @@ impl Catalog {
 
     /// Returns the time until the next vanished file stops counting; `None` if no vanished file counts.
     pub fn vanishing(&self, now: Instant) -> Option<Duration> {
-        self.vanished.iter().filter_map(|vanished| guard::waits(vanished.since, now)).min()
+        self.vanished.iter().filter_map(|vanished| guard::remaining_grace(vanished.since, now)).min()
     }
 
     /// Returns the folders that the last scan could not read, each as a sentence with the reason and the remedy.

@@ -10,7 +10,7 @@
 
 mod near_miss;
 
-use self::near_miss::Opener;
+use self::near_miss::TagOpening;
 use crate::ValueFilter;
 use crate::tokens::{PositionCursor, Tag, TagReader, Token};
 use guillemet_base::names::SecretName;
@@ -149,12 +149,12 @@ struct Lexer<'a> {
     /// Names that statements of this template assign a value.
     bound: Vec<&'a str>,
     /// Names after `<<` that were passed over as text so far.
-    passed: Vec<Passed<'a>>,
+    passed: Vec<PassedOver<'a>>,
     lexed: Lexed,
 }
 
 /// `<<number>>`, or `<< number` that is not closed. It is text, unless the template itself assigns the name a value.
-struct Passed<'a> {
+struct PassedOver<'a> {
     at: usize,
     name: &'a str,
     /// Everything between the name's start and `>>`; empty if it is not closed.
@@ -163,13 +163,13 @@ struct Passed<'a> {
 
 /// The kind of a tag, by the characters that open it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum TagKind {
     Variable,
     Block,
     Comment,
 }
 
-impl Kind {
+impl TagKind {
     fn closer(self) -> &'static str {
         match self {
             Self::Variable => ">>",
@@ -207,13 +207,13 @@ impl<'a> Lexer<'a> {
             Some(b'#') => self.number_sign(at, after - 1),
             _ if run == 2 && self.opens(after).is_some() => self.variable(at),
             _ => {
-                let opener = if run == 1 { Opener::Lookalike } else { Opener::Almost };
+                let opener = if run == 1 { TagOpening::Lookalike } else { TagOpening::Almost };
                 // One `<` and a variable is a comparison.
-                match near_miss::meant(&self.text[after..], opener)
+                match near_miss::intended_tag(&self.text[after..], opener)
                     .filter(|suggestion| run > 1 || is_secret(suggestion))
                 {
                     Some(suggestion) => self.near_miss(at, &suggestion),
-                    None if run > 1 => self.pass(at, after, opener),
+                    None if run > 1 => self.pass_over(at, after, opener),
                     None => {}
                 }
                 self.plain(at, after)
@@ -225,7 +225,7 @@ impl<'a> Lexer<'a> {
     fn lookalike(&mut self, at: usize) -> usize {
         let rest = &self.text[at..];
         if let Some(len) = near_miss::lookalike(rest)
-            && let Some(suggestion) = near_miss::meant(&rest[len..], Opener::Lookalike)
+            && let Some(suggestion) = near_miss::intended_tag(&rest[len..], TagOpening::Lookalike)
         {
             self.near_miss(at, &suggestion);
         }
@@ -243,23 +243,23 @@ impl<'a> Lexer<'a> {
     fn variable(&mut self, at: usize) -> usize {
         let inner = at + 2;
         let after = &self.text[inner..];
-        if !near_miss::is_own(after) {
-            if let Some(suggestion) = near_miss::meant(after, Opener::Exact) {
+        if !near_miss::begins_tag(after) {
+            if let Some(suggestion) = near_miss::intended_tag(after, TagOpening::Exact) {
                 self.near_miss(at, &suggestion);
                 return self.plain(at, inner);
             }
             if self.is_text(inner) {
-                self.pass(at, inner, Opener::Exact);
+                self.pass_over(at, inner, TagOpening::Exact);
                 return self.plain(at, inner);
             }
         }
-        self.open(at, at, Kind::Variable)
+        self.open(at, at, TagKind::Variable)
     }
 
     /// Handles `<%` at `start`; other `<` may precede it from `at` on.
     fn block(&mut self, at: usize, start: usize) -> usize {
         if self.opens(start + 2).is_some() {
-            return self.open(at, start, Kind::Block);
+            return self.open(at, start, TagKind::Block);
         }
         let after = self.text[start + 2..].trim_start_matches(['-', '+', '~', '\u{200b}']);
         let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
@@ -274,7 +274,7 @@ impl<'a> Lexer<'a> {
     /// Handles `<#` at `start`; other `<` may precede it from `at` on.
     fn number_sign(&mut self, at: usize, start: usize) -> usize {
         if self.opens(start + 2).is_some() {
-            return self.open(at, start, Kind::Comment);
+            return self.open(at, start, TagKind::Comment);
         }
         let after = &self.text[start + 2..];
         let until = after.find("<#").unwrap_or(after.len());
@@ -285,7 +285,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Opens a tag at `start`; the characters from `at` up to it are text.
-    fn open(&mut self, at: usize, start: usize, kind: Kind) -> usize {
+    fn open(&mut self, at: usize, start: usize, kind: TagKind) -> usize {
         let (dash, blank) = self.opens(start + 2).unwrap_or_default();
         let inner = start + 2 + usize::from(dash);
         self.lexed.engine_text.push_str(&self.text[at..start]);
@@ -302,13 +302,13 @@ impl<'a> Lexer<'a> {
     fn is_text(&self, inner: usize) -> bool {
         let dash = usize::from(self.text[inner..].starts_with('-'));
         match TagReader::read(self.text, inner + dash, ">>") {
-            Tag::Closed { tokens, end, .. } => self.text[inner..end].contains('\n') && self.falls_apart(&tokens),
+            Tag::Closed { tokens, end, .. } => self.text[inner..end].contains('\n') && self.is_broken_by_line(&tokens),
             Tag::Foreign { .. } | Tag::Unclosed => !self.line(inner).contains(">>"),
         }
     }
 
     /// Reports whether a line ends between two tokens that cannot be adjacent in an expression.
-    fn falls_apart(&self, tokens: &[(usize, Token<'_>)]) -> bool {
+    fn is_broken_by_line(&self, tokens: &[(usize, Token<'_>)]) -> bool {
         let is_operand = |token: &Token<'_>| match token {
             Token::Operator(_) => false,
             Token::Name(name) => !matches!(*name, "and" | "else" | "if" | "in" | "is" | "not" | "or"),
@@ -329,7 +329,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Records a name after `<<` that is passed over as text for now.
-    fn pass(&mut self, at: usize, inner: usize, opener: Opener) {
+    fn pass_over(&mut self, at: usize, inner: usize, opener: TagOpening) {
         let after = &self.text[inner..];
         let after = after.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '~'));
         let from = self.text.len() - after.len();
@@ -337,17 +337,17 @@ impl<'a> Lexer<'a> {
         let name = &after[..end];
         let content = match TagReader::read(self.text, from, ">>") {
             Tag::Closed { content_end, .. } if self.line(from).contains(">>") => self.text[from..content_end].trim(),
-            _ if opener == Opener::Exact => "",
+            _ if opener == TagOpening::Exact => "",
             _ => return,
         };
         if !name.is_empty() {
-            self.passed.push(Passed { at, name, content });
+            self.passed.push(PassedOver { at, name, content });
         }
     }
 
     /// Reports passed-over names to which the template assigns a value: they were not meant as text.
     fn judge_passed(&mut self) {
-        for Passed { at, name, content } in std::mem::take(&mut self.passed) {
+        for PassedOver { at, name, content } in std::mem::take(&mut self.passed) {
             let is_path =
                 content.len() <= 64 && content.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.".contains(&b));
             match content {
@@ -369,25 +369,25 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads a tag whose content begins at `inner`; returns where to continue.
-    fn tag(&mut self, start: usize, inner: usize, dash: bool, kind: Kind) -> usize {
-        if kind == Kind::Comment {
+    fn tag(&mut self, start: usize, inner: usize, dash: bool, kind: TagKind) -> usize {
+        if kind == TagKind::Comment {
             return self.comment(start, inner, dash);
         }
         match self.tokens(inner, kind) {
             Tag::Closed { tokens, content_end, closing_dash, end } => {
                 let content = &self.text[inner..content_end];
-                let is_raw = kind == Kind::Block && matches!(tokens.as_slice(), [(_, Token::Name("raw"))]);
+                let is_raw = kind == TagKind::Block && matches!(tokens.as_slice(), [(_, Token::Name("raw"))]);
                 if is_raw {
                     let lines = newlines(content);
-                    self.emit(Kind::Block, dash, &format!(" raw {lines}"), closing_dash);
+                    self.emit(TagKind::Block, dash, &format!(" raw {lines}"), closing_dash);
                     return self.raw(start, end);
                 }
                 match kind {
-                    Kind::Variable if matches!(tokens.first(), Some((_, Token::Name("secret")))) => {
+                    TagKind::Variable if matches!(tokens.first(), Some((_, Token::Name("secret")))) => {
                         self.secret(start, &tokens, content, (dash, closing_dash));
                     }
                     _ => {
-                        if kind == Kind::Block {
+                        if kind == TagKind::Block {
                             self.statement(start, &tokens);
                             self.bind(&tokens);
                         } else if tokens.is_empty() {
@@ -414,23 +414,23 @@ impl<'a> Lexer<'a> {
 
     /// Returns the tokens of a tag. An expression counts as unclosed if it could only be closed by taking in the text
     /// of another line.
-    fn tokens(&self, inner: usize, kind: Kind) -> Tag<'a> {
+    fn tokens(&self, inner: usize, kind: TagKind) -> Tag<'a> {
         let tag = TagReader::read(self.text, inner, kind.closer());
         let unclosed = match &tag {
             Tag::Closed { tokens, .. } => {
                 // The name may be on the line after `secret`.
                 let is_secret = matches!(tokens.first(), Some((_, Token::Name("secret"))));
-                self.falls_apart(&tokens[usize::from(is_secret)..])
+                self.is_broken_by_line(&tokens[usize::from(is_secret)..])
             }
             Tag::Foreign { at, .. } => self.text[inner..*at].trim_start().contains('\n'),
             Tag::Unclosed => false,
         };
-        if kind == Kind::Variable && unclosed { Tag::Unclosed } else { tag }
+        if kind == TagKind::Variable && unclosed { Tag::Unclosed } else { tag }
     }
 
     /// Returns the advice for a tag that cannot be read.
-    fn help(&self, inner: usize, kind: Kind) -> String {
-        let secret = self.text[inner..].trim_start().strip_prefix("secret").filter(|_| kind == Kind::Variable);
+    fn help(&self, inner: usize, kind: TagKind) -> String {
+        let secret = self.text[inner..].trim_start().strip_prefix("secret").filter(|_| kind == TagKind::Variable);
         secret.map_or_else(|| RAW_HELP.to_owned(), |rest| did_you_mean(&near_miss::secret(rest)))
     }
 
@@ -447,7 +447,7 @@ impl<'a> Lexer<'a> {
         let closing_dash = content.ends_with('-');
         // The engine does not get the comment's text, only its line breaks. The blank keeps the two dashes apart.
         let lines = newlines(content);
-        self.emit(Kind::Comment, dash, &format!(" {lines}"), closing_dash);
+        self.emit(TagKind::Comment, dash, &format!(" {lines}"), closing_dash);
         inner + len + 2
     }
 
@@ -460,7 +460,7 @@ impl<'a> Lexer<'a> {
             if let Some((closing_dash, len)) = endraw(after) {
                 self.lexed.engine_text.push_str(&self.text[content..at]);
                 let lines = newlines(&after[..len]);
-                self.emit(Kind::Block, end_dash, &format!(" endraw {lines}"), closing_dash);
+                self.emit(TagKind::Block, end_dash, &format!(" endraw {lines}"), closing_dash);
                 return at + 2 + usize::from(end_dash) + len;
             }
             from = at + 2;
@@ -528,7 +528,7 @@ impl<'a> Lexer<'a> {
             self.lexed.references.push(Reference { name, line, column, filters });
             let lines = newlines(content);
             let call = format!(" {}{index}() {lines}", self.lexed.call_prefix);
-            self.emit(Kind::Variable, dashes.0, &call, dashes.1);
+            self.emit(TagKind::Variable, dashes.0, &call, dashes.1);
         }
     }
 
@@ -594,7 +594,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn emit(&mut self, kind: Kind, dash: bool, content: &str, closing_dash: bool) {
+    fn emit(&mut self, kind: TagKind, dash: bool, content: &str, closing_dash: bool) {
         let (open, close) = kind.delimiters();
         let out = &mut self.lexed.engine_text;
         out.push_str(open);

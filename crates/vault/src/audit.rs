@@ -42,7 +42,7 @@ impl Actor {
     }
 
     /// Returns the actor for this process: a daemon that acts by itself, or a command that opened the vault.
-    pub fn own() -> Self {
+    pub fn this_process() -> Self {
         let exe = std::env::current_exe().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
         Self::caller(&Caller {
             uid: rustix::process::geteuid().as_raw(),
@@ -188,7 +188,7 @@ fn text(text: &str) -> String {
 
 /// A change as it is stored, in JSON. Absent fields are left out.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredChange {
     time: Millis,
     kind: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -198,7 +198,7 @@ struct Kept {
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<DeviceRef>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    about: Option<KeptAbout>,
+    about: Option<StoredSubject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -209,7 +209,7 @@ struct Kept {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum KeptAbout {
+enum StoredSubject {
     Secret([u8; 16], String),
     Name(String),
     Hash([u8; 8]),
@@ -227,15 +227,15 @@ impl AuditChange {
         let actor = &self.actor;
         let about = match &self.about {
             ChangeSubject::Whole => None,
-            ChangeSubject::Secret(id, name) => Some(KeptAbout::Secret(id.0, text(name))),
-            ChangeSubject::Name(name) => Some(KeptAbout::Name(text(name))),
-            ChangeSubject::Unknown(UnknownName::Hash(hash)) => Some(KeptAbout::Hash(*hash)),
-            ChangeSubject::Unknown(UnknownName::Other) => Some(KeptAbout::Other),
-            ChangeSubject::Plugin(feature) => Some(KeptAbout::Plugin(text(feature))),
-            ChangeSubject::Device(device) => Some(KeptAbout::Device(device.clone())),
+            ChangeSubject::Secret(id, name) => Some(StoredSubject::Secret(id.0, text(name))),
+            ChangeSubject::Name(name) => Some(StoredSubject::Name(text(name))),
+            ChangeSubject::Unknown(UnknownName::Hash(hash)) => Some(StoredSubject::Hash(*hash)),
+            ChangeSubject::Unknown(UnknownName::Other) => Some(StoredSubject::Other),
+            ChangeSubject::Plugin(feature) => Some(StoredSubject::Plugin(text(feature))),
+            ChangeSubject::Device(device) => Some(StoredSubject::Device(device.clone())),
         };
         let caller = actor.caller.as_ref();
-        let stored = Kept {
+        let stored = StoredChange {
             time: self.time,
             kind: self.kind as u8,
             caller: caller.map(|caller| (caller.uid, caller.gid, caller.pid, text(&caller.exe))),
@@ -251,20 +251,20 @@ impl AuditChange {
 
     /// Decodes a stored change, or returns `None` if it is malformed or of a kind that this version does not know.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let stored: Kept = serde_json::from_slice(bytes).ok()?;
+        let stored: StoredChange = serde_json::from_slice(bytes).ok()?;
         let caller = stored.caller.map(|(uid, gid, pid, exe)| Caller { uid, gid, pid, exe: exe.into() });
         let about = match stored.about {
             None => ChangeSubject::Whole,
-            Some(KeptAbout::Secret(id, name)) => ChangeSubject::Secret(SecretId(id), name),
-            Some(KeptAbout::Name(name)) => ChangeSubject::Name(name),
-            Some(KeptAbout::Hash(hash)) => ChangeSubject::Unknown(UnknownName::Hash(hash)),
-            Some(KeptAbout::Other) => ChangeSubject::Unknown(UnknownName::Other),
-            Some(KeptAbout::Plugin(feature)) => ChangeSubject::Plugin(feature),
-            Some(KeptAbout::Device(device)) => ChangeSubject::Device(device),
+            Some(StoredSubject::Secret(id, name)) => ChangeSubject::Secret(SecretId(id), name),
+            Some(StoredSubject::Name(name)) => ChangeSubject::Name(name),
+            Some(StoredSubject::Hash(hash)) => ChangeSubject::Unknown(UnknownName::Hash(hash)),
+            Some(StoredSubject::Other) => ChangeSubject::Unknown(UnknownName::Other),
+            Some(StoredSubject::Plugin(feature)) => ChangeSubject::Plugin(feature),
+            Some(StoredSubject::Device(device)) => ChangeSubject::Device(device),
         };
         Some(Self {
             time: stored.time,
-            kind: ChangeKind::numbered(stored.kind)?,
+            kind: ChangeKind::from_code(stored.kind)?,
             actor: Actor { caller, session: stored.session, device: stored.device },
             about,
             before: stored.before,
@@ -303,7 +303,7 @@ mod tests {
                 }
             }
         }
-        let own = Actor::own().caller.unwrap();
+        let own = Actor::this_process().caller.unwrap();
         assert_eq!((own.pid, own.uid), (std::process::id(), rustix::process::geteuid().as_raw()));
         assert!(!own.exe.is_empty());
     }

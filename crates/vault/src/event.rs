@@ -132,7 +132,7 @@ impl Class {
     }
 
     /// Returns the class with this name in the API, or `None` if no class has it.
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(_, label, _)| *label == name).map(|(class, ..)| *class)
     }
 }
@@ -204,7 +204,7 @@ impl EventKind {
     }
 
     /// Returns the kind with this name in the API, or `None` if no kind has it.
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         EVENT_KINDS.iter().find(|row| row.name == name).map(|row| row.kind)
     }
 
@@ -217,7 +217,7 @@ impl EventKind {
     }
 
     /// Returns the kind with this code in files.
-    fn numbered(code: u8) -> Option<Self> {
+    fn from_code(code: u8) -> Option<Self> {
         EVENT_KINDS.iter().map(|row| row.kind).find(|kind| kind.code() == code)
     }
 }
@@ -233,8 +233,8 @@ impl Outcome {
     }
 
     /// Returns the outcome with this code in files, or `None` for the code of a change and for an unknown one.
-    pub fn numbered(code: u8) -> Option<Self> {
-        match EventKind::numbered(code) {
+    pub fn from_code(code: u8) -> Option<Self> {
+        match EventKind::from_code(code) {
             Some(EventKind::Use(outcome)) => Some(outcome),
             _ => None,
         }
@@ -266,8 +266,8 @@ impl ChangeKind {
     }
 
     /// Returns the change with this code in files, or `None` for the code of a use and for an unknown one.
-    pub fn numbered(code: u8) -> Option<Self> {
-        match EventKind::numbered(code) {
+    pub fn from_code(code: u8) -> Option<Self> {
+        match EventKind::from_code(code) {
             Some(EventKind::Change(change)) => Some(change),
             _ => None,
         }
@@ -492,9 +492,9 @@ fn put(out: &mut Vec<u8>, text: Option<&str>) {
 
 /// Decodes a record, or returns `None` if it is not one.
 pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
-    let mut reader = Reader(record);
+    let mut reader = EventReader(record);
     let [outcome] = reader.array()?;
-    let outcome = Outcome::numbered(outcome)?;
+    let outcome = Outcome::from_code(outcome)?;
     let time = u64::from_le_bytes(reader.array()?);
     let uid = u32::from_le_bytes(reader.array()?);
     let gid = u32::from_le_bytes(reader.array()?);
@@ -525,9 +525,9 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
     Some(Decoded { time, outcome, uid, gid, pid, exe, template, target, route, uses, unknown_uses })
 }
 
-struct Reader<'a>(&'a [u8]);
+struct EventReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> EventReader<'a> {
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
@@ -644,11 +644,11 @@ mod tests {
             // Files of earlier versions hold these codes: they count from 1, and an existing one never changes.
             let code = row.kind.code();
             assert_eq!(usize::from(code), index + 1, "{}", row.name);
-            assert_eq!(EventKind::numbered(code), Some(row.kind));
-            assert_eq!(EventKind::named(row.name), Some(row.kind));
+            assert_eq!(EventKind::from_code(code), Some(row.kind));
+            assert_eq!(EventKind::from_name(row.name), Some(row.kind));
             assert_eq!((row.kind.row().name, row.kind.row().text), (row.name, row.text));
             // A use is never read as a change, or the other way round.
-            let (used, change) = (Outcome::numbered(code), ChangeKind::numbered(code));
+            let (used, change) = (Outcome::from_code(code), ChangeKind::from_code(code));
             assert_eq!(
                 (used.map(EventKind::Use), change.map(EventKind::Change)),
                 match row.kind {
@@ -658,9 +658,9 @@ mod tests {
             );
             assert_eq!(row.class == Class::Change, change.is_some());
         }
-        assert!(EventKind::numbered(0).is_none() && EventKind::numbered(EVENT_KINDS.len() as u8 + 1).is_none());
+        assert!(EventKind::from_code(0).is_none() && EventKind::from_code(EVENT_KINDS.len() as u8 + 1).is_none());
         for (index, (class, name, _)) in Class::ALL.into_iter().enumerate() {
-            assert_eq!((class as usize, class.name(), Class::named(name)), (index, name, Some(class)));
+            assert_eq!((class as usize, class.name(), Class::from_name(name)), (index, name, Some(class)));
         }
         let openapi = include_str!("../../../openapi.yaml");
         let all = format!(

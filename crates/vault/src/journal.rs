@@ -32,9 +32,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use self::format::{Header, area, frame, generation, read_header, record, stamp, write_header, write_record};
+use self::format::{JournalHeader, area, frame, generation, read_header, record, stamp, write_header, write_record};
 pub use self::pending::Pending;
-use self::seal::{OVERHEAD, Sealer};
+use self::seal::{JournalSealer, OVERHEAD};
 use guillemet_base::files::{self, FileId};
 use guillemet_base::random::random;
 use guillemet_base::sys::map::MappedFile;
@@ -127,7 +127,7 @@ pub struct Journal {
     folder: Option<FileId>,
     vault_id: [u8; 16],
     id: [u8; 16],
-    sealer: Sealer,
+    sealer: JournalSealer,
     start: Position,
     warnings: Vec<&'static str>,
     append: Mutex<Append>,
@@ -168,8 +168,9 @@ impl Journal {
             opened => opened.map_err(in_file)?,
         };
         let words = file.words();
-        let Header { id, is_clear } = read_header(words, vault_id).map_err(foreign)?;
-        let (sealer, mut position, mut warnings) = (Sealer::new(key, vault_id, id), folded_position(id), Vec::new());
+        let JournalHeader { id, is_clear } = read_header(words, vault_id).map_err(foreign)?;
+        let (sealer, mut position, mut warnings) =
+            (JournalSealer::new(key, vault_id, id), folded_position(id), Vec::new());
         let (Some(first), Some(second)) = (generation(area(words, 0)), generation(area(words, 1))) else {
             return Err(foreign("has a damaged segment"));
         };
@@ -398,14 +399,14 @@ fn folder_of(path: &Path) -> Option<FileId> {
 /// sealer the records are in the clear.
 fn read(
     words: &[AtomicU64],
-    sealer: Option<&Sealer>,
+    sealer: Option<&JournalSealer>,
     generation: u64,
     at: usize,
     mut visit: impl FnMut(&[u8]),
 ) -> Records {
     let mut records = Records { end: at, damaged: false };
     let mut content = Vec::with_capacity(CONTENT_MAX + OVERHEAD);
-    let mut opener = sealer.map(Sealer::opener);
+    let mut opener = sealer.map(JournalSealer::opener);
     let mut offset = at;
     while offset < words.len() {
         let Some(len) = record(words, generation, offset, &mut content) else {

@@ -84,7 +84,7 @@ impl Method {
     }
 
     /// Returns the method with this name, or `None` if no method has it.
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         METHODS.iter().find(|row| row.name == name).map(|row| row.method)
     }
 }
@@ -147,7 +147,7 @@ impl UnlockWith {
     }
 
     /// Opens the box that holds the vault's key. `open` tries one key and returns `None` if that key does not open the
-    /// box. Writes nothing; call [`settle_key_file`] afterwards.
+    /// box. Writes nothing; call [`finish_rekey`] afterwards.
     ///
     /// # Errors
     /// [`VaultError::KeyFile`] if the file is missing, malformed or readable by others, [`VaultError::Passphrase`] if
@@ -179,7 +179,7 @@ impl UnlockWith {
     /// [`VaultError::Passphrase`] if the passphrase is easy to guess, or the text is not one.
     pub fn for_new(self) -> Result<NewUnlock, VaultError> {
         if let Self::Passphrase(passphrase) = &self {
-            passphrase.judge()?;
+            passphrase.check_strength()?;
         }
         Ok(NewUnlock(self))
     }
@@ -199,7 +199,9 @@ impl NewUnlock {
     pub(super) fn first_key(&self, header: &PassphraseHeader) -> Result<Key, VaultError> {
         self.key(header, |path| {
             match make_key_file(path) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(unmade(path, &error)),
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    return Err(key_file_not_created(path, &error));
+                }
                 _ => {}
             }
             read_key_file(path, OTHERS)
@@ -215,7 +217,7 @@ impl NewUnlock {
     pub(super) fn next_key(&self, header: &PassphraseHeader) -> Result<Key, VaultError> {
         self.key(header, |path| {
             let pending = pending_key_file(path);
-            make_key_file(&pending).map_err(|error| unmade(&pending, &error))?;
+            make_key_file(&pending).map_err(|error| key_file_not_created(&pending, &error))?;
             read_key_file(&pending, OTHERS)
         })
     }
@@ -250,13 +252,13 @@ fn either<T>(
 
 /// Returns where the key file really is. The path may be a link to another disk, and a new key must go to the same
 /// place.
-fn place_of(path: &Path) -> PathBuf {
+fn resolve_links(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Returns the path of a new key file until the vault is sealed under its key.
 fn pending_key_file(path: &Path) -> PathBuf {
-    files::beside(&place_of(path))
+    files::beside(&resolve_links(path))
 }
 
 /// Renames the pending key file to its final name, in place of the former key file.
@@ -265,7 +267,7 @@ fn pending_key_file(path: &Path) -> PathBuf {
 /// [`VaultError::KeyFile`] if it cannot be renamed.
 pub(super) fn name_key_file(path: &Path) -> Result<(), VaultError> {
     let pending = pending_key_file(path);
-    files::place_over(&pending, &place_of(path)).map_err(|error| {
+    files::place_over(&pending, &resolve_links(path)).map_err(|error| {
         let problem = format!(
             "now contains the key of this vault, but cannot be renamed to {}: {error}. Keep it: without it the vault \
              cannot be opened. The daemon tries again at its next start",
@@ -277,7 +279,7 @@ pub(super) fn name_key_file(path: &Path) -> Result<(), VaultError> {
 
 /// Completes or undoes a rekey that was killed: renames the pending key file if its key opened the vault, and removes
 /// it if another credential did. If that fails, it is logged and the next start tries again.
-pub(super) fn settle_key_file(path: &Path, opened_by: OpenedBy) {
+pub(super) fn finish_rekey(path: &Path, opened_by: OpenedBy) {
     if opened_by == OpenedBy::PendingKeyFile {
         match name_key_file(path) {
             Ok(()) => tracing::warn!("an interrupted rekey was completed: the key is in {}", path.display()),
@@ -301,7 +303,7 @@ fn key_file_error(path: &Path, problem: impl Into<String>) -> VaultError {
     VaultError::KeyFile { path: path.to_owned(), problem: problem.into() }
 }
 
-fn unmade(path: &Path, error: &io::Error) -> VaultError {
+fn key_file_not_created(path: &Path, error: &io::Error) -> VaultError {
     key_file_error(path, format!("cannot be created: {error}. Check that the disk is not full"))
 }
 
@@ -353,8 +355,8 @@ mod tests {
         let api = include_str!("../../../openapi.yaml");
         assert!(api.contains(&format!("unlock: {{ enum: [{}] }}", names.join(", "))), "openapi.yaml: {names:?}");
         for name in names {
-            assert_eq!(Method::named(name).map(Method::name), Some(name));
+            assert_eq!(Method::from_name(name).map(Method::name), Some(name));
         }
-        assert_eq!(Method::named("else"), None);
+        assert_eq!(Method::from_name("else"), None);
     }
 }

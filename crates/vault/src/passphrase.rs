@@ -70,7 +70,7 @@ impl Passphrase {
     ///
     /// # Errors
     /// [`BadPassphrase::Weak`], with what is weak and what to do, and the errors of [`Self::text`].
-    pub fn judge(&self) -> Result<(), BadPassphrase> {
+    pub fn check_strength(&self) -> Result<(), BadPassphrase> {
         let estimate = zxcvbn(self.text()?, &OBVIOUS);
         if estimate.score() >= Score::Three {
             return Ok(());
@@ -81,14 +81,14 @@ impl Passphrase {
 
 /// Returns zxcvbn's feedback as sentences.
 fn advice(feedback: &Feedback) -> String {
-    let warning = feedback.warning().map(warned);
-    let suggestions = feedback.suggestions().iter().copied().map(suggested);
+    let warning = feedback.warning().map(warning_text);
+    let suggestions = feedback.suggestions().iter().copied().map(suggestion_text);
     let mut sentences: Vec<&str> = warning.into_iter().chain(suggestions).collect();
     sentences.push("Four or more random words make a good passphrase");
     sentences.join(". ")
 }
 
-fn warned(warning: Warning) -> &'static str {
+fn warning_text(warning: Warning) -> &'static str {
     match warning {
         Warning::StraightRowsOfKeysAreEasyToGuess => "A straight row of keys is easy to guess",
         Warning::ShortKeyboardPatternsAreEasyToGuess => "A short pattern on the keyboard is easy to guess",
@@ -109,7 +109,7 @@ fn warned(warning: Warning) -> &'static str {
     }
 }
 
-fn suggested(suggestion: Suggestion) -> &'static str {
+fn suggestion_text(suggestion: Suggestion) -> &'static str {
     match suggestion {
         Suggestion::UseAFewWordsAvoidCommonPhrases => "Use several words, but avoid common phrases",
         Suggestion::NoNeedForSymbolsDigitsOrUppercaseLetters => "It needs no symbols, digits or capital letters",
@@ -173,14 +173,16 @@ mod tests {
             ("abcdefghi", "Add another word or two"),
             ("13.05.1999", "Dates are easy to guess"),
         ] {
-            let Err(BadPassphrase::Weak(advice)) = given(weak).judge() else { panic!("{weak} was good enough") };
+            let Err(BadPassphrase::Weak(advice)) = given(weak).check_strength() else {
+                panic!("{weak} was good enough")
+            };
             assert!(advice.contains(why) && advice.ends_with("make a good passphrase"), "{weak}: {advice}");
         }
         for good in ["correct horse battery staple nine", "kZ4$vQ9!mT2w", "бережёного бог бережёт всегда\r\n"]
         {
-            assert_eq!(given(good).judge(), Ok(()), "{good}");
+            assert_eq!(given(good).check_strength(), Ok(()), "{good}");
         }
-        assert_eq!(given("correct horse\nbattery staple nine\n").judge(), Err(BadPassphrase::Lines));
-        assert_eq!(given("\r\n").judge(), Err(BadPassphrase::Empty));
+        assert_eq!(given("correct horse\nbattery staple nine\n").check_strength(), Err(BadPassphrase::Lines));
+        assert_eq!(given("\r\n").check_strength(), Err(BadPassphrase::Empty));
     }
 }

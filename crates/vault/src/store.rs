@@ -31,7 +31,7 @@ use guillemet_secret::crypto::{self, Key};
 use guillemet_secret::record::{Malformed, Secret};
 
 pub use self::file::{FORMAT, change, connect};
-use self::file::{look, read_header, settle, wipe, write_empty};
+use self::file::{checkpoint, open_read_only, read_header, wipe, write_empty};
 pub use self::sync::AccountRecord;
 
 /// The label of the document that holds the manifest.
@@ -206,12 +206,12 @@ const ROOT: &str = "root";
 /// An open vault: a connection to its file, and the keys that its boxes are sealed under.
 pub struct Vault {
     database: Connection,
-    boxes: Boxes,
+    boxes: VaultSealer,
     /// The key that subkeys are derived from: the first key the vault had. The data beside the vault (the usage
     /// journal, the audit trail, compiled forms) is sealed for good, so this key outlives a rekey.
     root: Key,
     opened_by: OpenedBy,
-    trail: trail::Boxes,
+    trail: trail::TrailSealer,
     /// The largest number of changes that the audit trail keeps.
     changes_kept: usize,
 }
@@ -227,16 +227,18 @@ impl Vault {
     /// file, which the next attempt uses.
     ///
     /// # Errors
-    /// [`VaultError::AlreadyExists`] or [`VaultError::Leftover`] as for [`Self::check_none`], and an error if something
-    /// cannot be written.
+    /// [`VaultError::AlreadyExists`] or [`VaultError::Leftover`] as for [`Self::check_absent`], and an error if
+    /// something cannot be written.
     pub fn create(home: &Home, unlock: &NewUnlock) -> Result<(), VaultError> {
         let path = home.vault_file();
-        Self::check_none(home)?;
+        Self::check_absent(home)?;
         let passphrase = PassphraseHeader::random();
         let unlock_key = unlock.first_key(&passphrase)?;
         let temporary = files::beside(&path);
         let remove_temporary = || {
-            for name in [temporary.clone(), file::sidecar(&temporary, "-wal"), file::sidecar(&temporary, "-shm")] {
+            for name in
+                [temporary.clone(), file::companion_path(&temporary, "-wal"), file::companion_path(&temporary, "-shm")]
+            {
                 let _ = fs::remove_file(name);
             }
         };
@@ -261,14 +263,14 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError::AlreadyExists`], [`VaultError::Leftover`], or [`VaultError::File`] if that cannot be determined.
-    pub fn check_none(home: &Home) -> Result<(), VaultError> {
+    pub fn check_absent(home: &Home) -> Result<(), VaultError> {
         let path = home.vault_file();
         if fs::symlink_metadata(&path).is_ok() {
             return Err(VaultError::AlreadyExists(path));
         }
         match file::log_len(&path)? {
             0 => Ok(()),
-            _ => Err(VaultError::Leftover(file::sidecar(&path, "-wal"))),
+            _ => Err(VaultError::Leftover(file::companion_path(&path, "-wal"))),
         }
     }
 
@@ -293,15 +295,15 @@ impl Vault {
         let (key, opened_by) = unlock.open(&header.passphrase, |unlock_key| {
             crypto::open_key(unlock_key, &key_binding(&header.id), &header.sealed_key).ok()
         })?;
-        let boxes = Boxes::new(header.id, &key);
+        let boxes = VaultSealer::new(header.id, &key);
         let (secrets, root) = {
-            let database = look(&path)?;
+            let database = open_read_only(&path)?;
             (boxes.read_all(&database)?, boxes.root(&database)?.unwrap_or(key))
         };
         let database = connect(&path)?;
-        settle(&database);
-        keys::settle_key_file(&home.key_file(), opened_by);
-        let trail = trail::Boxes::new(&root.subkey(USAGE_KEY), header.id);
+        checkpoint(&database);
+        keys::finish_rekey(&home.key_file(), opened_by);
+        let trail = trail::TrailSealer::new(&root.subkey(USAGE_KEY), header.id);
         // The bound is known only after the configuration has been read; until then nothing leaves the trail.
         let changes_kept = trail::EVENTS_MAX;
         Ok((Self { database, boxes, root, opened_by, trail, changes_kept }, secrets))
@@ -436,14 +438,14 @@ impl Vault {
 }
 
 /// Seals and opens the boxes in the file.
-struct Boxes {
+struct VaultSealer {
     vault: [u8; 16],
     record_key: Key,
     document_key: Key,
     manifest_key: Key,
 }
 
-impl Boxes {
+impl VaultSealer {
     fn new(vault: [u8; 16], key: &Key) -> Self {
         let (record_key, document_key) = (key.subkey(RECORD), key.subkey(DOCUMENT));
         Self { vault, record_key, document_key, manifest_key: key.subkey(MANIFEST) }

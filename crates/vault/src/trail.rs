@@ -49,7 +49,7 @@ pub(super) type Holder = [u8; 8];
 const NOBODY: Holder = [0; 8];
 
 /// The newest records of one class that are to be written, by user.
-pub(super) struct Newest {
+pub(super) struct NewestRecords {
     class: Class,
     limit: usize,
     by_holder: BTreeMap<Vec<u8>, Recent>,
@@ -72,7 +72,7 @@ struct Record {
     events: usize,
 }
 
-impl Newest {
+impl NewestRecords {
     /// Returns an empty list that keeps at most `limit` events of each user.
     pub(super) fn new(class: Class, limit: usize) -> Self {
         Self { class, limit, by_holder: BTreeMap::new() }
@@ -129,13 +129,13 @@ pub(super) struct Chunk {
 }
 
 /// Seals and opens the chunks of one vault.
-pub(super) struct Boxes {
+pub(super) struct TrailSealer {
     key: Key,
     holders: Key,
     vault: [u8; 16],
 }
 
-impl Boxes {
+impl TrailSealer {
     /// Derives the keys as subkeys of `key`, the vault's key for usage.
     pub(super) fn new(key: &Key, vault: [u8; 16]) -> Self {
         Self { key: key.subkey("events"), holders: key.subkey("event-holders"), vault }
@@ -198,7 +198,7 @@ pub(super) fn records(frames: &[u8]) -> Option<Vec<(u64, Range<usize>)>> {
 
 /// Creates the trail. The events that an earlier version kept in chunks of all users are moved into it, in the caller's
 /// transaction. A chunk that does not open is kept as it is, and reported when it is read.
-pub(super) fn prepare(database: &Connection, boxes: &Boxes) -> Result<(), VaultError> {
+pub(super) fn prepare(database: &Connection, boxes: &TrailSealer) -> Result<(), VaultError> {
     database.execute_batch(SCHEMA)?;
     let query = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";
     if !database.query_row(query, [FORMER], |row| row.get::<_, bool>(0))? {
@@ -206,7 +206,7 @@ pub(super) fn prepare(database: &Connection, boxes: &Boxes) -> Result<(), VaultE
     }
     let mut statement = database.prepare("SELECT id, kind, last, count, box FROM usage_events ORDER BY id")?;
     let mut rows = statement.query([])?;
-    let mut rings = [Class::Answer, Class::Refusal].map(|class| Newest::new(class, EVENTS_MAX));
+    let mut rings = [Class::Answer, Class::Refusal].map(|class| NewestRecords::new(class, EVENTS_MAX));
     while let Some(row) = rows.next()? {
         let (id, kind, last, count): (u64, u8, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
         let sealed = row.get_ref(4)?.as_blob().unwrap_or_default();
@@ -274,7 +274,11 @@ fn shares(held: &[(usize, u64)], limit: usize) -> Vec<usize> {
 }
 
 /// Returns the chunks of each user of a class, oldest first, and how many of its newest events the bound allows.
-pub(super) fn kept(database: &Connection, class: Class, limit: usize) -> Result<Vec<(Vec<Chunk>, usize)>, VaultError> {
+pub(super) fn kept_chunks(
+    database: &Connection,
+    class: Class,
+    limit: usize,
+) -> Result<Vec<(Vec<Chunk>, usize)>, VaultError> {
     let chunks: Vec<Vec<Chunk>> = chunks(database, class)?.into_values().collect();
     let held = |chunks: &Vec<Chunk>| {
         (chunks.iter().map(|chunk| chunk.count).sum(), chunks.last().map_or(0, |chunk| chunk.last))
@@ -287,7 +291,7 @@ pub(super) fn kept(database: &Connection, class: Class, limit: usize) -> Result<
 /// vault can be the first thing that is ever recorded.
 pub(super) fn write_changes(
     database: &Connection,
-    boxes: &Boxes,
+    boxes: &TrailSealer,
     limit: usize,
     changes: &[AuditChange],
 ) -> Result<(), VaultError> {
@@ -295,18 +299,18 @@ pub(super) fn write_changes(
         return Ok(());
     }
     usage::prepare(database, boxes)?;
-    write(database, boxes, &Newest::of_changes(limit, changes)?, next_number(database)?)
+    write(database, boxes, &NewestRecords::of_changes(limit, changes)?, next_number(database)?)
 }
 
 /// Returns how many events of a class there are, but at most `limit`.
 pub(super) fn count(database: &Connection, class: Class, limit: usize) -> Result<usize, VaultError> {
-    Ok(kept(database, class, limit)?.iter().map(|(_, share)| share).sum())
+    Ok(kept_chunks(database, class, limit)?.iter().map(|(_, share)| share).sum())
 }
 
 /// Removes the chunks all of whose events exceed the bound.
 pub(super) fn trim(database: &Connection, class: Class, limit: usize) -> Result<(), VaultError> {
     let mut delete = database.prepare_cached("DELETE FROM audit_events WHERE id = ?1")?;
-    for (chunks, share) in kept(database, class, limit)? {
+    for (chunks, share) in kept_chunks(database, class, limit)? {
         let mut newer = 0;
         for chunk in chunks.iter().rev() {
             if newer >= share {
@@ -319,7 +323,12 @@ pub(super) fn trim(database: &Connection, class: Class, limit: usize) -> Result<
 }
 
 /// Appends the newest records to the trail, within the bound. Their numbers are counted from `base`.
-pub(super) fn write(database: &Connection, boxes: &Boxes, newest: &Newest, base: u64) -> Result<(), VaultError> {
+pub(super) fn write(
+    database: &Connection,
+    boxes: &TrailSealer,
+    newest: &NewestRecords,
+    base: u64,
+) -> Result<(), VaultError> {
     if newest.by_holder.is_empty() {
         return Ok(());
     }
@@ -335,14 +344,14 @@ pub(super) fn next_number(database: &Connection) -> Result<u64, VaultError> {
 }
 
 /// Adds records to the newest chunk of their user, and to new chunks. Their numbers are counted from `base`.
-fn append(database: &Connection, boxes: &Boxes, newest: &Newest, base: u64) -> Result<(), VaultError> {
+fn append(database: &Connection, boxes: &TrailSealer, newest: &NewestRecords, base: u64) -> Result<(), VaultError> {
     let class = newest.class;
     let is_full = |count: usize, bytes: usize| count >= CHUNK_EVENTS[class as usize] || bytes >= CHUNK_BYTES;
     for (holder, recent) in &newest.by_holder {
         let holder = boxes.holder(holder);
         let (mut chunk, mut frames) = (None, Zeroizing::new(Vec::new()));
         // A chunk that does not open is left as it is.
-        if let Some(Opened { chunk: found, frames: Some(opened) }) = last(database, boxes, class, holder)?
+        if let Some(OpenedChunk { chunk: found, frames: Some(opened) }) = last(database, boxes, class, holder)?
             && !is_full(found.count, opened.len())
         {
             (chunk, frames) = (Some(found), opened);
@@ -380,14 +389,19 @@ fn insert(database: &Connection, chunk: Chunk, sealed: &[u8]) -> Result<(), Vaul
 }
 
 /// A chunk that was read.
-pub(super) struct Opened {
+pub(super) struct OpenedChunk {
     pub(super) chunk: Chunk,
     /// The frames; `None` if the box does not open.
     pub(super) frames: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// Opens the newest chunk of a user, or returns `None` if the user has none.
-fn last(database: &Connection, boxes: &Boxes, class: Class, holder: Holder) -> Result<Option<Opened>, VaultError> {
+fn last(
+    database: &Connection,
+    boxes: &TrailSealer,
+    class: Class,
+    holder: Holder,
+) -> Result<Option<OpenedChunk>, VaultError> {
     let query = "SELECT id FROM audit_events WHERE class = ?1 AND holder = ?2 ORDER BY id DESC LIMIT 1";
     let mut statement = database.prepare_cached(query)?;
     let id: Option<u64> = statement.query_row(params![class as u8, holder], |row| row.get(0)).optional()?;
@@ -398,7 +412,7 @@ fn last(database: &Connection, boxes: &Boxes, class: Class, holder: Holder) -> R
 }
 
 /// Opens a chunk by its id, or returns `None` if it does not exist.
-pub(super) fn open(database: &Connection, boxes: &Boxes, id: u64) -> Result<Option<Opened>, VaultError> {
+pub(super) fn open(database: &Connection, boxes: &TrailSealer, id: u64) -> Result<Option<OpenedChunk>, VaultError> {
     let query = "SELECT class, holder, last, count, box FROM audit_events WHERE id = ?1";
     let mut statement = database.prepare_cached(query)?;
     let mut rows = statement.query([id])?;
@@ -408,7 +422,7 @@ pub(super) fn open(database: &Connection, boxes: &Boxes, id: u64) -> Result<Opti
     let (class, ..) = Class::ALL.get(usize::from(class)).ok_or_else(damaged)?;
     let chunk = Chunk { id, class: *class, holder: row.get(1)?, last: row.get(2)?, count: row.get(3)? };
     let frames = boxes.open(&boxes.binding(chunk), row.get_ref(4)?.as_blob().unwrap_or_default());
-    Ok(Some(Opened { chunk, frames }))
+    Ok(Some(OpenedChunk { chunk, frames }))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ use guillemet_secret::crypto::Key;
 
 pub use self::counters::Sums;
 pub(super) use self::counters::prepare;
-pub use self::list::{Picks, TrailEvent, UseEvent};
+pub use self::list::{TrailEvent, TrailFilter, UseEvent};
 pub use super::event::{
     Caller, ChangeKind, Class, Decoded, EVENT_KINDS, EventKind, Listed, Outcome, RecordedUse, RequestEvent, Subject,
     UnknownName,
@@ -99,16 +99,16 @@ pub struct SecretUsage {
     /// The totals on this device.
     pub(crate) totals: Totals,
     /// By place, busiest first.
-    pub by_template: Vec<PlaceUsage>,
+    pub by_template: Vec<UsageByPlace>,
     /// By caller, busiest first.
-    pub by_caller: Vec<CallerUsage>,
+    pub by_caller: Vec<UsageByCaller>,
     /// By day (UTC), newest first; days without a use are left out.
-    pub by_day: Vec<DayUsage>,
+    pub by_day: Vec<UsageByDay>,
 }
 
 /// The resolutions in one place, for all callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlaceUsage {
+pub struct UsageByPlace {
     /// The id of the template; `None` for a raw resolve.
     pub template: Option<String>,
     /// The field of the config; empty for a raw resolve.
@@ -123,7 +123,7 @@ pub struct PlaceUsage {
 
 /// The resolutions of one secret on one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DayUsage {
+pub struct UsageByDay {
     /// The day as `YYYY-MM-DD` in UTC.
     pub day: String,
     /// The number of resolutions.
@@ -132,7 +132,7 @@ pub struct DayUsage {
 
 /// The resolutions by one program of one user, in all places.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallerUsage {
+pub struct UsageByCaller {
     /// The numeric id of the user.
     pub uid: u32,
     /// The path of the executable; empty if it is not known.
@@ -166,7 +166,7 @@ pub struct Refusals {
 
 /// The limits that usage is kept within.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct RecorderOptions {
     /// The length of the journal in bytes.
     pub journal_len: usize,
     /// The largest number of answers in the trail, and also of refusals.
@@ -175,7 +175,7 @@ pub struct Options {
     pub changes: usize,
 }
 
-impl Default for Options {
+impl Default for RecorderOptions {
     fn default() -> Self {
         Self { journal_len: journal::LEN, events: EVENTS, changes: EVENTS }
     }
@@ -187,11 +187,11 @@ pub struct Recorder {
     unknown: UnknownNames,
     /// The problems found when the recorder was opened.
     warnings: Vec<&'static str>,
-    folder: Folder,
+    folder: FoldThread,
 }
 
 /// The thread that folds. It holds the vault's file open, and has ended when this has been dropped.
-struct Folder {
+struct FoldThread {
     /// Wakes the thread. Dropping it ends the thread.
     due: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -204,7 +204,7 @@ impl Recorder {
     /// # Errors
     /// [`RecorderError`] if the journal or the file cannot be used.
     pub fn open(journal: &Path, database: &Path, vault_id: [u8; 16], key: Key) -> Result<Self, RecorderError> {
-        Self::open_with(journal, database, vault_id, key, Options::default())
+        Self::open_with(journal, database, vault_id, key, RecorderOptions::default())
     }
 
     /// Opens the journal as [`Self::open`] does, with other limits than the usual ones.
@@ -216,13 +216,13 @@ impl Recorder {
         database: &Path,
         vault_id: [u8; 16],
         key: Key,
-        options: Options,
+        options: RecorderOptions,
     ) -> Result<Self, RecorderError> {
         let path_of_database = database;
         let mut database = store::connect(database)?;
-        // On a full disk, uses are counted in a transaction that must stay in memory (`Counters::as_if_folded`).
+        // On a full disk, uses are counted in a transaction that must stay in memory (`Counters::with_unfolded`).
         database.pragma_update(None, "cache_spill", "OFF")?;
-        let boxes = trail::Boxes::new(&key, vault_id);
+        let boxes = trail::TrailSealer::new(&key, vault_id);
         if counters::missing(&database)?.is_some() {
             store::change(&mut database, |database| counters::prepare(database, &boxes))?;
         }
@@ -255,19 +255,19 @@ impl Recorder {
             shared.renew()?;
         }
         unless_read_only(shared.fold())?;
-        unless_read_only(shared.counters().trim(|class| shared.kept(class)))?;
-        unless_read_only(shared.try_out())?;
-        let folder = Folder::start(Arc::clone(&shared)).map_err(RecorderError::Sync)?;
+        unless_read_only(shared.counters().trim(|class| shared.bound(class)))?;
+        unless_read_only(shared.retry())?;
+        let folder = FoldThread::start(Arc::clone(&shared)).map_err(RecorderError::Sync)?;
         Ok(Self { shared, unknown, warnings, folder })
     }
 
     /// Returns what to record when this user asks for a name that no secret, former name or template has.
-    pub fn unknown(&self, uid: u32, name: &str, now: Millis) -> Subject<'static> {
-        Subject::Unknown(self.unknown.asked(uid, name, now))
+    pub fn unknown_subject(&self, uid: u32, name: &str, now: Millis) -> Subject<'static> {
+        Subject::Unknown(self.unknown.hash_for_user(uid, name, now))
     }
 
     /// Returns what such a name is recorded as, to find its events later.
-    pub fn hashed(&self, name: &str) -> UnknownName {
+    pub fn hash_name(&self, name: &str) -> UnknownName {
         UnknownName::Hash(self.unknown.hash(name))
     }
 
@@ -374,10 +374,10 @@ impl Recorder {
     /// # Errors
     /// As [`Self::sync`] and [`Self::fold`], except that a file that takes no change is not an error here:
     /// [`Self::problems`] reports it.
-    pub fn keep(&self, is_fold_due: bool) -> Result<(), RecorderError> {
+    pub fn maintain(&self, is_fold_due: bool) -> Result<(), RecorderError> {
         self.sync()?;
         if self.shared.is_read_only() {
-            unless_read_only(self.shared.try_out())
+            unless_read_only(self.shared.retry())
         } else if is_fold_due {
             unless_read_only(self.fold())
         } else {
@@ -391,15 +391,15 @@ impl Recorder {
     /// # Errors
     /// An error if usage cannot be folded.
     pub fn totals(&self) -> Result<Arc<AllTotals>, RecorderError> {
-        self.shared.look(Counters::totals)
+        self.shared.with_counters(Counters::totals)
     }
 
     /// Returns the usage of one secret on this device, up to the last answer.
     ///
     /// # Errors
     /// An error if usage cannot be folded or read.
-    pub fn of(&self, secret: SecretId) -> Result<SecretUsage, RecorderError> {
-        self.shared.look(|counters| counters.of(secret))
+    pub fn usage_of(&self, secret: SecretId) -> Result<SecretUsage, RecorderError> {
+        self.shared.with_counters(|counters| counters.usage_of(secret))
     }
 
     /// Returns the refusals of a secret, and those of a name while no secret had it, up to the last refusal; most
@@ -408,7 +408,7 @@ impl Recorder {
     /// # Errors
     /// An error if usage cannot be folded or read.
     pub fn refusals(&self, secret: Option<SecretId>, name: &str) -> Result<Vec<Refusals>, RecorderError> {
-        self.shared.look(|counters| counters.refusals(secret, name, self.hashed(name)))
+        self.shared.with_counters(|counters| counters.refusals(secret, name, self.hash_name(name)))
     }
 
     /// Returns the sums over all secrets, up to the last answer.
@@ -416,7 +416,7 @@ impl Recorder {
     /// # Errors
     /// An error if usage cannot be folded or read.
     pub fn sums(&self) -> Result<Sums, RecorderError> {
-        self.shared.look(|counters| counters.sums(|class| self.shared.kept(class)))
+        self.shared.with_counters(|counters| counters.sums(|class| self.shared.bound(class)))
     }
 
     /// Lists the events of the audit trail that `filter` selects, newest first, up to the last answer. Returns how many
@@ -426,7 +426,7 @@ impl Recorder {
     /// An error if usage cannot be folded or read.
     pub fn trail(
         &self,
-        filter: &impl Picks,
+        filter: &impl TrailFilter,
         offset: usize,
         limit: usize,
     ) -> Result<(usize, Vec<TrailEvent>), RecorderError> {
@@ -439,7 +439,7 @@ impl Recorder {
     /// # Errors
     /// An error if the trail cannot be written.
     pub fn keep_events(&self, events: usize, changes: usize) -> Result<(), RecorderError> {
-        self.shared.keep([events, events, changes])
+        self.shared.set_bounds([events, events, changes])
     }
 
     /// Returns how many bytes of the journal have not been folded yet, and how many bytes it has for records.
@@ -459,7 +459,7 @@ impl Recorder {
     }
 }
 
-impl Folder {
+impl FoldThread {
     fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
         let (due, woken) = sync_channel::<()>(1);
         let fold = move || {
@@ -479,7 +479,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for FoldThread {
     fn drop(&mut self) {
         self.due = None;
         // A thread that panicked has reported that itself.

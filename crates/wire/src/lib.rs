@@ -277,7 +277,7 @@ pub struct Push {
 /// The newest head. Also the answer to a push.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Newest {
+pub struct HeadRef {
     /// The number of the head.
     pub seq: u64,
     /// The hash of the head ([`SealedHead::hash`]).
@@ -304,7 +304,7 @@ pub struct PullCursor {
 pub struct ChangesPage {
     /// The newest head at the time the page was read; `None` in an account that has no head yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub newest: Option<Newest>,
+    pub newest: Option<HeadRef>,
     /// The heads in order, without a gap.
     pub heads: Vec<SealedHead>,
     /// The records that changed, ordered by (`seq`, `id`).

@@ -3,10 +3,10 @@
 
 use arbitrary::{Result, Unstructured};
 use guillemet_base::problem::Problem;
-use guillemet_plan::encode::{ENCODERS, EncoderDefinition, Place, Signature};
-use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, Text};
+use guillemet_plan::encode::{ENCODERS, EncoderDefinition, Placement, Signature};
+use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, TextParts};
 use guillemet_plan::protocol::{
-    Answer, Cost, Description, DocumentKind, Emission, Planned, PlannedSlot, Report, Target,
+    Cost, Description, DocumentKind, Emission, Planned, PlannedSlot, PlannerResponse, Report, Target,
 };
 use guillemet_template::ValueFilter;
 use serde_json::Value;
@@ -38,7 +38,7 @@ pub fn planned(bytes: &[u8]) -> Result<Planned> {
     for number in 0..u.int_in_range(0..=4)? {
         let mut expr = expr(u, 0, &mut emissions)?;
         if kind == DocumentKind::Text && !rarely(u, 16)? {
-            let is_terminal = |definition: &&EncoderDefinition| definition.place == Place::TextDocument;
+            let is_terminal = |definition: &&EncoderDefinition| definition.place == Placement::TextDocument;
             let terminal: Vec<_> = ENCODERS.iter().filter(is_terminal).collect();
             let op = u.choose(&terminal)?.op("x", 40, "for a reason");
             expr = Expr::Apply { op, args: vec![vec![Part::Expr(expr)]] };
@@ -106,7 +106,7 @@ fn expr(u: &mut Unstructured<'_>, depth: usize, emissions: &mut Vec<Emission>) -
     Ok(Expr::Apply { op, args })
 }
 
-fn text(u: &mut Unstructured<'_>, depth: usize, emissions: &mut Vec<Emission>) -> Result<Text> {
+fn text(u: &mut Unstructured<'_>, depth: usize, emissions: &mut Vec<Emission>) -> Result<TextParts> {
     let mut text = Vec::new();
     if u.arbitrary()? {
         text.push(Part::Literal(word(u)?));
@@ -138,12 +138,12 @@ pub fn spoiled(bytes: &[u8]) -> Result<Value> {
     let (head, body) = bytes.split_at(bytes.len().min(16));
     let u = &mut Unstructured::new(head);
     let answer = match u.int_in_range(0..=3)? {
-        0 => Answer::Loaded(Report {
+        0 => PlannerResponse::Loaded(Report {
             description: Some(description(&mut Unstructured::new(body))?),
             ..Report::default()
         }),
-        1 => Answer::Problems(vec![problem(&mut Unstructured::new(body))?; 3]),
-        _ => Answer::Planned(planned(body)?),
+        1 => PlannerResponse::Problems(vec![problem(&mut Unstructured::new(body))?; 3]),
+        _ => PlannerResponse::Planned(planned(body)?),
     };
     let mut answer = serde_json::to_value(answer).unwrap();
     for _ in 0..u.int_in_range(0..=3)? {

@@ -7,7 +7,7 @@ use guillemet_plugin::{Fields, Map, Text, Value, encode};
 
 use crate::agent::Parameters;
 use crate::auth;
-use crate::body::Body;
+use crate::body::RequestBody;
 
 /// An action that has been read and can be written for a target.
 pub struct Action<'a> {
@@ -18,7 +18,7 @@ pub struct Action<'a> {
     pub description: Option<Text<'a>>,
     pub method: Option<&'static str>,
     pub request: Request<'a>,
-    pub body: Option<Body<'a>>,
+    pub body: Option<RequestBody<'a>>,
     /// What a signer needs; `None` if the request is not signed.
     pub signing: Option<Value>,
     /// The parameters that the agent passes.
@@ -48,7 +48,7 @@ impl<'a> Action<'a> {
         }
         let method = config.choice("method", &["GET", "POST", "PUT", "PATCH", "DELETE"]);
         let mut request = Request::read(config, expansions);
-        let body = Body::read(config, method, expansions);
+        let body = RequestBody::read(config, method, expansions);
         let signing = config.table("auth").and_then(|auth| auth::apply(&auth, &mut request, expansions));
         let parameters = Parameters::read(config);
         let timeout = Timeout::read(config, 1..=600_000);

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use guillemet_plugin::variables::{self, Piece};
 use guillemet_plugin::{Fields, Map, Text, Value, json};
 
-use crate::body::{Body, Node};
+use crate::body::{Node, RequestBody};
 
 /// The `parameters` of the config, a JSON Schema.
 pub struct Parameters<'a> {
@@ -67,7 +67,7 @@ impl<'a> Parameters<'a> {
 
     /// Splits a body into fields that are exactly one parameter, and all others. Parameters without a place become
     /// fields too.
-    pub fn split(&self, body: Option<&Body<'a>>, who: &str) -> Split<'a> {
+    pub fn split(&self, body: Option<&RequestBody<'a>>, who: &str) -> Split<'a> {
         let mut split = Split { passed: Map::new(), required: Vec::new(), fixed: Vec::new() };
         for (field, node) in body.map(|body| body.fields(who)).unwrap_or_default() {
             match node.value.as_str().and_then(|text| self.place(text)) {

@@ -4,7 +4,7 @@ use guillemet_plugin::variables::{self, Expansion};
 use guillemet_plugin::{Fields, Map, Notes, Text, Value};
 
 /// The body of a request.
-pub struct Body<'a> {
+pub struct RequestBody<'a> {
     tree: &'a Value,
     notes: &'a Notes,
     expansions: &'static [Expansion],
@@ -17,7 +17,7 @@ pub struct Node<'a> {
     pub path: String,
 }
 
-impl<'a> Body<'a> {
+impl<'a> RequestBody<'a> {
     /// Reads the body; a GET has none.
     pub fn read(config: &Fields<'a>, method: Option<&str>, expansions: &'static [Expansion]) -> Option<Self> {
         let tree = config.value("body")?;

@@ -7,7 +7,7 @@ use guillemet_plugin::variables::BRACES;
 use guillemet_plugin::{Text, Value, encode, http};
 
 use crate::action::Action;
-use crate::body::{Body, Node};
+use crate::body::{Node, RequestBody};
 
 /// Writes the file for curl.
 pub fn write(action: &Action) -> String {
@@ -43,7 +43,7 @@ pub fn write(action: &Action) -> String {
 }
 
 /// Writes JSON text. A secret in it is escaped when its value is filled in.
-fn json(body: &Body, node: &Node) -> String {
+fn json(body: &RequestBody, node: &Node) -> String {
     if let Some(text) = body.text(node) {
         return format!("\"{}\"", encode::json_string(&text));
     }

@@ -8,18 +8,18 @@ use guillemet_plugin::variables::{self, BRACES, Piece};
 use guillemet_plugin::{Map, Text, Value, encode, json, present};
 
 use crate::action::Action;
-use crate::body::{Body, Node};
+use crate::body::{Node, RequestBody};
 
 const WHO: &str = "ElevenLabs";
 
 /// Fields with their sources, in the form in which ElevenLabs describes an object.
 #[derive(Default)]
-struct Object {
+struct ObjectSchema {
     properties: Map<String, Value>,
     required: Vec<String>,
 }
 
-impl Object {
+impl ObjectSchema {
     fn add(&mut self, name: &str, field: Value, required: bool) {
         self.properties.insert(name.into(), field);
         if required {
@@ -40,7 +40,7 @@ pub fn write(action: &Action) -> Value {
     action.cannot_sign("ElevenLabs does not sign tool requests");
     let mut path = Map::new();
     let url = url(action, &mut path);
-    let mut query = Object::default();
+    let mut query = ObjectSchema::default();
     for (name, text) in &action.request.query {
         query.add(name, leaf(action, text), true);
     }
@@ -66,7 +66,7 @@ pub fn write(action: &Action) -> Value {
             "request_headers": headers(action),
             "path_params_schema": (!path.is_empty()).then_some(path),
             "query_params_schema": query,
-            "request_body_schema": body.map(Object::into_body),
+            "request_body_schema": body.map(ObjectSchema::into_body),
         })),
     }))
 }
@@ -140,15 +140,15 @@ fn check_name(text: &Text, name: &str) {
 }
 
 /// Returns the fields of a body.
-fn object(action: &Action, body: &Body, members: Vec<(&str, Node)>) -> Object {
-    let mut object = Object::default();
+fn object(action: &Action, body: &RequestBody, members: Vec<(&str, Node)>) -> ObjectSchema {
+    let mut object = ObjectSchema::default();
     for (name, node) in &members {
         object.add(name, field(action, body, node), true);
     }
     object
 }
 
-fn field(action: &Action, body: &Body, node: &Node) -> Value {
+fn field(action: &Action, body: &RequestBody, node: &Node) -> Value {
     if let Some(text) = body.text(node) {
         return leaf(action, &text);
     }

@@ -85,11 +85,11 @@ fn run_case<F: Feature>(case: &Case, target: String) -> Result<(), String> {
     let state = encode::reset();
     let (document, warnings, problems) = match planned {
         Ok(planned) => (Some(planned.document), planned.warnings, Vec::new()),
-        Err(found) => (None, Vec::new(), found.iter().map(told).collect()),
+        Err(found) => (None, Vec::new(), found.iter().map(format_problem).collect()),
     };
     compare_problems(&case.problems, &problems, &state.problems)?;
     let Some(expected) = &case.document else { return Ok(()) };
-    compare_warnings(&case.warnings, &warnings.iter().map(told).collect::<Vec<_>>())?;
+    compare_warnings(&case.warnings, &warnings.iter().map(format_problem).collect::<Vec<_>>())?;
     let document = document.ok_or("there is no document")?;
     let (text, is_text) = match &document {
         Document::Json(text) => (text, false),
@@ -168,19 +168,21 @@ fn admits(fields: &[&str], path: &str) -> bool {
     fields.iter().any(matches)
 }
 
-fn told(problem: &Problem) -> String {
+fn format_problem(problem: &Problem) -> String {
     format!("{}: {} {}", problem.path, problem.message, problem.help.as_deref().unwrap_or_default())
 }
 
 /// Returns whether a problem matches `field: part of the text`.
-fn means(expected: &str, found: &str) -> bool {
+fn matches_expectation(expected: &str, found: &str) -> bool {
     let (path, part) = expected.split_once(": ").unwrap_or((expected, ""));
     let of_field = || found.strip_prefix(path)?.strip_prefix(": ");
     if path.is_empty() { found.contains(part) } else { of_field().is_some_and(|text| text.contains(part)) }
 }
 
 fn compare_warnings(expected: &[String], found: &[String]) -> Result<(), String> {
-    if expected.len() == found.len() && expected.iter().zip(found).all(|(expected, found)| means(expected, found)) {
+    if expected.len() == found.len()
+        && expected.iter().zip(found).all(|(expected, found)| matches_expectation(expected, found))
+    {
         return Ok(());
     }
     Err(differs("warnings", expected, found))
@@ -192,9 +194,9 @@ fn compare_problems(expected: &[String], own: &[String], encoders: &[String]) ->
     let mut left = own.to_vec();
     let mut others = 0;
     for expected in expected {
-        let met = left.iter().position(|found| means(expected, found));
+        let met = left.iter().position(|found| matches_expectation(expected, found));
         match met {
-            Some(_) if expected.starts_with(": ") => left.retain(|found| !means(expected, found)),
+            Some(_) if expected.starts_with(": ") => left.retain(|found| !matches_expectation(expected, found)),
             Some(at) => drop(left.remove(at)),
             None => others += 1,
         }

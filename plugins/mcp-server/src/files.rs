@@ -8,10 +8,10 @@
 use guillemet_plugin::variables::DOLLAR;
 use guillemet_plugin::{Value, json, present};
 
-use crate::server::{Server, Site};
+use crate::server::{Consumer, Server};
 
 /// How these clients read the config.
-pub const SITE: Site = Site { expansions: &[DOLLAR], query_apart: false, url_warning: None };
+pub const MCP_CLIENT: Consumer = Consumer { expansions: &[DOLLAR], query_apart: false, url_warning: None };
 
 const TOOLS: &str = "these clients do not read a list of tools; choose them in the client";
 

@@ -9,17 +9,17 @@
 
 use guillemet_plugin::{Value, http, json, present};
 
-use crate::server::{Server, Site};
+use crate::server::{Consumer, Server};
 
 /// How LiveKit's framework reads the config.
-pub const LIVEKIT: Site = Site {
+pub const LIVEKIT: Consumer = Consumer {
     expansions: &[],
     query_apart: false,
     url_warning: Some("is printed with the URL by the `repr` of `MCPServerHTTP`, and so by logs; prefer a header"),
 };
 
 /// How OpenAI's API reads the config.
-pub const OPENAI: Site = Site { expansions: &[], query_apart: false, url_warning: None };
+pub const OPENAI: Consumer = Consumer { expansions: &[], query_apart: false, url_warning: None };
 
 /// Writes the arguments of `MCPServerHTTP(**…)`.
 pub fn livekit(server: &Server) -> Value {

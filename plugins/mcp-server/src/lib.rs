@@ -36,13 +36,13 @@ impl Feature for McpServer {
 
     fn plan(config: &Fields, target: &str) -> Document {
         json_document(match target {
-            "vscode" => files::vscode(&Server::read(config, &files::SITE)),
+            "vscode" => files::vscode(&Server::read(config, &files::MCP_CLIENT)),
             "livekit" => frameworks::livekit(&Server::read(config, &frameworks::LIVEKIT)),
             "openai" => frameworks::openai(&Server::read(config, &frameworks::OPENAI)),
             "retell" => platforms::retell(&Server::read(config, &platforms::RETELL)),
             "elevenlabs" => platforms::elevenlabs(&Server::read(config, &platforms::ELEVENLABS)),
             "vapi" => platforms::vapi(&Server::read(config, &platforms::VAPI)),
-            _ => files::mcp_json(&Server::read(config, &files::SITE)),
+            _ => files::mcp_json(&Server::read(config, &files::MCP_CLIENT)),
         })
     }
 }

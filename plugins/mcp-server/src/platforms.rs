@@ -14,16 +14,16 @@
 use guillemet_plugin::variables::{self, BRACES, LIQUID_TAGS};
 use guillemet_plugin::{Value, http, json, present};
 
-use crate::server::{Server, Site};
+use crate::server::{Consumer, Server};
 
 /// How Retell reads the config.
-pub const RETELL: Site = Site { expansions: &[BRACES], query_apart: true, url_warning: None };
+pub const RETELL: Consumer = Consumer { expansions: &[BRACES], query_apart: true, url_warning: None };
 
 /// How ElevenLabs reads the config.
-pub const ELEVENLABS: Site = Site { expansions: &[BRACES], query_apart: false, url_warning: None };
+pub const ELEVENLABS: Consumer = Consumer { expansions: &[BRACES], query_apart: false, url_warning: None };
 
 /// How Vapi reads the config: as Liquid.
-pub const VAPI: Site = Site { expansions: &[BRACES, LIQUID_TAGS], query_apart: false, url_warning: None };
+pub const VAPI: Consumer = Consumer { expansions: &[BRACES, LIQUID_TAGS], query_apart: false, url_warning: None };
 
 /// Writes an entry of `mcps`.
 pub fn retell(server: &Server) -> Value {

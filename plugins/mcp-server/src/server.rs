@@ -6,7 +6,7 @@ use guillemet_plugin::variables::{self, DOLLAR, Expansion};
 use guillemet_plugin::{Fields, Map, Text, Value, encode};
 
 /// How the consumer of a target reads its texts.
-pub struct Site {
+pub struct Consumer {
     /// The variables that it expands.
     pub expansions: &'static [Expansion],
     /// Whether it takes the query separately from the URL, and encodes it.
@@ -32,7 +32,7 @@ pub struct Server<'a> {
 
 impl<'a> Server<'a> {
     /// Reads all fields, and notes what no consumer could use.
-    pub fn read(config: &'a Fields<'a>, site: &Site) -> Self {
+    pub fn read(config: &'a Fields<'a>, consumer: &Consumer) -> Self {
         let named =
             |name: &str| name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
         let name = config.required("name").map(|n| n.check(named, "must be 1 to 64 letters, digits, `-` or `_`"));
@@ -41,8 +41,8 @@ impl<'a> Server<'a> {
         let sse = config.choice("transport", &["http", "sse"]) == Some("sse");
         let mut query = Map::new();
         let plain = config.text("url").is_some_and(|url| http::is_plain(&url));
-        let url = url(config, site, &mut query);
-        let headers = headers(config, site);
+        let url = url(config, consumer, &mut query);
+        let headers = headers(config, consumer);
         let name = name.as_deref().unwrap_or_default().into();
         Self { config, name, url, headers, query, sse, plain, timeout, tools }
     }
@@ -76,14 +76,14 @@ impl<'a> Server<'a> {
 
 /// Returns the URL with its query, or without it if the target takes that separately. A URL that is one secret is kept
 /// as it is.
-fn url(config: &Fields, site: &Site, apart: &mut Map<String, Value>) -> Option<String> {
+fn url(config: &Fields, consumer: &Consumer, apart: &mut Map<String, Value>) -> Option<String> {
     let query = config.entries("query_params");
     let url = config.required("url")?;
     let is_secret = encode::whole_secret(&url);
     if is_secret && !query.is_empty() {
         config.problem("query_params", "cannot be added to a `url` that is one secret: put them into its value");
     }
-    let has_variable = site.expansions.iter().any(|expansion| expansion.is_in(&url));
+    let has_variable = consumer.expansions.iter().any(|expansion| expansion.is_in(&url));
     if !has_variable {
         http::check_url(&url);
     }
@@ -91,45 +91,45 @@ fn url(config: &Fields, site: &Site, apart: &mut Map<String, Value>) -> Option<S
     for (name, value) in &query {
         let secret = encode::has_secret(value);
         warn_of_query(value, secret);
-        warn_of_url(value, secret, site);
-        if site.query_apart {
-            apart.insert((*name).into(), kept(value, site).into());
+        warn_of_url(value, secret, consumer);
+        if consumer.query_apart {
+            apart.insert((*name).into(), kept(value, consumer).into());
             continue;
         }
-        for expansion in site.expansions.iter().filter(|expansion| expansion.is_in(value)) {
+        for expansion in consumer.expansions.iter().filter(|expansion| expansion.is_in(value)) {
             let message = format!("is percent-encoded, so {} in it is not filled in", expansion.shown());
             value.warning(message);
         }
         pairs.push(format!("{}={}", encode::url_query(name), encode::url_query(value)));
     }
     warn_of_query(&url, http::secret_in_query(&url));
-    warn_of_url(&url, encode::has_secret(&url), site);
+    warn_of_url(&url, encode::has_secret(&url), consumer);
     if is_secret {
-        return Some(encode::url(&kept(&url, site)));
+        return Some(encode::url(&kept(&url, consumer)));
     }
-    variables::check(&url, site.expansions);
-    warn_of_dollar(&url, site);
+    variables::check(&url, consumer.expansions);
+    warn_of_dollar(&url, consumer);
     let url = http::append_query(&url, &pairs.join("&"));
     Some(if encode::has_secret(&url) { encode::url(&url) } else { url })
 }
 
-fn headers(config: &Fields, site: &Site) -> Option<Value> {
+fn headers(config: &Fields, consumer: &Consumer) -> Option<Value> {
     let mut headers = Headers::default();
     for (name, value) in config.entries("headers") {
-        headers.add(config.notes(), value.path(), name, encode::header_value(&kept(&value, site)));
+        headers.add(config.notes(), value.path(), name, encode::header_value(&kept(&value, consumer)));
     }
     headers.into_json()
 }
 
 /// Returns the text, and refuses secrets whose values the consumer would expand.
-fn kept(text: &Text, site: &Site) -> String {
-    warn_of_dollar(text, site);
-    variables::kept(text, site.expansions)
+fn kept(text: &Text, consumer: &Consumer) -> String {
+    warn_of_dollar(text, consumer);
+    variables::kept(text, consumer.expansions)
 }
 
 /// Warns about `${…}`, which a client expands from its own environment: that is rarely intended.
-fn warn_of_dollar(text: &Text, site: &Site) {
-    if site.expansions.contains(&DOLLAR) && DOLLAR.is_in(text) {
+fn warn_of_dollar(text: &Text, consumer: &Consumer) {
+    if consumer.expansions.contains(&DOLLAR) && DOLLAR.is_in(text) {
         text.warning("contains `${…}`, which the MCP client expands from its own environment");
     }
 }
@@ -140,8 +140,8 @@ fn warn_of_query(text: &Text, secret: bool) {
     }
 }
 
-fn warn_of_url(text: &Text, secret: bool, site: &Site) {
-    if let Some(warning) = site.url_warning.filter(|_| secret) {
+fn warn_of_url(text: &Text, secret: bool, consumer: &Consumer) {
+    if let Some(warning) = consumer.url_warning.filter(|_| secret) {
         text.warning(warning);
     }
 }

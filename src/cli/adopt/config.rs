@@ -11,23 +11,23 @@ use super::tokens::{Spot, Tokens};
 use guillemet_template::{Format, ValueFilter};
 
 /// A value of a config, which may contain others.
-pub enum Node {
+pub enum ConfigNode {
     /// A text, which may contain credentials.
-    Text(Leaf),
+    Text(ConfigLeaf),
     /// A number, a boolean or a null.
     Other(Value),
     /// A list of values.
     List(Vec<Self>),
     /// A table, with its fields in the file's order.
-    Table(Table),
+    Table(ConfigTable),
 }
 
 /// The fields of a table by name, in the file's order.
-pub type Table = Vec<(String, Node)>;
+pub type ConfigTable = Vec<(String, ConfigNode)>;
 
 /// A text of the config, and what the reader knows about it.
 #[derive(Default)]
-pub struct Leaf {
+pub struct ConfigLeaf {
     /// The text as the plugin gets it, with its plain values.
     pub text: Zeroizing<String>,
     /// The place it came from; `None` if the reader made it up.
@@ -52,7 +52,7 @@ pub struct Hint {
     pub reason: &'static str,
 }
 
-impl Leaf {
+impl ConfigLeaf {
     /// Makes a text without hints.
     pub fn new(text: &str, spot: Option<Spot>) -> Self {
         Self { text: Zeroizing::new(text.to_owned()), spot, hints: Vec::new() }
@@ -67,31 +67,31 @@ impl Leaf {
     }
 }
 
-impl From<Leaf> for Node {
-    fn from(leaf: Leaf) -> Self {
+impl From<ConfigLeaf> for ConfigNode {
+    fn from(leaf: ConfigLeaf) -> Self {
         Self::Text(leaf)
     }
 }
 
-impl From<&str> for Node {
+impl From<&str> for ConfigNode {
     fn from(text: &str) -> Self {
-        Self::Text(Leaf::new(text, None))
+        Self::Text(ConfigLeaf::new(text, None))
     }
 }
 
 /// A function that reads a document as its consumer does. Its error says what is wrong with the document.
-pub type Reader = Box<dyn Fn(&str) -> Result<Facts, String>>;
+pub type FactReader = Box<dyn Fn(&str) -> Result<Facts, String>>;
 
 /// Everything that a reader finds out about a file.
 pub struct Reading {
     /// The config of the feature, with plain values.
-    pub config: Table,
+    pub config: ConfigTable,
     /// The target whose format the file has.
     pub target: &'static str,
     /// The meaning of the file for its consumer.
     pub facts: Facts,
     /// Reads a document of that target as the consumer does. Its error says what is wrong with the document.
-    pub read: Reader,
+    pub read: FactReader,
     /// The pieces of the file that the config came from.
     pub tokens: Tokens,
     /// Notes for the user about what the config leaves out.
@@ -103,22 +103,22 @@ pub struct Reading {
 }
 
 /// Returns every text of a config with the path of its field.
-pub fn leaves(table: &Table) -> Vec<(Vec<String>, &Leaf)> {
-    fn walk<'a>(node: &'a Node, path: &mut Vec<String>, out: &mut Vec<(Vec<String>, &'a Leaf)>) {
+pub fn leaves(table: &ConfigTable) -> Vec<(Vec<String>, &ConfigLeaf)> {
+    fn walk<'a>(node: &'a ConfigNode, path: &mut Vec<String>, out: &mut Vec<(Vec<String>, &'a ConfigLeaf)>) {
         match node {
-            Node::Text(leaf) => out.push((path.clone(), leaf)),
-            Node::Other(_) => {}
-            Node::List(items) => {
+            ConfigNode::Text(leaf) => out.push((path.clone(), leaf)),
+            ConfigNode::Other(_) => {}
+            ConfigNode::List(items) => {
                 for (index, item) in items.iter().enumerate() {
                     path.push(index.to_string());
                     walk(item, path, out);
                     path.pop();
                 }
             }
-            Node::Table(table) => fields(table, path, out),
+            ConfigNode::Table(table) => fields(table, path, out),
         }
     }
-    fn fields<'a>(table: &'a Table, path: &mut Vec<String>, out: &mut Vec<(Vec<String>, &'a Leaf)>) {
+    fn fields<'a>(table: &'a ConfigTable, path: &mut Vec<String>, out: &mut Vec<(Vec<String>, &'a ConfigLeaf)>) {
         for (name, node) in table {
             path.push(name.clone());
             walk(node, path, out);

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-use super::config::{Leaf, Table, leaves};
+use super::config::{ConfigLeaf, ConfigTable, leaves};
 use super::detect;
 use super::naming::Namer;
 use super::source::Problems;
@@ -62,10 +62,10 @@ pub struct Finding {
 }
 
 /// The findings by the path of their field, in the order of its text.
-pub type Findings = BTreeMap<Vec<String>, Vec<Finding>>;
+pub type FindingsByField = BTreeMap<Vec<String>, Vec<Finding>>;
 
 /// A credential that has no name yet.
-struct Candidate {
+struct UnnamedCredential {
     range: Range<usize>,
     filter: Option<ValueFilter>,
     value: Zeroizing<String>,
@@ -76,16 +76,16 @@ struct Candidate {
 
 /// Finds the credentials in every text of a config and names them. Adds everything that is wrong to `problems`.
 pub fn find(
-    config: &Table,
+    config: &ConfigTable,
     fields: &SecretFields,
     choices: &Choices,
     namer: &mut Namer,
     tokens: &Tokens,
     problems: &mut Problems<'_>,
-) -> Findings {
-    let mut findings = Findings::new();
+) -> FindingsByField {
+    let mut findings = FindingsByField::new();
     let leaves = leaves(config);
-    tell_unknown(&leaves, choices, problems);
+    add_unknown_fields(&leaves, choices, problems);
     for (path, leaf) in &leaves {
         let field = path.join(".");
         let at = leaf.spot.as_ref().map(|spot| tokens.offset(spot));
@@ -117,7 +117,7 @@ pub fn find(
                 continue;
             }
             let (name, exists) = namer.name(chosen, &candidate.purpose, &candidate.value);
-            let Candidate { range, filter, value, reason, spot, .. } = candidate;
+            let UnnamedCredential { range, filter, value, reason, spot, .. } = candidate;
             field_findings.push(Finding { field: field.clone(), range, filter, value, name, exists, reason, spot });
         }
         if !field_findings.is_empty() {
@@ -148,7 +148,7 @@ fn holds_placeholder(text: &str) -> bool {
 
 /// Adds a problem for each choice about a field that the config does not have, and for each field that is chosen both
 /// ways.
-fn tell_unknown(leaves: &[(Vec<String>, &Leaf)], choices: &Choices, problems: &mut Problems<'_>) {
+fn add_unknown_fields(leaves: &[(Vec<String>, &ConfigLeaf)], choices: &Choices, problems: &mut Problems<'_>) {
     let fields: Vec<String> = leaves.iter().map(|(path, _)| path.join(".")).collect();
     let options = choices.secrets.iter().map(|(field, _)| ("--secret", field));
     for (option, field) in options.chain(choices.keep.iter().map(|field| ("--keep", field))) {
@@ -164,11 +164,11 @@ fn tell_unknown(leaves: &[(Vec<String>, &Leaf)], choices: &Choices, problems: &m
     }
 }
 
-fn candidates(path: &[String], leaf: &Leaf, is_named: bool) -> Vec<Candidate> {
+fn candidates(path: &[String], leaf: &ConfigLeaf, is_named: bool) -> Vec<UnnamedCredential> {
     let full = 0..leaf.text.len();
     let name = path.last().map_or("", String::as_str);
     let spot = |range: &Range<usize>| leaf.spot.as_ref().map(|spot| spot.part(range));
-    let of_text = |reason| Candidate {
+    let of_text = |reason| UnnamedCredential {
         range: full.clone(),
         filter: None,
         value: leaf.text.clone(),
@@ -180,10 +180,10 @@ fn candidates(path: &[String], leaf: &Leaf, is_named: bool) -> Vec<Candidate> {
         return Vec::new();
     }
     if leaf.hints.is_empty() {
-        let reason = if is_named { Some(NAMED) } else { detect::like_a_credential(name, &leaf.text) };
+        let reason = if is_named { Some(NAMED) } else { detect::credential_reason(name, &leaf.text) };
         return reason.map(of_text).into_iter().collect();
     }
-    let hinted = leaf.hints.iter().map(|hint| Candidate {
+    let hinted = leaf.hints.iter().map(|hint| UnnamedCredential {
         range: hint.range.clone(),
         filter: hint.filter,
         value: hint.value.clone().unwrap_or_else(|| Zeroizing::new(leaf.text[hint.range.clone()].to_owned())),
@@ -191,7 +191,7 @@ fn candidates(path: &[String], leaf: &Leaf, is_named: bool) -> Vec<Candidate> {
         reason: hint.reason,
         spot: hint.spot.clone().or_else(|| spot(&hint.range)),
     });
-    let mut candidates: Vec<Candidate> = hinted.collect();
+    let mut candidates: Vec<UnnamedCredential> = hinted.collect();
     candidates.sort_by_key(|candidate| candidate.range.start);
     candidates
 }

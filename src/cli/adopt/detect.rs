@@ -83,10 +83,10 @@ const ISSUED: [&str; 29] = [
 const RANDOM_MIN: usize = 20;
 
 /// Returns why a text in a field of this name looks like a credential, or `None` if it does not.
-pub fn like_a_credential(name: &str, value: &str) -> Option<&'static str> {
+pub fn credential_reason(name: &str, value: &str) -> Option<&'static str> {
     if value.trim().is_empty() || is_reference(value) || matches!(value, "true" | "false" | "null" | "none") {
         None
-    } else if named_so(name) {
+    } else if has_credential_name(name) {
         Some("its name says so")
     } else if ISSUED.iter().any(|prefix| value.len() > prefix.len() + 8 && value.starts_with(prefix)) {
         Some("it starts like an API key")
@@ -100,7 +100,7 @@ pub fn like_a_credential(name: &str, value: &str) -> Option<&'static str> {
 }
 
 /// Reports whether a name is that of a credential, such as `X-API-Key`, `accessToken` or `webhook_secret`.
-pub fn named_so(name: &str) -> bool {
+pub fn has_credential_name(name: &str) -> bool {
     let words = words(name);
     if words.last().is_some_and(|last| ABOUT.contains(&last.as_str()) || last == "public") {
         return false;
@@ -202,7 +202,7 @@ mod tests {
             "hapikey",
             "accesstokens",
         ] {
-            assert!(named_so(name), "{name}");
+            assert!(has_credential_name(name), "{name}");
         }
         for name in [
             "Content-Type",
@@ -222,7 +222,7 @@ mod tests {
             "authority",
             "monkey",
         ] {
-            assert!(!named_so(name), "{name}");
+            assert!(!has_credential_name(name), "{name}");
         }
     }
 
@@ -237,7 +237,7 @@ mod tests {
             "k3Jd82mNq0PzX7vLwT5y",
             "dGhpcyBpcyBhIHRva2VuIDEyMw==",
         ] {
-            assert!(like_a_credential("x", value).is_some(), "{value}");
+            assert!(credential_reason("x", value).is_some(), "{value}");
         }
         for value in [
             "",
@@ -254,13 +254,13 @@ mod tests {
             "aaaaaaaaaaaaaaaaaaaaaaaa1",
             "production-calendar-server-01",
         ] {
-            assert!(like_a_credential("x", value).is_none(), "{value}");
+            assert!(credential_reason("x", value).is_none(), "{value}");
         }
         for value in ["", "  ", "${TOKEN}", "{{token}}", "Bearer ${TOKEN}", "x${input:key}y", "false"] {
-            assert!(like_a_credential("token", value).is_none(), "{value}");
+            assert!(credential_reason("token", value).is_none(), "{value}");
         }
         for value in ["{{a}} and {{b}}", "a${b", "a${ b}", "$TOKEN"] {
-            assert!(like_a_credential("token", value).is_some(), "{value}");
+            assert!(credential_reason("token", value).is_some(), "{value}");
         }
     }
 }

@@ -8,15 +8,15 @@ use std::fmt::Write as _;
 
 use serde_json::{Number, Value};
 
-use super::config::{Leaf, Node, Table};
-use super::credentials::{Finding, Findings};
+use super::config::{ConfigLeaf, ConfigNode, ConfigTable};
+use super::credentials::{Finding, FindingsByField};
 use guillemet_base::display::is_unprintable;
 use guillemet_template::lexer::lex;
 use guillemet_template::{Format, ValueFilter};
 
 /// Writes the template. Returns its text and the format that was used: JSON instead of TOML for a config with a null or
 /// an integer above 2^63 - 1, which TOML cannot hold.
-pub fn write(config: &Table, findings: &Findings, format: Format) -> (String, Format) {
+pub fn write(config: &ConfigTable, findings: &FindingsByField, format: Format) -> (String, Format) {
     let format =
         if format == Format::Toml && !config.iter().all(|(_, node)| fits_toml(node)) { Format::Json } else { format };
     let mut writer = Writer { findings, path: Vec::new(), out: String::new() };
@@ -31,31 +31,31 @@ pub fn write(config: &Table, findings: &Findings, format: Format) -> (String, Fo
     (writer.out, format)
 }
 
-fn fits_toml(node: &Node) -> bool {
+fn fits_toml(node: &ConfigNode) -> bool {
     match node {
-        Node::Text(_) => true,
-        Node::Other(Value::Null) => false,
-        Node::Other(Value::Number(number)) => number.is_i64() || number.is_f64(),
-        Node::Other(_) => true,
-        Node::List(items) => items.iter().all(fits_toml),
-        Node::Table(table) => table.iter().all(|(_, node)| fits_toml(node)),
+        ConfigNode::Text(_) => true,
+        ConfigNode::Other(Value::Null) => false,
+        ConfigNode::Other(Value::Number(number)) => number.is_i64() || number.is_f64(),
+        ConfigNode::Other(_) => true,
+        ConfigNode::List(items) => items.iter().all(fits_toml),
+        ConfigNode::Table(table) => table.iter().all(|(_, node)| fits_toml(node)),
     }
 }
 
 struct Writer<'a> {
-    findings: &'a Findings,
+    findings: &'a FindingsByField,
     path: Vec<String>,
     out: String,
 }
 
 impl Writer<'_> {
-    fn json(&mut self, node: &Node, depth: usize) {
+    fn json(&mut self, node: &ConfigNode, depth: usize) {
         match node {
-            Node::Text(leaf) => self.text(leaf),
-            Node::Other(value) => self.out.push_str(&value.to_string()),
-            Node::Table(table) => self.json_table(table, depth),
-            Node::List(items) if items.is_empty() => self.out.push_str("[]"),
-            Node::List(items) => {
+            ConfigNode::Text(leaf) => self.text(leaf),
+            ConfigNode::Other(value) => self.out.push_str(&value.to_string()),
+            ConfigNode::Table(table) => self.json_table(table, depth),
+            ConfigNode::List(items) if items.is_empty() => self.out.push_str("[]"),
+            ConfigNode::List(items) => {
                 self.out.push('[');
                 for (index, item) in items.iter().enumerate() {
                     self.next(index, depth + 1);
@@ -67,7 +67,7 @@ impl Writer<'_> {
         }
     }
 
-    fn json_table(&mut self, table: &Table, depth: usize) {
+    fn json_table(&mut self, table: &ConfigTable, depth: usize) {
         if table.is_empty() {
             return self.out.push_str("{}");
         }
@@ -97,13 +97,13 @@ impl Writer<'_> {
 
     /// Writes the plain fields first and then a section for each table, because a field after a section header would
     /// belong to that section.
-    fn toml(&mut self, table: &Table) {
-        let is_section = |node: &Node| matches!(node, Node::Table(_));
+    fn toml(&mut self, table: &ConfigTable) {
+        let is_section = |node: &ConfigNode| matches!(node, ConfigNode::Table(_));
         for (name, node) in table.iter().filter(|(_, node)| !is_section(node)) {
             self.toml_field(name, node);
         }
         for (name, node) in table {
-            let Node::Table(section) = node else { continue };
+            let ConfigNode::Table(section) = node else { continue };
             let separator = if self.out.is_empty() { "" } else { "\n" };
             let _ = writeln!(self.out, "{separator}[{}]", toml_key(name));
             self.below(name, |writer| {
@@ -114,19 +114,19 @@ impl Writer<'_> {
         }
     }
 
-    fn toml_field(&mut self, name: &str, node: &Node) {
+    fn toml_field(&mut self, name: &str, node: &ConfigNode) {
         self.out.push_str(&toml_key(name));
         self.out.push_str(" = ");
         self.below(name, |writer| writer.toml_value(node));
         self.out.push('\n');
     }
 
-    fn toml_value(&mut self, node: &Node) {
+    fn toml_value(&mut self, node: &ConfigNode) {
         match node {
-            Node::Text(leaf) => self.text(leaf),
-            Node::Other(Value::Number(number)) => self.out.push_str(&toml_number(number)),
-            Node::Other(value) => self.out.push_str(&value.to_string()),
-            Node::List(items) => {
+            ConfigNode::Text(leaf) => self.text(leaf),
+            ConfigNode::Other(Value::Number(number)) => self.out.push_str(&toml_number(number)),
+            ConfigNode::Other(value) => self.out.push_str(&value.to_string()),
+            ConfigNode::List(items) => {
                 self.out.push('[');
                 for (index, item) in items.iter().enumerate() {
                     self.out.push_str(if index > 0 { ", " } else { "" });
@@ -134,8 +134,8 @@ impl Writer<'_> {
                 }
                 self.out.push(']');
             }
-            Node::Table(table) if table.is_empty() => self.out.push_str("{}"),
-            Node::Table(table) => {
+            ConfigNode::Table(table) if table.is_empty() => self.out.push_str("{}"),
+            ConfigNode::Table(table) => {
                 self.out.push_str("{ ");
                 for (index, (name, node)) in table.iter().enumerate() {
                     self.out.push_str(if index > 0 { ", " } else { "" });
@@ -148,7 +148,7 @@ impl Writer<'_> {
         }
     }
 
-    fn yaml_table(&mut self, table: &Table, depth: usize) {
+    fn yaml_table(&mut self, table: &ConfigTable, depth: usize) {
         for (name, node) in table {
             self.out.push_str(&"  ".repeat(depth));
             self.out.push_str(&yaml_key(name));
@@ -158,13 +158,13 @@ impl Writer<'_> {
     }
 
     /// Writes the value after `key:` or `-`, with its line break.
-    fn yaml(&mut self, node: &Node, depth: usize) {
+    fn yaml(&mut self, node: &ConfigNode, depth: usize) {
         match node {
-            Node::Table(table) if !table.is_empty() => {
+            ConfigNode::Table(table) if !table.is_empty() => {
                 self.out.push('\n');
                 self.yaml_table(table, depth + 1);
             }
-            Node::List(items) if !items.is_empty() => {
+            ConfigNode::List(items) if !items.is_empty() => {
                 self.out.push('\n');
                 for (index, item) in items.iter().enumerate() {
                     self.out.push_str(&"  ".repeat(depth + 1));
@@ -186,7 +186,7 @@ impl Writer<'_> {
         self.path.pop();
     }
 
-    fn text(&mut self, leaf: &Leaf) {
+    fn text(&mut self, leaf: &ConfigLeaf) {
         let empty = Vec::new();
         let findings = self.findings.get(&self.path).unwrap_or(&empty);
         self.out.push_str(&quoted(&pieces(leaf, findings)));
@@ -194,38 +194,38 @@ impl Writer<'_> {
 }
 
 /// A piece of a text: plain text or a secret.
-enum Piece<'a> {
+enum TextPiece<'a> {
     Text(&'a str),
     Secret(&'a Finding),
 }
 
-fn pieces<'a>(leaf: &'a Leaf, findings: &'a [Finding]) -> Vec<Piece<'a>> {
+fn pieces<'a>(leaf: &'a ConfigLeaf, findings: &'a [Finding]) -> Vec<TextPiece<'a>> {
     let mut pieces = Vec::new();
     let mut from = 0;
     for finding in findings {
-        pieces.push(Piece::Text(&leaf.text[from..finding.range.start]));
-        pieces.push(Piece::Secret(finding));
+        pieces.push(TextPiece::Text(&leaf.text[from..finding.range.start]));
+        pieces.push(TextPiece::Secret(finding));
         from = finding.range.end;
     }
-    pieces.push(Piece::Text(&leaf.text[from..]));
+    pieces.push(TextPiece::Text(&leaf.text[from..]));
     pieces
 }
 
 /// Returns a plain text in quotes that JSON, TOML and YAML all read the same way.
 pub fn quoted_text(text: &str) -> String {
-    quoted(&[Piece::Text(text)])
+    quoted(&[TextPiece::Text(text)])
 }
 
 /// Returns the pieces of a text in quotes that JSON, TOML and YAML all read the same way.
-fn quoted(pieces: &[Piece<'_>]) -> String {
+fn quoted(pieces: &[TextPiece<'_>]) -> String {
     let mut out = String::from("\"");
     for (index, piece) in pieces.iter().enumerate() {
         match piece {
-            Piece::Text(text) => {
-                let before_tag = pieces.get(index + 1).is_some_and(|piece| matches!(piece, Piece::Secret(_)));
+            TextPiece::Text(text) => {
+                let before_tag = pieces.get(index + 1).is_some_and(|piece| matches!(piece, TextPiece::Secret(_)));
                 append(&mut out, text, before_tag);
             }
-            Piece::Secret(finding) => {
+            TextPiece::Secret(finding) => {
                 let filter =
                     finding.filter.and_then(|filter| ValueFilter::ALL.iter().find(|(_, other)| *other == filter));
                 let filter = filter.map_or_else(String::new, |(name, _)| format!(" | {name}"));

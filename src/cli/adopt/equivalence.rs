@@ -22,7 +22,7 @@ struct Fact {
 }
 
 impl Fact {
-    fn says_the_same(&self, other: &Self) -> bool {
+    fn is_equivalent(&self, other: &Self) -> bool {
         self.is_text == other.is_text && *self.value == *other.value
     }
 }
@@ -57,7 +57,7 @@ impl Facts {
 }
 
 /// The way one fact changes.
-enum Row {
+enum FactChange {
     /// It stays as it was.
     Kept(String, String),
     /// It stays as it was, with values from the vault in it.
@@ -67,7 +67,7 @@ enum Row {
 }
 
 /// Two configs compared fact by fact. Holds only text that may be shown.
-pub struct Comparison(Vec<Row>);
+pub struct Comparison(Vec<FactChange>);
 
 /// Compares the meaning of the file with that of the rendered template. `marked` is the template's document with marks
 /// in place of values; `values` are the credentials that were found.
@@ -87,25 +87,25 @@ pub fn compare(original: &Facts, rendered: &Facts, marked: &Facts, values: &[&st
         let position = remaining.iter().position(|(after, _)| after.path == fact.path);
         let Some((after, mark)) = position.map(|index| remaining.remove(index)) else {
             // The user judges what the config cannot express; it stays in the file.
-            rows.push(Row::Changed(fact.path.clone(), Some(masked(fact, values)), None));
+            rows.push(FactChange::Changed(fact.path.clone(), Some(masked(fact, values)), None));
             continue;
         };
         let is_placed = *after.value != *mark.value;
-        if after.says_the_same(fact) {
-            let shown = brief(&mark.value);
-            let row = if is_placed { Row::Placed } else { Row::Kept };
+        if after.is_equivalent(fact) {
+            let shown = shorten(&mark.value);
+            let row = if is_placed { FactChange::Placed } else { FactChange::Kept };
             rows.push(row(fact.path.clone(), shown));
             continue;
         }
-        if values.iter().any(|value| holds(fact, value) && !after.value.contains(value)) {
+        if values.iter().any(|value| contains_value(fact, value) && !after.value.contains(value)) {
             changed.push(fact.path.clone());
         }
-        let shown = if is_placed { brief(&mark.value) } else { masked(after, values) };
-        rows.push(Row::Changed(fact.path.clone(), Some(masked(fact, values)), Some(shown)));
+        let shown = if is_placed { shorten(&mark.value) } else { masked(after, values) };
+        rows.push(FactChange::Changed(fact.path.clone(), Some(masked(fact, values)), Some(shown)));
     }
     for (after, mark) in remaining {
-        let shown = if *after.value == *mark.value { masked(after, values) } else { brief(&mark.value) };
-        rows.push(Row::Changed(after.path.clone(), None, Some(shown)));
+        let shown = if *after.value == *mark.value { masked(after, values) } else { shorten(&mark.value) };
+        rows.push(FactChange::Changed(after.path.clone(), None, Some(shown)));
     }
     if changed.is_empty() { Ok(Comparison(rows)) } else { Err(changed) }
 }
@@ -113,18 +113,18 @@ pub fn compare(original: &Facts, rendered: &Facts, marked: &Facts, values: &[&st
 /// Returns a fact's text, masked if it contains a known credential or looks like one.
 fn masked(fact: &Fact, values: &[&str]) -> String {
     let name = fact.path.rsplit('.').next().unwrap_or_default();
-    let contains = values.iter().any(|value| holds(fact, value));
-    let secret = fact.is_text && (contains || detect::like_a_credential(name, &fact.value).is_some());
-    if secret { MASK.into() } else { brief(&fact.value) }
+    let contains = values.iter().any(|value| contains_value(fact, value));
+    let secret = fact.is_text && (contains || detect::credential_reason(name, &fact.value).is_some());
+    if secret { MASK.into() } else { shorten(&fact.value) }
 }
 
 /// Reports whether a fact contains a credential. A credential of less than four bytes has to be the whole text, because
 /// it could be part of any text by chance.
-fn holds(fact: &Fact, value: &str) -> bool {
+fn contains_value(fact: &Fact, value: &str) -> bool {
     *fact.value == *value || (value.len() >= 4 && fact.value.contains(value))
 }
 
-fn brief(text: &str) -> String {
+fn shorten(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN_MAX).collect();
     if shown.len() < text.len() {
         shown.push('…');
@@ -133,7 +133,7 @@ fn brief(text: &str) -> String {
 }
 
 /// Returns a text with its marks masked, as the file's text is shown.
-fn before(marked: &str) -> String {
+fn mask_marks(marked: &str) -> String {
     let mut out = String::new();
     let mut rest = marked;
     while let Some((plain, inner)) = rest.split_once('«') {
@@ -148,19 +148,19 @@ fn before(marked: &str) -> String {
 impl Comparison {
     /// Returns the number of facts that differ.
     pub fn changes(&self) -> usize {
-        self.0.iter().filter(|row| matches!(row, Row::Changed(..))).count()
+        self.0.iter().filter(|row| matches!(row, FactChange::Changed(..))).count()
     }
 
     /// Prints the comparison like a diff: `-` is the file, `+` the rendered config.
     pub fn print(&self) {
         for row in &self.0 {
             match row {
-                Row::Kept(path, value) => output::diff(' ', &format!("{path} = {value}")),
-                Row::Placed(path, value) => {
-                    output::diff('-', &format!("{path} = {}", before(value)));
+                FactChange::Kept(path, value) => output::diff(' ', &format!("{path} = {value}")),
+                FactChange::Placed(path, value) => {
+                    output::diff('-', &format!("{path} = {}", mask_marks(value)));
                     output::diff('+', &format!("{path} = {value}"));
                 }
-                Row::Changed(path, old, new) => {
+                FactChange::Changed(path, old, new) => {
                     for (sign, value) in [('-', old), ('+', new)] {
                         if let Some(value) = value {
                             output::diff(sign, &format!("{path} = {value}"));
@@ -172,11 +172,11 @@ impl Comparison {
     }
 
     /// Describes each difference in a line of words.
-    pub fn told(&self) -> Vec<String> {
-        let sentence = |row: &Row| match row {
-            Row::Changed(path, Some(_), None) => Some(format!("{path} is omitted")),
-            Row::Changed(path, None, Some(_)) => Some(format!("{path} is added")),
-            Row::Changed(path, ..) => Some(format!("{path} differs")),
+    pub fn describe(&self) -> Vec<String> {
+        let sentence = |row: &FactChange| match row {
+            FactChange::Changed(path, Some(_), None) => Some(format!("{path} is omitted")),
+            FactChange::Changed(path, None, Some(_)) => Some(format!("{path} is added")),
+            FactChange::Changed(path, ..) => Some(format!("{path} differs")),
             _ => None,
         };
         self.0.iter().filter_map(sentence).collect()
@@ -203,14 +203,14 @@ mod tests {
         let marked = facts(&json!({"token": "Bearer «a»", "url": "https://x", "n": "1", "type": "http"}));
         let compared =
             compare(&original, &rendered, &marked, &["s3cret"]).unwrap_or_else(|broken| panic!("{broken:?}"));
-        assert_eq!(compared.told(), ["n differs", "more.password is omitted", "type is added"]);
+        assert_eq!(compared.describe(), ["n differs", "more.password is omitted", "type is added"]);
         let shown: Vec<String> = compared
             .0
             .iter()
             .map(|row| match row {
-                Row::Kept(path, value) => format!("{path} {value}"),
-                Row::Placed(path, value) => format!("{path} {} > {value}", before(value)),
-                Row::Changed(path, old, new) => format!("{path} {old:?} > {new:?}"),
+                FactChange::Kept(path, value) => format!("{path} {value}"),
+                FactChange::Placed(path, value) => format!("{path} {} > {value}", mask_marks(value)),
+                FactChange::Changed(path, old, new) => format!("{path} {old:?} > {new:?}"),
             })
             .collect();
         assert_eq!(

@@ -20,12 +20,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use config::Reading;
-use credentials::{Choices, Findings};
+use credentials::{Choices, FindingsByField};
 use equivalence::Comparison;
-use naming::{Known, Namer};
-use proposal::Proposal;
+use naming::{NameStatus, Namer};
+use proposal::AdoptProposal;
 use read::{action, cal_com, livekit, mcp, pjsip, url};
-use source::{Problems, Source};
+use source::{Problems, SourceFile};
 
 use super::{Done, Failure, client, offline_compiler, output, prompt, secret};
 use guillemet_api::Listing;
@@ -53,7 +53,7 @@ operations and actions in the format of the json target (custom-action); dotenv 
 
 The file is not changed. With --replace, «NAME» replaces each value and the rest stays byte for byte: the file no longer
 contains any value, and no consumer mistakes it for a working config.")]
-pub struct Adopt {
+pub struct AdoptArgs {
     /// The config with credentials, or `-` for standard input.
     file: PathBuf,
     /// The kind of integration: cal-com, custom-action, mcp-server or sip-trunk.
@@ -105,16 +105,16 @@ fn field_and_name(text: &str) -> Result<(String, SecretName), String> {
     Ok((field.to_owned(), name.parse().map_err(|invalid: guillemet_base::names::InvalidName| invalid.to_string())?))
 }
 
-impl Adopt {
+impl AdoptArgs {
     pub fn run(self, home: &Home) -> Done {
         quiet_panics();
-        guillemet_base::sys::process::hide()?;
+        guillemet_base::sys::process::make_undumpable()?;
         let (replace, yes) = (self.replace, self.yes);
         if replace && self.file.as_os_str() == "-" {
             return Err(Failure::new("standard input cannot be replaced; remove --replace. Nothing was changed"));
         }
         store::check_free(home, &self.feature, &self.name)?;
-        if !client::is_of_home(home)? {
+        if !client::daemon_serves_home(home)? {
             return Err(Failure::new(format!(
                 "the daemon at {} (from GUILLEMET_SOCKET) does not use the templates in {}; unset GUILLEMET_SOCKET, or \
                  set GUILLEMET_HOME to that daemon's home. Nothing was changed",
@@ -141,8 +141,8 @@ impl Adopt {
     }
 
     /// Works out the proposal. Changes nothing.
-    fn propose(self, home: &Home) -> Result<Proposal, Failure> {
-        let source = Source::read(&self.file)?;
+    fn propose(self, home: &Home) -> Result<AdoptProposal, Failure> {
+        let source = SourceFile::read(&self.file)?;
         let compiler = offline_compiler(home)?;
         let description = compiler.describe(&self.feature).map_err(Failure::new)?;
         let fields = SecretFields::new(&description.secret_fields).map_err(|rules| Failure::new(rules.join("\n")))?;
@@ -179,27 +179,39 @@ impl Adopt {
         }
         let target = reading.target;
         let Self { feature, name, .. } = self;
-        Ok(Proposal { feature, name, target, source, reading, findings, template, format, rendered, comparison, notes })
+        Ok(AdoptProposal {
+            feature,
+            name,
+            target,
+            source,
+            reading,
+            findings,
+            template,
+            format,
+            rendered,
+            comparison,
+            notes,
+        })
     }
 
     /// Reads the file with the reader of its feature. Returns `None` if the reader added problems and made no config.
     fn read(
         &self,
-        source: &Source,
+        source: &SourceFile,
         choices: &Choices,
         problems: &mut Problems<'_>,
     ) -> Result<Option<Reading>, Failure> {
         let url = match (choices.names("url"), choices.keeps("url")) {
-            (Some(_), _) => url::Wanted::Whole,
-            (None, true) => url::Wanted::Plain,
-            (None, false) => url::Wanted::Any,
+            (Some(_), _) => url::UrlChoice::Whole,
+            (None, true) => url::UrlChoice::Plain,
+            (None, false) => url::UrlChoice::Any,
         };
         Ok(match self.feature.as_str() {
             "mcp-server" => mcp::read(source, self.server.as_deref(), url, problems),
             "sip-trunk" if source.text.trim_start().starts_with('{') => livekit::read(source, &self.name, problems),
             "sip-trunk" => pjsip::read(source, self.section.as_deref(), problems),
             "custom-action" => {
-                let selection = action::Asked { name: &self.name, operation: self.operation.as_deref(), url };
+                let selection = action::ActionChoices { name: &self.name, operation: self.operation.as_deref(), url };
                 action::read(source, &selection, problems)
             }
             "cal-com" => cal_com::read(source, problems),
@@ -222,27 +234,27 @@ fn quiet_panics() {
 }
 
 /// Returns the names that the inventory knows, by their key in lower case.
-fn known_names(home: &Home) -> Result<BTreeMap<String, Known>, Failure> {
+fn known_names(home: &Home) -> Result<BTreeMap<String, NameStatus>, Failure> {
     let rows: Listing<SecretView> = client::listing(home, "/v1/secrets", "")?;
     let mut names = BTreeMap::new();
     for row in rows.items {
         for former in row.former_names.unwrap_or_default() {
-            names.entry(former.to_ascii_lowercase()).or_insert(Known::Former);
+            names.entry(former.to_ascii_lowercase()).or_insert(NameStatus::Former);
         }
-        let status = if row.status == SecretStatus::Missing { Known::Missing } else { Known::Secret };
+        let status = if row.status == SecretStatus::Missing { NameStatus::Missing } else { NameStatus::Secret };
         names.insert(row.name.to_ascii_lowercase(), status);
     }
     Ok(names)
 }
 
 /// Returns the values that were found, sealed, by the key of their secret's name.
-fn values(findings: &Findings) -> BTreeMap<String, SealedValue> {
+fn values(findings: &FindingsByField) -> BTreeMap<String, SealedValue> {
     let found = findings.values().flatten();
     found.map(|finding| (finding.name.key(), SealedValue::seal(&finding.value))).collect()
 }
 
 /// Returns the problems of a template that is not written yet, each at the place in the file that its field came from.
-fn of_template(source: &Source, reading: &Reading, message: &str, errors: Vec<Problem>) -> Failure {
+fn of_template(source: &SourceFile, reading: &Reading, message: &str, errors: Vec<Problem>) -> Failure {
     let mut problems = Problems::new(source);
     let leaves = config::leaves(&reading.config);
     for problem in errors {
@@ -253,7 +265,7 @@ fn of_template(source: &Source, reading: &Reading, message: &str, errors: Vec<Pr
     problems.check(message).err().unwrap_or_else(|| Failure::new(format!("{message}; nothing was changed")))
 }
 
-fn compare(reading: &Reading, findings: &Findings, plan: &Plan, rendered: &Clear) -> Result<Comparison, String> {
+fn compare(reading: &Reading, findings: &FindingsByField, plan: &Plan, rendered: &Clear) -> Result<Comparison, String> {
     let unreadable =
         |reason: String| format!("the consumer cannot read the rendered config: {reason}; nothing was changed");
     let text = std::str::from_utf8(rendered).map_err(|_| unreadable("it is not UTF-8".into()))?;

@@ -31,7 +31,7 @@ const ENVIRONMENTS: [(&str, &str); 11] = [
 
 /// The state of a name that the inventory knows.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Known {
+pub enum NameStatus {
     /// It is the name of a secret.
     Secret,
     /// Templates reference it, but no such secret exists.
@@ -45,7 +45,7 @@ pub struct Namer {
     provider: String,
     /// The environment that the template's name or the host says; `None` if neither does.
     environment: Option<&'static str>,
-    existing: BTreeMap<String, Known>,
+    existing: BTreeMap<String, NameStatus>,
     /// Names that the user chose for other fields.
     reserved: Vec<SecretName>,
     /// The names given so far with their values, so that the same value gets the same name.
@@ -59,7 +59,7 @@ impl Namer {
     pub fn new(
         (feature, template): (&str, &str),
         host: Option<&str>,
-        existing: BTreeMap<String, Known>,
+        existing: BTreeMap<String, NameStatus>,
         reserved: Vec<SecretName>,
     ) -> Self {
         let provider = match feature {
@@ -83,7 +83,7 @@ impl Namer {
             return (chosen.clone(), self.choose(chosen, value));
         }
         if let Some((name, _)) = self.assigned.iter().find(|(_, other)| **other == *value) {
-            return (name.clone(), self.existing.get(&name.key()) == Some(&Known::Secret));
+            return (name.clone(), self.existing.get(&name.key()) == Some(&NameStatus::Secret));
         }
         // Issuers mark test keys in the key itself: `sk_test_…`.
         let test = if value.contains("_test_") { "test" } else { "prod" };
@@ -103,11 +103,11 @@ impl Namer {
             self.problems.push(format!("`{chosen}` would have two different values"));
         }
         let existing = self.existing.get(&chosen.key()).copied();
-        if existing == Some(Known::Former) {
+        if existing == Some(NameStatus::Former) {
             self.problems.push(format!("`{chosen}` is a former name of a secret"));
         }
         self.assigned.push((chosen.clone(), Zeroizing::new(value.to_owned())));
-        existing == Some(Known::Secret)
+        existing == Some(NameStatus::Secret)
     }
 
     fn propose(&self, purpose: &str, environment: &str) -> SecretName {
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     fn namer(feature: &str, template: &str, host: Option<&str>, existing: &[&str]) -> Namer {
-        let existing = existing.iter().map(|name| ((*name).to_owned(), Known::Secret)).collect();
+        let existing = existing.iter().map(|name| ((*name).to_owned(), NameStatus::Secret)).collect();
         Namer::new((feature, template), host, existing, Vec::new())
     }
 

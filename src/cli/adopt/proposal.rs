@@ -6,16 +6,16 @@
 use zeroize::Zeroizing;
 
 use super::config::Reading;
-use super::credentials::{Finding, Findings};
+use super::credentials::{Finding, FindingsByField};
 use super::equivalence::Comparison;
-use super::source::Source;
+use super::source::SourceFile;
 use crate::cli::output;
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::memory::Clear;
 use guillemet_template::Format;
 
 /// Everything that is done when the user says yes.
-pub struct Proposal {
+pub struct AdoptProposal {
     /// The feature of the template, such as `mcp-server`.
     pub feature: String,
     /// The template's name, without its feature.
@@ -23,11 +23,11 @@ pub struct Proposal {
     /// The target whose format the file has.
     pub target: &'static str,
     /// The file with the plain values.
-    pub source: Source,
+    pub source: SourceFile,
     /// The result of reading the file.
     pub reading: Reading,
     /// The credentials of the file, with the names of their secrets.
-    pub findings: Findings,
+    pub findings: FindingsByField,
     /// The text of the new template, with placeholders.
     pub template: String,
     /// The format of the template.
@@ -40,7 +40,7 @@ pub struct Proposal {
     pub notes: Vec<String>,
 }
 
-impl Proposal {
+impl AdoptProposal {
     /// Returns the id of the new template, `feature/name`.
     pub fn id(&self) -> String {
         format!("{}/{}", self.feature, self.name)
@@ -62,7 +62,7 @@ impl Proposal {
         output::line(&format!("\n{}, compared with {} rendered for {}", self.source.label, self.id(), self.target));
         self.comparison.print();
         output::line("");
-        self.comparison.told().iter().chain(&self.notes).for_each(|note| output::note(note));
+        self.comparison.describe().iter().chain(&self.notes).for_each(|note| output::note(note));
     }
 
     /// Returns each secret once, with its value and whether it exists already.

@@ -18,7 +18,7 @@ use guillemet_template::catalog::TEMPLATE_MAX;
 use guillemet_template::tokens::PositionCursor;
 
 /// The file that is adopted, with its content.
-pub struct Source {
+pub struct SourceFile {
     /// The file's name in messages.
     pub label: String,
     /// The text of the file, without a byte order mark.
@@ -29,7 +29,7 @@ pub struct Source {
     pub mark: usize,
 }
 
-impl Source {
+impl SourceFile {
     /// Reads a file, or standard input for `-`.
     ///
     /// # Errors
@@ -75,13 +75,13 @@ impl Source {
 
 /// The list of everything that is wrong with a file.
 pub struct Problems<'a> {
-    source: &'a Source,
+    source: &'a SourceFile,
     list: Vec<Problem>,
 }
 
 impl<'a> Problems<'a> {
     /// Makes an empty list for a file.
-    pub fn new(source: &'a Source) -> Self {
+    pub fn new(source: &'a SourceFile) -> Self {
         Self { source, list: Vec::new() }
     }
 
@@ -140,14 +140,14 @@ mod tests {
 
     #[test]
     fn positions_count_characters() {
-        let source = Source::of("ä\nöü x");
+        let source = SourceFile::of("ä\nöü x");
         assert_eq!(source.position(source.text.find('x').unwrap()), (2, 4));
         assert_eq!(source.position(0), (1, 1));
     }
 
     #[test]
     fn all_problems_are_told_in_order_and_without_the_line() {
-        let source = Source::of("a: hidden\nb: hidden\n");
+        let source = SourceFile::of("a: hidden\nb: hidden\n");
         let mut problems = Problems::new(&source);
         problems.add(Some(10), "b", "is wrong", Some("change it"));
         problems.add(Some(0), "a", "is wrong", None);

@@ -11,10 +11,10 @@ use std::{fs, io};
 use hyper::Method;
 use zeroize::Zeroizing;
 
-use super::Proposal;
+use super::AdoptProposal;
 use super::source::Problems;
 use super::tokens::Spot;
-use crate::cli::client::{part, template_path};
+use crate::cli::client::{percent_encode, template_path};
 use crate::cli::secret::wait_for;
 use crate::cli::{Done, Failure, client, output};
 use guillemet_api::secrets::{CreateSecret, ResolveSecrets, ResolvedValues};
@@ -46,7 +46,7 @@ pub fn check_free(home: &Home, feature: &str, name: &str) -> Result<(), Failure>
 ///
 /// # Errors
 /// When a value cannot be replaced in the text, or is in the text a second time.
-pub fn rewritten(proposal: &Proposal) -> Result<Zeroizing<String>, Failure> {
+pub fn rewritten(proposal: &AdoptProposal) -> Result<Zeroizing<String>, Failure> {
     let source = &proposal.source;
     let mut problems = Problems::new(source);
     let mut marks: Vec<(Spot, String)> = Vec::new();
@@ -75,7 +75,7 @@ pub fn rewritten(proposal: &Proposal) -> Result<Zeroizing<String>, Failure> {
 }
 
 /// Checks that the file can be replaced as a whole, and that it has no other name.
-fn check_replaceable(proposal: &Proposal) -> Result<(), Failure> {
+fn check_replaceable(proposal: &AdoptProposal) -> Result<(), Failure> {
     let Some((path, _)) = &proposal.source.file else { return Ok(()) };
     let irreplaceable =
         |reason: String| Failure::new(format!("{} {reason}; nothing was changed", proposal.source.label));
@@ -83,7 +83,7 @@ fn check_replaceable(proposal: &Proposal) -> Result<(), Failure> {
         let existing = destination.expect()?;
         let has_one_name = existing.metadata().nlink() == 1;
         if has_one_name {
-            destination.try_out(&existing.attributes()?)?;
+            destination.check_creation(&existing.attributes()?)?;
         }
         Ok(has_one_name)
     });
@@ -98,9 +98,9 @@ fn check_replaceable(proposal: &Proposal) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When a step fails. The message says what failed and what remains.
-pub fn store(home: &Home, proposal: &Proposal, rewritten: Option<Zeroizing<String>>) -> Done {
+pub fn store(home: &Home, proposal: &AdoptProposal, rewritten: Option<Zeroizing<String>>) -> Done {
     check_reused(home, proposal)?;
-    let mut created = Made { home, secrets: Vec::new(), template: None };
+    let mut created = CreatedItems { home, secrets: Vec::new(), template: None };
     for (name, value, exists) in proposal.secrets() {
         if !exists {
             created.secret(name, value)?;
@@ -142,7 +142,7 @@ pub fn store(home: &Home, proposal: &Proposal, rewritten: Option<Zeroizing<Strin
 }
 
 /// Checks that each existing secret that the template uses has the value from the file.
-fn check_reused(home: &Home, proposal: &Proposal) -> Result<(), Failure> {
+fn check_reused(home: &Home, proposal: &AdoptProposal) -> Result<(), Failure> {
     let reused: Vec<_> = proposal.secrets().into_iter().filter(|(.., exists)| *exists).collect();
     if reused.is_empty() {
         return Ok(());
@@ -166,24 +166,24 @@ fn check_reused(home: &Home, proposal: &Proposal) -> Result<(), Failure> {
 }
 
 /// The things that this run has made, for undoing them.
-struct Made<'a> {
+struct CreatedItems<'a> {
     home: &'a Home,
     /// Names of secrets, each with the entity tag of its new state.
     secrets: Vec<(SecretName, Option<String>)>,
     template: Option<PathBuf>,
 }
 
-impl Made<'_> {
+impl CreatedItems<'_> {
     fn secret(&mut self, name: &SecretName, value: &str) -> Result<(), Failure> {
         let body = CreateSecret { name: name.as_str(), value, enabled: true };
         let created = client::send(self.home, Method::POST, "/v1/secrets", None, &body)
-            .and_then(|response| client::good(self.home, response))
-            .map_err(|error| self.take_back(&format!("`{name}` cannot be created: {}", error.0)))?;
+            .and_then(|response| client::error_for_status(self.home, response))
+            .map_err(|error| self.undo(&format!("`{name}` cannot be created: {}", error.0)))?;
         self.secrets.push((name.clone(), created.etag));
         Ok(())
     }
 
-    fn template(&mut self, proposal: &Proposal) -> Result<(), Failure> {
+    fn template(&mut self, proposal: &AdoptProposal) -> Result<(), Failure> {
         let path = template_file(self.home, &proposal.feature, &proposal.name, proposal.format.extension());
         let dir = path.parent().unwrap_or(Path::new("/"));
         let written =
@@ -193,24 +193,24 @@ impl Made<'_> {
                     .and_then(|()| files::write_new(&path, proposal.template.as_bytes()))
                     .map_err(|error| error.to_string())
             });
-        written.map_err(|error| self.take_back(&format!("{} cannot be written: {error}", path.display())))?;
+        written.map_err(|error| self.undo(&format!("{} cannot be written: {error}", path.display())))?;
         self.template = Some(path);
         Ok(())
     }
 
     /// Checks that the daemon renders the config that was compared. After this the file is no longer needed.
-    fn compare(&mut self, proposal: &Proposal) -> Result<(), Failure> {
-        let path = format!("/v1/render/{}?target={}", template_path(&proposal.id())?, part(proposal.target));
+    fn compare(&mut self, proposal: &AdoptProposal) -> Result<(), Failure> {
+        let path = format!("/v1/render/{}?target={}", template_path(&proposal.id())?, percent_encode(proposal.target));
         let reason = match client::fetch(self.home, Method::GET, &path) {
             Ok(response) if *response.body == **proposal.rendered => return Ok(()),
             Ok(_) => "the daemon renders a different config than the one compared".to_owned(),
             Err(error) => error.0,
         };
-        Err(self.take_back(&reason))
+        Err(self.undo(&reason))
     }
 
     /// Undoes everything that was made, and returns the failure. The file has not been changed yet.
-    fn take_back(&mut self, reason: &str) -> Failure {
+    fn undo(&mut self, reason: &str) -> Failure {
         let mut remaining = Vec::new();
         if let Some(path) = self.template.take()
             && let Err(error) = fs::remove_file(&path)
@@ -229,13 +229,13 @@ impl Made<'_> {
     }
 
     fn delete(&self, name: &SecretName, etag: Option<&str>) -> Result<(), Failure> {
-        let path = format!("/v1/secrets/{}", part(name.as_str()));
+        let path = format!("/v1/secrets/{}", percent_encode(name.as_str()));
         loop {
             let response = client::delete(self.home, &path, etag)?;
             // To the daemon, the template that was just removed may come back.
             match response.error().as_ref().and_then(wait_for) {
                 Some(wait) if response.status == 409 => std::thread::sleep(wait),
-                _ => return client::good(self.home, response).map(|_| ()),
+                _ => return client::error_for_status(self.home, response).map(|_| ()),
             }
         }
     }

@@ -32,7 +32,7 @@ impl Quoting {
 }
 
 /// A piece of the file that is read as a whole: a string, a word or a value. Its text may contain other tokens.
-struct Token {
+struct SourceToken {
     within: Option<usize>,
     range: Range<usize>,
     text: Zeroizing<String>,
@@ -41,7 +41,7 @@ struct Token {
 
 /// The tokens that the texts of the config came from.
 #[derive(Default)]
-pub struct Tokens(Vec<Token>);
+pub struct Tokens(Vec<SourceToken>);
 
 /// The place that a text of the config came from.
 #[derive(Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Spot {
 impl Tokens {
     /// Adds a token at `range` of the file or of another token's text. Returns its index.
     pub fn add(&mut self, within: Option<usize>, range: Range<usize>, text: &str, quoting: Quoting) -> usize {
-        self.0.push(Token { within, range, text: Zeroizing::new(text.to_owned()), quoting });
+        self.0.push(SourceToken { within, range, text: Zeroizing::new(text.to_owned()), quoting });
         self.0.len() - 1
     }
 

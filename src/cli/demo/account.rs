@@ -10,7 +10,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::parts::Daemon;
-use super::{first, must, render, secrets, show_refusal};
+use super::{ensure, first, render, secrets, show_refusal};
 use crate::cli::temporary::TemporaryHome;
 use crate::cli::{Done, Failure, client, output};
 use guillemet_api::account::{AccountStatus, Invitation, JoinAccount};
@@ -24,12 +24,12 @@ const ROTATED: &str = "calendar-token-production";
 const FRESH: &str = "rotated 'while' \"both\" $run<< >>";
 
 /// An account server, run by this same program.
-struct Server {
+struct AccountServerProcess {
     child: Child,
     url: String,
 }
 
-impl Server {
+impl AccountServerProcess {
     fn start(data: &Path) -> Result<Self, Failure> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["account", "serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
@@ -43,7 +43,7 @@ impl Server {
         }
         let url = line.strip_prefix("listening on ").and_then(|rest| rest.split(',').next()).unwrap_or_default();
         let server = Self { child, url: url.trim().to_owned() };
-        must(!server.url.is_empty(), "the account's server did not start")?;
+        ensure(!server.url.is_empty(), "the account's server did not start")?;
         Ok(server)
     }
 
@@ -52,12 +52,12 @@ impl Server {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["account", "admin", "create-account", "--url", &self.url, "--data"]).arg(data);
         let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output()?;
-        must(output.status.success(), "no account was created")?;
+        ensure(output.status.success(), "no account was created")?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 }
 
-impl Drop for Server {
+impl Drop for AccountServerProcess {
     fn drop(&mut self) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
@@ -70,7 +70,7 @@ impl Drop for Server {
 /// server's files.
 pub fn show(office: &Home) -> Done {
     let (folder, second) = (TemporaryHome::new("demo")?, TemporaryHome::new("demo")?);
-    let server = Server::start(folder.path())?;
+    let server = AccountServerProcess::start(folder.path())?;
     let code = server.create_account(folder.path())?;
     join(office, &code, "office")?;
 
@@ -84,7 +84,7 @@ pub fn show(office: &Home) -> Done {
     let invited: Invitation = client::fetch(office, Method::POST, "/v1/account/invitations")?.read()?;
     join(&laptop, &invited.code, "laptop")?;
     let count = secrets(&laptop, "&status=active")?.len();
-    must(count == super::values().len(), "the second machine does not have every secret")?;
+    ensure(count == super::values().len(), "the second machine does not have every secret")?;
     output::line(&format!(
         "   an account server at {}, and a second machine, `laptop`: it has all {count} secrets",
         server.url
@@ -102,8 +102,8 @@ pub fn show(office: &Home) -> Done {
         let (seq, words) = (output::or_dash(account.seq), output::or_dash(account.words));
         output::line(&format!("   {}: {}, head {seq}: {words}", account.device_name, status.state));
     }
-    guarded(office)?;
-    knows_nothing(folder.path())
+    check_guarded(office)?;
+    check_server_is_blind(folder.path())
 }
 
 /// Makes a machine part of the account of a code.
@@ -120,19 +120,19 @@ fn rotate(office: &Home, laptop: &Home) -> Result<Duration, Failure> {
         let header = config["mcpServers"].as_object().and_then(|servers| servers.values().next());
         Ok(header.is_some_and(|server| server["headers"]["Authorization"] == format!("Bearer {FRESH}")))
     };
-    must(!rendered()?, "the new value was there before it was set")?;
+    ensure(!rendered()?, "the new value was there before it was set")?;
     let path = format!("/v1/secrets/{ROTATED}");
     let _: ChangedSecret =
         client::patch(office, &path, &UpdateSecret { value: Some(FRESH), ..UpdateSecret::default() })?;
     let acknowledged = Instant::now();
     while !rendered()? {
-        must(acknowledged.elapsed() < CROSSING, "the rotation did not sync")?;
+        ensure(acknowledged.elapsed() < CROSSING, "the rotation did not sync")?;
     }
     Ok(acknowledged.elapsed())
 }
 
 /// Checks that `office`, with its own template removed, still cannot delete a secret that `laptop` references.
-fn guarded(office: &Home) -> Done {
+fn check_guarded(office: &Home) -> Done {
     let template = office.templates().join("mcp-server/calendar.jsonc");
     std::fs::remove_file(&template)?;
     let response = loop {
@@ -145,7 +145,7 @@ fn guarded(office: &Home) -> Done {
         }
     };
     let body: ErrorBody = response.read()?;
-    must(
+    ensure(
         response.status == 409 && first(&body).device.as_deref() == Some("laptop"),
         "a secret that another machine references was deleted",
     )?;
@@ -154,12 +154,12 @@ fn guarded(office: &Home) -> Done {
 }
 
 /// Checks that the server's files contain no name, value or template.
-fn knows_nothing(folder: &Path) -> Done {
+fn check_server_is_blind(folder: &Path) -> Done {
     for entry in std::fs::read_dir(folder)? {
         let bytes = std::fs::read(entry?.path())?;
         for text in [ROTATED, FRESH, "mcp-server/calendar", "laptop"] {
             let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
-            must(!found, "the account's server knows a name, value or template")?;
+            ensure(!found, "the account's server knows a name, value or template")?;
         }
     }
     output::line("   the server's files contain no name, no value, no template");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use hyper::Method;
 
-use super::super::client::part;
+use super::super::client::percent_encode;
 use super::super::{Done, Failure, client, output, prompt};
 use super::list::{find, print};
 use guillemet_api::Listing;
@@ -18,7 +18,7 @@ use guillemet_base::files::{self, Links};
 use guillemet_base::home::Home;
 
 #[derive(Args)]
-pub struct Add {
+pub struct PluginAddArgs {
     /// The component.
     file: PathBuf,
     /// Do not ask for confirmation, even if this replaces another plugin.
@@ -27,7 +27,7 @@ pub struct Add {
 }
 
 #[derive(Args)]
-pub struct Remove {
+pub struct PluginRemoveArgs {
     /// The feature.
     feature: String,
     /// Do not ask for confirmation.
@@ -35,10 +35,10 @@ pub struct Remove {
     yes: bool,
 }
 
-impl Add {
+impl PluginAddArgs {
     pub fn run(self, home: &Home) -> Done {
         let file = std::path::absolute(&self.file)?;
-        let plugin = look(home, &file)?;
+        let plugin = inspect(home, &file)?;
         print(&plugin, output::note);
         let feature = &plugin.feature;
         let templates = templates(home, feature)?;
@@ -62,7 +62,7 @@ impl Add {
         prompt::confirm(&question, self.yes)?;
         let replaces = plugin.replaces.as_ref().map(|replaced| replaced.digest.as_str());
         let confirmed = AddPlugin { file: &file, confirm: true, digest: Some(&plugin.digest), replaces };
-        client::good(home, client::send(home, Method::POST, "/v1/plugins", None, &confirmed)?)?;
+        client::error_for_status(home, client::send(home, Method::POST, "/v1/plugins", None, &confirmed)?)?;
         output::note(&format!("added {feature}"));
         Ok(())
     }
@@ -70,12 +70,12 @@ impl Add {
 
 /// Returns what the daemon reports about a component. The daemon reads the file itself, because it keeps the bytes it
 /// has read.
-fn look(home: &Home, file: &Path) -> Result<PluginView, Failure> {
+fn inspect(home: &Home, file: &Path) -> Result<PluginView, Failure> {
     let body = AddPlugin { file, confirm: false, digest: None, replaces: None };
     let inspect = || client::send(home, Method::POST, "/v1/plugins", None, &body);
-    let response = told_when_slow("compiling a large component takes a while; this happens once", inspect)?;
+    let response = note_if_slow("compiling a large component takes a while; this happens once", inspect)?;
     let unreadable = response.status == 404;
-    match (client::good(home, response), files::open_regular(file, Links::Follow)) {
+    match (client::error_for_status(home, response), files::open_regular(file, Links::Follow)) {
         (Err(_), Err(error)) if unreadable => Err(Failure::new(format!("{} cannot be read: {error}", file.display()))),
         (Err(Failure(message)), Ok(_)) if unreadable => Err(Failure::new(format!(
             "you can read this file, but the daemon{} cannot: copy it to a place the daemon can read, or give it \
@@ -90,7 +90,7 @@ fn look(home: &Home, file: &Path) -> Result<PluginView, Failure> {
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Does some work, and prints the reason `message` if it takes longer than [`SILENCE_MAX`].
-fn told_when_slow<T: Send>(message: &str, work: impl FnOnce() -> T + Send) -> T {
+fn note_if_slow<T: Send>(message: &str, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let (done, waiting) = std::sync::mpsc::channel::<()>();
         scope.spawn(move || {
@@ -118,7 +118,7 @@ fn templates(home: &Home, feature: &str) -> Result<Vec<String>, Failure> {
     Ok(matching.map(|template| template.id).collect())
 }
 
-impl Remove {
+impl PluginRemoveArgs {
     pub fn run(self, home: &Home) -> Done {
         let plugins: Listing<PluginView> = client::listing(home, "/v1/plugins", "")?;
         let plugin = find(&plugins.items, &self.feature)?;
@@ -136,7 +136,7 @@ impl Remove {
             output::note(&format!("Without it, these templates cannot be rendered: {}.", templates.join(", ")));
         }
         prompt::confirm(&format!("Remove the plugin of `{}`?", self.feature), self.yes)?;
-        client::fetch(home, Method::DELETE, &format!("/v1/plugins/{}", part(&self.feature)))?;
+        client::fetch(home, Method::DELETE, &format!("/v1/plugins/{}", percent_encode(&self.feature)))?;
         output::note(&format!("removed {}", self.feature));
         Ok(())
     }

@@ -24,13 +24,13 @@ use guillemet_plugin::wasm;
 const INTERMEDIATE: &str = "build";
 
 #[derive(Args)]
-pub struct Build {
+pub struct PluginBuildArgs {
     /// The project's folder.
     #[arg(default_value = ".")]
     dir: PathBuf,
 }
 
-impl Build {
+impl PluginBuildArgs {
     pub fn run(self) -> Done {
         let started = Instant::now();
         let (name, size) = build(&self.dir)?;

@@ -20,7 +20,7 @@ use guillemet_plugin::client::{Planner, load_time};
 use guillemet_plugin::{registry, schema};
 
 #[derive(Args)]
-pub struct Check {
+pub struct PluginCheckArgs {
     /// The component. Cases in the folder `cases` beside it are tried too.
     file: PathBuf,
     /// Print JSON.
@@ -30,7 +30,7 @@ pub struct Check {
 
 /// The results of the check of a component.
 #[derive(Serialize)]
-pub struct Checked {
+pub struct ComponentCheck {
     file: PathBuf,
     /// The component's size in bytes.
     size: u64,
@@ -40,26 +40,26 @@ pub struct Checked {
     #[serde(flatten)]
     report: Report,
     /// The configs that were planned, with canaries in place of secrets.
-    canaries: Vec<Tried>,
+    canaries: Vec<TriedConfig>,
     /// The highest time and memory that any plan took.
     plan: Cost,
-    limits: Limits,
+    limits: CheckLimits,
     /// Every mistake that was found.
-    problems: Vec<Wrong>,
+    problems: Vec<Mistake>,
 }
 
 /// A config that was planned with canaries in place of its secrets.
 #[derive(Serialize)]
-struct Tried {
+struct TriedConfig {
     /// The name of the case, or the secret field of the example.
     name: String,
     target: String,
-    status: Status,
+    status: CanaryStatus,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Status {
+enum CanaryStatus {
     /// Every canary came back as exactly one value.
     Ok,
     /// A canary did not come back, or planning failed.
@@ -71,7 +71,7 @@ enum Status {
 }
 
 #[derive(Serialize)]
-struct Limits {
+struct CheckLimits {
     load_micros: u64,
     call_micros: u64,
     memory: u64,
@@ -79,17 +79,17 @@ struct Limits {
 
 /// A mistake in the plugin.
 #[derive(Clone, PartialEq, Eq, Serialize)]
-struct Wrong {
+struct Mistake {
     /// The part it is about: `component`, `imports`, `description`, `schema` or `canaries`.
     about: &'static str,
     message: String,
     help: Option<String>,
 }
 
-impl Check {
+impl PluginCheckArgs {
     pub fn run(self) -> Done {
         let project = Project::of(&self.file);
-        if let Some(outdated) = project.outdated() {
+        if let Some(outdated) = project.outdated_warning() {
             output::note(&format!("note: {outdated}"));
         }
         let checked = check(&self.file, &project.cases())?;
@@ -109,34 +109,34 @@ impl Check {
     }
 }
 
-fn check(file: &Path, cases: &Path) -> Result<Checked, Failure> {
+fn check(file: &Path, cases: &Path) -> Result<ComponentCheck, Failure> {
     let component = registry::read_component(file)?;
-    planner::with_new(file, component, async |planner| Checked::of(file, cases, &planner).await)
+    planner::with_new(file, component, async |planner| ComponentCheck::run(file, cases, &planner).await)
 }
 
-impl Checked {
+impl ComponentCheck {
     /// Checks a component in every way. `planner` is a planner of this component.
     ///
     /// # Errors
     /// When the file cannot be read, or the planner cannot examine it.
-    pub async fn of(file: &Path, cases: &Path, planner: &Planner) -> Result<Self, Failure> {
+    pub async fn run(file: &Path, cases: &Path, planner: &Planner) -> Result<Self, Failure> {
         let component = registry::read_component(file)?;
         let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let mut checked = Self {
             file: file.to_owned(),
             size: component.len() as u64,
             digest: data_encoding::HEXLOWER.encode(&Sha256::digest(&component)),
-            report: planner::look(file, planner).await?,
+            report: planner::inspect(file, planner).await?,
             canaries: Vec::new(),
             plan: Cost::default(),
-            limits: Limits {
+            limits: CheckLimits {
                 load_micros: micros(load_time(component.len())),
                 call_micros: micros(TIME_MAX),
                 memory: MEMORY_MAX as u64,
             },
             problems: Vec::new(),
         };
-        checked.judge();
+        checked.add_rule_mistakes();
         if checked.report.broken.is_empty() {
             canaries::run(&mut checked, planner, cases).await;
         }
@@ -149,7 +149,7 @@ impl Checked {
     }
 
     /// Records what is wrong with the component and with its description of itself.
-    fn judge(&mut self) {
+    fn add_rule_mistakes(&mut self) {
         for rule in &self.report.broken {
             let about = match rule.about {
                 About::Component => "component",
@@ -159,11 +159,11 @@ impl Checked {
             };
             if rule.about != About::Imports {
                 let help = (rule.about == About::Contract).then(|| contract::ALL_OF_THE_WIT.to_owned());
-                self.problems.push(Wrong { about, message: rule.sentence.clone(), help });
+                self.problems.push(Mistake { about, message: rule.sentence.clone(), help });
                 continue;
             }
             // Each import is a mistake of its own, with advice about that import.
-            self.problems.extend(contract::foreign(&self.report.imports).map(|import| Wrong {
+            self.problems.extend(contract::foreign_imports(&self.report.imports).map(|import| Mistake {
                 about,
                 message: format!("it imports `{}`, which is not available to plugins", import.name),
                 help: Some(contract::advice(&import.name).into()),
@@ -172,7 +172,7 @@ impl Checked {
         let Some(description) = &self.report.description else { return };
         let Ok(tree) = serde_json::from_str(&description.schema) else { return };
         for rule in schema::rules(&tree, &description.secret_fields) {
-            self.problems.push(Wrong { about: "schema", message: rule, help: None });
+            self.problems.push(Mistake { about: "schema", message: rule, help: None });
         }
     }
 }

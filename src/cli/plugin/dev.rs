@@ -17,9 +17,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::preview::{Forms, Preview};
-use self::sources::{Seen, Sources, changed};
-use super::check::{Checked, print_mistakes};
+use self::preview::{LastForm, Preview};
+use self::sources::{FileDigests, Sources, changed};
+use super::check::{ComponentCheck, print_mistakes};
 use super::project::Project;
 use super::{planner, test};
 use crate::cli::temporary::TemporaryHome;
@@ -36,7 +36,7 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 const POLL: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
-pub struct Dev {
+pub struct PluginDevArgs {
     /// The project's folder.
     #[arg(default_value = ".")]
     dir: PathBuf,
@@ -49,14 +49,14 @@ pub struct Dev {
     target: Option<String>,
 }
 
-impl Dev {
+impl PluginDevArgs {
     pub fn run(self) -> Done {
         // Fails at once if the folder holds no project.
         super::build::language(&self.dir)?;
         let home = TemporaryHome::new("dev")?;
         let template = self.template.clone().unwrap_or_else(|| own_template(&self.dir));
         let sources = Sources::new(&self.dir, &template);
-        let forms = Arc::new(Forms::default());
+        let forms = Arc::new(LastForm::default());
         let config = within(&self.dir, "guillemet.toml");
         let preview = Preview::new(Home::at(home.path()), config, template, self.target.clone(), Arc::clone(&forms));
         let mut round = Round { dir: self.dir, forms, preview, home: Home::at(home.path()) };
@@ -85,7 +85,7 @@ fn within(dir: &Path, name: &str) -> PathBuf {
 
 /// Runs one round after another, without an end.
 async fn follow(round: &mut Round, mut sources: Sources) -> Done {
-    let mut seen = sources.look();
+    let mut seen = sources.scan();
     loop {
         if let Err(Failure(text)) = round.run().await {
             output::line(&format!("error: {}", text.trim_end()));
@@ -98,13 +98,13 @@ async fn follow(round: &mut Round, mut sources: Sources) -> Done {
 }
 
 /// Waits until the files differ from `seen`, and returns them.
-async fn next(sources: &mut Sources, seen: &Seen) -> Seen {
+async fn next(sources: &mut Sources, seen: &FileDigests) -> FileDigests {
     loop {
-        let now = settled(sources, seen).await;
+        let now = wait_until_settled(sources, seen).await;
         if now != *seen {
             return now;
         }
-        if sources.is_told() {
+        if sources.reports_changes() {
             sources.event().await;
             tokio::time::sleep(DEBOUNCE).await;
         } else {
@@ -114,11 +114,11 @@ async fn next(sources: &mut Sources, seen: &Seen) -> Seen {
 }
 
 /// Returns the present files. If they have changed, waits until nobody is in the middle of writing them.
-async fn settled(sources: &mut Sources, seen: &Seen) -> Seen {
-    let mut now = sources.look();
+async fn wait_until_settled(sources: &mut Sources, seen: &FileDigests) -> FileDigests {
+    let mut now = sources.scan();
     while now != *seen {
         tokio::time::sleep(DEBOUNCE).await;
-        let later = sources.look();
+        let later = sources.scan();
         if later == now {
             break;
         }
@@ -131,7 +131,7 @@ async fn settled(sources: &mut Sources, seen: &Seen) -> Seen {
 struct Round {
     dir: PathBuf,
     home: Home,
-    forms: Arc<Forms>,
+    forms: Arc<LastForm>,
     preview: Preview,
 }
 
@@ -141,7 +141,7 @@ impl Round {
         let project = Project::find(&self.dir)?;
         let file = &project.component;
         let planner = Planner::new(planner::shown(file), read_component(file)?, Arc::clone(&self.forms) as _);
-        let checked = Checked::of(file, &project.cases(), &planner).await?;
+        let checked = ComponentCheck::run(file, &project.cases(), &planner).await?;
         match print_mistakes(&checked) {
             0 => output::line("check    ok"),
             1 => output::line("check    1 error"),

@@ -10,14 +10,14 @@ use guillemet_api::plugins::{PluginSource, PluginView};
 use guillemet_base::home::Home;
 
 #[derive(Args)]
-pub struct List {
+pub struct PluginListArgs {
     /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-pub struct Show {
+pub struct PluginShowArgs {
     /// The feature.
     feature: String,
     /// Print the JSON Schema of the feature's configs.
@@ -70,7 +70,7 @@ fn source(plugin: &PluginView) -> String {
     }
 }
 
-impl List {
+impl PluginListArgs {
     pub fn run(self, home: &Home) -> Done {
         if self.json {
             let plugins: Listing<Value> = client::listing(home, "/v1/plugins", "")?;
@@ -98,7 +98,7 @@ impl List {
     }
 }
 
-impl Show {
+impl PluginShowArgs {
     pub fn run(self, home: &Home) -> Done {
         let raw: Listing<Value> = client::listing(home, "/v1/plugins", "")?;
         let plugins = raw.items.iter().map(PluginView::deserialize).collect::<Result<Vec<_>, _>>()?;

@@ -17,29 +17,29 @@ use super::Done;
 use guillemet_base::home::Home;
 
 #[derive(Subcommand)]
-pub enum Plugin {
+pub enum PluginCommand {
     /// List the plugins and their targets.
-    List(list::List),
+    List(list::PluginListArgs),
     /// Show one plugin.
-    Show(list::Show),
+    Show(list::PluginShowArgs),
     /// Create a plugin project that builds and passes its cases.
-    New(new::New),
+    New(new::PluginNewArgs),
     /// Build the component of a plugin project.
-    Build(build::Build),
+    Build(build::PluginBuildArgs),
     /// Develop a plugin: on every save, build it, run its cases and render a template.
-    Dev(dev::Dev),
+    Dev(dev::PluginDevArgs),
     /// Run the cases of a plugin project. Needs no daemon or vault.
-    Test(test::Test),
+    Test(test::PluginTestArgs),
     /// Check a component: imports, description, schema, encoders, and the time and memory it needs. Needs no daemon or
     /// vault.
-    Check(check::Check),
+    Check(check::PluginCheckArgs),
     /// Add a plugin. Its author decides where the secrets of its templates go.
-    Add(add::Add),
+    Add(add::PluginAddArgs),
     /// Remove a plugin.
-    Remove(add::Remove),
+    Remove(add::PluginRemoveArgs),
 }
 
-impl Plugin {
+impl PluginCommand {
     pub fn run(self, home: &Home) -> Done {
         match self {
             Self::List(command) => command.run(home),

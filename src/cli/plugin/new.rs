@@ -12,7 +12,7 @@ use guillemet_plan::description::{id_rule, is_id};
 use guillemet_plugin::builtin;
 
 #[derive(Args)]
-pub struct New {
+pub struct PluginNewArgs {
     /// The plugin's feature, and the name of the project folder.
     name: String,
     /// The language of the plugin.
@@ -20,7 +20,7 @@ pub struct New {
     lang: Language,
 }
 
-impl New {
+impl PluginNewArgs {
     pub fn run(self) -> Done {
         let Self { name, lang } = self;
         if !is_id(&name) {

@@ -31,7 +31,7 @@ pub fn with_new<T>(
     component: Vec<u8>,
     work: impl AsyncFnOnce(Planner) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    run(Planner::new(shown(file), component, Arc::new(cache::Fresh(cache::of_user()))), work)
+    run(Planner::new(shown(file), component, Arc::new(cache::WriteOnlyCache(cache::of_user()))), work)
 }
 
 fn run<T>(planner: Planner, work: impl AsyncFnOnce(Planner) -> Result<T, Failure>) -> Result<T, Failure> {
@@ -44,18 +44,18 @@ fn run<T>(planner: Planner, work: impl AsyncFnOnce(Planner) -> Result<T, Failure
 /// # Errors
 /// When the component is not a plugin.
 pub async fn load(file: &Path, planner: &Planner) -> Result<Description, Failure> {
-    told_when_slow(file, planner.load()).await.map_err(|error| Failure::new(format!("{}: {error}", file.display())))
+    note_if_slow(file, planner.load()).await.map_err(|error| Failure::new(format!("{}: {error}", file.display())))
 }
 
 /// Loads the component and returns everything the planner can report about it. Prints a note if that takes long.
 ///
 /// # Errors
 /// When the planner cannot examine the component.
-pub async fn look(file: &Path, planner: &Planner) -> Result<Report, Failure> {
-    told_when_slow(file, planner.look()).await.map_err(|error| Failure::new(format!("{}: {error}", file.display())))
+pub async fn inspect(file: &Path, planner: &Planner) -> Result<Report, Failure> {
+    note_if_slow(file, planner.inspect()).await.map_err(|error| Failure::new(format!("{}: {error}", file.display())))
 }
 
-async fn told_when_slow<T>(file: &Path, load: impl Future<Output = T>) -> T {
+async fn note_if_slow<T>(file: &Path, load: impl Future<Output = T>) -> T {
     tokio::pin!(load);
     match tokio::time::timeout(SILENCE_MAX, &mut load).await {
         Ok(loaded) => loaded,

@@ -68,7 +68,7 @@ impl Project {
     }
 
     /// Returns a warning if a source was changed after the component was built.
-    pub fn outdated(&self) -> Option<String> {
+    pub fn outdated_warning(&self) -> Option<String> {
         let built = fs::metadata(&self.component).and_then(|metadata| metadata.modified()).ok()?;
         let source = newest(&self.dir, DEPTH_MAX).filter(|(changed, _)| *changed > built)?.1;
         let source = source.strip_prefix(&self.dir).unwrap_or(&source).display().to_string();
@@ -146,9 +146,9 @@ mod tests {
         ] {
             write(other, 10);
         }
-        assert_eq!(Project::find(dir.path()).unwrap().outdated(), None);
+        assert_eq!(Project::find(dir.path()).unwrap().outdated_warning(), None);
         write("src/deep/er.rs", 20);
-        let message = Project::find(dir.path()).unwrap().outdated().unwrap();
+        let message = Project::find(dir.path()).unwrap().outdated_warning().unwrap();
         assert!(message.starts_with("a.wasm is older than src/deep/er.rs;"), "{message}");
         write("b.wasm", 1);
         assert!(Project::find(dir.path()).err().unwrap().0.contains("a.wasm, b.wasm"));

@@ -8,11 +8,11 @@ use super::super::{Done, Failure, output};
 use super::planner;
 use super::project::Project;
 use guillemet_plan::protocol::Description;
-use guillemet_plugin::cases::{self, Case, Difference, File, Found, Line};
+use guillemet_plugin::cases::{self, Case, CaseFile, CaseResult, DiffLine, Difference};
 use guillemet_plugin::client::Planner;
 
 #[derive(Args)]
-pub struct Test {
+pub struct PluginTestArgs {
     /// The project's folder.
     #[arg(default_value = ".")]
     dir: PathBuf,
@@ -23,15 +23,15 @@ pub struct Test {
 
 /// The result of a case that has been run.
 pub struct Ran {
-    found: Found,
+    found: CaseResult,
     differences: Vec<Difference>,
 }
 
-impl Test {
+impl PluginTestArgs {
     pub fn run(self) -> Done {
         let project = Project::find(&self.dir)?;
         let mut files = cases::read(&project.cases())?;
-        if let Some(outdated) = project.outdated() {
+        if let Some(outdated) = project.outdated_warning() {
             // The results of an outdated component must not be written into the cases.
             if self.bless {
                 return Err(Failure::new(outdated));
@@ -79,13 +79,13 @@ fn summary(failing: usize, total: usize, blessed: bool) -> String {
 }
 
 /// Runs every case. Returns the results of each file.
-pub async fn run_all(planner: &Planner, description: &Description, files: &[File]) -> Vec<Vec<Ran>> {
+pub async fn run_all(planner: &Planner, description: &Description, files: &[CaseFile]) -> Vec<Vec<Ran>> {
     let mut results = Vec::with_capacity(files.len());
     for file in files {
         let mut ran = Vec::with_capacity(file.cases.len());
         for case in &file.cases {
             let found = cases::run(planner, description, case).await;
-            let differences = cases::judge(case, &found);
+            let differences = cases::compare(case, &found);
             ran.push(Ran { found, differences });
         }
         results.push(ran);
@@ -93,7 +93,7 @@ pub async fn run_all(planner: &Planner, description: &Description, files: &[File
     results
 }
 
-fn print(file: &File, ran: &[Ran]) {
+fn print(file: &CaseFile, ran: &[Ran]) {
     output::line(&name(&file.path));
     for (case, ran) in file.cases.iter().zip(ran) {
         if ran.differences.is_empty() {
@@ -105,7 +105,7 @@ fn print(file: &File, ran: &[Ran]) {
 }
 
 /// Prints the failed cases of a file. Returns how many there are.
-pub fn print_failures(file: &File, ran: &[Ran]) -> usize {
+pub fn print_failures(file: &CaseFile, ran: &[Ran]) -> usize {
     let failed: Vec<_> = file.cases.iter().zip(ran).filter(|(_, ran)| !ran.differences.is_empty()).collect();
     if !failed.is_empty() {
         output::line(&name(&file.path));
@@ -123,23 +123,23 @@ fn print_failed(case: &Case, differences: &[Difference]) {
 }
 
 /// Prints the lines of a difference, expected ones in red and found ones in green.
-pub fn print_lines(lines: &[Line], indent: &str) {
+pub fn print_lines(lines: &[DiffLine], indent: &str) {
     for line in lines {
         let style = match line {
-            Line::Expected(_) => output::Colour::Red,
-            Line::Found(_) => output::Colour::Green,
-            Line::Same(_) | Line::Left => output::Colour::None,
+            DiffLine::Expected(_) => output::Colour::Red,
+            DiffLine::Found(_) => output::Colour::Green,
+            DiffLine::Same(_) | DiffLine::Left => output::Colour::None,
         };
-        output::coloured(style, &format!("{indent}{line}"));
+        output::colored_line(style, &format!("{indent}{line}"));
     }
 }
 
 /// Writes what failing cases found into their files. Returns how many cases were written.
-fn bless(files: &[File], ran: &[Vec<Ran>]) -> Result<usize, Failure> {
+fn bless(files: &[CaseFile], ran: &[Vec<Ran>]) -> Result<usize, Failure> {
     let mut count = 0;
     for (file, ran) in files.iter().zip(ran) {
         let failed = ran.iter().enumerate().filter(|(_, ran)| !ran.differences.is_empty());
-        let found: Vec<(usize, &Found)> = failed.map(|(index, ran)| (index, &ran.found)).collect();
+        let found: Vec<(usize, &CaseResult)> = failed.map(|(index, ran)| (index, &ran.found)).collect();
         let written = file
             .bless(&found)
             .map_err(|error| Failure::new(format!("{} cannot be written: {error}", file.path.display())))?;

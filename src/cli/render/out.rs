@@ -9,14 +9,14 @@ use crate::cli::Failure;
 use guillemet_base::files::{Attributes, Destination, Existing, set_source, source};
 
 /// The source of a file's bytes, as the file's attribute records it and as the path of a request names it.
-pub struct Source {
+pub struct RenderSource {
     /// The template's id, `feature/name`, with each part percent-encoded.
     pub template: String,
     /// The target's name, percent-encoded; `None` for the feature's default.
     pub target: Option<String>,
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for RenderSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.template)?;
         self.target.as_ref().map_or(Ok(()), |target| write!(f, "?target={target}"))
@@ -29,7 +29,7 @@ pub struct Out<'a> {
     destination: Destination,
     attributes: Attributes,
     mode: Option<u32>,
-    source: Source,
+    source: RenderSource,
     /// The target that the present file was rendered for, if its name differs from the requested one.
     other: Option<String>,
 }
@@ -40,7 +40,7 @@ impl<'a> Out<'a> {
     ///
     /// # Errors
     /// With every reason the file may not be written. Nothing is changed in that case.
-    pub fn open(path: &'a Path, mode: Option<u32>, force: bool, source: Source) -> Result<Self, Failure> {
+    pub fn open(path: &'a Path, mode: Option<u32>, force: bool, source: RenderSource) -> Result<Self, Failure> {
         let is_device = path.starts_with("/dev") && !path.starts_with("/dev/shm");
         if is_device || path.starts_with("/proc") {
             return Err(Failure::new(format!(
@@ -54,9 +54,9 @@ impl<'a> Out<'a> {
         let attributes = match destination.existing() {
             None => Attributes::private(),
             Some(existing) => {
-                match foreign(existing, &source).filter(|_| !force) {
-                    Some(Foreign::Target(target)) => other = Some(target),
-                    Some(Foreign::Other(problem)) => problems.push(problem),
+                match other_origin(existing, &source).filter(|_| !force) {
+                    Some(OtherOrigin::Target(target)) => other = Some(target),
+                    Some(OtherOrigin::Other(problem)) => problems.push(problem),
                     None => {}
                 }
                 problems.extend(readable(existing).filter(|_| mode.is_none()));
@@ -65,10 +65,10 @@ impl<'a> Out<'a> {
         };
         let attributes =
             mode.map_or(attributes.clone(), |mode| attributes.with_mode(mode)).with_source(&source.to_string());
-        if let Err(error) = destination.try_out(&attributes) {
+        if let Err(error) = destination.check_creation(&attributes) {
             problems.push(match destination.existing() {
                 None => error.to_string(),
-                Some(existing) => unkept(existing, &error),
+                Some(existing) => attributes_problem(existing, &error),
             });
         }
         if problems.is_empty() {
@@ -85,7 +85,7 @@ impl<'a> Out<'a> {
 
     /// Returns the failure for a file that was rendered for another target.
     pub fn of_other_target(&self) -> Failure {
-        let other = Source { template: self.source.template.clone(), target: self.other.clone() };
+        let other = RenderSource { template: self.source.template.clone(), target: self.other.clone() };
         refused(self.path, &[other_source(&other.to_string(), &self.source)])
     }
 
@@ -100,14 +100,14 @@ impl<'a> Out<'a> {
             self.source.target = target;
             self.attributes = self.attributes.with_source(&self.source.to_string());
         }
-        let written = self.destination.holds(bytes).and_then(|is_same| match self.destination.existing() {
-            Some(existing) if is_same => self.keep(existing),
+        let written = self.destination.has_content(bytes).and_then(|is_same| match self.destination.existing() {
+            Some(existing) if is_same => self.keep_existing(existing),
             _ => self.destination.put(bytes, &self.attributes),
         });
         written.map_err(|error| Failure::new(format!("{} cannot be written: {error}", self.path.display())))
     }
 
-    fn keep(&self, existing: &Existing) -> io::Result<()> {
+    fn keep_existing(&self, existing: &Existing) -> io::Result<()> {
         let expected = self.source.to_string();
         if source(existing.file()).ok().flatten().as_ref() != Some(&expected) {
             set_source(existing.file(), &expected);
@@ -125,26 +125,26 @@ fn refused(path: &Path, problems: &[String]) -> Failure {
 }
 
 /// The reason a file does not come from the requested source.
-enum Foreign {
+enum OtherOrigin {
     /// It comes from the same template, for a target with this other name.
     Target(String),
     /// It comes from elsewhere, or its source is unknown, with a message that says so.
     Other(String),
 }
 
-fn other_source(actual: &str, expected: &Source) -> String {
+fn other_source(actual: &str, expected: &RenderSource) -> String {
     format!("it was rendered from `{actual}`, not from `{expected}`; pass --force to replace it")
 }
 
-fn foreign(existing: &Existing, expected: &Source) -> Option<Foreign> {
+fn other_origin(existing: &Existing, expected: &RenderSource) -> Option<OtherOrigin> {
     let reason = match source(existing.file()) {
         Ok(Some(source)) if source == expected.to_string() => return None,
         Ok(Some(source)) => {
             return Some(match source.split_once("?target=") {
                 Some((template, target)) if template == expected.template && expected.target.is_some() => {
-                    Foreign::Target(target.to_owned())
+                    OtherOrigin::Target(target.to_owned())
                 }
-                _ => Foreign::Other(other_source(&source, expected)),
+                _ => OtherOrigin::Other(other_source(&source, expected)),
             });
         }
         Ok(None) => "it exists, but was not written by guillemet".to_owned(),
@@ -153,7 +153,7 @@ fn foreign(existing: &Existing, expected: &Source) -> Option<Foreign> {
         }
         Err(error) => format!("it exists, and guillemet cannot determine what wrote it: {error}"),
     };
-    Some(Foreign::Other(format!("{reason}; pass --force to replace it")))
+    Some(OtherOrigin::Other(format!("{reason}; pass --force to replace it")))
 }
 
 /// Returns a problem if the mode of the existing file would let everyone read the values.
@@ -165,7 +165,7 @@ fn readable(existing: &Existing) -> Option<String> {
 }
 
 /// Returns the problem that the new file could not have the owner, permissions and attributes of the existing one.
-fn unkept(existing: &Existing, error: &io::Error) -> String {
+fn attributes_problem(existing: &Existing, error: &io::Error) -> String {
     let (metadata, user) = (existing.metadata(), rustix::process::geteuid().as_raw());
     let whose =
         if metadata.uid() == user { String::new() } else { format!(" (it belongs to user {})", metadata.uid()) };
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     fn write(path: &Path, mode: Option<u32>, force: bool, bytes: &[u8]) -> Result<(), String> {
-        let source = Source { template: "f/a".into(), target: None };
+        let source = RenderSource { template: "f/a".into(), target: None };
         Out::open(path, mode, force, source).and_then(|out| out.write(bytes, None)).map_err(|Failure(text)| text)
     }
 

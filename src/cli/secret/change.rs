@@ -19,7 +19,7 @@ use guillemet_base::home::Home;
 
 #[derive(Args)]
 #[command(after_help = prompt::VALUES)]
-pub struct Edit {
+pub struct SecretEditArgs {
     /// The secret.
     name: String,
     /// The new name. References by the old name continue to work.
@@ -34,7 +34,7 @@ pub struct Edit {
 
 #[derive(Args)]
 #[command(after_help = prompt::VALUES)]
-pub struct Rotate {
+pub struct SecretRotateArgs {
     /// The secret.
     name: String,
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub struct Rotate {
 }
 
 #[derive(Args)]
-pub struct Rollback {
+pub struct SecretRollbackArgs {
     /// The secret.
     name: String,
     /// The version [default: the one before the current version].
@@ -98,12 +98,12 @@ impl Shown {
     }
 
     /// Prints when and where the secret was last used.
-    pub fn tell_last_use(&self) {
+    pub fn print_last_use(&self) {
         output::note(&last_use::sentence(&self.detail));
     }
 
     /// Prints the references to the secret, and its last use.
-    fn tell_flows(&self) {
+    fn print_uses(&self) {
         match self.detail.references.as_slice() {
             [] => output::note("No active references yet"),
             references => {
@@ -113,7 +113,7 @@ impl Shown {
                 }
             }
         }
-        self.tell_last_use();
+        self.print_last_use();
     }
 
     /// Returns the entity tag of the state that was shown.
@@ -123,15 +123,16 @@ impl Shown {
 
     /// Sends a change that applies only if the secret is still as it was shown.
     fn change(&self, home: &Home, method: Method, path: &str, body: &impl Serialize) -> Result<ChangedSecret, Failure> {
-        let response = client::good(home, client::send(home, method, path, self.detail.etag.as_deref(), body)?)?;
+        let response =
+            client::error_for_status(home, client::send(home, method, path, self.detail.etag.as_deref(), body)?)?;
         Ok(ChangedSecret { etag: response.etag.clone(), ..response.read()? })
     }
 }
 
-impl Edit {
+impl SecretEditArgs {
     pub fn run(self, home: &Home) -> Done {
         let before = show(home, &self.name)?;
-        let only_names = (self.rename.is_some() || self.rewrite) && !self.value.is_said();
+        let only_names = (self.rename.is_some() || self.rewrite) && !self.value.is_given();
         let value = if only_names { None } else { prompt::new_value(before.name(), &self.value)? };
         let body = UpdateSecret {
             name: self.rename.as_deref(),
@@ -153,13 +154,13 @@ impl Edit {
         if before.detail.etag == after.etag && after.rewritten.is_empty() {
             output::note("nothing was changed");
         }
-        tell_former(&show(home, name)?);
+        print_former_uses(&show(home, name)?);
         Ok(())
     }
 }
 
 /// Prints which templates still use a former name.
-fn tell_former(secret: &Shown) {
+fn print_former_uses(secret: &Shown) {
     let name = secret.name();
     let spelled = |reference: &ReferenceView| output::or_dash(reference.name.as_ref());
     let is_former = |reference: &&ReferenceView| !spelled(reference).eq_ignore_ascii_case(name);
@@ -174,11 +175,11 @@ fn tell_former(secret: &Shown) {
     output::note(&format!("run `guillemet secret edit {name} --rewrite` to write the current name into them"));
 }
 
-impl Rotate {
+impl SecretRotateArgs {
     pub fn run(self, home: &Home) -> Done {
         let before = show(home, &self.name)?;
         let name = before.name();
-        before.tell_flows();
+        before.print_uses();
         // The value is asked for before the confirmation, whose answer is shown: a value that is pasted too early stays
         // hidden.
         let value = prompt::value(name, &self.value)?;
@@ -193,7 +194,7 @@ impl Rotate {
     }
 }
 
-impl Rollback {
+impl SecretRollbackArgs {
     pub fn run(self, home: &Home) -> Done {
         let before = show(home, &self.name)?;
         let name = before.name();
@@ -201,7 +202,7 @@ impl Rollback {
         let Some(version) = self.to.or(previous) else {
             return Err(Failure::new(format!("{name} has no former version; nothing was changed")));
         };
-        before.tell_flows();
+        before.print_uses();
         prompt::confirm(&format!("Restore the value of version {version} of {name}?"), self.yes)?;
         let path = format!("{}/rollback", path(name));
         let after = before.change(home, Method::POST, &path, &RollBackSecret { version })?;
@@ -228,7 +229,7 @@ pub fn enable(home: &Home, name: &str, enabled: bool) -> Done {
 }
 
 #[derive(Args)]
-pub struct Reveal {
+pub struct SecretRevealArgs {
     /// The secret.
     name: String,
     /// Print control characters to a terminal as they are, not as escapes.
@@ -236,7 +237,7 @@ pub struct Reveal {
     raw: bool,
 }
 
-pub fn reveal(home: &Home, Reveal { name, raw }: &Reveal) -> Done {
+pub fn reveal(home: &Home, SecretRevealArgs { name, raw }: &SecretRevealArgs) -> Done {
     let body = ResolveSecrets { secrets: &[name.as_str()], reveal: true };
     let mut values: ResolvedValues = client::post(home, "/v1/resolve", &body)?;
     let Some(value) = values.secrets.remove(name) else {

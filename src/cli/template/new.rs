@@ -17,7 +17,7 @@ use guillemet_template::catalog::files_of;
 use guillemet_template::lexer::lex;
 
 #[derive(Args)]
-pub struct New {
+pub struct TemplateNewArgs {
     /// FEATURE/NAME. Run `guillemet plugin list` to see the features.
     #[arg(value_parser = id)]
     id: (String, String),
@@ -34,7 +34,7 @@ fn id(text: &str) -> Result<(String, String), String> {
     Ok((feature.to_owned(), adopt::template_name(name)?))
 }
 
-impl New {
+impl TemplateNewArgs {
     pub fn run(self, home: &Home) -> Done {
         let Self { id: (feature, name), format } = self;
         let id = format!("{feature}/{name}");
@@ -45,7 +45,7 @@ impl New {
         let folder = home.templates().join(&feature);
         let file = |format: &str| folder.join(format!("{name}.{format}"));
         if let Some(existing) = files_of(&home.templates(), &id).first() {
-            return Err(already_there(&id, existing));
+            return Err(exists_already(&id, existing));
         }
         // An added plugin may have replaced the built-in one, whose starter would not fit then.
         let own =
@@ -59,7 +59,7 @@ impl New {
         let path = file(&format);
         let result = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         result.and_then(|()| files::write_new(&path, text.as_bytes())).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => already_there(&id, &path),
+            io::ErrorKind::AlreadyExists => exists_already(&id, &path),
             _ => Failure::new(format!("cannot write {}: {error}", path.display())),
         })?;
         output::note(&format!("wrote {}", path.display()));
@@ -82,7 +82,7 @@ impl New {
     }
 }
 
-fn already_there(id: &str, path: &std::path::Path) -> Failure {
+fn exists_already(id: &str, path: &std::path::Path) -> Failure {
     Failure::new(format!("template {id} already exists ({}); nothing was changed. Choose another name", path.display()))
 }
 

@@ -26,28 +26,28 @@ const COMMENT_WIDTH: usize = 100;
 const COMMENT_MAX: usize = 400;
 
 /// The fields of a first template, in any format.
-pub struct Starter(Vec<Field>);
+pub struct Starter(Vec<StarterField>);
 
-struct Field {
+struct StarterField {
     /// The lines above the field: each is `#` with a text, or empty.
     comment: Vec<String>,
     name: String,
-    content: Content,
+    content: FieldContent,
 }
 
-enum Content {
-    Leaf(Leaf),
-    Table(Vec<Field>),
+enum FieldContent {
+    Leaf(InlineValue),
+    Table(Vec<StarterField>),
 }
 
 /// A value that is written on one line.
-enum Leaf {
+enum InlineValue {
     /// A string in its quotes, with placeholders.
     Text(String),
     /// A number or a boolean, as it is written.
     Plain(String),
-    List(Vec<Leaf>),
-    Object(Vec<(String, Leaf)>),
+    List(Vec<InlineValue>),
+    Object(Vec<(String, InlineValue)>),
 }
 
 impl Starter {
@@ -110,15 +110,15 @@ impl Starter {
 }
 
 /// Returns the fields of a TOML table, with the comments above them.
-fn table(from: &Table) -> Vec<Field> {
+fn table(from: &Table) -> Vec<StarterField> {
     let field = |(name, item): (&str, &Item)| {
         let (decor, content) = match item {
-            Item::Value(value) => (from.key(name)?.leaf_decor(), Content::Leaf(leaf(value)?)),
-            Item::Table(inner) => (inner.decor(), Content::Table(table(inner))),
+            Item::Value(value) => (from.key(name)?.leaf_decor(), FieldContent::Leaf(leaf(value)?)),
+            Item::Table(inner) => (inner.decor(), FieldContent::Table(table(inner))),
             _ => return None,
         };
         let comment = decor.prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
-        Some(Field {
+        Some(StarterField {
             comment: comment.lines().map(|line| line.trim().to_owned()).collect(),
             name: name.to_owned(),
             content,
@@ -127,48 +127,48 @@ fn table(from: &Table) -> Vec<Field> {
     from.iter().filter_map(field).collect()
 }
 
-fn leaf(value: &toml_edit::Value) -> Option<Leaf> {
+fn leaf(value: &toml_edit::Value) -> Option<InlineValue> {
     Some(match value {
         // The text is the template's own, so its placeholders are kept.
-        toml_edit::Value::String(text) => Leaf::Text(Value::from(text.value().as_str()).to_string()),
-        toml_edit::Value::Array(items) => Leaf::List(items.iter().filter_map(leaf).collect()),
-        toml_edit::Value::InlineTable(members) => {
-            Leaf::Object(members.iter().filter_map(|(name, value)| Some((name.to_owned(), leaf(value)?))).collect())
-        }
-        toml_edit::Value::Integer(number) => Leaf::Plain(number.value().to_string()),
-        toml_edit::Value::Boolean(yes) => Leaf::Plain(yes.value().to_string()),
+        toml_edit::Value::String(text) => InlineValue::Text(Value::from(text.value().as_str()).to_string()),
+        toml_edit::Value::Array(items) => InlineValue::List(items.iter().filter_map(leaf).collect()),
+        toml_edit::Value::InlineTable(members) => InlineValue::Object(
+            members.iter().filter_map(|(name, value)| Some((name.to_owned(), leaf(value)?))).collect(),
+        ),
+        toml_edit::Value::Integer(number) => InlineValue::Plain(number.value().to_string()),
+        toml_edit::Value::Boolean(yes) => InlineValue::Plain(yes.value().to_string()),
         _ => return None,
     })
 }
 
 /// Returns the fields of a config, with their descriptions from the schema. Leaves out nulls, because TOML has none.
-fn described(config: &Map<String, Value>, schema: &Value, secret: &SecretName) -> Vec<Field> {
+fn described(config: &Map<String, Value>, schema: &Value, secret: &SecretName) -> Vec<StarterField> {
     let field = |(name, value): (&String, &Value)| {
         let property = &schema["properties"][name];
         let content = match value {
-            Value::Object(members) => Content::Table(described(members, property, secret)),
-            value => Content::Leaf(example(value, secret)?),
+            Value::Object(members) => FieldContent::Table(described(members, property, secret)),
+            value => FieldContent::Leaf(example(value, secret)?),
         };
         let mut comment = comment(property["description"].as_str().unwrap_or_default());
         if !comment.is_empty() {
             comment.insert(0, String::new());
         }
-        Some(Field { comment, name: name.clone(), content })
+        Some(StarterField { comment, name: name.clone(), content })
     };
     config.iter().filter_map(field).collect()
 }
 
-fn example(value: &Value, secret: &SecretName) -> Option<Leaf> {
+fn example(value: &Value, secret: &SecretName) -> Option<InlineValue> {
     Some(match value {
         Value::Null => return None,
-        Value::String(text) if text == SECRET => Leaf::Text(format!("\"<< secret '{}' >>\"", secret.as_str())),
-        Value::String(text) => Leaf::Text(quoted_text(text)),
-        Value::Array(items) => Leaf::List(items.iter().filter_map(|item| example(item, secret)).collect()),
+        Value::String(text) if text == SECRET => InlineValue::Text(format!("\"<< secret '{}' >>\"", secret.as_str())),
+        Value::String(text) => InlineValue::Text(quoted_text(text)),
+        Value::Array(items) => InlineValue::List(items.iter().filter_map(|item| example(item, secret)).collect()),
         Value::Object(members) => {
             let member = |(name, value): (&String, &Value)| Some((name.clone(), example(value, secret)?));
-            Leaf::Object(members.iter().filter_map(member).collect())
+            InlineValue::Object(members.iter().filter_map(member).collect())
         }
-        plain => Leaf::Plain(plain.to_string()),
+        plain => InlineValue::Plain(plain.to_string()),
     })
 }
 
@@ -193,7 +193,7 @@ fn comment(text: &str) -> Vec<String> {
 }
 
 /// Writes the lines above a field, indented, and with the format's comment mark `mark` in place of `#`.
-fn above(out: &mut String, field: &Field, indent: &str, mark: &str) {
+fn above(out: &mut String, field: &StarterField, indent: &str, mark: &str) {
     for line in &field.comment {
         match line.strip_prefix('#') {
             Some(text) => out.push_str(&format!("{indent}{mark}{text}\n")),
@@ -204,15 +204,15 @@ fn above(out: &mut String, field: &Field, indent: &str, mark: &str) {
 
 /// Writes the plain fields first and then a section for each table, because a field after a section header would belong
 /// to that section.
-fn toml(out: &mut String, fields: &[Field], path: &str) {
+fn toml(out: &mut String, fields: &[StarterField], path: &str) {
     for field in fields {
-        if let Content::Leaf(leaf) = &field.content {
+        if let FieldContent::Leaf(leaf) = &field.content {
             above(out, field, "", "#");
             out.push_str(&format!("{} = {}\n", toml_key(&field.name), inline(leaf, Format::Toml)));
         }
     }
     for field in fields {
-        if let Content::Table(inner) = &field.content {
+        if let FieldContent::Table(inner) = &field.content {
             let path = format!("{path}{}", toml_key(&field.name));
             above(out, field, "", "#");
             if field.comment.is_empty() {
@@ -224,15 +224,15 @@ fn toml(out: &mut String, fields: &[Field], path: &str) {
     }
 }
 
-fn yaml(out: &mut String, fields: &[Field], depth: usize) {
+fn yaml(out: &mut String, fields: &[StarterField], depth: usize) {
     let indent = "  ".repeat(depth);
     for field in fields {
         above(out, field, &indent, "#");
         out.push_str(&format!("{indent}{}:", yaml_key(&field.name)));
         match &field.content {
-            Content::Leaf(leaf) => out.push_str(&format!(" {}\n", inline(leaf, Format::Yaml))),
-            Content::Table(inner) if inner.is_empty() => out.push_str(" {}\n"),
-            Content::Table(inner) => {
+            FieldContent::Leaf(leaf) => out.push_str(&format!(" {}\n", inline(leaf, Format::Yaml))),
+            FieldContent::Table(inner) if inner.is_empty() => out.push_str(" {}\n"),
+            FieldContent::Table(inner) => {
                 out.push('\n');
                 yaml(out, inner, depth + 1);
             }
@@ -240,7 +240,7 @@ fn yaml(out: &mut String, fields: &[Field], depth: usize) {
     }
 }
 
-fn json(out: &mut String, fields: &[Field], depth: usize, comments: bool) {
+fn json(out: &mut String, fields: &[StarterField], depth: usize, comments: bool) {
     if fields.is_empty() {
         return out.push_str("{}");
     }
@@ -252,23 +252,23 @@ fn json(out: &mut String, fields: &[Field], depth: usize, comments: bool) {
         }
         out.push_str(&format!("{indent}{}: ", quoted_text(&field.name)));
         match &field.content {
-            Content::Leaf(leaf) => out.push_str(&inline(leaf, Format::Json)),
-            Content::Table(inner) => json(out, inner, depth + 1, comments),
+            FieldContent::Leaf(leaf) => out.push_str(&inline(leaf, Format::Json)),
+            FieldContent::Table(inner) => json(out, inner, depth + 1, comments),
         }
         out.push_str(if index + 1 < fields.len() { ",\n" } else { "\n" });
     }
     out.push_str(&format!("{}}}", "  ".repeat(depth)));
 }
 
-fn inline(leaf: &Leaf, format: Format) -> String {
+fn inline(leaf: &InlineValue, format: Format) -> String {
     match leaf {
-        Leaf::Text(text) | Leaf::Plain(text) => text.clone(),
-        Leaf::List(items) => {
+        InlineValue::Text(text) | InlineValue::Plain(text) => text.clone(),
+        InlineValue::List(items) => {
             format!("[{}]", items.iter().map(|item| inline(item, format)).collect::<Vec<_>>().join(", "))
         }
-        Leaf::Object(members) if members.is_empty() => "{}".into(),
-        Leaf::Object(members) => {
-            let member = |(name, leaf): &(String, Leaf)| match format {
+        InlineValue::Object(members) if members.is_empty() => "{}".into(),
+        InlineValue::Object(members) => {
+            let member = |(name, leaf): &(String, InlineValue)| match format {
                 Format::Toml => format!("{} = {}", toml_key(name), inline(leaf, format)),
                 _ => format!("{}: {}", quoted_text(name), inline(leaf, format)),
             };

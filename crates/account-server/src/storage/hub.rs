@@ -24,22 +24,22 @@ pub enum Wake {
     /// The API keys of this device have ended.
     Revoked(DeviceId),
     /// Something has changed, and it is not known what.
-    Look,
+    Unknown,
 }
 
 /// The listeners of all accounts, each with a channel.
 #[derive(Debug, Default)]
-pub struct Hub(Mutex<Listeners>);
+pub struct Hub(Mutex<Subscribers>);
 
 #[derive(Debug, Default)]
-struct Listeners {
+struct Subscribers {
     closed: bool,
     accounts: HashMap<AccountId, broadcast::Sender<Wake>>,
 }
 
 impl Hub {
     /// Subscribes to the changes of an account. Returns `None` if the server is stopping.
-    pub fn listen(&self, account: AccountId) -> Option<broadcast::Receiver<Wake>> {
+    pub fn subscribe(&self, account: AccountId) -> Option<broadcast::Receiver<Wake>> {
         let mut listeners = self.listeners();
         if listeners.closed {
             return None;
@@ -57,8 +57,8 @@ impl Hub {
     }
 
     /// Makes all listeners look up everything, because changes may have been missed.
-    pub fn look(&self) {
-        self.listeners().accounts.retain(|_, sender| sender.send(Wake::Look).is_ok());
+    pub fn wake_all(&self) {
+        self.listeners().accounts.retain(|_, sender| sender.send(Wake::Unknown).is_ok());
     }
 
     /// Ends all subscriptions, and refuses new ones.
@@ -68,7 +68,7 @@ impl Hub {
         listeners.accounts.clear();
     }
 
-    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+    fn listeners(&self) -> MutexGuard<'_, Subscribers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -81,18 +81,18 @@ mod tests {
     fn a_change_reaches_the_listeners_of_its_account_only() {
         let hub = Hub::default();
         let (one, other) = (AccountId([1; 16]), AccountId([2; 16]));
-        let (mut first, mut second) = (hub.listen(one).unwrap(), hub.listen(other).unwrap());
+        let (mut first, mut second) = (hub.subscribe(one).unwrap(), hub.subscribe(other).unwrap());
         hub.wake(one, Wake::Head(3));
         assert_eq!(first.try_recv(), Ok(Wake::Head(3)));
         assert!(second.try_recv().is_err());
-        hub.look();
-        assert_eq!(second.try_recv(), Ok(Wake::Look));
+        hub.wake_all();
+        assert_eq!(second.try_recv(), Ok(Wake::Unknown));
         drop(second);
         hub.wake(other, Wake::Usage);
         assert_eq!(hub.listeners().accounts.len(), 1);
         hub.close();
-        assert!(hub.listen(one).is_none());
-        assert_eq!(first.try_recv(), Ok(Wake::Look));
+        assert!(hub.subscribe(one).is_none());
+        assert_eq!(first.try_recv(), Ok(Wake::Unknown));
         assert_eq!(first.try_recv(), Err(broadcast::error::TryRecvError::Closed));
     }
 }

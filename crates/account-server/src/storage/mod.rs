@@ -19,7 +19,7 @@ use serde::Serialize;
 
 pub use self::hub::{Hub, Wake};
 use guillemet_base::names::Millis;
-use guillemet_wire::{AccountId, ChangesPage, DeviceId, Enrolment, Hash, Newest, PullCursor, Push, UsageUpload, Wrap};
+use guillemet_wire::{AccountId, ChangesPage, DeviceId, Enrolment, Hash, HeadRef, PullCursor, Push, UsageUpload, Wrap};
 
 /// The future of a storage call.
 pub type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
@@ -35,7 +35,7 @@ pub enum StorageError {
     Taken,
     /// The push was made on another head than the newest. Holds the newest head.
     #[error("there is a newer head; pull, apply the change again, and push again")]
-    Behind(Option<Newest>),
+    Behind(Option<HeadRef>),
     /// The heads after the position of the pull are no longer kept.
     #[error("heads up to {pruned} are no longer kept; compare with another device, then repair the account")]
     ContinuityLost {
@@ -92,7 +92,7 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    fn number(self) -> u8 {
+    fn to_number(self) -> u8 {
         match self {
             Self::Creation => 0,
             Self::Pending => 1,
@@ -100,8 +100,8 @@ impl KeyKind {
         }
     }
 
-    fn numbered(number: u8) -> Option<Self> {
-        [Self::Creation, Self::Pending, Self::Device].into_iter().find(|kind| kind.number() == number)
+    fn from_number(number: u8) -> Option<Self> {
+        [Self::Creation, Self::Pending, Self::Device].into_iter().find(|kind| kind.to_number() == number)
     }
 }
 
@@ -140,7 +140,7 @@ pub struct AccountRow {
     pub created_at: Millis,
     /// The newest head; `None` before the first push.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub newest: Option<Newest>,
+    pub newest: Option<HeadRef>,
     /// The time of the newest push; `None` before the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pushed_at: Option<Millis>,
@@ -224,18 +224,18 @@ pub trait Storage: Send + Sync {
     /// Makes a former head the newest again, with all records, wraps and keys as they were then.
     ///
     /// Fails with [`StorageError::NoHead`] if that head is not kept.
-    fn restore_head(&self, account: AccountId, seq: u64) -> StorageFuture<'_, Newest>;
+    fn restore_head(&self, account: AccountId, seq: u64) -> StorageFuture<'_, HeadRef>;
 
     /// Returns the API key with this id, unless it has ended.
     fn key<'a>(&'a self, id: &'a str) -> StorageFuture<'a, Option<KnownKey>>;
 
     /// Returns the newest head; `None` before the first push.
-    fn newest(&self, account: AccountId) -> StorageFuture<'_, Option<Newest>>;
+    fn newest_head(&self, account: AccountId) -> StorageFuture<'_, Option<HeadRef>>;
 
     /// Accepts a push completely or not at all, and only on the head it was made on.
     ///
     /// Fails with [`StorageError::Behind`] if another head is the newest.
-    fn push(&self, pushing: Pushing) -> StorageFuture<'_, Newest>;
+    fn push(&self, pushing: Pushing) -> StorageFuture<'_, HeadRef>;
 
     /// Returns a page of changes, with the wraps for `device`.
     ///
@@ -262,8 +262,8 @@ pub trait Storage: Send + Sync {
     /// Returns the devices that wait to be admitted.
     fn enrolments(&self, account: AccountId) -> StorageFuture<'_, Vec<Enrolment>>;
 
-    /// Turns away a device that waits. Returns whether there was one.
-    fn turn_away(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, bool>;
+    /// Rejects the request of a device to join. Returns whether there was one.
+    fn reject_enrolment(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, bool>;
 
     /// Stores a usage document.
     ///
@@ -282,14 +282,14 @@ pub trait Storage: Send + Sync {
 
 /// The newest head as a transaction finds it, before it accepts a push.
 #[derive(Clone, Copy, Debug, Default)]
-struct Found {
-    newest: Option<Newest>,
+struct CurrentHead {
+    newest: Option<HeadRef>,
     epoch: u64,
 }
 
-impl Found {
+impl CurrentHead {
     /// Checks that a push may follow this head. Both storages call this inside their transaction.
-    fn admits(&self, pushing: &Pushing) -> Result<(), StorageError> {
+    fn check(&self, pushing: &Pushing) -> Result<(), StorageError> {
         if self.newest.map(|newest| newest.hash) != pushing.expected {
             return Err(StorageError::Behind(self.newest));
         }
@@ -308,7 +308,7 @@ impl Found {
 }
 
 /// Checks that an account stays within its limits.
-fn within(bounds: Bounds, objects: u64, bytes: u64) -> Result<(), StorageError> {
+fn check_bounds(bounds: Bounds, objects: u64, bytes: u64) -> Result<(), StorageError> {
     let mut errors = Vec::new();
     if objects > bounds.objects {
         errors.push((
@@ -324,6 +324,6 @@ fn within(bounds: Bounds, objects: u64, bytes: u64) -> Result<(), StorageError> 
 }
 
 /// Makes the error for one field with a value that is not allowed.
-fn refused(field: String, message: &str) -> StorageError {
+fn invalid_field(field: String, message: &str) -> StorageError {
     StorageError::Refused(vec![(field, message.to_owned())])
 }

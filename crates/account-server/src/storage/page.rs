@@ -16,20 +16,20 @@ const BESIDE: usize = 200;
 
 /// The space that is left in a page.
 #[derive(Debug)]
-pub struct Room {
+pub struct PageBudget {
     bytes: usize,
     empty: bool,
 }
 
-impl Default for Room {
+impl Default for PageBudget {
     fn default() -> Self {
         Self { bytes: BYTES_MAX, empty: true }
     }
 }
 
-impl Room {
+impl PageBudget {
     /// Reserves space for a box. Returns whether it fits; the first one always does, so that every page has something.
-    pub fn take(&mut self, len: usize) -> bool {
+    pub fn reserve(&mut self, len: usize) -> bool {
         let fits = self.empty || len + BESIDE <= self.bytes;
         if fits {
             self.bytes = self.bytes.saturating_sub(len + BESIDE);
@@ -41,7 +41,7 @@ impl Room {
 
 /// Returns the position after which records are wanted. Without `after_id` it is after the last record of
 /// `records_after`.
-pub fn behind(from: &PullCursor) -> (u64, ObjectId) {
+pub fn position_before(from: &PullCursor) -> (u64, ObjectId) {
     (from.records_after, from.after_id.unwrap_or(ObjectId([0xff; 16])))
 }
 
@@ -69,8 +69,8 @@ mod tests {
     #[test]
     fn a_page_takes_at_least_one_and_at_most_its_room() {
         let fitting = |lengths: &[usize]| {
-            let mut room = Room::default();
-            lengths.iter().take_while(|len| room.take(**len)).count()
+            let mut room = PageBudget::default();
+            lengths.iter().take_while(|len| room.reserve(**len)).count()
         };
         assert_eq!(fitting(&[BYTES_MAX * 2, 1]), 1);
         assert_eq!(fitting(&[BYTES_MAX / 2 - BESIDE; 3]), 2);

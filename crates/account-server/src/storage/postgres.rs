@@ -26,7 +26,7 @@ use super::{
     Wake,
 };
 use guillemet_base::names::Millis;
-use guillemet_wire::{AccountId, ChangesPage, DeviceId, Enrolment, Hash, Newest, PullCursor, UsageUpload, Wrap};
+use guillemet_wire::{AccountId, ChangesPage, DeviceId, Enrolment, Hash, HeadRef, PullCursor, UsageUpload, Wrap};
 
 /// The number of connections that one server has to the database, in addition to the one that listens.
 const CONNECTIONS: usize = 16;
@@ -116,7 +116,7 @@ fn config(url: &str) -> Result<Config, StorageError> {
 }
 
 /// Converts a number for the database. Larger numbers than it can store have been refused before.
-fn big(number: u64) -> i64 {
+fn to_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -135,22 +135,26 @@ fn some_bytes<const N: usize>(row: &Row, column: usize) -> Result<Option<[u8; N]
     row.try_get::<_, Option<&[u8]>>(column)?.map(|_| bytes(row, column)).transpose()
 }
 
-type Value<'a> = &'a (dyn tokio_postgres::types::ToSql + Sync);
+type SqlParameter<'a> = &'a (dyn tokio_postgres::types::ToSql + Sync);
 
 /// Runs a statement. Returns the number of rows it changed.
-async fn run(client: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<u64, StorageError> {
+async fn execute(client: &impl GenericClient, text: &str, values: &[SqlParameter<'_>]) -> Result<u64, StorageError> {
     let statement = client.prepare_cached(text).await?;
     Ok(client.execute(&statement, values).await?)
 }
 
 /// Runs a query and returns all rows.
-async fn rows(client: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StorageError> {
+async fn query(client: &impl GenericClient, text: &str, values: &[SqlParameter<'_>]) -> Result<Vec<Row>, StorageError> {
     let statement = client.prepare_cached(text).await?;
     Ok(client.query(&statement, values).await?)
 }
 
 /// Runs a query that returns at most one row.
-async fn row(client: &impl GenericClient, text: &str, values: &[Value<'_>]) -> Result<Option<Row>, StorageError> {
+async fn query_opt(
+    client: &impl GenericClient,
+    text: &str,
+    values: &[SqlParameter<'_>],
+) -> Result<Option<Row>, StorageError> {
     let statement = client.prepare_cached(text).await?;
     Ok(client.query_opt(&statement, values).await?)
 }
@@ -211,13 +215,13 @@ impl Storage for Postgres {
     fn delete_account(&self, account: AccountId) -> StorageFuture<'_, ()> {
         change!(self, |on| async {
             admin::delete(on, account).await?;
-            listen::tell(on, account, Wake::Look).await
+            listen::notify(on, account, Wake::Unknown).await
         })
     }
 
-    fn restore_head(&self, account: AccountId, seq: u64) -> StorageFuture<'_, Newest> {
+    fn restore_head(&self, account: AccountId, seq: u64) -> StorageFuture<'_, HeadRef> {
         change!(self, |on| async {
-            listen::tell(on, account, Wake::Look).await?;
+            listen::notify(on, account, Wake::Unknown).await?;
             admin::restore(on, account, seq).await
         })
     }
@@ -226,16 +230,16 @@ impl Storage for Postgres {
         read!(self, |on| join::key(on, id))
     }
 
-    fn newest(&self, account: AccountId) -> StorageFuture<'_, Option<Newest>> {
-        read!(self, |on| async { Ok(push::found(on, account).await?.newest) })
+    fn newest_head(&self, account: AccountId) -> StorageFuture<'_, Option<HeadRef>> {
+        read!(self, |on| async { Ok(push::current_head(on, account).await?.newest) })
     }
 
-    fn push(&self, pushing: Pushing) -> StorageFuture<'_, Newest> {
+    fn push(&self, pushing: Pushing) -> StorageFuture<'_, HeadRef> {
         change!(self, |on| async {
             let newest = push::push(on, &pushing).await?;
-            listen::tell(on, pushing.account, Wake::Head(newest.seq)).await?;
+            listen::notify(on, pushing.account, Wake::Head(newest.seq)).await?;
             for device in &pushing.push.revoked {
-                listen::tell(on, pushing.account, Wake::Revoked(*device)).await?;
+                listen::notify(on, pushing.account, Wake::Revoked(*device)).await?;
             }
             Ok::<_, StorageError>(newest)
         })
@@ -262,7 +266,7 @@ impl Storage for Postgres {
     fn enrol(&self, account: AccountId, token_hash: Hash, enrolment: Enrolment, at: Millis) -> StorageFuture<'_, ()> {
         change!(self, |on| async {
             join::enrol(on, account, token_hash, &enrolment, at).await?;
-            listen::tell(on, account, Wake::Enrolment).await
+            listen::notify(on, account, Wake::Enrolment).await
         })
     }
 
@@ -270,17 +274,17 @@ impl Storage for Postgres {
         read!(self, |on| join::enrolments(on, account))
     }
 
-    fn turn_away(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, bool> {
+    fn reject_enrolment(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, bool> {
         change!(self, |on| async {
-            listen::tell(on, account, Wake::Enrolment).await?;
-            join::turn_away(on, account, device).await
+            listen::notify(on, account, Wake::Enrolment).await?;
+            join::reject_enrolment(on, account, device).await
         })
     }
 
     fn put_usage(&self, account: AccountId, usage: UsageUpload) -> StorageFuture<'_, ()> {
         change!(self, |on| async {
             join::put_usage(on, account, &usage).await?;
-            listen::tell(on, account, Wake::Usage).await
+            listen::notify(on, account, Wake::Usage).await
         })
     }
 

@@ -23,10 +23,10 @@ use super::{
     Wake,
 };
 use guillemet_base::names::Millis;
-use guillemet_wire::{AccountId, ChangesPage, DeviceId, Enrolment, Hash, Newest, PullCursor, UsageUpload, Wrap};
+use guillemet_wire::{AccountId, ChangesPage, DeviceId, Enrolment, Hash, HeadRef, PullCursor, UsageUpload, Wrap};
 
 pub use self::file::DATABASE;
-pub(super) use self::file::{TABLES, look};
+pub(super) use self::file::{TABLES, open_read_only};
 
 /// The number of connections that read.
 const READERS: usize = 2;
@@ -56,16 +56,16 @@ impl Sqlite {
     /// [`StorageError::Database`] if the file cannot be opened, [`StorageError::NewerFormat`] if a newer version wrote
     /// it.
     pub fn open(folder: &Path) -> Result<Self, StorageError> {
-        let path = file::ready(folder)?;
+        let path = file::prepare(folder)?;
         let hub = Arc::new(Hub::default());
         let (writer, jobs) = channel();
         let (database, writer_hub) = (file::connect(&path)?, Arc::clone(&hub));
-        spawn("account-writer", move || write(database, &jobs, &writer_hub))?;
+        spawn("account-writer", move || run_writer(database, &jobs, &writer_hub))?;
         let (readers, jobs) = channel();
         let jobs = Arc::new(Mutex::new(jobs));
         for _ in 0..READERS {
             let (database, jobs) = (file::connect(&path)?, Arc::clone(&jobs));
-            spawn("account-reader", move || read(database, &jobs))?;
+            spawn("account-reader", move || run_reader(database, &jobs))?;
         }
         Ok(Self { writer, readers, hub })
     }
@@ -77,7 +77,7 @@ impl Sqlite {
         notify: impl FnOnce(&Hub, &T) + Send + 'static,
     ) -> StorageFuture<'_, T> {
         let hub = Arc::clone(&self.hub);
-        ask(&self.writer, move |database| {
+        submit(&self.writer, move |database| {
             let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let done = change(&transaction)?;
             transaction.commit()?;
@@ -87,15 +87,15 @@ impl Sqlite {
     }
 
     /// Runs queries that all see one state of the file.
-    fn look<T: Send + 'static>(
+    fn query<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Transaction<'_>) -> Result<T, StorageError> + Send + 'static,
     ) -> StorageFuture<'_, T> {
-        ask(&self.readers, move |database| read(&database.transaction()?))
+        submit(&self.readers, move |database| read(&database.transaction()?))
     }
 }
 
-fn ask<'a, T: Send + 'static>(
+fn submit<'a, T: Send + 'static>(
     to: &Sender<Job>,
     job: impl FnOnce(&mut Connection) -> Result<T, StorageError> + Send + 'static,
 ) -> StorageFuture<'a, T> {
@@ -113,7 +113,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Storage
     spawned.map(drop).map_err(|error| StorageError::Database(format!("cannot start a thread: {error}")))
 }
 
-fn write(mut database: Connection, jobs: &Receiver<Job>, hub: &Hub) {
+fn run_writer(mut database: Connection, jobs: &Receiver<Job>, hub: &Hub) {
     let version = |database: &Connection| database.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
     let (mut last_version, mut last_check) = (version(&database).ok(), Instant::now());
     loop {
@@ -128,13 +128,13 @@ fn write(mut database: Connection, jobs: &Receiver<Job>, hub: &Hub) {
             let now = version(&database).ok();
             if now != last_version {
                 last_version = now;
-                hub.look();
+                hub.wake_all();
             }
         }
     }
 }
 
-fn read(mut database: Connection, jobs: &Mutex<Receiver<Job>>) {
+fn run_reader(mut database: Connection, jobs: &Mutex<Receiver<Job>>) {
     loop {
         // The lock is released before the work begins.
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -144,7 +144,7 @@ fn read(mut database: Connection, jobs: &Mutex<Receiver<Job>>) {
 }
 
 /// Reports a change to nobody.
-fn nobody<T>(_: &Hub, _: &T) {}
+fn wake_nobody<T>(_: &Hub, _: &T) {}
 
 impl Storage for Sqlite {
     fn hub(&self) -> &Hub {
@@ -152,34 +152,34 @@ impl Storage for Sqlite {
     }
 
     fn create_account(&self, account: NewAccount) -> StorageFuture<'_, ()> {
-        self.change(move |database| admin::create(database, &account), nobody)
+        self.change(move |database| admin::create(database, &account), wake_nobody)
     }
 
     fn accounts(&self) -> StorageFuture<'_, Vec<AccountRow>> {
-        self.look(|database| admin::accounts(database))
+        self.query(|database| admin::accounts(database))
     }
 
     fn delete_account(&self, account: AccountId) -> StorageFuture<'_, ()> {
-        self.change(move |database| admin::delete(database, account), move |hub, ()| hub.wake(account, Wake::Look))
+        self.change(move |database| admin::delete(database, account), move |hub, ()| hub.wake(account, Wake::Unknown))
     }
 
-    fn restore_head(&self, account: AccountId, seq: u64) -> StorageFuture<'_, Newest> {
-        let notify = move |hub: &Hub, _: &Newest| hub.wake(account, Wake::Look);
+    fn restore_head(&self, account: AccountId, seq: u64) -> StorageFuture<'_, HeadRef> {
+        let notify = move |hub: &Hub, _: &HeadRef| hub.wake(account, Wake::Unknown);
         self.change(move |database| admin::restore(database, account, seq), notify)
     }
 
     fn key<'a>(&'a self, id: &'a str) -> StorageFuture<'a, Option<KnownKey>> {
         let id = id.to_owned();
-        self.look(move |database| join::key(database, &id))
+        self.query(move |database| join::key(database, &id))
     }
 
-    fn newest(&self, account: AccountId) -> StorageFuture<'_, Option<Newest>> {
-        self.look(move |database| Ok(file::found(database, account)?.newest))
+    fn newest_head(&self, account: AccountId) -> StorageFuture<'_, Option<HeadRef>> {
+        self.query(move |database| Ok(file::current_head(database, account)?.newest))
     }
 
-    fn push(&self, pushing: Pushing) -> StorageFuture<'_, Newest> {
+    fn push(&self, pushing: Pushing) -> StorageFuture<'_, HeadRef> {
         let (account, revoked) = (pushing.account, pushing.push.revoked.clone());
-        let notify = move |hub: &Hub, newest: &Newest| {
+        let notify = move |hub: &Hub, newest: &HeadRef| {
             hub.wake(account, Wake::Head(newest.seq));
             for device in revoked {
                 hub.wake(account, Wake::Revoked(device));
@@ -195,15 +195,15 @@ impl Storage for Sqlite {
         from: PullCursor,
         limit: usize,
     ) -> StorageFuture<'_, ChangesPage> {
-        self.look(move |database| pull::changes(database, account, device, from, limit))
+        self.query(move |database| pull::changes(database, account, device, from, limit))
     }
 
     fn wrap(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, Option<Wrap>> {
-        self.look(move |database| join::wrap(database, account, device))
+        self.query(move |database| join::wrap(database, account, device))
     }
 
     fn invite(&self, account: AccountId, token_hash: Hash, until: Millis) -> StorageFuture<'_, ()> {
-        self.change(move |database| join::invite(database, account, token_hash, until), nobody)
+        self.change(move |database| join::invite(database, account, token_hash, until), wake_nobody)
     }
 
     fn enrol(&self, account: AccountId, token_hash: Hash, enrolment: Enrolment, at: Millis) -> StorageFuture<'_, ()> {
@@ -212,12 +212,12 @@ impl Storage for Sqlite {
     }
 
     fn enrolments(&self, account: AccountId) -> StorageFuture<'_, Vec<Enrolment>> {
-        self.look(move |database| join::enrolments(database, account))
+        self.query(move |database| join::enrolments(database, account))
     }
 
-    fn turn_away(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, bool> {
+    fn reject_enrolment(&self, account: AccountId, device: DeviceId) -> StorageFuture<'_, bool> {
         let notify = move |hub: &Hub, _: &bool| hub.wake(account, Wake::Enrolment);
-        self.change(move |database| join::turn_away(database, account, device), notify)
+        self.change(move |database| join::reject_enrolment(database, account, device), notify)
     }
 
     fn put_usage(&self, account: AccountId, usage: UsageUpload) -> StorageFuture<'_, ()> {
@@ -226,14 +226,14 @@ impl Storage for Sqlite {
     }
 
     fn usage(&self, account: AccountId) -> StorageFuture<'_, Vec<UsageUpload>> {
-        self.look(move |database| join::usage(database, account))
+        self.query(move |database| join::usage(database, account))
     }
 
     fn prune(&self, retention: Retention) -> StorageFuture<'_, u64> {
-        self.change(move |database| admin::prune(database, retention), nobody)
+        self.change(move |database| admin::prune(database, retention), wake_nobody)
     }
 
     fn totals(&self) -> StorageFuture<'_, StorageTotals> {
-        self.look(|database| admin::totals(database))
+        self.query(|database| admin::totals(database))
     }
 }

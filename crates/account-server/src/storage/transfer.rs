@@ -20,7 +20,7 @@ use super::sqlite;
 /// # Errors
 /// [`StorageError`] if the folder has no database, or the target already has accounts. Nothing is changed then.
 pub async fn copy(folder: &Path, to: &Postgres) -> Result<u64, StorageError> {
-    let from = sqlite::look(folder)?;
+    let from = sqlite::open_read_only(folder)?;
     let mut client = to.client().await?;
     let transaction = client.transaction().await?;
     let mut accounts = 0;
@@ -44,22 +44,22 @@ pub async fn copy(folder: &Path, to: &Postgres) -> Result<u64, StorageError> {
     Ok(accounts)
 }
 
-fn next(rows: &mut rusqlite::Rows<'_>, columns: usize) -> Result<Option<Vec<Cell>>, StorageError> {
+fn next(rows: &mut rusqlite::Rows<'_>, columns: usize) -> Result<Option<Vec<ColumnValue>>, StorageError> {
     let Some(row) = rows.next()? else { return Ok(None) };
-    let cell = |index| row.get_ref(index).map(Cell::of);
+    let cell = |index| row.get_ref(index).map(ColumnValue::of);
     Ok(Some((0..columns).map(cell).collect::<Result<_, _>>()?))
 }
 
 /// The value of one column in a row.
 #[derive(Debug)]
-enum Cell {
+enum ColumnValue {
     Nothing,
     Number(i64),
     Text(String),
     Bytes(Vec<u8>),
 }
 
-impl Cell {
+impl ColumnValue {
     fn of(value: ValueRef<'_>) -> Self {
         match value {
             ValueRef::Integer(number) => Self::Number(number),
@@ -71,7 +71,7 @@ impl Cell {
     }
 }
 
-impl ToSql for Cell {
+impl ToSql for ColumnValue {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
         match self {
             Self::Nothing => Ok(IsNull::Yes),

@@ -19,14 +19,14 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::ClientError;
+use super::AccountClientError;
 use guillemet_wire::Hash;
 
 /// The time limit for a connection, its TLS handshake included.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// The address of a server, and the TLS settings by which it is authenticated.
-pub struct Way {
+pub struct ServerAddress {
     authority: String,
     host: String,
     port: u16,
@@ -34,21 +34,21 @@ pub struct Way {
     tls: TlsConnector,
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "https://{}", self.authority)
     }
 }
 
-impl Way {
+impl ServerAddress {
     /// Parses an address of the form `https://HOST[:PORT]`. With a pin, only the certificate with that SHA-256 is
     /// accepted.
     ///
     /// # Errors
-    /// [`ClientError::Address`] for any other address, [`ClientError::NoRoots`] if nothing could authenticate the
-    /// server.
-    pub fn new(url: &str, pin: Option<Hash>) -> Result<Self, ClientError> {
-        let invalid = || ClientError::Address(url.to_owned());
+    /// [`AccountClientError::Address`] for any other address, [`AccountClientError::NoRoots`] if nothing could
+    /// authenticate the server.
+    pub fn new(url: &str, pin: Option<Hash>) -> Result<Self, AccountClientError> {
+        let invalid = || AccountClientError::Address(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| invalid())?;
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(invalid)?;
         if uri.scheme_str() != Some("https") || uri.path() != "/" || uri.query().is_some() {
@@ -59,17 +59,17 @@ impl Way {
         let name = ServerName::try_from(host.clone()).map_err(|_| invalid())?;
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
-        let builder = builder.map_err(|error| ClientError::Untrusted(error.to_string()))?;
+        let builder = builder.map_err(|error| AccountClientError::Untrusted(error.to_string()))?;
         let mut config = match pin {
             Some(pin) => builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Pinned::new(pin, &provider)))
+                .with_custom_certificate_verifier(Arc::new(PinnedVerifier::new(pin, &provider)))
                 .with_no_client_auth(),
             None => {
                 let mut roots = RootCertStore::empty();
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
                 if roots.is_empty() {
-                    return Err(ClientError::NoRoots);
+                    return Err(AccountClientError::NoRoots);
                 }
                 builder.with_root_certificates(roots).with_no_client_auth()
             }
@@ -87,19 +87,20 @@ impl Way {
     /// Opens a new connection.
     ///
     /// # Errors
-    /// [`ClientError::Untrusted`] for a certificate that is not accepted, [`ClientError::Unreachable`] otherwise.
-    pub async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
-        let timed_out = || ClientError::Unreachable(format!("no connection within {CONNECT:?}"));
+    /// [`AccountClientError::Untrusted`] for a certificate that is not accepted, [`AccountClientError::Unreachable`]
+    /// otherwise.
+    pub async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, AccountClientError> {
+        let timed_out = || AccountClientError::Unreachable(format!("no connection within {CONNECT:?}"));
         tokio::time::timeout(CONNECT, self.connect_now()).await.map_err(|_| timed_out())?
     }
 
-    async fn connect_now(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
-        let unreachable = |error: std::io::Error| ClientError::Unreachable(error.to_string());
+    async fn connect_now(&self) -> Result<SendRequest<Full<Bytes>>, AccountClientError> {
+        let unreachable = |error: std::io::Error| AccountClientError::Unreachable(error.to_string());
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         let stream = self.tls.connect(self.name.clone(), stream).await.map_err(|error| {
             match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(error @ rustls::Error::InvalidCertificate(_)) => ClientError::Untrusted(error.to_string()),
+                Some(error @ rustls::Error::InvalidCertificate(_)) => AccountClientError::Untrusted(error.to_string()),
                 _ => unreachable(error),
             }
         })?;
@@ -117,18 +118,18 @@ impl Way {
 /// Trusts one certificate, whatever its names and dates are. The server's proof that it has the key is verified as
 /// always.
 #[derive(Debug)]
-struct Pinned {
+struct PinnedVerifier {
     pin: Hash,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl Pinned {
+impl PinnedVerifier {
     fn new(pin: Hash, provider: &CryptoProvider) -> Self {
         Self { pin, algorithms: provider.signature_verification_algorithms }
     }
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for PinnedVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -176,10 +177,10 @@ mod tests {
     fn only_a_server_is_an_address() {
         let pin = Some(Hash([0; 32]));
         for url in ["https://a.example", "https://a.example:7443", "https://127.0.0.1:1/", "https://[::1]:7443"] {
-            assert!(Way::new(url, pin).is_ok(), "{url}");
+            assert!(ServerAddress::new(url, pin).is_ok(), "{url}");
         }
         for url in ["http://a.example", "a.example", "https://a.example/path", "https://u@a.example", "https://", ""] {
-            assert!(matches!(Way::new(url, pin), Err(ClientError::Address(_))), "{url}");
+            assert!(matches!(ServerAddress::new(url, pin), Err(AccountClientError::Address(_))), "{url}");
         }
     }
 }

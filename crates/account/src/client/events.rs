@@ -5,7 +5,7 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::{ClientError, malformed};
+use super::{AccountClientError, malformed};
 use guillemet_wire::ServerEvent;
 
 /// The longest silence in a stream. The server sends something every 15 seconds.
@@ -17,23 +17,23 @@ const EVENT_MAX: usize = 4 << 10;
 #[derive(Debug)]
 pub struct HeadEvents {
     body: Incoming,
-    unread: Lines,
+    unread: EventLines,
 }
 
 impl HeadEvents {
     pub(super) fn new(body: Incoming) -> Self {
-        Self { body, unread: Lines::default() }
+        Self { body, unread: EventLines::default() }
     }
 
     /// Waits for the next event.
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`] if the stream ended or was silent for too long, [`ClientError::Malformed`] if it is
-    /// not in the expected form.
-    pub async fn next(&mut self) -> Result<ServerEvent, ClientError> {
-        let closed = |reason: &str| ClientError::Unreachable(format!("the event stream {reason}"));
+    /// [`AccountClientError::Unreachable`] if the stream ended or was silent for too long,
+    /// [`AccountClientError::Malformed`] if it is not in the expected form.
+    pub async fn next(&mut self) -> Result<ServerEvent, AccountClientError> {
+        let closed = |reason: &str| AccountClientError::Unreachable(format!("the event stream {reason}"));
         loop {
-            if let Some(data) = self.unread.event()? {
+            if let Some(data) = self.unread.next_event()? {
                 return serde_json::from_str(&data).map_err(|error| malformed(&error.to_string()));
             }
             let frame = tokio::time::timeout(SILENT, self.body.frame()).await.map_err(|_| closed("went silent"))?;
@@ -49,13 +49,13 @@ impl HeadEvents {
 
 /// The part of a stream that has arrived and not been read yet.
 #[derive(Debug, Default)]
-struct Lines {
+struct EventLines {
     bytes: Vec<u8>,
 }
 
-impl Lines {
+impl EventLines {
     /// Returns the data of the next complete event. Skips comments and events without data.
-    fn event(&mut self) -> Result<Option<String>, ClientError> {
+    fn next_event(&mut self) -> Result<Option<String>, AccountClientError> {
         while let Some(end) = self.bytes.windows(2).position(|pair| pair == b"\n\n") {
             let event: Vec<u8> = self.bytes.drain(..end + 2).collect();
             let event = String::from_utf8(event).map_err(|_| malformed("an event that is not text"))?;
@@ -74,16 +74,16 @@ mod tests {
     #[test]
     fn events_are_read_however_they_arrive() {
         let stream = b"retry: 1000\nevent: head\ndata: {\"event\":\"head\",\"seq\":3}\n\n: alive\n\nevent: usage\ndata: {\"event\":\"usage\"}\n\n";
-        let mut lines = Lines::default();
+        let mut lines = EventLines::default();
         let mut received = Vec::new();
         for byte in stream {
             lines.bytes.push(*byte);
-            while let Some(data) = lines.event().unwrap() {
+            while let Some(data) = lines.next_event().unwrap() {
                 received.push(serde_json::from_str::<ServerEvent>(&data).unwrap());
             }
         }
         assert_eq!(received, [ServerEvent::Head { seq: 3 }, ServerEvent::Usage]);
         lines.bytes = vec![b'a'; EVENT_MAX + 1];
-        assert!(lines.event().is_err());
+        assert!(lines.next_event().is_err());
     }
 }

@@ -6,10 +6,10 @@ use data_encoding::{BASE32_NOPAD, DecodeKind};
 use zeroize::Zeroizing;
 
 use super::{AccountAddress, AccountCode, BadCode, CodeKind, Creation, InvitationCode, Recovery};
-use crate::byte_reader::Reader;
+use crate::byte_reader::ByteReader;
 use guillemet_secret::crypto::DeviceSecret;
 use guillemet_wire::api_key::ApiKey;
-use guillemet_wire::{AccountId, DeviceId, Hash, Newest, PublicKey};
+use guillemet_wire::{AccountId, DeviceId, Hash, HeadRef, PublicKey};
 
 /// The version of the layout that this program writes.
 const LAYOUT: u8 = 1;
@@ -18,23 +18,23 @@ const CHECK_LEN: usize = 4;
 /// The length of one group on paper, in characters.
 const GROUP: usize = 5;
 
-pub(super) fn text(code: &AccountCode) -> Zeroizing<String> {
-    let mut bytes = Bytes::default();
+pub(super) fn encode(code: &AccountCode) -> Zeroizing<String> {
+    let mut bytes = CodeWriter::default();
     bytes.put(&[LAYOUT]);
     match code {
         AccountCode::Creation(code) => {
-            bytes.place(&code.address);
+            bytes.put_address(&code.address);
             bytes.api_key(&code.api_key);
         }
         AccountCode::Invite(code) => {
-            bytes.place(&code.address);
+            bytes.put_address(&code.address);
             bytes.put(&code.inviter.0);
             bytes.put(&code.inviter_key.0);
             bytes.put(code.secret.as_slice());
             bytes.put(code.token.as_slice());
         }
         AccountCode::Recovery(code) => {
-            bytes.place(&code.address);
+            bytes.put_address(&code.address);
             bytes.put(&code.device.0);
             bytes.put(code.device_secret.expose().as_slice());
             bytes.api_key(&code.api_key);
@@ -46,7 +46,7 @@ pub(super) fn text(code: &AccountCode) -> Zeroizing<String> {
         }
     }
     let kind = code.kind();
-    let check = check(kind, &bytes.0);
+    let check = checksum(kind, &bytes.0);
     bytes.put(&check);
     let mut body = Zeroizing::new(BASE32_NOPAD.encode(&bytes.0));
     body.make_ascii_lowercase();
@@ -73,15 +73,15 @@ pub(super) fn parse(text: &str, expected: Option<CodeKind>) -> Result<AccountCod
         DecodeKind::Symbol | DecodeKind::Padding => BadCode::Mistyped,
     })?;
     let (fields, checked) = bytes.split_last_chunk::<CHECK_LEN>().ok_or(BadCode::CutOff)?;
-    let matches = *checked == check(found, fields);
-    let mut reader = Reader(fields);
+    let matches = *checked == checksum(found, fields);
+    let mut reader = ByteReader(fields);
     match (matches, reader.array::<1>()) {
         (true, Some([layout])) if layout > LAYOUT => return Err(BadCode::Newer),
         (_, Some([LAYOUT])) => {}
         (_, Some(_)) => return Err(BadCode::Mistyped),
         (_, None) => return Err(BadCode::CutOff),
     }
-    let code = read(found, &mut reader)?;
+    let code = read_fields(found, &mut reader)?;
     if matches && reader.0.is_empty() { Ok(code) } else { Err(BadCode::Mistyped) }
 }
 
@@ -104,8 +104,8 @@ fn split(upper: &str) -> Result<(CodeKind, &str), BadCode> {
 
 /// Reads the fields of a code. Reports `CutOff` if they end too early; the caller relies on no field before the
 /// checksum has matched.
-fn read(kind: CodeKind, reader: &mut Reader<'_>) -> Result<AccountCode, BadCode> {
-    let address = place(reader)?;
+fn read_fields(kind: CodeKind, reader: &mut ByteReader<'_>) -> Result<AccountCode, BadCode> {
+    let address = read_address(reader)?;
     Ok(match kind {
         CodeKind::Creation => AccountCode::Creation(Creation { address, api_key: api_key(reader)? }),
         CodeKind::Invite => AccountCode::Invite(InvitationCode {
@@ -122,17 +122,17 @@ fn read(kind: CodeKind, reader: &mut Reader<'_>) -> Result<AccountCode, BadCode>
             api_key: api_key(reader)?,
             sender: DeviceId(array(reader)?),
             sender_key: PublicKey(array(reader)?),
-            head: Newest { seq: u64::from_le_bytes(array(reader)?), hash: Hash(array(reader)?) },
+            head: HeadRef { seq: u64::from_le_bytes(array(reader)?), hash: Hash(array(reader)?) },
             made_at: u64::from_le_bytes(array(reader)?),
         }),
     })
 }
 
-fn array<const N: usize>(reader: &mut Reader<'_>) -> Result<[u8; N], BadCode> {
+fn array<const N: usize>(reader: &mut ByteReader<'_>) -> Result<[u8; N], BadCode> {
     reader.array().ok_or(BadCode::CutOff)
 }
 
-fn place(reader: &mut Reader<'_>) -> Result<AccountAddress, BadCode> {
+fn read_address(reader: &mut ByteReader<'_>) -> Result<AccountAddress, BadCode> {
     let account = AccountId(array(reader)?);
     let len = usize::from(u16::from_le_bytes(array(reader)?));
     let url = reader.take(len).ok_or(BadCode::CutOff)?;
@@ -145,26 +145,26 @@ fn place(reader: &mut Reader<'_>) -> Result<AccountAddress, BadCode> {
     AccountAddress::new(account, url, pin).map_err(|_| BadCode::Mistyped)
 }
 
-fn api_key(reader: &mut Reader<'_>) -> Result<ApiKey, BadCode> {
+fn api_key(reader: &mut ByteReader<'_>) -> Result<ApiKey, BadCode> {
     let (id, secret) = (array(reader)?, Zeroizing::new(array(reader)?));
     ApiKey::from_parts(&id, &secret).ok_or(BadCode::Mistyped)
 }
 
-fn check(kind: CodeKind, fields: &[u8]) -> [u8; CHECK_LEN] {
+fn checksum(kind: CodeKind, fields: &[u8]) -> [u8; CHECK_LEN] {
     let hash = Hash::of(&[b"guillemet code 1\0", kind.prefix().as_bytes(), fields]).0;
     [hash[0], hash[1], hash[2], hash[3]]
 }
 
 /// The bytes of a code that is being written. Wiped when dropped.
 #[derive(Default)]
-struct Bytes(Zeroizing<Vec<u8>>);
+struct CodeWriter(Zeroizing<Vec<u8>>);
 
-impl Bytes {
+impl CodeWriter {
     fn put(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
-    fn place(&mut self, address: &AccountAddress) {
+    fn put_address(&mut self, address: &AccountAddress) {
         self.put(&address.account().0);
         // `AccountAddress::new` limits the length to `URL_MAX`, so it fits.
         self.put(&(address.url().len() as u16).to_le_bytes());

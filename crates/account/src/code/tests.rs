@@ -54,7 +54,7 @@ fn recovery() -> AccountCode {
         api_key: api_key(),
         sender: DeviceId(count(0xd0)),
         sender_key: PublicKey(count(0x30)),
-        head: Newest { seq: 9, hash: Hash(count(0xb0)) },
+        head: HeadRef { seq: 9, hash: Hash(count(0xb0)) },
         made_at: 1_700_000_000_123,
     })
 }
@@ -63,18 +63,18 @@ fn recovery() -> AccountCode {
 /// prefix + …)`.
 #[test]
 fn codes_are_those_of_another_implementation() {
-    assert_eq!(creation().text().as_str(), CREATION);
-    assert_eq!(invite().text().as_str(), INVITE);
-    assert_eq!(recovery().text().as_str(), RECOVERY);
+    assert_eq!(creation().to_text().as_str(), CREATION);
+    assert_eq!(invite().to_text().as_str(), INVITE);
+    assert_eq!(recovery().to_text().as_str(), RECOVERY);
 }
 
 #[test]
 fn codes_are_read_as_they_were_made() {
     for text in [CREATION, INVITE, RECOVERY] {
         let code = AccountCode::parse(text).unwrap();
-        assert_eq!(code.text().as_str(), text);
-        assert_eq!(code.place().account(), AccountId(count(0x10)));
-        assert_eq!(code.place().url(), "https://account.example:8443");
+        assert_eq!(code.to_text().as_str(), text);
+        assert_eq!(code.address().account(), AccountId(count(0x10)));
+        assert_eq!(code.address().url(), "https://account.example:8443");
     }
     let code = Recovery::parse(RECOVERY).unwrap();
     assert_eq!(*code.device_secret.expose(), count(0x61));
@@ -92,7 +92,7 @@ fn blanks_line_breaks_and_upper_case_do_no_harm() {
             text.chars().enumerate().flat_map(|(at, c)| [c, if at % 7 == 3 { '\n' } else { ' ' }]).collect();
         let joined: String = text.split(' ').collect();
         for form in [upper, broken, joined, format!(" \t{text}\r\n\u{a0}")] {
-            assert_eq!(AccountCode::parse(&form).unwrap().text().as_str(), text);
+            assert_eq!(AccountCode::parse(&form).unwrap().to_text().as_str(), text);
         }
     }
 }
@@ -177,13 +177,13 @@ proptest! {
             api_key: ApiKey::random(),
             sender: DeviceId(account),
             sender_key: PublicKey([seq as u8; 32]),
-            head: Newest { seq, hash: Hash::of(&[&account]) },
+            head: HeadRef { seq, hash: Hash::of(&[&account]) },
             made_at: seq,
         });
         for code in [code, AccountCode::Creation(Creation { address: place(), api_key: ApiKey::random() })] {
-            let read = AccountCode::parse(&code.text()).unwrap();
-            prop_assert_eq!(read.text(), code.text());
-            prop_assert_eq!(read.place(), &place());
+            let read = AccountCode::parse(&code.to_text()).unwrap();
+            prop_assert_eq!(read.to_text(), code.to_text());
+            prop_assert_eq!(read.address(), &place());
         }
     }
 

@@ -38,17 +38,17 @@ pub use self::head::{Device, Head, PullError};
 pub use self::push::{Blocked, PreparedPush, Proposal, PushError};
 pub use self::references::{DeviceReference, References, Words};
 pub use self::state::{Deleted, HeadAuthor, Notice, Replica, is_same};
-pub use self::stored::{Memory, StoredStateError};
+pub use self::stored::{StoredEngine, StoredStateError};
 use super::intent::Intent;
 use super::seal::EpochKey;
 use super::tree::{RecordLeaf, RecordTree};
 use guillemet_base::names::SecretId;
 use guillemet_secret::crypto::DeviceSecret;
 use guillemet_secret::record::Secret;
-use guillemet_wire::{AccountId, DeviceId, Hash, IntentId, Newest, ObjectId, PullCursor, Sealed};
+use guillemet_wire::{AccountId, DeviceId, Hash, HeadRef, IntentId, ObjectId, PullCursor, Sealed};
 
 /// The identity of this device.
-pub struct Me {
+pub struct DeviceIdentity {
     /// The account that this device belongs to.
     pub account: AccountId,
     /// The id of this device.
@@ -109,14 +109,14 @@ const PAST: usize = 256;
 
 /// The state of one device in its account. The [module](self) describes it.
 pub struct Engine {
-    me: Me,
+    me: DeviceIdentity,
     keys: BTreeMap<u64, Arc<EpochKey>>,
     /// The newest verified head; `seq` 0 before the first.
     head: Head,
     hash: Hash,
     /// The head that a pull has to begin with: set until the first head is verified, or when a person has confirmed
     /// another one.
-    anchor: Option<Newest>,
+    anchor: Option<HeadRef>,
     tree: RecordTree,
     /// The content of the account at the head.
     base: Replica,
@@ -126,9 +126,9 @@ pub struct Engine {
     /// The secrets that may differ between `view` and `base`.
     differing: BTreeSet<SecretId>,
     /// Heads that this device has sent, or is about to send, and that the server may have accepted.
-    sent: Vec<Newest>,
+    sent: Vec<HeadRef>,
     /// The heads before the newest one, oldest first.
-    past: VecDeque<Newest>,
+    past: VecDeque<HeadRef>,
     /// The messages that the user has seen about pending intents.
     reported: HashMap<IntentId, String>,
     /// The number of former versions that are kept of a secret.
@@ -137,17 +137,17 @@ pub struct Engine {
 
 impl Engine {
     /// Starts a new account with a new key. The first push creates the first head.
-    pub fn found(me: Me, former_versions: usize) -> Self {
+    pub fn create(me: DeviceIdentity, former_versions: usize) -> Self {
         Self::empty(me, EpochKey::random(1), Hash::default(), None, former_versions)
     }
 
     /// Starts with an account that this device has been admitted to, of which everything is still to be pulled.
     /// `anchor` is the head that admitted it and `key` the key of its epoch, both from a wrap that was opened.
-    pub fn join(me: Me, key: EpochKey, anchor: Newest, former_versions: usize) -> Self {
+    pub fn join(me: DeviceIdentity, key: EpochKey, anchor: HeadRef, former_versions: usize) -> Self {
         Self::empty(me, key, Hash::default(), Some(anchor), former_versions)
     }
 
-    fn empty(me: Me, key: EpochKey, hash: Hash, anchor: Option<Newest>, former_versions: usize) -> Self {
+    fn empty(me: DeviceIdentity, key: EpochKey, hash: Hash, anchor: Option<HeadRef>, former_versions: usize) -> Self {
         let head = Head {
             seq: anchor.map_or(0, |anchor| anchor.seq.saturating_sub(1)),
             epoch: key.epoch(),
@@ -172,7 +172,7 @@ impl Engine {
     }
 
     /// Returns the identity of this device.
-    pub fn me(&self) -> &Me {
+    pub fn me(&self) -> &DeviceIdentity {
         &self.me
     }
 
@@ -220,19 +220,19 @@ impl Engine {
     }
 
     /// Returns the position from which to pull a whole account whose history begins with this head.
-    pub fn cursor_of(anchor: Newest) -> PullCursor {
+    pub fn cursor_of(anchor: HeadRef) -> PullCursor {
         PullCursor { heads_after: anchor.seq.saturating_sub(1), records_after: 0, after_id: None }
     }
 
     /// Returns whether this head is one of the last ones that this device has verified.
-    pub fn knows(&self, newest: Newest) -> bool {
+    pub fn has_verified(&self, newest: HeadRef) -> bool {
         self.past.contains(&newest) || (newest.seq, newest.hash) == (self.head.seq, self.hash)
     }
 
     /// Makes a verified head the newest one.
-    fn arrive(&mut self, head: Head, hash: Hash) {
+    fn set_head(&mut self, head: Head, hash: Hash) {
         if self.head().is_some() {
-            self.past.push_back(Newest { seq: self.head.seq, hash: self.hash });
+            self.past.push_back(HeadRef { seq: self.head.seq, hash: self.hash });
         }
         while self.past.len() > PAST {
             self.past.pop_front();
@@ -243,7 +243,7 @@ impl Engine {
 
     /// Records an edit of this device. `after` is in effect already, and the intents are on disk. They are sent with
     /// the next push.
-    pub fn edited(&mut self, after: Arc<Secret>, intents: Vec<Intent>) {
+    pub fn record_edit(&mut self, after: Arc<Secret>, intents: Vec<Intent>) {
         self.differing.insert(after.id);
         self.view.put(after);
         self.view.take_touched();
@@ -252,33 +252,33 @@ impl Engine {
 
     /// Brings in the secrets that this device had before it joined the account. `local` are these secrets, and the
     /// intents say what becomes of each. A secret that no intent is about is gone.
-    pub fn bring(&mut self, local: &[Arc<Secret>], intents: Vec<Intent>) -> Update {
+    pub fn add_own_secrets(&mut self, local: &[Arc<Secret>], intents: Vec<Intent>) -> Update {
         for secret in local {
             self.differing.insert(secret.id);
             self.view.put(Arc::clone(secret));
         }
         self.pending.extend(intents.into_iter().map(Arc::new));
-        self.settle(self.base.clone(), &HashSet::new())
+        self.replace_base(self.base.clone(), &HashSet::new())
     }
 
     /// Remembers a push that is about to be sent. The caller has to write this to disk before it sends the push.
-    pub fn sending(&mut self, candidate: &PreparedPush) {
+    pub fn record_sent(&mut self, candidate: &PreparedPush) {
         self.sent.push(candidate.newest);
     }
 
     /// Replaces the state of the account. The view follows, with the intents that are still pending applied on top.
-    fn settle(&mut self, mut base: Replica, settled: &HashSet<IntentId>) -> Update {
+    fn replace_base(&mut self, mut base: Replica, settled: &HashSet<IntentId>) -> Update {
         let mut touched = base.take_touched();
         touched.append(&mut self.differing);
         let (done, remaining): (Vec<_>, Vec<_>) =
             self.pending.drain(..).partition(|intent| settled.contains(&intent.id));
         self.pending = remaining.into();
-        let mut notices = self.revived(&base, &touched, &done);
+        let mut notices = self.revived_notices(&base, &touched, &done);
         let mut view = base.clone();
         let author =
             HeadAuthor { device: self.me.device, seq: self.head.seq + 1, former_versions: self.former_versions };
         for intent in self.pending.clone() {
-            notices.extend(view.apply(&intent, author).and_then(|notice| self.tell(intent.id, notice)));
+            notices.extend(view.apply(&intent, author).and_then(|notice| self.unseen_notice(intent.id, notice)));
         }
         for intent in &done {
             self.reported.remove(&intent.id);
@@ -319,7 +319,7 @@ impl Engine {
         let touched = base.take_touched();
         if !self.is_view_of(&base, &touched, pushed) {
             touched.into_iter().for_each(|id| base.touch(id));
-            return self.settle(base, &pushed.iter().copied().collect());
+            return self.replace_base(base, &pushed.iter().copied().collect());
         }
         for id in touched {
             if let Some(shared) = same_in_both(&base, &self.view, id).cloned() {
@@ -355,14 +355,14 @@ impl Engine {
     }
 
     /// Returns a notice unless the user has seen it: an intent is applied again with every head.
-    fn tell(&mut self, intent: IntentId, notice: Notice) -> Option<Notice> {
+    fn unseen_notice(&mut self, intent: IntentId, notice: Notice) -> Option<Notice> {
         let before = self.reported.insert(intent, notice.text.clone());
         (before.as_ref() != Some(&notice.text)).then_some(notice)
     }
 
     /// Returns notices for deleted secrets that exist again in this state. Leaves out those that an edit of this device
     /// brought back, because that edit has its own notice.
-    fn revived(&self, base: &Replica, touched: &BTreeSet<SecretId>, settled: &[Arc<Intent>]) -> Vec<Notice> {
+    fn revived_notices(&self, base: &Replica, touched: &BTreeSet<SecretId>, settled: &[Arc<Intent>]) -> Vec<Notice> {
         let is_back = |id: &&SecretId| self.base.deleted(**id).is_some();
         let by_edit = |id: &SecretId| settled.iter().any(|intent| intent.secret == *id);
         let restored = touched.iter().filter(is_back).filter(|id| !by_edit(id)).filter_map(|id| base.secret(*id));

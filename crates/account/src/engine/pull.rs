@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::head::{Head, PullError};
 use super::object::Object;
-use super::reconcile::rescue;
+use super::reconcile::reconcile;
 use super::state::Replica;
 use super::*;
 use crate::seal::{BoxKind, NO_ID, open_wrap};
@@ -14,13 +14,13 @@ use guillemet_wire::{ChangedRecord, ChangesPage, EpochLink, SealedHead, SealedRe
 const GOES_BACK: &str = "a record has an older revision";
 
 /// The state of a walk over the offered heads.
-struct Walk {
+struct HeadWalk {
     head: Head,
     hash: Hash,
     keys: BTreeMap<u64, Arc<EpochKey>>,
     intents: HashSet<IntentId>,
     /// The head that the walk has to begin with, if it does not begin at the known one.
-    anchor: Option<Newest>,
+    anchor: Option<HeadRef>,
     /// The oldest epoch in which a changed record may be sealed.
     oldest: u64,
     /// All heads that are offered. The head at which a key was wrapped has to be among them.
@@ -32,7 +32,7 @@ struct Walk {
 
 /// An answer that is verified completely and not applied yet.
 struct Verified {
-    walk: Walk,
+    walk: HeadWalk,
     base: Replica,
     records: Vec<RecordWrite>,
     authors: HashMap<SecretId, Author>,
@@ -46,9 +46,9 @@ impl Engine {
     ///
     /// # Errors
     /// [`PullError`] for the reason; nothing has been applied.
-    pub fn pulled(&mut self, pages: &[ChangesPage]) -> Result<Update, PullError> {
+    pub fn apply_pull(&mut self, pages: &[ChangesPage]) -> Result<Update, PullError> {
         let verified = self.verify(pages, self.anchor)?;
-        Ok(verified.map_or_else(Update::default, |verified| self.go_over(verified)))
+        Ok(verified.map_or_else(Update::default, |verified| self.commit(verified)))
     }
 
     /// Replaces the state by the server's, after another device has repaired the account and a person has compared the
@@ -57,19 +57,19 @@ impl Engine {
     ///
     /// # Errors
     /// [`PullError`] for the reason; nothing has been applied.
-    pub fn adopt(&mut self, newest: Newest, pages: &[ChangesPage]) -> Result<Update, PullError> {
+    pub fn adopt(&mut self, newest: HeadRef, pages: &[ChangesPage]) -> Result<Update, PullError> {
         let Some(verified) = self.verify(pages, Some(newest))? else { return Ok(Update::default()) };
-        let mut pending: VecDeque<_> = rescue(&self.base, &verified.base).into();
+        let mut pending: VecDeque<_> = reconcile(&self.base, &verified.base).into();
         pending.append(&mut self.pending);
         self.pending = pending;
-        Ok(self.go_over(verified))
+        Ok(self.commit(verified))
     }
 
     /// Verifies an answer. Returns `None` if it brings nothing new. `anchor` is the head that it has to begin with, for
     /// a device that does not continue from what it knows.
-    fn verify(&self, pages: &[ChangesPage], anchor: Option<Newest>) -> Result<Option<Verified>, PullError> {
+    fn verify(&self, pages: &[ChangesPage], anchor: Option<HeadRef>) -> Result<Option<Verified>, PullError> {
         let newest = pages.iter().rev().find_map(|page| page.newest);
-        let newest = newest.unwrap_or(Newest { seq: 0, hash: Hash::default() });
+        let newest = newest.unwrap_or(HeadRef { seq: 0, hash: Hash::default() });
         let known = anchor.map_or(self.head.seq, |anchor| anchor.seq);
         if newest.seq < known {
             return Err(PullError::Rollback { known, offered: newest.seq });
@@ -96,7 +96,7 @@ impl Engine {
     }
 
     /// Makes a verified answer the state in effect. Nothing in it can fail.
-    fn go_over(&mut self, verified: Verified) -> Update {
+    fn commit(&mut self, verified: Verified) -> Update {
         let Verified { walk, base, records, authors, is_full } = verified;
         if is_full {
             self.tree = RecordTree::new();
@@ -105,15 +105,15 @@ impl Engine {
             self.tree.set(id, leaf);
         }
         self.keys = walk.keys;
-        self.arrive(walk.head, walk.hash);
-        let update = self.settle(base, &walk.intents);
+        self.set_head(walk.head, walk.hash);
+        let update = self.replace_base(base, &walk.intents);
         Update { records, authors, devices: walk.devices, advanced: true, ..update }
     }
 
-    fn walk(&self, pages: &[ChangesPage], anchor: Option<Newest>) -> Result<Walk, PullError> {
+    fn walk(&self, pages: &[ChangesPage], anchor: Option<HeadRef>) -> Result<HeadWalk, PullError> {
         let seq = anchor.map_or(self.head.seq, |anchor| Self::cursor_of(anchor).heads_after);
         let heads = || pages.iter().flat_map(|page| &page.heads);
-        let mut walk = Walk {
+        let mut walk = HeadWalk {
             head: Head { seq, ..self.head.clone() },
             hash: self.hash,
             keys: self.keys.clone(),
@@ -138,7 +138,7 @@ impl Engine {
     }
 
     /// Verifies the next head of the walk.
-    fn step(&self, walk: &mut Walk, sealed: &SealedHead, wraps: &[&Wrap]) -> Result<(), PullError> {
+    fn step(&self, walk: &mut HeadWalk, sealed: &SealedHead, wraps: &[&Wrap]) -> Result<(), PullError> {
         let hash = sealed.hash(self.me.account);
         let known = walk.head.seq;
         if sealed.seq <= known {
@@ -195,7 +195,7 @@ impl Engine {
     /// been wrapped before it, and epochs may have passed.
     fn new_epoch(
         &self,
-        walk: &Walk,
+        walk: &HeadWalk,
         sealed: &SealedHead,
         is_confirmed: bool,
         wraps: &[&Wrap],
@@ -234,7 +234,7 @@ impl Engine {
     fn records(
         &self,
         pages: &[ChangesPage],
-        walk: &Walk,
+        walk: &HeadWalk,
         is_full: bool,
     ) -> Result<(Replica, Vec<RecordWrite>), PullError> {
         let mut base = if is_full { Replica::default() } else { self.base.clone() };
@@ -263,7 +263,7 @@ impl Engine {
             let plaintext = key.open(BoxKind::Record, self.me.account, id.0, record.revision, sealed);
             let plaintext = plaintext.map_err(|_| PullError::Tampered("a record cannot be decrypted"))?;
             let object = Object::decode(&plaintext).map_err(|_| PullError::Tampered("a record cannot be read"))?;
-            place(&mut base, &walk.head, id, object)?;
+            insert_object(&mut base, &walk.head, id, object)?;
             changed.push((id, Some((leaf, sealed.clone()))));
         }
         if is_full {
@@ -300,11 +300,11 @@ fn newest_forms(pages: &[ChangesPage]) -> Result<BTreeMap<ObjectId, &SealedRecor
 }
 
 /// Puts an object into the content. What the object says about its id has to match the id of its record.
-pub(super) fn place(base: &mut Replica, head: &Head, id: ObjectId, object: Object) -> Result<(), PullError> {
+pub(super) fn insert_object(base: &mut Replica, head: &Head, id: ObjectId, object: Object) -> Result<(), PullError> {
     let is_own = |secret: &Secret| secret.id.0 == id.0;
     match object {
         Object::Secret(secret) if is_own(&secret) => base.put(secret),
-        Object::Deleted(deleted) if is_own(&deleted.secret) => base.bury(deleted),
+        Object::Deleted(deleted) if is_own(&deleted.secret) => base.put_deleted(deleted),
         Object::References(references)
             if head.device(references.device).is_some_and(|device| device.references == id) =>
         {

@@ -53,7 +53,7 @@ pub enum Proposal {
     /// Publishes this device's state again, after the server was restored from a backup.
     Repair {
         /// The newest head that the server has.
-        onto: Newest,
+        onto: HeadRef,
         /// The records that the server has.
         stored: HashMap<ObjectId, RecordLeaf>,
         /// The boxes that this device has.
@@ -110,7 +110,7 @@ pub enum PushError {
 /// A push that is not sealed yet.
 struct Draft {
     /// On which head it is made.
-    onto: Newest,
+    onto: HeadRef,
     /// The number of the head it makes.
     seq: u64,
     /// What the account holds then.
@@ -126,12 +126,12 @@ struct Draft {
 }
 
 /// The space that is left in a push.
-struct Room {
+struct PushBudget {
     records: usize,
     bytes: usize,
 }
 
-impl Room {
+impl PushBudget {
     /// Returns the space of an empty push. Keeps room for a deleted secret, and for the references of this device and
     /// of one that leaves.
     fn of_push() -> Self {
@@ -139,7 +139,7 @@ impl Room {
     }
 
     /// Reserves space for a change of this secret. Returns whether it fits; the first change always does.
-    fn take(&mut self, secret: Option<&Secret>) -> bool {
+    fn reserve(&mut self, secret: Option<&Secret>) -> bool {
         let bytes = secret.map_or(512, |secret| secret.versions.iter().map(|version| version.value.len() + 512).sum());
         let fits = self.bytes == BYTES_MAX || (self.records >= TOUCHED && self.bytes >= bytes);
         if fits {
@@ -155,9 +155,9 @@ pub struct PreparedPush {
     /// The request body that is sent.
     pub push: Push,
     /// The head on which the push is made.
-    pub onto: Newest,
+    pub onto: HeadRef,
     /// The head that the push creates.
-    pub newest: Newest,
+    pub newest: HeadRef,
     head: Head,
     base: Replica,
     records: Vec<RecordWrite>,
@@ -167,7 +167,7 @@ pub struct PreparedPush {
 
 impl Engine {
     /// Returns the places on other devices that block the delete of a secret.
-    pub fn blocked(&self, secret: &Secret) -> Vec<Blocked> {
+    pub fn delete_blockers(&self, secret: &Secret) -> Vec<Blocked> {
         let names: Vec<_> = std::iter::once(&secret.name).chain(&secret.former_names).collect();
         let mut blocked = Vec::new();
         for (device, references) in self.base.all_references().filter(|(device, _)| **device != self.me.device) {
@@ -180,13 +180,13 @@ impl Engine {
                 certain: false,
             };
             for reference in
-                references.references.iter().filter(|reference| names.iter().any(|name| reference.is(name)))
+                references.references.iter().filter(|reference| names.iter().any(|name| reference.matches(name)))
             {
                 let (position, name) = (Some((reference.line, reference.column)), Some(reference.name.clone()));
                 blocked.push(Blocked { position, name, certain: true, ..by(&reference.template) });
             }
             for text in &references.texts {
-                for name in names.iter().filter(|name| text.hold(name)) {
+                for name in names.iter().filter(|name| text.may_contain(name)) {
                     blocked.push(Blocked { name: Some(name.to_string()), ..by(&text.template) });
                 }
             }
@@ -199,12 +199,12 @@ impl Engine {
 
     /// Returns whether there is anything to push without a wish: pending intents, or references that are not published.
     pub fn is_due(&self, local: &References) -> bool {
-        self.head().is_some() && (!self.pending.is_empty() || self.publishes(local))
+        self.head().is_some() && (!self.pending.is_empty() || self.has_new_references(local))
     }
 
     /// Returns whether these references have to be published: they have changed, or something was deleted since they
     /// were published.
-    fn publishes(&self, local: &References) -> bool {
+    fn has_new_references(&self, local: &References) -> bool {
         let Some(published) = self.base.references(self.me.device) else { return true };
         !published.is_same(local) || self.base.all_deleted().any(|(_, deleted)| deleted.seq > published.seen)
     }
@@ -248,12 +248,12 @@ impl Engine {
     fn draft(&self, proposal: &Proposal, local: &References, now: Millis) -> Result<Draft, PushError> {
         let onto = match proposal {
             Proposal::Repair { onto, .. } => *onto,
-            _ => Newest { seq: self.head.seq, hash: self.hash },
+            _ => HeadRef { seq: self.head.seq, hash: self.hash },
         };
         let seq = self.head.seq.max(onto.seq) + 1;
         let author = HeadAuthor { device: self.me.device, seq, former_versions: self.former_versions };
-        let (mut next, mut notices, mut room) = (self.base.clone(), Vec::new(), Room::of_push());
-        let intents = self.carry(&mut next, author, &mut room, &mut notices);
+        let (mut next, mut notices, mut room) = (self.base.clone(), Vec::new(), PushBudget::of_push());
+        let intents = self.apply_intents(&mut next, author, &mut room, &mut notices);
         let is_all = intents.len() == self.pending.len();
         if !is_all && matches!(proposal, Proposal::Delete(_) | Proposal::Leave) {
             // The intents that are left over would bring the secret back, or never arrive.
@@ -261,16 +261,16 @@ impl Engine {
         }
         let devices = self.head.devices.clone();
         let mut draft = Draft { onto, seq, next, devices, intents, notices, epoch_key: None };
-        self.propose(proposal, &mut draft, author, now)?;
-        if !matches!(proposal, Proposal::Leave) && is_all && self.publishes(local) {
-            self.publish(&mut draft.next, local, author, &mut room);
+        self.apply_proposal(proposal, &mut draft, author, now)?;
+        if !matches!(proposal, Proposal::Leave) && is_all && self.has_new_references(local) {
+            self.publish_references(&mut draft.next, local, author, &mut room);
         }
         forget_deleted(&mut draft.next, &draft.devices, room.records);
         Ok(draft)
     }
 
     /// Adds what is wanted beside what is pending to a draft.
-    fn propose(
+    fn apply_proposal(
         &self,
         proposal: &Proposal,
         draft: &mut Draft,
@@ -286,7 +286,7 @@ impl Engine {
             }
             Proposal::Delete(id) => {
                 let secret = next.secret(*id).ok_or(PushError::NoSecret)?;
-                let blocked = self.blocked(secret);
+                let blocked = self.delete_blockers(secret);
                 if !blocked.is_empty() {
                     return Err(PushError::Referenced(blocked));
                 }
@@ -322,11 +322,11 @@ impl Engine {
         head: &Head,
         mut records: Vec<RecordWrite>,
         key: &EpochKey,
-    ) -> Result<(Push, Newest, Vec<RecordWrite>), PushError> {
+    ) -> Result<(Push, HeadRef, Vec<RecordWrite>), PushError> {
         let plain = serde_json::to_vec(head)?;
         let sealed = key.seal(BoxKind::Head, self.me.account, NO_ID, head.seq, &plain);
         let sealed = SealedHead { seq: head.seq, epoch: head.epoch, prev: head.prev, sealed };
-        let newest = Newest { seq: head.seq, hash: sealed.hash(self.me.account) };
+        let newest = HeadRef { seq: head.seq, hash: sealed.hash(self.me.account) };
         let mut push = Push { head: sealed, ..empty_push() };
         let mut on_server = None;
         if let Proposal::Repair { stored, boxes, .. } = proposal {
@@ -341,9 +341,9 @@ impl Engine {
 
     /// Publishes the references of this device, and brings back the deleted secrets that they mean. If that does not
     /// fit into one push, a later one publishes them.
-    fn publish(&self, next: &mut Replica, local: &References, author: HeadAuthor, room: &mut Room) {
-        for id in next.meant(local) {
-            if !room.take(next.deleted(id).map(|deleted| &*deleted.secret)) {
+    fn publish_references(&self, next: &mut Replica, local: &References, author: HeadAuthor, room: &mut PushBudget) {
+        for id in next.referenced_deleted(local) {
+            if !room.reserve(next.deleted(id).map(|deleted| &*deleted.secret)) {
                 return;
             }
             next.revive(id, author);
@@ -354,11 +354,11 @@ impl Engine {
     }
 
     /// Applies as many pending intents as fit into one push. Returns their ids.
-    fn carry(
+    fn apply_intents(
         &self,
         next: &mut Replica,
         author: HeadAuthor,
-        room: &mut Room,
+        room: &mut PushBudget,
         notices: &mut Vec<(IntentId, Notice)>,
     ) -> Vec<IntentId> {
         let mut intents = Vec::new();
@@ -367,7 +367,7 @@ impl Engine {
                 IntentChange::Create(secret) => Some(secret),
                 _ => next.secret(intent.secret),
             };
-            if !room.take(changed.map(|secret| &**secret)) {
+            if !room.reserve(changed.map(|secret| &**secret)) {
                 break;
             }
             notices.extend(next.apply(intent, author).map(|notice| (intent.id, notice)));
@@ -453,7 +453,7 @@ impl Engine {
         push: &mut Push,
         proposal: &Proposal,
         head: &Head,
-        newest: Newest,
+        newest: HeadRef,
         key: &EpochKey,
     ) -> Result<(), PushError> {
         let wrap = |device: &Device| -> Result<Wrap, crypto::WeakKey> {
@@ -483,7 +483,7 @@ impl Engine {
     }
 
     /// Makes the state of an accepted push the one in effect. Does nothing if a pull has already brought that head.
-    pub fn accepted(&mut self, candidate: PreparedPush) -> Update {
+    pub fn commit_push(&mut self, candidate: PreparedPush) -> Update {
         if candidate.head.prev != self.hash {
             return Update::default();
         }
@@ -491,16 +491,16 @@ impl Engine {
             self.tree.set(id, leaf);
         }
         let mut notices: Vec<_> =
-            candidate.notices.into_iter().filter_map(|(intent, notice)| self.tell(intent, notice)).collect();
+            candidate.notices.into_iter().filter_map(|(intent, notice)| self.unseen_notice(intent, notice)).collect();
         let pushed = candidate.head.intents.clone();
         let devices = candidate.head.device_changes(&self.head);
-        self.arrive(candidate.head, candidate.newest.hash);
+        self.set_head(candidate.head, candidate.newest.hash);
         let update = match candidate.key {
             None => self.settle_pushed(candidate.base, &pushed),
             // The references of a removed device no longer hold any name, so more can change than what was pushed.
             Some(key) => {
                 self.keys.insert(key.epoch(), key);
-                self.settle(candidate.base, &pushed.into_iter().collect())
+                self.replace_base(candidate.base, &pushed.into_iter().collect())
             }
         };
         notices.extend(update.notices);

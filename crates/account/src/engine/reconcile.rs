@@ -13,14 +13,14 @@ use guillemet_secret::record::{Secret, Version};
 /// Returns intents for everything that `before` has and `now`, a state confirmed by a person, lacks: secrets and
 /// values, and also the name and the enabled state if `before` changed them later by its clock. Deletes are left out: a
 /// person can delete again.
-pub(super) fn rescue(before: &Replica, now: &Replica) -> Vec<Arc<Intent>> {
+pub(super) fn reconcile(before: &Replica, now: &Replica) -> Vec<Arc<Intent>> {
     let mut recovered = Vec::new();
     for secret in before.secrets() {
         let want = |change| Intent::new(secret.id, secret.updated_at, change);
         match now.secret(secret.id) {
             Some(current) => recovered.extend(of_living(secret, current).into_iter().map(want)),
             None => match now.deleted(secret.id) {
-                Some(deleted) => recovered.extend(values(secret, &deleted.secret).into_iter().map(want)),
+                Some(deleted) => recovered.extend(new_values(secret, &deleted.secret).into_iter().map(want)),
                 None => recovered.push(want(IntentChange::Create(Arc::clone(secret)))),
             },
         }
@@ -30,7 +30,7 @@ pub(super) fn rescue(before: &Replica, now: &Replica) -> Vec<Arc<Intent>> {
 }
 
 fn of_living(secret: &Secret, current: &Secret) -> Vec<IntentChange> {
-    let mut changes = values(secret, current);
+    let mut changes = new_values(secret, current);
     if is_later(secret, current) {
         if secret.name.as_str() != current.name.as_str() {
             changes.push(IntentChange::Rename(secret.name.clone()));
@@ -48,7 +48,7 @@ fn of_living(secret: &Secret, current: &Secret) -> Vec<IntentChange> {
 
 /// Returns the versions after the last one that both have. A missing version before that was pruned. If there is no
 /// common version, returns the present one if `secret` is later, and nothing otherwise.
-fn values(secret: &Secret, current: &Secret) -> Vec<IntentChange> {
+fn new_values(secret: &Secret, current: &Secret) -> Vec<IntentChange> {
     let is_known = |version: &Version| current.versions.iter().any(|other| other.id == version.id);
     let lost = match secret.versions.iter().rposition(is_known) {
         Some(common) => common + 1,

@@ -61,7 +61,7 @@ impl Words {
     }
 
     /// Returns whether a name occurs in the text. A part of a word counts too, as it does in the text itself.
-    pub fn hold(&self, name: &SecretName) -> bool {
+    pub fn may_contain(&self, name: &SecretName) -> bool {
         let key = name.key();
         self.words.iter().any(|word| word.contains(&key))
     }
@@ -69,14 +69,15 @@ impl Words {
 
 impl References {
     /// Returns whether a name is referenced, or may be referenced by a text that cannot be parsed.
-    pub fn names(&self, name: &SecretName) -> bool {
-        self.references.iter().any(|reference| reference.is(name)) || self.texts.iter().any(|text| text.hold(name))
+    pub fn may_reference(&self, name: &SecretName) -> bool {
+        self.references.iter().any(|reference| reference.matches(name))
+            || self.texts.iter().any(|text| text.may_contain(name))
     }
 
     /// Returns whether a name is really meant: it is referenced, or is a whole word of a text that cannot be parsed.
-    pub fn means(&self, name: &SecretName) -> bool {
+    pub fn references(&self, name: &SecretName) -> bool {
         let key = name.key();
-        self.references.iter().any(|reference| reference.is(name))
+        self.references.iter().any(|reference| reference.matches(name))
             || self.texts.iter().any(|text| text.words.binary_search(&key).is_ok())
     }
 
@@ -88,7 +89,7 @@ impl References {
 
 impl DeviceReference {
     /// Returns whether this place names a secret of that name. Ignores case.
-    pub fn is(&self, name: &SecretName) -> bool {
+    pub fn matches(&self, name: &SecretName) -> bool {
         name.as_str().eq_ignore_ascii_case(&self.name)
     }
 }
@@ -105,11 +106,11 @@ mod tests {
             [("calcom-prod", true), ("calcom-prod.2", true), ("prod.2", true), ("x_y", true), ("y-z", false)]
         {
             let name: SecretName = name.parse().unwrap();
-            assert_eq!(words.hold(&name), holds, "{name}");
+            assert_eq!(words.may_contain(&name), holds, "{name}");
             assert_eq!(!guillemet_template::lexer::names_in_text(text, &[&name]).is_empty(), holds, "{name}");
         }
         let references = References { texts: vec![words], ..References::default() };
-        assert!(references.means(&"calcom-prod.2".parse().unwrap()));
-        assert!(!references.means(&"calcom-prod".parse().unwrap()));
+        assert!(references.references(&"calcom-prod.2".parse().unwrap()));
+        assert!(!references.references(&"calcom-prod".parse().unwrap()));
     }
 }

@@ -16,7 +16,7 @@ use guillemet_base::names::{Millis, NAME_MAX, SecretId, SecretName};
 use guillemet_secret::record::Secret;
 use guillemet_wire::DeviceId;
 
-type Map<K, V> = imbl::GenericHashMap<K, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
+type SharedMap<K, V> = imbl::GenericHashMap<K, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
 
 /// A deleted secret. It is kept until every device has reported that it does not reference it.
 #[derive(Clone, Debug)]
@@ -54,13 +54,13 @@ pub struct HeadAuthor {
 /// The content of an account, without its head; the head of this file describes it.
 #[derive(Clone, Default)]
 pub struct Replica {
-    secrets: Map<SecretId, Arc<Secret>>,
-    deleted: Map<SecretId, Arc<Deleted>>,
+    secrets: SharedMap<SecretId, Arc<Secret>>,
+    deleted: SharedMap<SecretId, Arc<Deleted>>,
     /// By the key of the present name.
-    names: Map<Box<str>, SecretId>,
+    names: SharedMap<Box<str>, SecretId>,
     /// By the key of each former name.
-    former_names: Map<Box<str>, SecretId>,
-    references: Map<DeviceId, Arc<References>>,
+    former_names: SharedMap<Box<str>, SecretId>,
+    references: SharedMap<DeviceId, Arc<References>>,
     /// The secrets that have changed since the last call of `take_touched`.
     touched: BTreeSet<SecretId>,
 }
@@ -87,7 +87,7 @@ impl Replica {
     }
 
     /// Returns the secret that has this name, or had it formerly.
-    pub fn named(&self, name: &SecretName) -> Option<&Arc<Secret>> {
+    pub fn find_by_name(&self, name: &SecretName) -> Option<&Arc<Secret>> {
         let key = name.key();
         let id = self.names.get(key.as_str()).or_else(|| self.former_names.get(key.as_str()))?;
         self.secrets.get(id)
@@ -138,7 +138,7 @@ impl Replica {
 
     /// Puts a secret in place of the one with its id, living or deleted.
     pub fn put(&mut self, secret: Arc<Secret>) {
-        self.take(secret.id);
+        self.remove_entry(secret.id);
         self.deleted.remove(&secret.id);
         self.names.insert(secret.name.key().into(), secret.id);
         for former in &secret.former_names {
@@ -148,15 +148,15 @@ impl Replica {
     }
 
     /// Puts a deleted secret in place of the one with its id.
-    pub fn bury(&mut self, deleted: Arc<Deleted>) {
+    pub fn put_deleted(&mut self, deleted: Arc<Deleted>) {
         let id = deleted.secret.id;
-        self.take(id);
+        self.remove_entry(id);
         self.deleted.insert(id, deleted);
     }
 
     /// Removes the secret with this id, living or deleted.
     pub fn remove(&mut self, id: SecretId) {
-        self.take(id);
+        self.remove_entry(id);
         self.deleted.remove(&id);
     }
 
@@ -166,10 +166,10 @@ impl Replica {
         self.secrets.insert(secret.id, Arc::clone(secret));
     }
 
-    fn take(&mut self, id: SecretId) {
+    fn remove_entry(&mut self, id: SecretId) {
         self.touched.insert(id);
         let Some(secret) = self.secrets.remove(&id) else { return };
-        let mut forget = |names: fn(&mut Self) -> &mut Map<Box<str>, SecretId>, name: &SecretName| {
+        let mut forget = |names: fn(&mut Self) -> &mut SharedMap<Box<str>, SecretId>, name: &SecretName| {
             let (key, names) = (name.key(), names(self));
             if names.get(key.as_str()) == Some(&id) {
                 names.remove(key.as_str());
@@ -190,7 +190,7 @@ impl Replica {
         if matches!(intent.change, IntentChange::Delete) {
             if let Some(secret) = self.secrets.get(&intent.secret).cloned() {
                 let deleted = Deleted { seq: author.seq, at: intent.at, by: author.device, secret };
-                self.bury(Arc::new(deleted));
+                self.put_deleted(Arc::new(deleted));
             }
             return None;
         }
@@ -217,7 +217,7 @@ impl Replica {
             IntentChange::Forget(name) if self.is_referenced(name, author) => {}
             IntentChange::Forget(name) => next.forget_name(name),
             IntentChange::Rename(name) => {
-                let free = self.claim(name, next.id, author);
+                let free = self.reserve_name(name, next.id, author);
                 if free.as_str() != name.as_str() {
                     message = Some(format!(
                         "`{}` could not be renamed to `{name}`, because another device uses that name: it is called \
@@ -240,7 +240,7 @@ impl Replica {
         }
         // It was deleted elsewhere, and created again after the account was restored from a backup.
         self.deleted.remove(&secret.id);
-        let free = self.enter(secret, author);
+        let free = self.insert(secret, author);
         (free.as_str() != secret.name.as_str()).then(|| {
             format!(
                 "a new secret `{}` was created on two devices: this one is called `{free}`. Keep the right one, and \
@@ -252,9 +252,9 @@ impl Replica {
 
     /// Puts a secret that was not there, under another name if its own is taken. Former names that are taken stay with
     /// the secret that has them.
-    fn enter(&mut self, secret: &Arc<Secret>, author: HeadAuthor) -> SecretName {
-        let name = self.claim(&secret.name, secret.id, author);
-        let is_free = |former: &SecretName| self.named(former).is_none() && *former != name;
+    fn insert(&mut self, secret: &Arc<Secret>, author: HeadAuthor) -> SecretName {
+        let name = self.reserve_name(&secret.name, secret.id, author);
+        let is_free = |former: &SecretName| self.find_by_name(former).is_none() && *former != name;
         if name.as_str() == secret.name.as_str() && secret.former_names.iter().all(is_free) {
             self.put(Arc::clone(secret));
             return name;
@@ -267,13 +267,13 @@ impl Replica {
     /// Brings a deleted secret back. Returns its name, or `None` if it is not among the deleted ones.
     pub fn revive(&mut self, id: SecretId, author: HeadAuthor) -> Option<SecretName> {
         let deleted = self.deleted.remove(&id)?;
-        Some(self.enter(&deleted.secret, author))
+        Some(self.insert(&deleted.secret, author))
     }
 
     /// Returns a name for this secret: the wanted one, or the next free one. A former name of another secret counts as
     /// free if nothing references it, and is taken from that secret.
-    fn claim(&mut self, requested: &SecretName, id: SecretId, author: HeadAuthor) -> SecretName {
-        let is_free = |name: &SecretName| self.named(name).is_none_or(|holder| holder.id == id);
+    fn reserve_name(&mut self, requested: &SecretName, id: SecretId, author: HeadAuthor) -> SecretName {
+        let is_free = |name: &SecretName| self.find_by_name(name).is_none_or(|holder| holder.id == id);
         if is_free(requested) {
             return requested.clone();
         }
@@ -302,12 +302,12 @@ impl Replica {
 
     /// Returns whether another device references this name. The maker has already checked its own templates.
     fn is_referenced(&self, name: &SecretName, author: HeadAuthor) -> bool {
-        self.references.iter().any(|(device, references)| *device != author.device && references.names(name))
+        self.references.iter().any(|(device, references)| *device != author.device && references.may_reference(name))
     }
 
     /// Returns the deleted secrets that these references mean: those whose name no other secret has now. Oldest delete
     /// first.
-    pub fn meant(&self, references: &References) -> Vec<SecretId> {
+    pub fn referenced_deleted(&self, references: &References) -> Vec<SecretId> {
         if self.deleted.is_empty() {
             return Vec::new();
         }
@@ -316,7 +316,7 @@ impl Replica {
         let names = |deleted: &Deleted| {
             std::iter::once(&deleted.secret.name)
                 .chain(&deleted.secret.former_names)
-                .any(|name| references.means(name) && self.named(name).is_none())
+                .any(|name| references.references(name) && self.find_by_name(name).is_none())
         };
         deleted.into_iter().filter(|(_, deleted)| names(deleted)).map(|(id, _)| *id).collect()
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::object::Object;
-use super::pull::place;
+use super::pull::insert_object;
 use super::*;
 use crate::seal::BoxKind;
 use guillemet_secret::crypto::Key;
@@ -15,30 +15,30 @@ use guillemet_secret::crypto::Key;
 /// Everything of an engine except records, secrets and intents. It contains keys, so the caller has to seal it.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Memory {
+pub struct StoredEngine {
     account: AccountId,
     device: DeviceId,
-    secret: Bytes,
-    keys: BTreeMap<u64, Bytes>,
+    secret: KeyBytes,
+    keys: BTreeMap<u64, KeyBytes>,
     head: Head,
     hash: Hash,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    anchor: Option<Newest>,
-    sent: Vec<Newest>,
-    past: VecDeque<Newest>,
+    anchor: Option<HeadRef>,
+    sent: Vec<HeadRef>,
+    past: VecDeque<HeadRef>,
 }
 
 /// A key in its form on disk. The allocator wipes what is freed.
 #[derive(Clone)]
-struct Bytes(Zeroizing<[u8; 32]>);
+struct KeyBytes(Zeroizing<[u8; 32]>);
 
-impl Serialize for Bytes {
+impl Serialize for KeyBytes {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&Zeroizing::new(data_encoding::HEXLOWER.encode(&*self.0)))
     }
 }
 
-impl<'de> Deserialize<'de> for Bytes {
+impl<'de> Deserialize<'de> for KeyBytes {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Zeroizing::new(String::deserialize(deserializer)?);
         let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok().map(Zeroizing::new);
@@ -54,9 +54,9 @@ pub struct StoredStateError(&'static str);
 
 impl Engine {
     /// Returns the state that has to be written to disk with every update, and before a push is sent.
-    pub fn memory(&self) -> Memory {
-        let bytes = |key: &[u8; 32]| Bytes(Zeroizing::new(*key));
-        Memory {
+    pub fn to_stored(&self) -> StoredEngine {
+        let bytes = |key: &[u8; 32]| KeyBytes(Zeroizing::new(*key));
+        StoredEngine {
             account: self.me.account,
             device: self.me.device,
             secret: bytes(&self.me.secret.expose()),
@@ -75,7 +75,7 @@ impl Engine {
     /// # Errors
     /// [`StoredStateError`] if records are missing, changed, or cannot be opened.
     pub fn load(
-        memory: Memory,
+        memory: StoredEngine,
         records: Vec<(ObjectId, RecordLeaf, Sealed)>,
         secrets: &[Arc<Secret>],
         intents: Vec<Intent>,
@@ -96,7 +96,7 @@ impl Engine {
             let plaintext = key.open(BoxKind::Record, memory.account, id.0, leaf.revision, &sealed);
             let plaintext = plaintext.map_err(|_| StoredStateError("a record cannot be decrypted"))?;
             let object = Object::decode(&plaintext).map_err(|_| StoredStateError("a record cannot be read"))?;
-            place(&mut base, &memory.head, id, object)
+            insert_object(&mut base, &memory.head, id, object)
                 .map_err(|_| StoredStateError("a record does not match its description"))?;
             tree.set(id, Some(leaf));
         }
@@ -108,7 +108,7 @@ impl Engine {
             view.put(Arc::clone(secret));
         }
         let mut engine = Self {
-            me: Me { account: memory.account, device: memory.device, secret },
+            me: DeviceIdentity { account: memory.account, device: memory.device, secret },
             keys,
             head: memory.head,
             hash: memory.hash,
@@ -123,7 +123,7 @@ impl Engine {
             reported: HashMap::new(),
             former_versions,
         };
-        let update = engine.settle(base, &HashSet::new());
+        let update = engine.replace_base(base, &HashSet::new());
         Ok((engine, update))
     }
 }

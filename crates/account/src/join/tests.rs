@@ -31,7 +31,7 @@ fn invitation() -> InvitationCode {
 
 fn said_with(name: &str) -> Enrolment {
     let api_key = ApiKey::parse("sk-ab12cd34.AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8").unwrap();
-    hello_with(&count(0x40), &invitation(), DeviceId(count(0xe0)), public(0x61), name, &api_key)
+    enrolment_request_with(&count(0x40), &invitation(), DeviceId(count(0xe0)), public(0x61), name, &api_key)
 }
 
 fn verified(enrolment: &Enrolment) -> Result<String, NotInvited> {
@@ -83,7 +83,7 @@ fn an_invited_device_says_what_guillemet_says() {
     let again = |change: fn(&mut Enrolment)| {
         let mut changed = said_with("name");
         change(&mut changed);
-        let message = said(account(), &public(0x01), &changed.key, &changed.public_key);
+        let message = signed_bytes(account(), &public(0x01), &changed.key, &changed.public_key);
         changed.mac = Hash(join_key(&count(0x70)).subkey("account-join-mac").mac(&message));
         verified(&changed)
     };
@@ -116,7 +116,7 @@ fn names_are_fit_to_be_shown() {
 #[test]
 fn every_hello_is_sealed_anew() {
     let key = ApiKey::random();
-    let say = || hello(&invitation(), DeviceId(count(0xe0)), public(0x61), "name", &key);
+    let say = || enrolment_request(&invitation(), DeviceId(count(0xe0)), public(0x61), "name", &key);
     let (one, other) = (say(), say());
     assert!(one.mac == other.mac && one.name != other.name);
     assert_eq!(verified(&one), verified(&other));
@@ -127,7 +127,7 @@ proptest! {
     fn names_come_back_and_arbitrary_ones_never_panic(name in "\\PC{0,80}", bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let shown = verified(&said_with(&name)).unwrap();
         prop_assert!(!shown.is_empty() && shown.chars().count() <= 64);
-        prop_assert_eq!(clean(&shown), shown);
+        prop_assert_eq!(display_name(&shown), shown);
         let enrolment = Enrolment { name: Sealed(bytes), ..said_with("name") };
         prop_assert_eq!(verified(&enrolment), Err(NotInvited::Forged));
     }

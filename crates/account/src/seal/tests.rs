@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use guillemet_secret::crypto::{DeviceSecret, WeakKey, wrap_with};
-use guillemet_wire::{Newest, PublicKey, Wrap};
+use guillemet_wire::{HeadRef, PublicKey, Wrap};
 
 fn count<const N: usize>(from: u8) -> [u8; N] {
     std::array::from_fn(|index| from.wrapping_add(index as u8))
@@ -132,8 +132,8 @@ fn a_key_is_never_printed() {
 const SENDER: DeviceId = DeviceId([0xd0; 16]);
 const ME: DeviceId = DeviceId([0xe0; 16]);
 
-fn head() -> Newest {
-    Newest { seq: 9, hash: Hash(count(0xb0)) }
+fn head() -> HeadRef {
+    HeadRef { seq: 9, hash: Hash(count(0xb0)) }
 }
 
 fn devices() -> (DeviceSecret, DeviceSecret) {
@@ -151,7 +151,7 @@ fn wrapped(plaintext: &[u8]) -> Wrap {
     Wrap { device: ME, epoch: 3, sender: SENDER, sealed }
 }
 
-fn opened(wrap: &Wrap) -> Result<(EpochKey, Newest), BadWrap> {
+fn opened(wrap: &Wrap) -> Result<(EpochKey, HeadRef), BadWrap> {
     let (sender, me) = devices();
     open_wrap(account(), (ME, &me), &public(&sender), wrap)
 }
@@ -161,7 +161,7 @@ fn opened(wrap: &Wrap) -> Result<(EpochKey, Newest), BadWrap> {
 #[test]
 fn wraps_are_those_of_another_implementation() {
     let (sender, me) = devices();
-    let plaintext = key(3, 0x80).wrapped(account(), DeviceId(count(0xd0)), DeviceId(count(0xe0)), head());
+    let plaintext = key(3, 0x80).wrap_content(account(), DeviceId(count(0xd0)), DeviceId(count(0xe0)), head());
     let sealed = Sealed(wrap_with(&sender, &me.public(), &count(0x40), &plaintext).unwrap());
     assert_eq!(sealed.0.len(), 185);
     assert_eq!(hash(&sealed), "d0abc908da3c12d8b493e410ba7e56518ac4e0666c8cec32acd59a9ad836b2b4");
@@ -204,7 +204,7 @@ fn a_wrap_does_not_come_back_to_its_sender() {
 
 #[test]
 fn other_forms_of_a_wrap_are_refused() {
-    let plaintext = key(3, 0x80).wrapped(account(), SENDER, ME, head());
+    let plaintext = key(3, 0x80).wrap_content(account(), SENDER, ME, head());
     assert!(opened(&wrapped(&plaintext)).is_ok());
     for malformed in [&plaintext[1..], &[&plaintext[..], &[0]].concat(), &[], b"guillemet wrap 1\0"] {
         assert_eq!(opened(&wrapped(malformed)).unwrap_err(), BadWrap::Malformed);
@@ -214,9 +214,9 @@ fn other_forms_of_a_wrap_are_refused() {
         changed[at] ^= 1;
         assert_eq!(opened(&wrapped(&changed)).unwrap_err(), BadWrap::Malformed);
     }
-    let no_head = key(3, 0x80).wrapped(account(), SENDER, ME, Newest { seq: 0, ..head() });
+    let no_head = key(3, 0x80).wrap_content(account(), SENDER, ME, HeadRef { seq: 0, ..head() });
     assert_eq!(opened(&wrapped(&no_head)).unwrap_err(), BadWrap::Malformed);
-    let no_epoch = wrapped(&key(0, 0x80).wrapped(account(), SENDER, ME, head()));
+    let no_epoch = wrapped(&key(0, 0x80).wrap_content(account(), SENDER, ME, head()));
     assert_eq!(opened(&Wrap { epoch: 0, ..no_epoch }).unwrap_err(), BadWrap::Malformed);
 }
 

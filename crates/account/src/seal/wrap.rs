@@ -7,9 +7,9 @@
 use zeroize::Zeroizing;
 
 use super::{AccountId, DeviceId, EpochKey, Hash, KEY_LEN, Key, Sealed};
-use crate::byte_reader::Reader;
+use crate::byte_reader::ByteReader;
 use guillemet_secret::crypto::{self, DeviceSecret, WeakKey};
-use guillemet_wire::{Newest, PublicKey, Wrap};
+use guillemet_wire::{HeadRef, PublicKey, Wrap};
 
 /// The prefix of the plaintext.
 const PREFIX: &[u8] = b"guillemet wrap 1\0";
@@ -63,20 +63,20 @@ impl EpochKey {
         account: AccountId,
         sender: (DeviceId, &DeviceSecret),
         recipient: (DeviceId, PublicKey),
-        head: Newest,
+        head: HeadRef,
     ) -> Result<Wrap, WeakKey> {
-        let plaintext = self.wrapped(account, sender.0, recipient.0, head);
+        let plaintext = self.wrap_content(account, sender.0, recipient.0, head);
         let sealed = crypto::wrap(sender.1, &recipient.1.0, &plaintext)?;
         Ok(Wrap { device: recipient.0, epoch: self.epoch, sender: sender.0, sealed: Sealed(sealed) })
     }
 
     /// Returns the plaintext of a wrap.
-    pub(super) fn wrapped(
+    pub(super) fn wrap_content(
         &self,
         account: AccountId,
         sender: DeviceId,
         recipient: DeviceId,
-        head: Newest,
+        head: HeadRef,
     ) -> Zeroizing<Vec<u8>> {
         let mut out = Zeroizing::new(Vec::with_capacity(LEN));
         for part in [PREFIX, &account.0, &self.epoch.to_le_bytes(), &sender.0, &recipient.0] {
@@ -100,7 +100,7 @@ pub fn open_wrap(
     recipient: (DeviceId, &DeviceSecret),
     sender_key: &PublicKey,
     wrap: &Wrap,
-) -> Result<(EpochKey, Newest), BadWrap> {
+) -> Result<(EpochKey, HeadRef), BadWrap> {
     if wrap.device != recipient.0 {
         return Err(BadWrap::Misdirected);
     }
@@ -108,7 +108,7 @@ pub fn open_wrap(
     if bytes.len() != LEN {
         return Err(BadWrap::Malformed);
     }
-    let inside = Inside::read(&bytes).ok_or(BadWrap::Malformed)?;
+    let inside = WrapContent::read(&bytes).ok_or(BadWrap::Malformed)?;
     if inside.account != account {
         return Err(BadWrap::Account);
     }
@@ -124,25 +124,25 @@ pub fn open_wrap(
     Ok((EpochKey::new(inside.epoch, inside.key), inside.head))
 }
 
-struct Inside {
+struct WrapContent {
     account: AccountId,
     epoch: u64,
     sender: DeviceId,
     recipient: DeviceId,
-    head: Newest,
+    head: HeadRef,
     key: Key,
 }
 
-impl Inside {
+impl WrapContent {
     fn read(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader(bytes);
+        let mut reader = ByteReader(bytes);
         reader.take(PREFIX.len()).filter(|prefix| *prefix == PREFIX)?;
         Some(Self {
             account: AccountId(reader.array()?),
             epoch: reader.number().filter(|epoch| *epoch > 0)?,
             sender: DeviceId(reader.array()?),
             recipient: DeviceId(reader.array()?),
-            head: Newest { seq: reader.number().filter(|seq| *seq > 0)?, hash: Hash(reader.array()?) },
+            head: HeadRef { seq: reader.number().filter(|seq| *seq > 0)?, hash: Hash(reader.array()?) },
             key: Key::from_bytes(&mut reader.array()?),
         })
     }

@@ -79,7 +79,7 @@ impl Destination {
     ///
     /// # Errors
     /// The error of the operating system, for example if this user may not set an owner.
-    pub fn try_out(&self, attributes: &Attributes) -> io::Result<()> {
+    pub fn check_creation(&self, attributes: &Attributes) -> io::Result<()> {
         self.remove_leftovers();
         if let Some(file) = self.folder.create_unnamed(attributes.creation_mode())? {
             return attributes.apply(&file);
@@ -87,7 +87,7 @@ impl Destination {
         let name = temporary_name(&self.name);
         let _held = hold_signals();
         let file = self.folder.create(&name, attributes.creation_mode())?;
-        let _named = Named { folder: &self.folder, name: &name };
+        let _named = TemporaryName { folder: &self.folder, name: &name };
         attributes.apply(&file)
     }
 
@@ -136,7 +136,7 @@ impl Destination {
     ///
     /// # Errors
     /// An error if it has changed since it was opened; otherwise the error of the operating system.
-    pub fn holds(&self, bytes: &[u8]) -> io::Result<bool> {
+    pub fn has_content(&self, bytes: &[u8]) -> io::Result<bool> {
         let Some(existing) = &self.existing else { return Ok(false) };
         existing.check_unchanged(&self.folder, &self.name)?;
         let len = bytes.len() as u64;
@@ -218,12 +218,12 @@ impl Read for FromStart<'_> {
 }
 
 /// Removes a hidden name when dropped. After the rename nothing has that name any more.
-struct Named<'a> {
+struct TemporaryName<'a> {
     folder: &'a Folder,
     name: &'a OsStr,
 }
 
-impl Drop for Named<'_> {
+impl Drop for TemporaryName<'_> {
     fn drop(&mut self) {
         let _ = self.folder.remove(self.name);
     }
@@ -265,7 +265,7 @@ fn put_unnamed(
     if folder.link(&file, &temporary).is_err() {
         return Ok(false);
     }
-    let _named = Named { folder, name: &temporary };
+    let _named = TemporaryName { folder, name: &temporary };
     swap(folder, &temporary, name, replaces)?;
     Ok(true)
 }
@@ -281,7 +281,7 @@ fn put_named(
     let temporary = temporary_name(name);
     let _held = hold_signals();
     let file = folder.create(&temporary, attributes.creation_mode())?;
-    let _named = Named { folder, name: &temporary };
+    let _named = TemporaryName { folder, name: &temporary };
     fill(&file, bytes, attributes)?;
     swap(folder, &temporary, name, replaces)
 }

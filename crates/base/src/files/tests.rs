@@ -309,7 +309,7 @@ fn links_put_in_the_way_lead_nowhere() {
             let _ = destination.stage(&staged, b"staged", &attributes);
             let _ = destination.put_staged(&staged);
             let _ = destination.folder().remove(&staged);
-            let _ = destination.try_out(&attributes);
+            let _ = destination.check_creation(&attributes);
         }
         is_over.store(true, std::sync::atomic::Ordering::Relaxed);
         swapped = attacker.join().unwrap();

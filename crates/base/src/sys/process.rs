@@ -78,7 +78,7 @@ fn each_from(first: RawFd, visit: impl Fn(RawFd) -> libc::c_int) -> io::Result<(
 ///
 /// # Errors
 /// `InvalidInput` for one of the standard three; the error of the kernel if nothing is open under that number.
-pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
+pub fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
     if fd <= 2 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a descriptor number from 3 on is needed"));
     }
@@ -129,7 +129,7 @@ impl Drop for HeldSignals {
 ///
 /// # Errors
 /// The error of the kernel.
-pub fn hide() -> io::Result<()> {
+pub fn make_undumpable() -> io::Result<()> {
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
@@ -162,7 +162,7 @@ pub fn try_written_code() -> io::Result<()> {
 ///
 /// # Errors
 /// The error of the kernel.
-pub fn trace(pid: i32) -> io::Result<()> {
+pub fn try_trace(pid: i32) -> io::Result<()> {
     // SAFETY: `PTRACE_SEIZE` follows no pointers and does not stop the other process.
     let result = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) };
     if result != 0 {

@@ -8,15 +8,15 @@
 const DEPTH: usize = if cfg!(debug_assertions) { 256 << 10 } else { 16 << 10 };
 
 /// Calls `work`, then overwrites the stack that it used.
-pub fn leaving_nothing<T>(work: impl FnOnce() -> T) -> T {
-    let result = beneath(work);
+pub fn with_wiped_stack<T>(work: impl FnOnce() -> T) -> T {
+    let result = call_in_own_frame(work);
     overwrite();
     result
 }
 
 /// Has a frame of its own, so that all of `work`'s stack is in the range that `overwrite` writes.
 #[inline(never)]
-fn beneath<T>(work: impl FnOnce() -> T) -> T {
+fn call_in_own_frame<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 

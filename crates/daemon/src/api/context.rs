@@ -7,10 +7,10 @@ use hyper::header::IF_NONE_MATCH;
 use hyper::http::request::Parts;
 
 use super::metrics::RequestCounters;
-use super::request::{self, Fields};
+use super::request::{self, BodyFields};
 use crate::app::App;
 use crate::app::access::{Peer, Principal};
-use crate::http::admission::Slot;
+use crate::http::admission::ConnectionSlot;
 use crate::http::error::HttpError;
 use crate::http::request::{Intake, RequestUrl};
 use guillemet_vault::audit::Actor;
@@ -30,7 +30,7 @@ pub struct RequestContext<'a> {
     /// The caller and its rights.
     pub principal: Principal<'a>,
     /// The slot of the connection that the request came on.
-    pub slot: &'a Slot<Peer>,
+    pub slot: &'a ConnectionSlot<Peer>,
 }
 
 impl RequestContext<'_> {
@@ -56,7 +56,7 @@ impl RequestContext<'_> {
     ///
     /// # Errors
     /// Those of [`request::object`].
-    pub async fn fields(&mut self) -> Result<Fields, HttpError> {
+    pub async fn fields(&mut self) -> Result<BodyFields, HttpError> {
         let app = self.app;
         let (limit, budget) = (self.principal.config().limits.transfer, &app.resolver.budget);
         let intake = Intake { limit, budget, uid: self.principal.caller.uid };
@@ -68,7 +68,7 @@ impl RequestContext<'_> {
     ///
     /// # Errors
     /// Those of [`Self::fields`]; forbidden, if the caller lost the right meanwhile.
-    pub async fn administrators_fields(&mut self) -> Result<Fields, HttpError> {
+    pub async fn administrators_fields(&mut self) -> Result<BodyFields, HttpError> {
         let fields = self.fields().await?;
         self.principal.recheck_administers(self.app)?;
         Ok(fields)

@@ -19,7 +19,7 @@ use crate::http::error::HttpError;
 ///
 /// # Errors
 /// The error that the caller gets as the response.
-pub(super) async fn answer(endpoint: Endpoint, context: RequestContext<'_>) -> Result<Response<Body>, HttpError> {
+pub(super) async fn handle(endpoint: Endpoint, context: RequestContext<'_>) -> Result<Response<Body>, HttpError> {
     if !endpoint.is_open() && !context.principal.access.administers() {
         return Err(forbidden(&context).into());
     }

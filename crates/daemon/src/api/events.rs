@@ -20,7 +20,7 @@ const MISSED: Bytes = Bytes::from_static(b"event: missed\ndata: {}\n\n");
 /// Unavailable, if the daemon is stopping already.
 pub fn stream(events: &EventBus) -> Result<Response<EventStream>, HttpError> {
     let stops = || AppError::Unavailable("the daemon is shutting down; try again when it is back".into());
-    let listening = events.listen().ok_or_else(stops)?;
+    let listening = events.subscribe().ok_or_else(stops)?;
     let (sender, response) = event_stream(WAITING);
     tokio::spawn(forward(listening, sender));
     Ok(response)
@@ -66,7 +66,7 @@ mod tests {
         let mut stream = stream(&events).unwrap().into_body();
         assert!(next(&mut stream).await.unwrap().ends_with(": ready\n\n"));
         for number in 0..5_000 {
-            events.tell(Event::Template { id: format!("f/{number}"), change: Change::Changed });
+            events.publish(Event::Template { id: format!("f/{number}"), change: Change::Changed });
         }
         events.close();
         let mut received = Vec::new();

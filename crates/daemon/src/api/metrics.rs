@@ -11,11 +11,11 @@ use hyper::StatusCode;
 use super::routes::{Endpoint, ROUTES};
 use crate::app::App;
 use crate::inventory::Inventory;
-use crate::resolve::snapshot::State;
+use crate::resolve::snapshot::SnapshotState;
 use crate::sync;
 use guillemet_base::logging;
 use guillemet_http::metrics::{Metrics, OpenConnection, ResponseCounters, labelled};
-use guillemet_template::catalog::Content;
+use guillemet_template::catalog::TemplateContent;
 use guillemet_vault::usage::{Class, RecorderError};
 
 /// Counts responses by route and status, open connections, and how often the socket was bound again.
@@ -101,11 +101,11 @@ pub fn text(app: &App, inventory: &Inventory, counters: &RequestCounters) -> Res
 }
 
 /// Counts secrets by status, as the last scan of the templates found them.
-fn secrets(state: &State) -> [(&'static str, f64); 3] {
+fn secrets(state: &SnapshotState) -> [(&'static str, f64); 3] {
     let active = state.secrets.values().filter(|secret| secret.enabled).count();
     let mut missing = HashSet::new();
     for prepared in state.templates.values() {
-        if let Content::Lexed(lexed) = &prepared.template.content {
+        if let TemplateContent::Lexed(lexed) = &prepared.template.content {
             let keys = lexed.references.iter().map(|reference| reference.name.key());
             missing.extend(keys.filter(|key| !state.secrets.contains_key(key.as_str())));
         }
@@ -115,11 +115,11 @@ fn secrets(state: &State) -> [(&'static str, f64); 3] {
 }
 
 /// Counts templates by status. Does not wait for plans: templates without one count as `pending`.
-fn templates(state: &State) -> [(&'static str, f64); 3] {
+fn templates(state: &SnapshotState) -> [(&'static str, f64); 3] {
     let (mut ok, mut broken, mut pending) = (0.0, 0.0, 0.0);
     for prepared in state.templates.values() {
         match (&prepared.template.content, prepared.is_good()) {
-            (Content::Broken { .. }, _) | (_, Some(false)) => broken += 1.0,
+            (TemplateContent::Broken { .. }, _) | (_, Some(false)) => broken += 1.0,
             (_, Some(true)) => ok += 1.0,
             (_, None) => pending += 1.0,
         }
@@ -127,7 +127,7 @@ fn templates(state: &State) -> [(&'static str, f64); 3] {
     [("ok", ok), ("broken", broken), ("pending", pending)]
 }
 
-fn by_secret(metrics: &mut Metrics, inventory: &Inventory, state: &State) -> Result<(), RecorderError> {
+fn by_secret(metrics: &mut Metrics, inventory: &Inventory, state: &SnapshotState) -> Result<(), RecorderError> {
     let uses = inventory.uses()?;
     let (mut counts, mut used) = (Vec::new(), Vec::new());
     let mut secrets: Vec<_> = state.secrets.values().collect();

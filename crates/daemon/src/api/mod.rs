@@ -41,7 +41,7 @@ use crate::app::App;
 use crate::app::access::{Access, Peer, Principal};
 use crate::app::error::{AppError, ErrorCode};
 use crate::app::identity::{self, Rules};
-use crate::http::admission::{Admission, EndReason, Slot, SlotHolder};
+use crate::http::admission::{Admission, ConnectionSlot, EndReason, SlotHolder};
 use crate::http::connection::Timed;
 use crate::http::error::{HttpError, HttpErrorCode};
 use crate::http::request::RequestUrl;
@@ -72,11 +72,11 @@ pub async fn serve(
         let accepted = tokio::select! {
             () = stop.requested() => break,
             _ = interval.tick() => {
-                drop(gate.look());
+                drop(gate.sweep());
                 continue;
             }
             Some(done) = gate_requests.recv() => {
-                let (admission, ended) = (Arc::clone(&gate.admission), gate.look());
+                let (admission, ended) = (Arc::clone(&gate.admission), gate.sweep());
                 tokio::spawn(async move {
                     admission.have_ended(&ended).await;
                     // The caller of the reload may have disconnected.
@@ -143,7 +143,7 @@ impl Gate {
             return self.forbidden.send(stream);
         };
         let peer = peer.with_executable();
-        let Some(slot) = self.admission.take(holder, peer.clone()) else {
+        let Some(slot) = self.admission.admit(holder, peer.clone()) else {
             self.counts.answered(None, StatusCode::TOO_MANY_REQUESTS);
             return self.full.send(stream);
         };
@@ -161,7 +161,7 @@ impl Gate {
 
     /// Does the periodic work: ends connections that are silent for too long, and after a change of the rules those of
     /// callers that lost their right. Returns the numbers of the event streams among the latter.
-    fn look(&mut self) -> Vec<u64> {
+    fn sweep(&mut self) -> Vec<u64> {
         let rules = self.app.rules.load_full();
         let mut ended = Vec::new();
         if !Arc::ptr_eq(&rules, &self.rules) {
@@ -199,7 +199,7 @@ struct Served {
     counts: Arc<RequestCounters>,
     router: Arc<Router<Endpoint>>,
     peer: Peer,
-    slot: Slot<Peer>,
+    slot: ConnectionSlot<Peer>,
 }
 
 async fn connection(mut served: Served, stream: UnixStream, full: Arc<ConnectionRefusal>) {
@@ -211,14 +211,14 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Connection
     let state = &served.slot.state;
     let _counted = served.counts.connected();
     let service = service_fn(async |request| {
-        state.asked();
-        let mut response = served.answer(request).await;
+        state.request_arrived();
+        let mut response = served.handle(request).await;
         if state.is_last() {
             response.headers_mut().insert(CONNECTION, CLOSE);
         }
         // A stream of events counts as a request in progress for as long as it lasts.
         if let Either::Left(_) = response.body() {
-            state.answered();
+            state.response_ready();
         }
         Ok::<_, Infallible>(response)
     });
@@ -235,7 +235,7 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Connection
         // First read what has arrived, then check whether the connection has to end.
         biased;
         result = connection.as_mut() => result,
-        reason = state.ended() => {
+        reason = state.wait_for_end() => {
             tracing::debug!(caller = ?served.peer.caller, ?reason, "a connection is closed");
             let most = match reason {
                 EndReason::Stop => {
@@ -243,7 +243,7 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Connection
                     connection.as_mut().graceful_shutdown();
                     most
                 }
-                EndReason::Forbidden if served.slot.streams() => return,
+                EndReason::Forbidden if served.slot.is_streaming() => return,
                 _ if !state.has_rest() => return,
                 _ => limits.idle,
             };
@@ -256,7 +256,7 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Connection
 }
 
 impl Served {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let matched = self.router.find(head.method.as_str(), head.uri.path());
         // For the log, which must not contain paths or methods: they may hold a value that was pasted into the wrong
@@ -278,14 +278,19 @@ impl Served {
                 response
             }
         };
-        let response = self.counted(&head.method, endpoint, response);
+        let response = self.reserve_response(&head.method, endpoint, response);
         self.counts.answered(endpoint, response.status());
         tracing::debug!(?endpoint, status = response.status().as_u16(), "answered");
         response
     }
 
     /// Reserves memory for a response until it has been written.
-    fn counted(&self, method: &Method, endpoint: Option<Endpoint>, response: Response<Body>) -> Response<Body> {
+    fn reserve_response(
+        &self,
+        method: &Method,
+        endpoint: Option<Endpoint>,
+        response: Response<Body>,
+    ) -> Response<Body> {
         let resolved = matches!(endpoint, Some(Endpoint::Render | Endpoint::RenderInline | Endpoint::Resolve));
         let size = match response.body() {
             // Responses with values have been counted before their uses were recorded.
@@ -297,7 +302,7 @@ impl Served {
             return response;
         }
         let (budget, uid) = (&self.app.resolver.budget, self.peer.caller.as_ref().map_or(0, |caller| caller.uid));
-        let reservation = match budget.take(uid, size) {
+        let reservation = match budget.reserve(uid, size) {
             Ok(reservation) => reservation,
             // A change has been made already, so its result is sent even without room for it.
             Err(_) if response.status().is_success() && method != Method::GET => budget.count(uid, size),
@@ -305,7 +310,7 @@ impl Served {
         };
         response.map(|body| match body {
             Either::Left(body) => {
-                let bytes = Bytes::from_owner(Counted { bytes: whole(body), _reservation: reservation });
+                let bytes = Bytes::from_owner(ReservedBytes { bytes: whole(body), _reservation: reservation });
                 Either::Left(Full::new(bytes))
             }
             stream => stream,
@@ -335,7 +340,7 @@ impl Served {
         let (app, counts, slot) = (&self.app, &self.counts, &self.slot);
         let url = RequestUrl::new(params, head.uri.query());
         let context = RequestContext { app, counts, url, head, body, principal, slot };
-        endpoints::answer(endpoint, context).await.unwrap_or_else(|error| {
+        endpoints::handle(endpoint, context).await.unwrap_or_else(|error| {
             // The rules changed while the request was in progress: only the route is known, so that is recorded.
             if error.is_unrecorded_refusal() {
                 self.app.resolver.forbid(caller, route, None, std::iter::empty());
@@ -346,12 +351,12 @@ impl Served {
 }
 
 /// The bytes of a response, with the memory reserved for them.
-struct Counted {
+struct ReservedBytes {
     bytes: Bytes,
     _reservation: Reservation,
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for ReservedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

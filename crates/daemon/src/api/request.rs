@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::app::error::AppError;
 use crate::app::listing::Page;
-use crate::app::usage::Events;
+use crate::app::usage::EventQuery;
 use crate::http::error::{HttpError, HttpErrorCode};
 use crate::http::request::{Intake, bytes, query};
 use crate::inventory::Filter;
@@ -20,7 +20,7 @@ use crate::resolve::budget::Reservation;
 use guillemet_api::account::SameName;
 use guillemet_api::secrets::SecretStatus;
 use guillemet_base::names::{InvalidName, Millis, SecretName};
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_secret::record::VALUE_MAX;
 use guillemet_vault::usage::{Class, EVENT_KINDS, EventKind};
 
@@ -101,7 +101,7 @@ pub fn if_match(headers: &HeaderMap) -> Result<Option<String>, HttpError> {
 ///
 /// # Errors
 /// A validation error that lists every parameter that is wrong.
-pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
+pub fn events(raw: Option<&str>) -> Result<(Page, EventQuery), HttpError> {
     let [limit, offset, secret, since, class, outcome] =
         query(raw, ["limit", "offset", "secret", "since", "class", "outcome"])?;
     let mut errors = Vec::new();
@@ -117,7 +117,7 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
         time.map_err(malformed).ok().map(|time| Millis::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
     });
     let class = class.and_then(|name| {
-        let class = Class::named(&name);
+        let class = Class::from_name(&name);
         if class.is_none() {
             let names = Class::ALL.map(|(_, name, _)| name).join(", ");
             errors.push(("class".into(), format!("must be one of {names}")));
@@ -125,7 +125,7 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
         class
     });
     let outcome = outcome.and_then(|name| {
-        let outcome = EventKind::named(&name);
+        let outcome = EventKind::from_name(&name);
         if outcome.is_none() {
             let names = EVENT_KINDS.map(|kind| kind.name).join(", ");
             errors.push(("outcome".into(), format!("must be one of {names}")));
@@ -133,7 +133,7 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
         outcome
     });
     if errors.is_empty() {
-        Ok((page, Events { secret, since, class, outcome }))
+        Ok((page, EventQuery { secret, since, class, outcome }))
     } else {
         Err(AppError::Invalid(errors).into())
     }
@@ -143,9 +143,9 @@ pub fn events(raw: Option<&str>) -> Result<(Page, Events), HttpError> {
 ///
 /// # Errors
 /// Those of [`bytes()`]; a bad request, if the body is not a JSON object.
-pub async fn object(body: &mut Incoming, intake: Intake<'_>) -> Result<Fields, HttpError> {
+pub async fn object(body: &mut Incoming, intake: Intake<'_>) -> Result<BodyFields, HttpError> {
     let received = bytes(body, intake).await?;
-    let mut fields = Fields::read(&received)?;
+    let mut fields = BodyFields::read(&received)?;
     fields.reservation = Some(received.into_reservation());
     Ok(fields)
 }
@@ -153,20 +153,20 @@ pub async fn object(body: &mut Incoming, intake: Intake<'_>) -> Result<Fields, H
 /// The fields of a JSON object, read one by one. [`Self::finish`] reports everything that is wrong.
 ///
 /// A value that passes through here leaves nothing behind, because the allocator wipes freed memory (`sys::memory`).
-pub struct Fields {
+pub struct BodyFields {
     fields: Map<String, Value>,
     errors: Vec<(String, String)>,
     reservation: Option<Reservation>,
 }
 
-impl Fields {
+impl BodyFields {
     /// Parses a body.
     ///
     /// # Errors
     /// A bad request, if the body is not a JSON object.
     pub fn read(body: &[u8]) -> Result<Self, HttpError> {
         // serde_json's own message can quote the body, which may contain a value: report only the place.
-        match leaving_nothing(|| serde_json::from_slice(body)) {
+        match with_wiped_stack(|| serde_json::from_slice(body)) {
             Ok(Value::Object(fields)) => Ok(Self { fields, errors: Vec::new(), reservation: None }),
             Ok(_) => Err(HttpError::new(HttpErrorCode::BadRequest, "the body must be a JSON object")),
             Err(error) => Err(HttpError::new(
@@ -180,7 +180,7 @@ impl Fields {
     pub fn text(&mut self, field: &str) -> Option<String> {
         let text = self.optional_text(field);
         if text.is_none() && !self.errors.iter().any(|(name, _)| name == field) {
-            self.wrong(field, "missing");
+            self.add_error(field, "missing");
         }
         text
     }
@@ -191,7 +191,7 @@ impl Fields {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) => Some(text),
             Some(_) => {
-                self.wrong(field, "must be a string");
+                self.add_error(field, "must be a string");
                 None
             }
         }
@@ -203,7 +203,7 @@ impl Fields {
         if allowed.contains(&text.as_str()) {
             return Some(text);
         }
-        self.wrong(field, format!("must be one of {}", allowed.join(", ")));
+        self.add_error(field, format!("must be one of {}", allowed.join(", ")));
         None
     }
 
@@ -213,7 +213,7 @@ impl Fields {
             None | Some(Value::Null) => None,
             Some(Value::Bool(flag)) => Some(flag),
             Some(_) => {
-                self.wrong(field, "must be true or false");
+                self.add_error(field, "must be true or false");
                 None
             }
         }
@@ -222,34 +222,36 @@ impl Fields {
     /// Returns the required name of a secret.
     pub fn name(&mut self, field: &str) -> Option<SecretName> {
         let text = self.text(field)?;
-        text.parse().map_err(|invalid: InvalidName| self.wrong(field, invalid.to_string())).ok()
+        text.parse().map_err(|invalid: InvalidName| self.add_error(field, invalid.to_string())).ok()
     }
 
     /// Returns the name of a secret; `None` if it is absent, null or wrong.
     pub fn optional_name(&mut self, field: &str) -> Option<SecretName> {
         let text = self.optional_text(field)?;
-        text.parse().map_err(|invalid: guillemet_base::names::InvalidName| self.wrong(field, invalid.to_string())).ok()
+        text.parse()
+            .map_err(|invalid: guillemet_base::names::InvalidName| self.add_error(field, invalid.to_string()))
+            .ok()
     }
 
     /// Returns a required value that can be stored: not empty, and at most `VALUE_MAX` bytes.
     pub fn value(&mut self, field: &str) -> Option<Zeroizing<String>> {
         let text = Zeroizing::new(self.text(field)?);
         if text.is_empty() {
-            self.wrong(field, "a value cannot be empty");
+            self.add_error(field, "a value cannot be empty");
             return None;
         }
-        self.fitting(field, text)
+        self.check_length(field, text)
     }
 
     /// Returns a value that can be stored; `None` if it is absent, null or empty, which keeps the present value.
     pub fn optional_value(&mut self, field: &str) -> Option<Zeroizing<String>> {
         let text = self.optional_text(field).map(Zeroizing::new).filter(|text| !text.is_empty())?;
-        self.fitting(field, text)
+        self.check_length(field, text)
     }
 
-    fn fitting(&mut self, field: &str, text: Zeroizing<String>) -> Option<Zeroizing<String>> {
+    fn check_length(&mut self, field: &str, text: Zeroizing<String>) -> Option<Zeroizing<String>> {
         if text.len() > VALUE_MAX {
-            self.wrong(field, format!("a value can have at most {VALUE_MAX} bytes"));
+            self.add_error(field, format!("a value can have at most {VALUE_MAX} bytes"));
             return None;
         }
         Some(text)
@@ -261,8 +263,8 @@ impl Fields {
             self.fields.remove(field).map(|value| value.as_u64().and_then(|number| u32::try_from(number).ok()));
         match number {
             Some(Some(number @ 1..)) => return Some(number),
-            Some(_) => self.wrong(field, "must be a whole number, 1 or more"),
-            None => self.wrong(field, "missing"),
+            Some(_) => self.add_error(field, "must be a whole number, 1 or more"),
+            None => self.add_error(field, "missing"),
         }
         None
     }
@@ -272,11 +274,11 @@ impl Fields {
         let items = match self.fields.remove(field) {
             Some(Value::Array(items)) if !items.is_empty() && items.len() <= RESOLVE_MAX => items,
             None => {
-                self.wrong(field, "missing");
+                self.add_error(field, "missing");
                 return Vec::new();
             }
             Some(_) => {
-                self.wrong(field, format!("must be a list of 1 to {RESOLVE_MAX} names"));
+                self.add_error(field, format!("must be a list of 1 to {RESOLVE_MAX} names"));
                 return Vec::new();
             }
         };
@@ -286,8 +288,8 @@ impl Fields {
             match item.as_str().map(str::parse::<SecretName>) {
                 Some(Ok(name)) if seen.insert(name.key()) => names.push(name),
                 Some(Ok(_)) => {}
-                Some(Err(invalid)) => self.wrong(format!("{field}.{index}"), invalid.to_string()),
-                None => self.wrong(format!("{field}.{index}"), "must be a string"),
+                Some(Err(invalid)) => self.add_error(format!("{field}.{index}"), invalid.to_string()),
+                None => self.add_error(format!("{field}.{index}"), "must be a string"),
             }
         }
         names
@@ -301,7 +303,7 @@ impl Fields {
             Some(value) => value,
         };
         serde_json::from_value(value).unwrap_or_else(|_| {
-            self.wrong(field, "must be an object with `both`, `account` or `mine` for each name");
+            self.add_error(field, "must be an object with `both`, `account` or `mine` for each name");
             BTreeMap::new()
         })
     }
@@ -311,7 +313,7 @@ impl Fields {
         let text = self.optional_text(field)?;
         let choice = serde_json::from_value(Value::String(text)).ok();
         if choice.is_none() {
-            self.wrong(field, "must be both, account or mine");
+            self.add_error(field, "must be both, account or mine");
         }
         choice
     }
@@ -322,7 +324,7 @@ impl Fields {
     }
 
     /// Notes what is wrong with a field.
-    pub fn wrong(&mut self, field: impl Into<String>, message: impl Into<String>) {
+    pub fn add_error(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.errors.push((field.into(), message.into()));
     }
 

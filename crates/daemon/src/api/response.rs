@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::app::error::AppError;
 use crate::http::error::HttpError;
-use crate::resolve::Rendered;
+use crate::resolve::RenderedConfig;
 use guillemet_api::render::TARGET;
 use guillemet_http::event_stream::EventStream;
 use guillemet_plan::plan::Plan;
@@ -46,9 +46,9 @@ pub struct Raw(pub Bytes, pub &'static str);
 pub struct Tagged<R>(pub R, pub Option<String>);
 
 /// A rendered config, or a 304 response if the caller has a copy of it.
-pub struct Document {
+pub struct RenderResponse {
     /// The rendered config and its entity tag.
-    pub rendered: Rendered,
+    pub rendered: RenderedConfig,
     /// The plan that it was rendered with.
     pub plan: Arc<Plan>,
     /// The target as the caller named it; `None` if it named none.
@@ -116,7 +116,7 @@ impl IntoResponse for HttpError {
     }
 }
 
-impl IntoResponse for Document {
+impl IntoResponse for RenderResponse {
     fn into_response(self) -> Response<Body> {
         let Self { rendered, plan, requested } = self;
         let response = match rendered.body {
@@ -129,7 +129,7 @@ impl IntoResponse for Document {
         // Both values are ids and a sentence made of ids: ASCII without quotes.
         headers.extend(HeaderValue::from_str(&plan.target.id).ok().map(|id| (TARGET, id)));
         // RFC 7234, section 5.5: 299 is a persistent warning, and `-` stands for an unnamed agent.
-        let renamed = plan.target.renamed(requested.as_deref());
+        let renamed = plan.target.rename_notice(requested.as_deref());
         let renamed = renamed.and_then(|text| HeaderValue::from_str(&format!("299 - \"{text}\"")).ok());
         headers.extend(renamed.map(|warning| (WARNING, warning)));
         response

@@ -14,7 +14,7 @@ use super::App;
 use super::error::AppError;
 use super::identity::{Rules, is_named};
 use crate::config::{CallerMatch, ClientRule, Config};
-use crate::user_namespace::Unnamed;
+use crate::user_namespace::OverflowIds;
 use guillemet_base::names::SecretName;
 use guillemet_vault::usage::Caller;
 
@@ -26,7 +26,7 @@ pub struct Peer {
     /// Its supplementary groups; `None` if the kernel did not report them.
     groups: Option<Vec<u32>>,
     /// The numbers that may stand for more than one user or group.
-    unnamed: Unnamed,
+    unnamed: OverflowIds,
 }
 
 /// The rights of a caller.
@@ -46,7 +46,7 @@ impl Peer {
             let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
             Caller { uid: peer.uid(), gid: peer.gid(), pid, exe: "".into() }
         });
-        Self { caller, groups: guillemet_base::sys::peer::groups(stream).ok(), unnamed: Unnamed::here() }
+        Self { caller, groups: guillemet_base::sys::peer::groups(stream).ok(), unnamed: OverflowIds::of_this_process() }
     }
 
     /// Looks up the executable too, for the audit trail.
@@ -80,10 +80,10 @@ impl Peer {
 
     /// Returns the rules that apply to this caller.
     fn rules<'a>(&self, caller: &Caller, rules: &'a Rules) -> impl Iterator<Item = &'a ClientRule> {
-        rules.all().filter(|(rule, number)| self.is(caller, &rule.caller, *number)).map(|(rule, _)| rule)
+        rules.all().filter(|(rule, number)| self.matches(caller, &rule.caller, *number)).map(|(rule, _)| rule)
     }
 
-    fn is(&self, caller: &Caller, expected: &CallerMatch, number: u32) -> bool {
+    fn matches(&self, caller: &Caller, expected: &CallerMatch, number: u32) -> bool {
         match expected {
             CallerMatch::User(_) => caller.uid == number,
             CallerMatch::Group(_) if self.unnamed.is_group(number) => false,
@@ -202,7 +202,7 @@ mod tests {
 
     fn peer(uid: u32, gid: u32, groups: Option<&[u32]>) -> Peer {
         let caller = Caller { uid, gid, pid: 1, exe: "".into() };
-        let unnamed = Unnamed::of(Some(OVERFLOW), Some(OVERFLOW));
+        let unnamed = OverflowIds::of(Some(OVERFLOW), Some(OVERFLOW));
         Peer { caller: Some(caller), groups: groups.map(<[u32]>::to_vec), unnamed }
     }
 
@@ -251,9 +251,9 @@ mod tests {
             assert!(nobody.access(0, &rules).is_none(), "{nobody:?}");
         }
         // Where every user has a name, this number is like any other.
-        let named = Peer { unnamed: Unnamed::of(None, None), ..peer(OVERFLOW, 0, Some(&[])) };
+        let named = Peer { unnamed: OverflowIds::of(None, None), ..peer(OVERFLOW, 0, Some(&[])) };
         assert!(named.access(0, &rules).is_some_and(|(_, access)| access.administers()));
-        let named = Peer { unnamed: Unnamed::of(None, None), ..peer(8, OVERFLOW, Some(&[])) };
+        let named = Peer { unnamed: OverflowIds::of(None, None), ..peer(8, OVERFLOW, Some(&[])) };
         assert!(named.access(0, &rules).is_some_and(|(_, access)| access.administers()));
         // A former name gives no access that the present name does not give.
         let (_, access) = by_user.access(0, &rules).unwrap();

@@ -82,8 +82,8 @@ pub async fn revoke(app: &Arc<App>, actor: &Actor, device: &str) -> Result<(Devi
 ///
 /// # Errors
 /// [`AppError::Sync`] if there is no contact with the account's server, which has to learn of the code.
-pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<sync::Printed, AppError> {
-    let print = async { Ok(sync::recovery(&app.sync, actor).await?) };
+pub async fn recovery(app: &Arc<App>, actor: &Actor) -> Result<sync::NewRecoveryCode, AppError> {
+    let print = async { Ok(sync::create_recovery_code(&app.sync, actor).await?) };
     audit::attempt(app, actor, &[(ChangeKind::RecoveryCodeMade, ChangeSubject::Whole)], print).await
 }
 
@@ -115,6 +115,6 @@ async fn about_device(app: &App, actor: &Actor, id: &str) -> ChangeSubject {
     let device = head.and_then(|(head, _)| head.devices.into_iter().find(|device| device.id.to_string() == id));
     match device {
         Some(device) => ChangeSubject::Device(DeviceRef { id: device.id.to_string(), name: device.name }),
-        None => audit::unknown(&app.resolver, actor, id),
+        None => audit::unknown_subject(&app.resolver, actor, id),
     }
 }

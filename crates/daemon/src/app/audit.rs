@@ -15,21 +15,21 @@ use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject};
 use guillemet_vault::usage::{ChangeKind, Subject};
 
 /// Returns what a name in a request refers to: a secret, or a name in use. A name that is not known here is hashed.
-pub fn about(resolver: &Resolver, actor: &Actor, name: &SecretName) -> ChangeSubject {
+pub fn subject_of(resolver: &Resolver, actor: &Actor, name: &SecretName) -> ChangeSubject {
     let state = resolver.current.load();
     if let Some(secret) = state.secret(&name.key()) {
         return ChangeSubject::Secret(secret.id, secret.name.to_string());
     }
-    if state.knows(&name.key()) {
+    if state.knows_name(&name.key()) {
         return ChangeSubject::Name(name.to_string());
     }
-    unknown(resolver, actor, name.as_str())
+    unknown_subject(resolver, actor, name.as_str())
 }
 
 /// Returns the keyed hash that is recorded in place of a text that is not known here.
-pub fn unknown(resolver: &Resolver, actor: &Actor, name: &str) -> ChangeSubject {
+pub fn unknown_subject(resolver: &Resolver, actor: &Actor, name: &str) -> ChangeSubject {
     let uid = actor.caller.as_ref().map_or(0, |caller| caller.uid);
-    match resolver.recorder.unknown(uid, name, now()) {
+    match resolver.recorder.unknown_subject(uid, name, now()) {
         Subject::Unknown(unknown) => ChangeSubject::Unknown(unknown),
         Subject::Name(_) | Subject::Secret(_) => ChangeSubject::Whole,
     }
@@ -74,12 +74,12 @@ pub async fn record(app: &Arc<App>, changes: Vec<AuditChange>) -> Result<(), App
     let recorded = tokio::task::spawn_blocking(move || resolver.recorder.record_changes(&changes)).await;
     match recorded {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(AppError::Unavailable(unrecorded(&error))),
+        Ok(Err(error)) => Err(AppError::Unavailable(unrecorded_message(&error))),
         Err(_) => Err(AppError::internal()),
     }
 }
 
 /// Returns the message for a change that is not made because it cannot be recorded.
-pub fn unrecorded(error: &dyn Display) -> String {
+pub fn unrecorded_message(error: &dyn Display) -> String {
     format!("the change cannot be recorded in the audit trail, so it was not made: {error}")
 }

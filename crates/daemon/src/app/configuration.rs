@@ -4,7 +4,7 @@
 //! file is put back. A change is acknowledged only when nothing that was decided under the former configuration can
 //! still leave: answers (`resolve::snapshot`) and event streams of callers that lost their right.
 
-mod rest;
+mod debounce;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -12,10 +12,12 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 
-use self::rest::{Next, REST, Rest};
+use self::debounce::{Debouncer, NextStep, QUIET_TIME};
 use super::error::{AppError, ErrorCode};
 use super::{App, audit, identity};
-use crate::config::{self, Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart, located};
+use crate::config::{
+    self, Config, ConfigDigest, ConfigError, ConfigText, changed_keys, format_located, keys_for_restart,
+};
 use guillemet_api::configuration::{ConfigurationView, Reloaded};
 use guillemet_base::files::Fingerprint;
 use guillemet_base::names::Millis;
@@ -32,7 +34,7 @@ const DOCUMENT: &str = "configuration";
 pub struct Configuration {
     /// Held while the file is read and its configuration put in force.
     exclusive: tokio::sync::Mutex<()>,
-    loaded: ArcSwap<Loaded>,
+    loaded: ArcSwap<LoadedConfig>,
     /// Why the file is not in force; empty if it is.
     refusal: ArcSwapOption<ConfigRefusal>,
     /// The fingerprint of the file when it was last read. `None` if a later change might not show in the fingerprint.
@@ -43,7 +45,7 @@ pub struct Configuration {
 
 /// Identifies the configuration in force.
 #[derive(Clone, Copy, Debug)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// The digest of the file's bytes.
     pub digest: ConfigDigest,
     /// The time at which it was loaded.
@@ -61,14 +63,14 @@ pub struct ConfigRefusal {
 
 impl ConfigRefusal {
     /// Returns a refusal with one problem that concerns the whole file.
-    fn whole(digest: Option<ConfigDigest>, message: String) -> Self {
+    fn of_whole_file(digest: Option<ConfigDigest>, message: String) -> Self {
         Self { digest, problems: vec![Problem { message, ..Problem::default() }] }
     }
 }
 
 /// The reason for reading the file.
 #[derive(Clone, Debug)]
-pub enum Cause {
+pub enum ReloadCause {
     /// The daemon received SIGHUP.
     Signal,
     /// The file changed on the disk.
@@ -77,11 +79,11 @@ pub enum Cause {
     Asked(Caller),
 }
 
-impl Cause {
+impl ReloadCause {
     /// Returns whom the audit trail names as the one who changed the configuration.
     fn actor(&self) -> Actor {
         match self {
-            Self::Signal | Self::Changed => Actor::own(),
+            Self::Signal | Self::Changed => Actor::this_process(),
             Self::Asked(caller) => Actor::caller(caller),
         }
     }
@@ -91,7 +93,7 @@ impl Configuration {
     /// Starts with the configuration that the daemon started with.
     pub fn new(config: Arc<Config>, text: &ConfigText) -> Self {
         let read = Mutex::new(text.fingerprint.filter(Fingerprint::is_settled));
-        let loaded = ArcSwap::from_pointee(Loaded { digest: text.digest(), at: now() });
+        let loaded = ArcSwap::from_pointee(LoadedConfig { digest: text.digest(), at: now() });
         Self {
             exclusive: tokio::sync::Mutex::default(),
             loaded,
@@ -102,7 +104,7 @@ impl Configuration {
     }
 
     /// Returns which configuration is in force.
-    pub fn loaded(&self) -> Loaded {
+    pub fn loaded(&self) -> LoadedConfig {
         **self.loaded.load()
     }
 
@@ -115,7 +117,7 @@ impl Configuration {
         *self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_read(&self, fingerprint: Option<Fingerprint>) {
+    fn set_last_read(&self, fingerprint: Option<Fingerprint>) {
         let settled = fingerprint.filter(Fingerprint::is_settled);
         *self.read.lock().unwrap_or_else(PoisonError::into_inner) = settled;
     }
@@ -128,7 +130,7 @@ impl Configuration {
 impl App {
     /// Returns the configuration as `status` shows it.
     pub fn configuration_view(&self) -> ConfigurationView {
-        let Loaded { digest, at } = self.configuration.loaded();
+        let LoadedConfig { digest, at } = self.configuration.loaded();
         let refusal = self.configuration.refusal.load();
         ConfigurationView {
             file: self.home.config_file().to_string_lossy().into_owned(),
@@ -136,7 +138,7 @@ impl App {
             loaded_at: rfc3339(at),
             valid: refusal.is_none(),
             problems: refusal.as_ref().map_or_else(Vec::new, |refusal| refusal.problems.clone()),
-            needs_restart: owned(self.configuration.needs_restart(&self.config.load())),
+            needs_restart: to_strings(self.configuration.needs_restart(&self.config.load())),
         }
     }
 
@@ -145,7 +147,7 @@ impl App {
         let file = self.home.config_file();
         let refusal = self.configuration.refusal.load();
         let problems = refusal.iter().flat_map(|refusal| &refusal.problems);
-        problems.map(|problem| located(&file, problem)).collect()
+        problems.map(|problem| format_located(&file, problem)).collect()
     }
 
     /// Returns the warnings about the configuration, one line for each.
@@ -164,7 +166,7 @@ impl App {
                 restart.join(", ")
             ));
         }
-        warnings.extend(self.rules.load().warnings().iter().map(|warning| located(&file, warning)));
+        warnings.extend(self.rules.load().warnings().iter().map(|warning| format_located(&file, warning)));
         warnings
     }
 
@@ -184,7 +186,7 @@ impl App {
 /// # Errors
 /// [`AppError::Configuration`] with everything that is wrong with the file.
 pub async fn reload_for(app: &Arc<App>, caller: &Caller) -> Result<Reloaded, AppError> {
-    let reloaded = reload(app, Cause::Asked(caller.clone())).await;
+    let reloaded = reload(app, ReloadCause::Asked(caller.clone())).await;
     reloaded.map_err(|refusal| AppError::Configuration { file: app.home.config_file(), refusal })
 }
 
@@ -192,16 +194,16 @@ pub async fn reload_for(app: &Arc<App>, caller: &Caller) -> Result<Reloaded, App
 ///
 /// # Errors
 /// Everything that is wrong with the file. Nothing has changed then.
-pub async fn reload(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<ConfigRefusal>> {
+pub async fn reload(app: &Arc<App>, cause: ReloadCause) -> Result<Reloaded, Arc<ConfigRefusal>> {
     let app = Arc::clone(app);
     // The caller may disconnect: a reload that has begun is finished all the same.
     let reloading = tokio::spawn(async move {
         let _guard = app.configuration.exclusive.lock().await;
-        reload_in_turn(&app, cause).await
+        reload_exclusively(&app, cause).await
     });
     reloading.await.unwrap_or_else(|_| {
         let message = "internal error in the daemon; see its log".to_owned();
-        Err(Arc::new(ConfigRefusal::whole(None, message)))
+        Err(Arc::new(ConfigRefusal::of_whole_file(None, message)))
     })
 }
 
@@ -210,32 +212,32 @@ pub async fn reload(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Config
 pub async fn follow(app: &Arc<App>) {
     let is_current =
         |fingerprint: Option<Fingerprint>| fingerprint == app.configuration.last_read() && fingerprint.is_some();
-    let fingerprint = look(app).await;
+    let fingerprint = current_fingerprint(app).await;
     if is_current(fingerprint) {
         if !app.configuration.is_valid() {
             retry(app).await;
         }
         return;
     }
-    let mut settling = Rest::new(fingerprint, Instant::now());
+    let mut settling = Debouncer::new(fingerprint, Instant::now());
     loop {
-        tokio::time::sleep(REST).await;
-        let fingerprint = look(app).await;
+        tokio::time::sleep(QUIET_TIME).await;
+        let fingerprint = current_fingerprint(app).await;
         if is_current(fingerprint) {
             return;
         }
-        match settling.look(fingerprint, Instant::now()) {
-            Next::Look => {}
-            Next::Read => return retry(app).await,
-            Next::GiveUp => return,
+        match settling.observe(fingerprint, Instant::now()) {
+            NextStep::CheckAgain => {}
+            NextStep::Read => return retry(app).await,
+            NextStep::GiveUp => return,
         }
     }
 }
 
 /// Puts the file in force if it changed. Called for a template that cannot be planned, so that a variable that was just
 /// added to the file does not fail a render.
-pub async fn catch_up(app: &Arc<App>) {
-    let fingerprint = look(app).await;
+pub async fn reload_if_changed(app: &Arc<App>) {
+    let fingerprint = current_fingerprint(app).await;
     if fingerprint.is_some() && fingerprint != app.configuration.last_read() {
         follow(app).await;
     }
@@ -245,65 +247,78 @@ pub async fn catch_up(app: &Arc<App>) {
 
 async fn retry(app: &Arc<App>) {
     // The problems are logged, and shown until they are corrected.
-    let _ = reload(app, Cause::Changed).await;
+    let _ = reload(app, ReloadCause::Changed).await;
 }
 
 /// Returns the file's fingerprint, or `None` if it does not exist.
-async fn look(app: &Arc<App>) -> Option<Fingerprint> {
+async fn current_fingerprint(app: &Arc<App>) -> Option<Fingerprint> {
     let file = app.home.config_file();
     tokio::task::spawn_blocking(move || Fingerprint::of(&file).ok()).await.ok().flatten()
 }
 
 /// The contents of the file, or what is wrong with them.
-struct Read {
+struct ConfigReading {
     config: Result<Config, Vec<Problem>>,
     digest: Option<ConfigDigest>,
     fingerprint: Option<Fingerprint>,
 }
 
-fn read(app: &App) -> Read {
+fn read(app: &App) -> ConfigReading {
     let file = app.home.config_file();
     // Since the start, others may have been given permission to write the file: then it is not even read.
-    if let Err(error) = app.home.again() {
+    if let Err(error) = app.home.recheck() {
         let findings = error.findings().iter();
         let problems = findings.map(|finding| Problem { message: finding.to_string(), ..Problem::default() });
         let fingerprint = Fingerprint::of(&file).ok();
-        return Read { config: Err(problems.collect()), digest: None, fingerprint };
+        return ConfigReading { config: Err(problems.collect()), digest: None, fingerprint };
     }
     let text = match ConfigText::read(&file) {
         Ok(text) => text,
         Err(error) => {
-            return Read { config: Err(error.into_problems()), digest: None, fingerprint: Fingerprint::of(&file).ok() };
+            return ConfigReading {
+                config: Err(error.into_problems()),
+                digest: None,
+                fingerprint: Fingerprint::of(&file).ok(),
+            };
         }
     };
     let config = Config::of(&file, &text, config::environment).map_err(ConfigError::into_problems);
-    Read { config, digest: Some(text.digest()), fingerprint: text.fingerprint }
+    ConfigReading { config, digest: Some(text.digest()), fingerprint: text.fingerprint }
 }
 
-async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<ConfigRefusal>> {
+async fn reload_exclusively(app: &Arc<App>, cause: ReloadCause) -> Result<Reloaded, Arc<ConfigRefusal>> {
     let reading = Arc::clone(app);
-    let Read { config, digest, fingerprint } =
+    let ConfigReading { config, digest, fingerprint } =
         tokio::task::spawn_blocking(move || read(&reading)).await.unwrap_or_else(|error| {
             let message = format!("{} cannot be read: {}", app.home.config_file().display(), io::Error::other(error));
-            Read { config: Err(vec![Problem { message, ..Problem::default() }]), digest: None, fingerprint: None }
+            ConfigReading {
+                config: Err(vec![Problem { message, ..Problem::default() }]),
+                digest: None,
+                fingerprint: None,
+            }
         });
-    app.configuration.note_read(fingerprint);
+    app.configuration.set_last_read(fingerprint);
     let before = app.configuration.loaded().digest;
     match config {
         Ok(config) => {
             let after = digest.unwrap_or(before);
             let was_refused = app.configuration.refusal.swap(None).is_some();
             // A file that was written again with the same contents is no change.
-            if after == before && !was_refused && matches!(cause, Cause::Changed) {
+            if after == before && !was_refused && matches!(cause, ReloadCause::Changed) {
                 return Ok(reloaded(app, Vec::new()));
             }
             let changed = changed_keys(&app.config.load(), &config);
             if (after != before || !changed.is_empty())
                 && let Err(error) = record(app, &cause, before, after).await
             {
-                return Err(refuse(app, &cause, ConfigRefusal::whole(digest, audit::unrecorded(&error))).await);
+                return Err(keep_refusal(
+                    app,
+                    &cause,
+                    ConfigRefusal::of_whole_file(digest, audit::unrecorded_message(&error)),
+                )
+                .await);
             }
-            app.configuration.loaded.store(Arc::new(Loaded { digest: after, at: now() }));
+            app.configuration.loaded.store(Arc::new(LoadedConfig { digest: after, at: now() }));
             apply(app, Arc::new(config), &changed).await;
             match changed.is_empty() {
                 true => tracing::info!("the configuration was reloaded"),
@@ -311,16 +326,16 @@ async fn reload_in_turn(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Co
             }
             Ok(reloaded(app, changed))
         }
-        Err(problems) => Err(refuse(app, &cause, ConfigRefusal { digest, problems }).await),
+        Err(problems) => Err(keep_refusal(app, &cause, ConfigRefusal { digest, problems }).await),
     }
 }
 
 /// Keeps the refusal so that it is shown, and logs and records it if it is new.
-async fn refuse(app: &Arc<App>, cause: &Cause, refusal: ConfigRefusal) -> Arc<ConfigRefusal> {
+async fn keep_refusal(app: &Arc<App>, cause: &ReloadCause, refusal: ConfigRefusal) -> Arc<ConfigRefusal> {
     let refusal = Arc::new(refusal);
     let previous = app.configuration.refusal.swap(Some(Arc::clone(&refusal)));
     // The file is tried again and again: report the same refusal only once.
-    if previous.as_deref() != Some(&*refusal) || !matches!(cause, Cause::Changed) {
+    if previous.as_deref() != Some(&*refusal) || !matches!(cause, ReloadCause::Changed) {
         for problem in app.configuration_problems() {
             tracing::error!("the previous configuration stays in effect: {problem}");
         }
@@ -329,18 +344,18 @@ async fn refuse(app: &Arc<App>, cause: &Cause, refusal: ConfigRefusal) -> Arc<Co
     refusal
 }
 
-fn owned(keys: Vec<&'static str>) -> Vec<String> {
+fn to_strings(keys: Vec<&'static str>) -> Vec<String> {
     keys.into_iter().map(str::to_owned).collect()
 }
 
 fn reloaded(app: &App, changed: Vec<&'static str>) -> Reloaded {
-    let Loaded { digest, at } = app.configuration.loaded();
+    let LoadedConfig { digest, at } = app.configuration.loaded();
     Reloaded {
         file: app.home.config_file().to_string_lossy().into_owned(),
         digest: digest.to_string(),
         loaded_at: rfc3339(at),
-        changed: owned(changed),
-        needs_restart: owned(app.configuration.needs_restart(&app.config.load())),
+        changed: to_strings(changed),
+        needs_restart: to_strings(app.configuration.needs_restart(&app.config.load())),
         warnings: app.rules.load().warnings(),
     }
 }
@@ -382,7 +397,7 @@ async fn apply(app: &Arc<App>, config: Arc<Config>, changed: &[&str]) {
 ///
 /// # Errors
 /// The reason as text. The new configuration must then not come into force.
-async fn record(app: &Arc<App>, cause: &Cause, before: ConfigDigest, after: ConfigDigest) -> Result<(), String> {
+async fn record(app: &Arc<App>, cause: &ReloadCause, before: ConfigDigest, after: ConfigDigest) -> Result<(), String> {
     let change = changed(&cause.actor(), before).after(after.to_string());
     let recorded =
         app.inventory.run(move |inventory| inventory.set_document(DOCUMENT, after.to_string().as_bytes(), &[change]));
@@ -393,7 +408,7 @@ async fn record(app: &Arc<App>, cause: &Cause, before: ConfigDigest, after: Conf
 }
 
 /// Records that the file was refused.
-async fn record_refusal(app: &Arc<App>, cause: &Cause, before: ConfigDigest) {
+async fn record_refusal(app: &Arc<App>, cause: &ReloadCause, before: ConfigDigest) {
     let change = changed(&cause.actor(), before).failed(ErrorCode::Validation.name());
     audit::record_failed(app, vec![change]).await;
 }
@@ -415,7 +430,9 @@ pub fn note_start(vault: &mut Vault, text: &ConfigText) -> Result<(), VaultError
     }
     let change = before.map(|before| {
         let before = String::from_utf8_lossy(&before).into_owned();
-        AuditChange::new(ChangeKind::ConfigurationChanged, &Actor::own(), now()).before(before).after(after.clone())
+        AuditChange::new(ChangeKind::ConfigurationChanged, &Actor::this_process(), now())
+            .before(before)
+            .after(after.clone())
     });
     let documents = vec![(DOCUMENT.into(), Some(after.as_bytes()))];
     vault.write(&Writes { documents, changes: change.as_slice(), ..Writes::default() })

@@ -12,12 +12,12 @@ use crate::inventory::{AccountError, BlockerView, InventoryError};
 use crate::resolve::budget::Exhausted;
 use crate::resolve::{Fault, RefusalReason, ResolveError};
 use crate::sync::SyncError;
-use guillemet_account::client::ClientError;
+use guillemet_account::client::AccountClientError;
 use guillemet_account::engine::PushError;
 use guillemet_api::error::ErrorEntry;
 use guillemet_base::names::SecretName;
 use guillemet_base::problem::Problem;
-use guillemet_plugin::plans::Unplanned;
+use guillemet_plugin::plans::PlanError;
 use guillemet_plugin::registry::AddError;
 use guillemet_template::catalog::Unwritable;
 
@@ -158,7 +158,7 @@ impl ForbiddenSecret {
 pub struct TemplateError {
     /// The template's id; `None` if the template came with the request.
     template: Option<String>,
-    cause: Unplanned,
+    cause: PlanError,
     /// Another possible reason, such as a configuration that is not in force.
     hint: Option<String>,
     /// Whether details are left out, because the caller may render the template but not read it.
@@ -167,7 +167,7 @@ pub struct TemplateError {
 
 impl TemplateError {
     /// Makes the error for a stored template, or with `None` for one that came with the request.
-    pub fn new(template: Option<&str>, cause: Unplanned) -> Self {
+    pub fn new(template: Option<&str>, cause: PlanError) -> Self {
         Self { template: template.map(str::to_owned), cause, hint: None, is_redacted: false }
     }
 
@@ -182,24 +182,24 @@ impl TemplateError {
     #[must_use]
     pub fn without_quotes(self) -> Self {
         match self.cause {
-            Unplanned::Problems(_) | Unplanned::Plugin(_) => Self { hint: None, is_redacted: true, ..self },
-            Unplanned::File(_) | Unplanned::NoTarget(_) => self,
+            PlanError::Problems(_) | PlanError::Plugin(_) => Self { hint: None, is_redacted: true, ..self },
+            PlanError::File(_) | PlanError::NoTarget(_) => self,
         }
     }
 
     fn code(&self) -> ErrorCode {
         match self.cause {
-            Unplanned::Problems(_) | Unplanned::File(_) => ErrorCode::TemplateInvalid,
-            Unplanned::Plugin(_) => ErrorCode::PluginFailed,
-            Unplanned::NoTarget(_) => ErrorCode::NotFound,
+            PlanError::Problems(_) | PlanError::File(_) => ErrorCode::TemplateInvalid,
+            PlanError::Plugin(_) => ErrorCode::PluginFailed,
+            PlanError::NoTarget(_) => ErrorCode::NotFound,
         }
     }
 
     fn message(&self) -> String {
         let subject = self.template.as_ref().map_or_else(|| "the template".into(), |id| format!("template `{id}`"));
         match (&self.cause, &self.template) {
-            (Unplanned::Plugin(message), _) if !self.is_redacted => format!("{subject} cannot be rendered: {message}"),
-            (Unplanned::NoTarget(targets), _) => {
+            (PlanError::Plugin(message), _) if !self.is_redacted => format!("{subject} cannot be rendered: {message}"),
+            (PlanError::NoTarget(targets), _) => {
                 format!("{subject} has no such target; use one of: {}", targets.join(", "))
             }
             (_, Some(id)) => format!("{subject} cannot be rendered; run `guillemet template check {id}` to see why"),
@@ -209,13 +209,13 @@ impl TemplateError {
 
     fn entries(&self) -> Vec<ErrorEntry> {
         match &self.cause {
-            Unplanned::Problems(problems) | Unplanned::File(problems) => {
+            PlanError::Problems(problems) | PlanError::File(problems) => {
                 problems.iter().map(|problem| self.entry(problem)).collect()
             }
-            Unplanned::Plugin(message) => {
+            PlanError::Plugin(message) => {
                 vec![self.entry(&Problem { message: message.clone(), ..Problem::default() })]
             }
-            Unplanned::NoTarget(targets) => {
+            PlanError::NoTarget(targets) => {
                 vec![ErrorEntry::of_field(Some("target"), format!("must be one of {}", targets.join(", ")))]
             }
         }
@@ -270,7 +270,7 @@ impl AppError {
                 AddError::Unfit(_) => ErrorCode::Validation,
                 AddError::Changed(_) | AddError::Taken(_) => ErrorCode::Conflict,
             },
-            Self::Secrets(faults) if are_unfit(faults) => ErrorCode::Validation,
+            Self::Secrets(faults) if are_unrepresentable(faults) => ErrorCode::Validation,
             Self::Secrets(_) => ErrorCode::SecretUnavailable,
             Self::Template(error) => error.code(),
             Self::Forbidden { .. } => ErrorCode::Forbidden,
@@ -390,7 +390,7 @@ fn blocker_entry(blocker: &BlockerView) -> ErrorEntry {
     entry
 }
 
-fn are_unfit(faults: &[Fault]) -> bool {
+fn are_unrepresentable(faults: &[Fault]) -> bool {
     faults.iter().all(|fault| fault.reason == RefusalReason::Unfit)
 }
 
@@ -470,7 +470,7 @@ fn sync_code(error: &SyncError) -> ErrorCode {
         SyncError::Account(_)
         | SyncError::Panicked(_)
         | SyncError::Other(_)
-        | SyncError::Server(ClientError::Refused { status: 403, .. }) => ErrorCode::Conflict,
+        | SyncError::Server(AccountClientError::Refused { status: 403, .. }) => ErrorCode::Conflict,
         SyncError::Server(_)
         | SyncError::Offline(_)
         | SyncError::DeleteOffline(_)
@@ -481,7 +481,7 @@ fn sync_code(error: &SyncError) -> ErrorCode {
 
 fn sync_message(error: &SyncError) -> String {
     match error {
-        SyncError::Server(ClientError::Refused { status: 403, .. }) => {
+        SyncError::Server(AccountClientError::Refused { status: 403, .. }) => {
             "this invitation was already used, or is older than ten minutes; create another one with `guillemet \
              account invite` on a machine in the account"
                 .into()

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The result of looking up one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
+enum LookUpResult {
     /// The name has this number.
     Number(u32),
     /// No user or group has the name.
@@ -48,13 +48,13 @@ pub struct LookUps {
 
 /// The time of a look-up, and the state of the files just before it.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct LookUpTime {
     at: Instant,
     files: [Option<Fingerprint>; 2],
     is_settled: bool,
 }
 
-impl Asked {
+impl LookUpTime {
     fn now() -> Self {
         let files = DATABASES.map(|path| Fingerprint::of(Path::new(path)).ok());
         let is_settled = files.iter().flatten().all(Fingerprint::is_settled);
@@ -67,35 +67,35 @@ pub struct Rules {
     /// The configuration that the rules come from.
     pub config: Arc<Config>,
     /// The look-up results, in the order of the rules.
-    results: Vec<Found>,
+    results: Vec<LookUpResult>,
     /// Whether a rule names the daemon's own user. Stays true when the name disappears: the rule restricts that user,
     /// and a failed look-up must not lift the restriction.
     binds_owner: bool,
-    lookup: Mutex<Asked>,
+    lookup: Mutex<LookUpTime>,
 }
 
 impl Rules {
     /// Returns the rules of a configuration before any name was looked up: only rules with numbers apply.
     pub fn of_numbers(config: Arc<Config>, own_uid: u32) -> Self {
-        Self::new(config, &HashMap::new(), None, own_uid, Asked::now())
+        Self::new(config, &HashMap::new(), None, own_uid, LookUpTime::now())
     }
 
     fn new(
         config: Arc<Config>,
-        names: &HashMap<CallerMatch, Found>,
+        names: &HashMap<CallerMatch, LookUpResult>,
         before: Option<&Self>,
         own_uid: u32,
-        lookup: Asked,
+        lookup: LookUpTime,
     ) -> Self {
         let result = |rule: &ClientRule| match &rule.caller {
             CallerMatch::User(NameOrNumber::Number(number)) | CallerMatch::Group(NameOrNumber::Number(number)) => {
-                Found::Number(*number)
+                LookUpResult::Number(*number)
             }
-            caller => names.get(caller).copied().unwrap_or(Found::Unanswered),
+            caller => names.get(caller).copied().unwrap_or(LookUpResult::Unanswered),
         };
-        let results: Vec<Found> = config.clients.iter().map(result).collect();
-        let is_owner = |(rule, result): (&ClientRule, &Found)| {
-            matches!(rule.caller, CallerMatch::User(_)) && *result == Found::Number(own_uid)
+        let results: Vec<LookUpResult> = config.clients.iter().map(result).collect();
+        let is_owner = |(rule, result): (&ClientRule, &LookUpResult)| {
+            matches!(rule.caller, CallerMatch::User(_)) && *result == LookUpResult::Number(own_uid)
         };
         let binds_owner = config.clients.iter().zip(&results).any(is_owner)
             || before.is_some_and(|before| Arc::ptr_eq(&before.config, &config) && before.binds_owner);
@@ -111,14 +111,16 @@ impl Rules {
     /// Returns every rule whose user or group has a number now, together with that number.
     pub fn all(&self) -> impl Iterator<Item = (&ClientRule, u32)> {
         self.config.clients.iter().zip(&self.results).filter_map(|(rule, result)| match result {
-            Found::Number(number) => Some((rule, *number)),
-            Found::Nobody | Found::Unanswered => None,
+            LookUpResult::Number(number) => Some((rule, *number)),
+            LookUpResult::Nobody | LookUpResult::Unanswered => None,
         })
     }
 
     /// Returns whether a name that had a number got no answer this time.
-    fn lost_an_answer(&self, before: &Self) -> bool {
-        let is_lost = |(now, before): (&Found, &Found)| *now == Found::Unanswered && matches!(before, Found::Number(_));
+    fn has_lost_number(&self, before: &Self) -> bool {
+        let is_lost = |(now, before): (&LookUpResult, &LookUpResult)| {
+            *now == LookUpResult::Unanswered && matches!(before, LookUpResult::Number(_))
+        };
         self.results.iter().zip(&before.results).any(is_lost)
     }
 
@@ -139,18 +141,18 @@ impl Rules {
 
     fn is_current_for(&self, time: Duration) -> bool {
         let lookup = *self.lookup.lock().unwrap_or_else(PoisonError::into_inner);
-        lookup.is_settled && lookup.at.elapsed() < time && lookup.files == Asked::now().files
+        lookup.is_settled && lookup.at.elapsed() < time && lookup.files == LookUpTime::now().files
     }
 
     /// Returns the rules that apply to nobody now and why, each with its place in the file.
     pub fn warnings(&self) -> Vec<Problem> {
-        let warning = |(index, (rule, result)): (usize, (&ClientRule, &Found))| {
+        let warning = |(index, (rule, result)): (usize, (&ClientRule, &LookUpResult))| {
             let message = match result {
-                Found::Number(_) => return None,
-                Found::Nobody => {
+                LookUpResult::Number(_) => return None,
+                LookUpResult::Nobody => {
                     format!("there is no {} on this machine, so this rule has no effect", rule.caller)
                 }
-                Found::Unanswered => {
+                LookUpResult::Unanswered => {
                     format!("{} could not be looked up, so this rule has no effect for now", rule.caller)
                 }
             };
@@ -180,7 +182,7 @@ pub async fn refresh(app: &App) -> Arc<Rules> {
         return rules;
     }
     let updated = look_up(app, &rules.config, Some(&rules)).await;
-    if rules.are_current() && updated.lost_an_answer(&rules) {
+    if rules.are_current() && updated.has_lost_number(&rules) {
         // While the former answer is still good, a directory service may be slow.
         return rules;
     }
@@ -190,7 +192,7 @@ pub async fn refresh(app: &App) -> Arc<Rules> {
         *rules.lookup.lock().unwrap_or_else(PoisonError::into_inner) = lookup;
         return rules;
     }
-    tell(app, &updated);
+    log_unmatched(app, &updated);
     let updated = Arc::new(updated);
     app.rules.store(Arc::clone(&updated));
     updated
@@ -200,28 +202,28 @@ pub async fn refresh(app: &App) -> Arc<Rules> {
 pub async fn put_in_force(app: &App, config: Arc<Config>) -> Arc<Rules> {
     let _guard = app.lookups.exclusive.lock().await;
     let rules = Arc::new(look_up(app, &config, None).await);
-    tell(app, &rules);
+    log_unmatched(app, &rules);
     app.config.store(config);
     app.rules.store(Arc::clone(&rules));
     rules
 }
 
 /// Logs the rules that apply to nobody.
-fn tell(app: &App, rules: &Rules) {
+fn log_unmatched(app: &App, rules: &Rules) {
     for warning in rules.warnings() {
-        tracing::warn!("{}", crate::config::located(&app.home.config_file(), &warning));
+        tracing::warn!("{}", crate::config::format_located(&app.home.config_file(), &warning));
     }
 }
 
 /// Looks up every name of a configuration, each on its own thread.
 async fn look_up(app: &App, config: &Arc<Config>, before: Option<&Rules>) -> Rules {
     // Taken before the look-ups, so that a change during them is noticed afterwards.
-    let lookup = Asked::now();
+    let lookup = LookUpTime::now();
     let names: HashSet<&CallerMatch> =
         config.clients.iter().filter(|rule| is_named(rule)).map(|rule| &rule.caller).collect();
     let mut tasks = Vec::with_capacity(names.len());
     for caller in names {
-        tasks.push((caller.clone(), begin(&app.lookups.pending, caller)));
+        tasks.push((caller.clone(), start_look_up(&app.lookups.pending, caller)));
     }
     let until = tokio::time::Instant::now() + PATIENCE;
     let mut results = HashMap::with_capacity(tasks.len());
@@ -230,13 +232,16 @@ async fn look_up(app: &App, config: &Arc<Config>, before: Option<&Rules>) -> Rul
             Some(answer) => tokio::time::timeout_at(until, answer).await.ok().and_then(Result::ok),
             None => None,
         };
-        results.insert(caller, result.unwrap_or(Found::Unanswered));
+        results.insert(caller, result.unwrap_or(LookUpResult::Unanswered));
     }
     Rules::new(Arc::clone(config), &results, before, app.own_uid, lookup)
 }
 
 /// Begins to look up a name. Returns `None` if an earlier look-up of it has not returned yet.
-fn begin(pending: &Arc<Mutex<HashSet<CallerMatch>>>, caller: &CallerMatch) -> Option<tokio::task::JoinHandle<Found>> {
+fn start_look_up(
+    pending: &Arc<Mutex<HashSet<CallerMatch>>>,
+    caller: &CallerMatch,
+) -> Option<tokio::task::JoinHandle<LookUpResult>> {
     let is_new = pending.lock().unwrap_or_else(PoisonError::into_inner).insert(caller.clone());
     let (pending, caller) = (Arc::clone(pending), caller.clone());
     is_new.then(|| {
@@ -249,7 +254,7 @@ fn begin(pending: &Arc<Mutex<HashSet<CallerMatch>>>, caller: &CallerMatch) -> Op
                 }
             };
             pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&caller);
-            number.map_or(Found::Nobody, Found::Number)
+            number.map_or(LookUpResult::Nobody, LookUpResult::Number)
         })
     })
 }
@@ -274,10 +279,10 @@ mod tests {
             "[[client]]\nuid = 'here'\nadmin = true\n[[client]]\ngroup = 'gone'\nadmin = true\n[[client]]\nuid = 7\nadmin = true\n",
         );
         let found = HashMap::from([
-            (user("here"), Found::Number(5)),
-            (CallerMatch::Group(NameOrNumber::Name("gone".into())), Found::Nobody),
+            (user("here"), LookUpResult::Number(5)),
+            (CallerMatch::Group(NameOrNumber::Name("gone".into())), LookUpResult::Nobody),
         ]);
-        let rules = Rules::new(config, &found, None, 0, Asked::now());
+        let rules = Rules::new(config, &found, None, 0, LookUpTime::now());
         assert_eq!(rules.all().map(|(_, number)| number).collect::<Vec<_>>(), [5, 7]);
         let warnings = rules.warnings();
         assert_eq!((warnings.len(), warnings[0].line, warnings[0].path.as_str()), (1, Some(5), "client[2].group"));
@@ -290,13 +295,14 @@ mod tests {
     #[test]
     fn a_rule_that_named_the_daemons_user_goes_on_binding_it_when_the_name_is_gone() {
         let config = config("[[client]]\nuid = 'own'\nsecrets = ['a']\n");
-        let found = HashMap::from([(user("own"), Found::Number(5))]);
-        let rules = Rules::new(Arc::clone(&config), &found, None, 5, Asked::now());
+        let found = HashMap::from([(user("own"), LookUpResult::Number(5))]);
+        let rules = Rules::new(Arc::clone(&config), &found, None, 5, LookUpTime::now());
         assert!(rules.bind_owner());
-        let gone = Rules::new(config, &HashMap::new(), Some(&rules), 5, Asked::now());
+        let gone = Rules::new(config, &HashMap::new(), Some(&rules), 5, LookUpTime::now());
         assert!(gone.bind_owner() && gone.all().next().is_none());
         // A different configuration has different rules.
-        let other = Rules::new(Arc::new(Config::clone(&gone.config)), &HashMap::new(), Some(&gone), 5, Asked::now());
+        let other =
+            Rules::new(Arc::new(Config::clone(&gone.config)), &HashMap::new(), Some(&gone), 5, LookUpTime::now());
         assert!(!other.bind_owner());
     }
 }

@@ -15,11 +15,11 @@ use super::access::Principal;
 use super::error::{AppError, ForbiddenSecret, TemplateError};
 use super::secrets::forbidden_names;
 use super::serving::{PLAN_TIME, ensure_recent_head};
-use crate::resolve::Rendered;
-use crate::resolve::snapshot::State;
-use guillemet_base::sys::stack::leaving_nothing;
+use crate::resolve::RenderedConfig;
+use crate::resolve::snapshot::SnapshotState;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_plan::plan::Plan;
-use guillemet_plugin::plans::{Source, Unplanned, Variables, plan_once};
+use guillemet_plugin::plans::{PlanError, TemplateSource, Variables, plan_once};
 use guillemet_template::Format;
 use guillemet_template::lexer::{Lexed, lex};
 
@@ -33,7 +33,7 @@ pub struct InlineQueue {
 }
 
 /// The turn of a user, and its place for a separate planner if it needs one. Both are given back on drop.
-struct Turn {
+struct InlinePermit {
     _user: OwnedMutexGuard<()>,
     _planner: Option<OwnedSemaphorePermit>,
 }
@@ -59,11 +59,11 @@ impl InlineQueue {
     /// Waits for the turn of a user, and with `has_own_planner` also for a planner's place. A request that waits for a
     /// place already has its user's turn, so users get places in the order in which they came, however many requests
     /// each sends.
-    async fn turn(&self, uid: u32, has_own_planner: bool) -> Turn {
+    async fn acquire(&self, uid: u32, has_own_planner: bool) -> InlinePermit {
         let user = self.of(uid).lock_owned().await;
         // An error would mean that the semaphore was closed, which never happens.
         let planner = if has_own_planner { Arc::clone(&self.planners).acquire_owned().await.ok() } else { None };
-        Turn { _user: user, _planner: planner }
+        InlinePermit { _user: user, _planner: planner }
     }
 }
 
@@ -97,16 +97,16 @@ pub async fn render(
     inline: &InlineTemplate,
     if_none_match: Option<&str>,
     principal: Principal<'_>,
-) -> Result<(Rendered, Plan), AppError> {
+) -> Result<(RenderedConfig, Plan), AppError> {
     ensure_recent_head(app.sync.handle.head_age(), principal.config().max_head_age)?;
-    let lexed = lex(&inline.text).map_err(|problems| unplanned(Unplanned::Problems(problems)))?;
+    let lexed = lex(&inline.text).map_err(|problems| template_error(PlanError::Problems(problems)))?;
     let lexed = Arc::new(lexed);
-    permit(app, &app.resolver.current.load(), &lexed, principal)?;
-    if !app.registry.knows(&inline.feature) {
+    check_permitted(app, &app.resolver.current.load(), &lexed, principal)?;
+    if !app.registry.has_plugin(&inline.feature) {
         let message = "there is no plugin for this feature; run `guillemet plugin list` to see all plugins";
         return Err(AppError::invalid("feature", message));
     }
-    let plan = plan_in_turn(app, inline, Arc::clone(&lexed), principal).await?;
+    let plan = plan_queued(app, inline, Arc::clone(&lexed), principal).await?;
     let snapshot = app.resolver.current.load();
     if principal.access.administers()
         && !(std::ptr::eq(&*app.config.load_full(), principal.config())
@@ -116,13 +116,13 @@ pub async fn render(
         return Err(AppError::Unavailable(message.into()));
     }
     // Names may have moved to other secrets meanwhile.
-    permit(app, &snapshot, &lexed, principal)?;
-    let rendered = leaving_nothing(|| app.resolver.render(snapshot, None, &plan, principal.caller, if_none_match))?;
+    check_permitted(app, &snapshot, &lexed, principal)?;
+    let rendered = with_wiped_stack(|| app.resolver.render(snapshot, None, &plan, principal.caller, if_none_match))?;
     Ok((rendered, plan))
 }
 
 /// Plans the template when its user's turn comes.
-async fn plan_in_turn(
+async fn plan_queued(
     app: &Arc<App>,
     inline: &InlineTemplate,
     lexed: Arc<Lexed>,
@@ -130,7 +130,7 @@ async fn plan_in_turn(
 ) -> Result<Plan, AppError> {
     let until = Instant::now() + PLAN_TIME;
     let administers = principal.access.administers();
-    let permit = tokio::time::timeout_at(until, app.inline.turn(principal.caller.uid, !administers)).await;
+    let permit = tokio::time::timeout_at(until, app.inline.acquire(principal.caller.uid, !administers)).await;
     let permit = permit.map_err(|_| {
         AppError::Busy(
             "another template of this user is being compiled (POST /v1/render compiles one template per user at a \
@@ -140,44 +140,44 @@ async fn plan_in_turn(
     let planning = async {
         if administers {
             let _permit = permit;
-            let source = Source { feature: &inline.feature, format: inline.format, lexed: &lexed };
+            let source = TemplateSource { feature: &inline.feature, format: inline.format, lexed: &lexed };
             return plan_once(source, inline.target.as_deref(), &app.registry, &principal.config().variables).await;
         }
         let variables = Variables { vars: json!({}), ..Variables::default() };
-        plan_apart(app, inline, &lexed, variables, permit).await
+        plan_separately(app, inline, &lexed, variables, permit).await
     };
     tokio::time::timeout_at(until, planning)
         .await
         .map_err(|_| AppError::Unavailable("the template is still being compiled; try again".into()))?
-        .map_err(unplanned)
+        .map_err(template_error)
 }
 
-fn unplanned(cause: Unplanned) -> AppError {
+fn template_error(cause: PlanError) -> AppError {
     AppError::Template(TemplateError::new(None, cause))
 }
 
 /// Plans in a separate planner. The turn ends when that planner has ended, even if the caller disconnected earlier:
 /// otherwise a caller that asks and disconnects again and again would have more planners than its turn allows.
-async fn plan_apart(
+async fn plan_separately(
     app: &Arc<App>,
     inline: &InlineTemplate,
     lexed: &Arc<Lexed>,
     variables: Variables,
-    permit: Turn,
-) -> Result<Plan, Unplanned> {
+    permit: InlinePermit,
+) -> Result<Plan, PlanError> {
     let (mut sender, receiver) = oneshot::channel();
     let (app, lexed) = (Arc::clone(app), Arc::clone(lexed));
     let (feature, format, target) = (inline.feature.clone(), inline.format, inline.target.clone());
     tokio::spawn(async move {
         let _permit = permit;
-        let registry = match app.registry.apart(&feature).await {
+        let registry = match app.registry.with_own_planner(&feature).await {
             Ok(registry) => registry,
             Err(message) => {
-                let _ = sender.send(Err(Unplanned::Plugin(message)));
+                let _ = sender.send(Err(PlanError::Plugin(message)));
                 return;
             }
         };
-        let source = Source { feature: &feature, format, lexed: &lexed };
+        let source = TemplateSource { feature: &feature, format, lexed: &lexed };
         let planned = tokio::select! {
             planned = plan_once(source, target.as_deref(), &registry, &variables) => Some(planned),
             () = sender.closed() => None,
@@ -187,11 +187,11 @@ async fn plan_apart(
         }
         registry.end().await;
     });
-    receiver.await.unwrap_or_else(|_| Err(Unplanned::Plugin("the planner exited unexpectedly; try again".into())))
+    receiver.await.unwrap_or_else(|_| Err(PlanError::Plugin("the planner exited unexpectedly; try again".into())))
 }
 
 /// Refuses a template that names, in any branch, a secret that its caller may not resolve by that name.
-fn permit(app: &App, state: &State, lexed: &Lexed, principal: Principal<'_>) -> Result<(), AppError> {
+fn check_permitted(app: &App, state: &SnapshotState, lexed: &Lexed, principal: Principal<'_>) -> Result<(), AppError> {
     let references = &lexed.references;
     let names = || references.iter().map(|reference| &reference.name);
     let forbidden = principal.recheck(app, |access| forbidden_names(state, names(), access))?;

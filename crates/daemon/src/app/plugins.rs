@@ -11,7 +11,7 @@ use super::{App, audit};
 use guillemet_api::plugins::{PluginSource, PluginStatus, PluginTarget, PluginView, ReplacedPlugin};
 use guillemet_base::time::now;
 use guillemet_plan::protocol::Target;
-use guillemet_plugin::registry::{self, Candidate, Pin};
+use guillemet_plugin::registry::{self, Pin, PluginCandidate};
 use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject};
 use guillemet_vault::usage::ChangeKind;
 
@@ -20,24 +20,24 @@ pub const PINS: &str = "plugins";
 
 /// Returns every plugin, after checking the files of the added ones again.
 pub async fn list(app: &Arc<App>) -> Vec<PluginView> {
-    look_again(app).await;
-    known(app).await
+    recheck(app).await;
+    list_cached(app).await
 }
 
 /// Returns every plugin, as it was when its file was last looked at.
-pub async fn known(app: &App) -> Vec<PluginView> {
+pub async fn list_cached(app: &App) -> Vec<PluginView> {
     app.registry.list().await.into_iter().map(view).collect()
 }
 
 /// Compares the files of the added plugins with their pins. A plugin whose file has changed is refused from now on; one
 /// whose file matches its pin again is used again.
-pub async fn look_again(app: &Arc<App>) {
+pub async fn recheck(app: &Arc<App>) {
     let pins = app.pins.lock().await;
     if pins.is_empty() {
         return;
     }
     let (shared, expected_pins) = (Arc::clone(app), pins.clone());
-    let changed = tokio::task::spawn_blocking(move || shared.registry.look_again(&expected_pins)).await;
+    let changed = tokio::task::spawn_blocking(move || shared.registry.recheck(&expected_pins)).await;
     for feature in changed.unwrap_or_default() {
         forget_plans(app, &feature).await;
     }
@@ -48,7 +48,7 @@ pub async fn look_again(app: &Arc<App>) {
 /// # Errors
 /// [`AppError::Plugin`] if the file cannot be read or is not a plugin.
 pub async fn inspect(app: &Arc<App>, file: &Path) -> Result<PluginView, AppError> {
-    Ok(view(app.registry.look(file).await?))
+    Ok(view(app.registry.inspect(file).await?))
 }
 
 /// Adds the plugin in a file. `digest` is the SHA-256 of the file that a person has inspected; `replaces` is that of
@@ -65,20 +65,20 @@ pub async fn add(
 ) -> Result<PluginView, AppError> {
     let kind = ChangeKind::PluginAdded;
     // Compiled without the lock on `App::pins`, so that nobody waits for it.
-    let candidate = async { Ok(app.registry.candidate(file).await?) };
+    let candidate = async { Ok(app.registry.read_candidate(file).await?) };
     let candidate = audit::attempt(app, actor, &[(kind, ChangeSubject::Whole)], candidate).await?;
     let subject = ChangeSubject::Plugin(candidate.feature().to_owned());
-    let adding = confirmed(app, actor, candidate, digest, replaces);
+    let adding = add_confirmed(app, actor, candidate, digest, replaces);
     let added = audit::attempt(app, actor, &[(kind, subject)], adding).await?;
     forget_plans(app, &added.feature).await;
     Ok(added)
 }
 
 /// Adds a plugin that a person has inspected.
-async fn confirmed(
+async fn add_confirmed(
     app: &Arc<App>,
     actor: &Actor,
-    candidate: Candidate,
+    candidate: PluginCandidate,
     digest: &str,
     replaces: Option<&str>,
 ) -> Result<PluginView, AppError> {
@@ -106,16 +106,16 @@ fn of_plugin(kind: ChangeKind, actor: &Actor, feature: &str) -> AuditChange {
 /// [`AppError::NotFound`] if no plugin was added for the feature. [`AppError::Unavailable`] if the removal cannot be
 /// stored.
 pub async fn remove(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), AppError> {
-    let subject = match app.registry.knows(feature) {
+    let subject = match app.registry.has_plugin(feature) {
         true => ChangeSubject::Plugin(feature.to_owned()),
-        false => audit::unknown(&app.resolver, actor, feature),
+        false => audit::unknown_subject(&app.resolver, actor, feature),
     };
-    audit::attempt(app, actor, &[(ChangeKind::PluginRemoved, subject)], removed(app, actor, feature)).await?;
+    audit::attempt(app, actor, &[(ChangeKind::PluginRemoved, subject)], remove_pinned(app, actor, feature)).await?;
     forget_plans(app, feature).await;
     Ok(())
 }
 
-async fn removed(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), AppError> {
+async fn remove_pinned(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), AppError> {
     let mut pins = app.pins.lock().await;
     let mut next = pins.clone();
     let Some(at) = next.iter().position(|pin| pin.feature == feature) else {
@@ -144,7 +144,7 @@ async fn forget_plans(app: &Arc<App>, feature: &str) {
     }
 }
 
-fn view(plugin: registry::PluginView) -> PluginView {
+fn view(plugin: registry::PluginInfo) -> PluginView {
     let target = |target: Target| PluginTarget {
         id: target.id,
         title: target.title,
@@ -152,8 +152,8 @@ fn view(plugin: registry::PluginView) -> PluginView {
         file_name: target.file_name,
         aliases: target.aliases,
     };
-    let replaced = |replaced: registry::Replaced| ReplacedPlugin {
-        source: source(replaced.source),
+    let replaced = |replaced: registry::ReplacedInfo| ReplacedPlugin {
+        source: origin(replaced.source),
         version: replaced.version,
         digest: replaced.digest,
     };
@@ -161,7 +161,7 @@ fn view(plugin: registry::PluginView) -> PluginView {
         feature: plugin.feature,
         title: plugin.title,
         version: plugin.version,
-        source: source(plugin.source),
+        source: origin(plugin.source),
         digest: plugin.digest,
         targets: plugin.targets.into_iter().map(target).collect(),
         secret_fields: plugin.secret_fields,
@@ -172,9 +172,9 @@ fn view(plugin: registry::PluginView) -> PluginView {
     }
 }
 
-fn source(source: registry::Source) -> PluginSource {
+fn origin(source: registry::PluginOrigin) -> PluginSource {
     match source {
-        registry::Source::BuiltIn => PluginSource::BuiltIn,
-        registry::Source::Added => PluginSource::Added,
+        registry::PluginOrigin::BuiltIn => PluginSource::BuiltIn,
+        registry::PluginOrigin::Added => PluginSource::Added,
     }
 }

@@ -12,11 +12,11 @@ use super::error::{AppError, ForbiddenSecret};
 use super::serving::{PLAN_TIME, ensure_recent_head};
 use super::{App, audit, blocking};
 use crate::inventory::{Filter, Inventory, InventoryError, SecretChange};
-use crate::resolve::snapshot::{Released, State};
+use crate::resolve::snapshot::{Released, SnapshotState};
 use crate::sync;
 use guillemet_api::secrets::{ChangedSecret, SecretDetail, SecretView};
 use guillemet_base::names::SecretName;
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_base::time::now;
 use guillemet_plugin::plans::Prepared;
 use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject};
@@ -85,7 +85,7 @@ async fn plan_for_fields(app: &App, unplanned: Vec<Arc<Prepared>>) {
 
 /// Changes a secret. Returns when no answer from the old state can still leave (promise At once). Records the change as
 /// failed if it was not made.
-async fn changed(
+async fn apply_change(
     app: &Arc<App>,
     actor: &Actor,
     attempted: &[(ChangeKind, ChangeSubject)],
@@ -111,8 +111,8 @@ pub async fn create(
     value: Zeroizing<String>,
     enabled: bool,
 ) -> Result<ChangedSecret, AppError> {
-    let attempted = [(ChangeKind::SecretCreated, audit::about(&app.resolver, actor, &name))];
-    changed(app, actor, &attempted, move |inventory, actor| inventory.create(actor, name, &value, enabled)).await
+    let attempted = [(ChangeKind::SecretCreated, audit::subject_of(&app.resolver, actor, &name))];
+    apply_change(app, actor, &attempted, move |inventory, actor| inventory.create(actor, name, &value, enabled)).await
 }
 
 /// Changes a secret, if its entity tag matches `expected`.
@@ -126,7 +126,7 @@ pub async fn update(
     change: SecretChange,
     expected: Option<String>,
 ) -> Result<ChangedSecret, AppError> {
-    let subject = audit::about(&app.resolver, actor, &name);
+    let subject = audit::subject_of(&app.resolver, actor, &name);
     let kinds = [
         change.value.as_ref().map(|_| ChangeKind::SecretRotated),
         change
@@ -136,8 +136,10 @@ pub async fn update(
         change.rewrite.then_some(ChangeKind::ReferencesRewritten),
     ];
     let attempted: Vec<_> = kinds.into_iter().flatten().map(|kind| (kind, subject.clone())).collect();
-    changed(app, actor, &attempted, move |inventory, actor| inventory.update(actor, &name, change, expected.as_deref()))
-        .await
+    apply_change(app, actor, &attempted, move |inventory, actor| {
+        inventory.update(actor, &name, change, expected.as_deref())
+    })
+    .await
 }
 
 /// Gives a secret the value of a former version again, if its entity tag matches `expected`.
@@ -151,8 +153,8 @@ pub async fn roll_back(
     version: u32,
     expected: Option<String>,
 ) -> Result<ChangedSecret, AppError> {
-    let attempted = [(ChangeKind::SecretRolledBack, audit::about(&app.resolver, actor, &name))];
-    changed(app, actor, &attempted, move |inventory, actor| {
+    let attempted = [(ChangeKind::SecretRolledBack, audit::subject_of(&app.resolver, actor, &name))];
+    apply_change(app, actor, &attempted, move |inventory, actor| {
         inventory.rollback(actor, &name, version, expected.as_deref())
     })
     .await
@@ -163,7 +165,7 @@ pub async fn roll_back(
 /// # Errors
 /// [`AppError::Inventory`], such as for references that block the delete; [`AppError::Sync`].
 pub async fn delete(app: &Arc<App>, actor: &Actor, name: SecretName, expected: Option<String>) -> Result<(), AppError> {
-    let attempted = [(ChangeKind::SecretDeleted, audit::about(&app.resolver, actor, &name))];
+    let attempted = [(ChangeKind::SecretDeleted, audit::subject_of(&app.resolver, actor, &name))];
     let deleting = async { Ok(sync::delete(&app.sync, actor, name, expected).await?) };
     let (id, released) = audit::attempt(app, actor, &attempted, deleting).await?;
     released.wait().await;
@@ -194,23 +196,23 @@ pub async fn resolve(
         let entry = |index: &usize| ForbiddenSecret::of_field(format!("secrets.{index}"));
         return Err(AppError::forbidden_and_recorded(forbidden.iter().map(entry).collect()));
     }
-    let resolve = || Ok(leaving_nothing(|| app.resolver.resolve(snapshot, names, principal.caller))?);
+    let resolve = || Ok(with_wiped_stack(|| app.resolver.resolve(snapshot, names, principal.caller))?);
     match reveal && principal.access.administers() {
-        true => revealed(app, &Actor::caller(principal.caller), names, resolve).await,
+        true => resolve_for_display(app, &Actor::caller(principal.caller), names, resolve).await,
         false => resolve(),
     }
 }
 
 /// Resolves secrets for a person who looks at their values. That is recorded beside the uses, and before the answer
 /// leaves (promise Recorded).
-async fn revealed(
+async fn resolve_for_display(
     app: &Arc<App>,
     actor: &Actor,
     names: &[SecretName],
     resolve: impl FnOnce() -> Result<Bytes, AppError>,
 ) -> Result<Bytes, AppError> {
     let kind = ChangeKind::SecretRevealed;
-    let attempted: Vec<_> = names.iter().map(|name| (kind, audit::about(&app.resolver, actor, name))).collect();
+    let attempted: Vec<_> = names.iter().map(|name| (kind, audit::subject_of(&app.resolver, actor, name))).collect();
     let body = audit::attempt(app, actor, &attempted, async { resolve() }).await?;
     let done = attempted.into_iter().map(|(kind, subject)| AuditChange::new(kind, actor, now()).about(subject));
     audit::record(app, done.collect()).await?;
@@ -219,7 +221,7 @@ async fn revealed(
 
 /// Returns the indexes of the names by which the caller may not resolve a secret.
 pub(super) fn forbidden_names<'a>(
-    state: &State,
+    state: &SnapshotState,
     names: impl Iterator<Item = &'a SecretName>,
     access: &Access<'_>,
 ) -> Vec<usize> {

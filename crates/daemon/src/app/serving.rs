@@ -9,13 +9,13 @@ use super::access::{Access, Principal};
 use super::error::{AppError, TemplateError};
 use super::{App, blocking, configuration};
 use crate::inventory::Inventory;
-use crate::resolve::Rendered;
+use crate::resolve::RenderedConfig;
 use crate::resolve::snapshot::Snapshot;
 use guillemet_base::names::Millis;
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_plan::plan::Plan;
 use guillemet_plan::protocol::Target;
-use guillemet_plugin::plans::{Prepared, Unplanned};
+use guillemet_plugin::plans::{PlanError, Prepared};
 use guillemet_vault::usage::Caller;
 
 /// The longest time that a request waits for a plan.
@@ -53,12 +53,12 @@ pub async fn render(
     id: &str,
     options: RenderOptions<'_>,
     principal: Principal<'_>,
-) -> Result<(Rendered, Arc<Plan>), AppError> {
+) -> Result<(RenderedConfig, Arc<Plan>), AppError> {
     ensure_recent_head(app.sync.handle.head_age(), principal.config().max_head_age)?;
     if !may_render(app, id, options.target, principal.access).await {
         return Err(forbidden_template(app, principal.route, id, principal.caller));
     }
-    let (snapshot, prepared, plan) = planned(app, id, options.target)
+    let (snapshot, prepared, plan) = current_plan(app, id, options.target)
         .await
         .map_err(|error| if principal.access.administers() { error } else { error.without_quotes() })?;
     // The default target may have changed with the template or the plugin meanwhile, and the rules with the
@@ -69,8 +69,9 @@ pub async fn render(
     }
     check_same_target(&plan.target, options.expected_target)?;
     let template_id = Some(prepared.template.id.as_str());
-    let rendered =
-        leaving_nothing(|| app.resolver.render(snapshot, template_id, &plan, principal.caller, options.if_none_match))?;
+    let rendered = with_wiped_stack(|| {
+        app.resolver.render(snapshot, template_id, &plan, principal.caller, options.if_none_match)
+    })?;
     Ok((rendered, plan))
 }
 
@@ -108,7 +109,7 @@ async fn may_render(app: &Arc<App>, id: &str, target: Option<&str>, access: &Acc
     }
     let config = app.config.load_full();
     let targets = async {
-        let (_, prepared) = current(app, id, Instant::now() + PLAN_TIME).await.ok()?;
+        let (_, prepared) = current_template(app, id, Instant::now() + PLAN_TIME).await.ok()?;
         prepared.targets(&app.registry, &config.variables).await.ok()
     };
     let default = match tokio::time::timeout(PLAN_TIME, targets).await.ok().flatten() {
@@ -168,7 +169,7 @@ async fn ensure_published(
     }
     // Hold nothing of the old state while waiting: the account may change it.
     drop(snapshot);
-    if app.sync.handle.published(&prepared.template, until).await {
+    if app.sync.handle.wait_until_published(&prepared.template, until).await {
         return Ok((app.resolver.current.load(), prepared));
     }
     let message = "the account's other devices could not be told about this template's references yet; try again";
@@ -217,7 +218,11 @@ impl Rechecks {
 /// # Errors
 /// [`AppError::NotFound`] if there is no such template. [`AppError::Unavailable`] if its file keeps changing or does
 /// not answer, or the account's other devices could not be told in time.
-pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Snapshot>, Arc<Prepared>), AppError> {
+pub async fn current_template(
+    app: &Arc<App>,
+    id: &str,
+    until: Instant,
+) -> Result<(Arc<Snapshot>, Arc<Prepared>), AppError> {
     let mut read: Option<Arc<Prepared>> = None;
     let mut rechecked = false;
     loop {
@@ -255,9 +260,9 @@ pub async fn current(app: &Arc<App>, id: &str, until: Instant) -> Result<(Arc<Sn
 /// Returns the newest form of a template, its plan for a target, and the snapshot that both belong to.
 ///
 /// # Errors
-/// Those of [`current`]; [`AppError::Template`] if it could not be planned; [`AppError::Unavailable`] if that takes too
-/// long.
-pub async fn planned(
+/// Those of [`current_template`]; [`AppError::Template`] if it could not be planned; [`AppError::Unavailable`] if that
+/// takes too long.
+pub async fn current_plan(
     app: &Arc<App>,
     id: &str,
     target: Option<&str>,
@@ -265,14 +270,14 @@ pub async fn planned(
     let until = Instant::now() + PLAN_TIME;
     let mut has_caught_up = false;
     loop {
-        let (snapshot, prepared) = current(app, id, until).await?;
-        match prepared.ready(target) {
+        let (snapshot, prepared) = current_template(app, id, until).await?;
+        match prepared.plan_if_made(target) {
             Some(Ok(plan)) => return Ok((snapshot, prepared, plan)),
             Some(Err(error)) => {
                 drop(snapshot);
-                let may_be_of_variables = matches!(error, Unplanned::Problems(_));
+                let may_be_of_variables = matches!(error, PlanError::Problems(_));
                 if may_be_of_variables && !std::mem::replace(&mut has_caught_up, true) {
-                    let catching_up = configuration::catch_up(app);
+                    let catching_up = configuration::reload_if_changed(app);
                     let _ = tokio::time::timeout_at(until.into(), catching_up).await;
                     continue;
                 }
@@ -290,7 +295,7 @@ pub async fn planned(
                 let message = format!("template `{id}` is still being compiled; try again");
                 return Err(AppError::Unavailable(message));
             }
-            Ok(Err(error @ (Unplanned::NoTarget(_) | Unplanned::Plugin(_)))) => {
+            Ok(Err(error @ (PlanError::NoTarget(_) | PlanError::Plugin(_)))) => {
                 return Err(AppError::Template(TemplateError::new(Some(id), error)));
             }
             Ok(_) => {}

@@ -17,7 +17,8 @@ const STRAYS_NAMED: usize = 3;
 
 /// Returns a warning if the folder has files that a person may take for templates.
 fn stray_warning(strays: &[Arc<Stray>]) -> Option<String> {
-    let paths: Vec<&str> = strays.iter().filter(|stray| !stray.is_quiet()).map(|stray| stray.path.as_str()).collect();
+    let paths: Vec<&str> =
+        strays.iter().filter(|stray| !stray.is_editor_leftover()).map(|stray| stray.path.as_str()).collect();
     let listed = paths[..paths.len().min(STRAYS_NAMED)].join(", ");
     let more = paths.len().saturating_sub(STRAYS_NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -63,7 +64,7 @@ pub async fn status(app: &Arc<App>) -> Result<DaemonStatus, AppError> {
     };
     let changeable = changeable_templates(app).await;
     let not_templates = stray_warning(&all_strays);
-    let refused_plugins = app.registry.refused();
+    let refused_plugins = app.registry.refusals();
     let lost_log_lines = match logging::dropped_lines() {
         0 => None,
         lines => Some(format!("log lines that could not be written: {lines}; check where the log is written to")),

@@ -10,10 +10,10 @@ use guillemet_api::secrets::ReferenceView;
 use guillemet_api::templates::{ExplainedUse, Explanation, StrayView, Strays, TemplateStatus, TemplateView};
 use guillemet_plan::plan::Plan;
 use guillemet_plan::preview;
-use guillemet_plugin::findings::found;
+use guillemet_plugin::findings::template_findings;
 use guillemet_plugin::plans::{Prepared, Targets};
 use guillemet_plugin::registry::Registry;
-use guillemet_template::catalog::{Content, Stray};
+use guillemet_template::catalog::{Stray, TemplateContent};
 
 /// The most files that are shown.
 const STRAYS_SHOWN: usize = 100;
@@ -59,12 +59,12 @@ pub async fn templates(app: &Arc<App>) -> Vec<TemplateView> {
 pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
     let config = app.config.load_full();
     let template = &prepared.template;
-    let findings = found(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
+    let findings = template_findings(prepared.plans(&app.registry, &config.variables).await, |_| Vec::new());
     let plan = prepared.any_ready();
     let uses = plan.as_ref().map_or(&[][..], |plan| &plan.uses);
     let references = match &template.content {
-        Content::Lexed(lexed) => lexed.references.as_slice(),
-        Content::Broken { .. } => &[],
+        TemplateContent::Lexed(lexed) => lexed.references.as_slice(),
+        TemplateContent::Broken { .. } => &[],
     };
     let references = references.iter().enumerate().map(|(index, reference)| ReferenceView {
         device: None,

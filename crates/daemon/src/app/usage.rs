@@ -14,13 +14,13 @@ use guillemet_base::names::{Millis, SecretId, SecretName};
 use guillemet_base::time::rfc3339;
 use guillemet_vault::audit::{AuditChange, ChangeSubject};
 use guillemet_vault::usage::{
-    Caller, ChangeKind, Class, Decoded, EventKind, Listed, Picks, RecorderError, Subject, TrailEvent, UnknownName,
-    UseEvent,
+    Caller, ChangeKind, Class, Decoded, EventKind, Listed, RecorderError, Subject, TrailEvent, TrailFilter,
+    UnknownName, UseEvent,
 };
 
 /// The filter for events of the audit trail.
 #[derive(Clone, Debug, Default)]
-pub struct Events {
+pub struct EventQuery {
     /// Only events of this secret; `None` for any.
     pub secret: Option<SecretName>,
     /// Only events from this time on, in milliseconds since the epoch; `None` for any.
@@ -34,8 +34,8 @@ pub struct Events {
 /// The deletions in the trail.
 struct Deletions;
 
-impl Picks for Deletions {
-    fn class(&self, class: Class) -> bool {
+impl TrailFilter for Deletions {
+    fn has_class(&self, class: Class) -> bool {
         class == Class::Change
     }
 
@@ -49,22 +49,22 @@ impl Picks for Deletions {
 }
 
 /// Picks the events that a query asks for.
-struct Wanted<'a> {
-    query: &'a Events,
+struct EventFilter<'a> {
+    query: &'a EventQuery,
     /// The secrets that have this name, or had it when they were deleted.
     ids: Vec<SecretId>,
     /// The keyed hash of the name, for events of a time when nothing had it.
     unknown: Option<UnknownName>,
 }
 
-impl Wanted<'_> {
+impl EventFilter<'_> {
     fn of_name(&self, name: &str) -> bool {
         self.query.secret.as_ref().is_some_and(|requested| name.eq_ignore_ascii_case(requested.as_str()))
     }
 }
 
-impl Picks for Wanted<'_> {
-    fn class(&self, class: Class) -> bool {
+impl TrailFilter for EventFilter<'_> {
+    fn has_class(&self, class: Class) -> bool {
         self.query.class.is_none_or(|requested| requested == class)
             && self.query.outcome.is_none_or(|requested| requested.row().class == class)
     }
@@ -100,7 +100,7 @@ impl Picks for Wanted<'_> {
 ///
 /// # Errors
 /// [`AppError::Inventory`] if usage cannot be folded or read.
-pub async fn list(app: &Arc<App>, page: Page, query: Events) -> Result<Listing<EventView>, AppError> {
+pub async fn list(app: &Arc<App>, page: Page, query: EventQuery) -> Result<Listing<EventView>, AppError> {
     let resolver = Arc::clone(&app.resolver);
     super::blocking(app, move |_| Ok(events(&resolver, page, &query)?)).await
 }
@@ -109,7 +109,7 @@ pub async fn list(app: &Arc<App>, page: Page, query: Events) -> Result<Listing<E
 ///
 /// # Errors
 /// If usage cannot be folded or read.
-fn events(resolver: &Resolver, page: Page, query: &Events) -> Result<Listing<EventView>, RecorderError> {
+fn events(resolver: &Resolver, page: Page, query: &EventQuery) -> Result<Listing<EventView>, RecorderError> {
     let recorder = &resolver.recorder;
     let (_, deletions) = recorder.trail(&Deletions, 0, usize::MAX)?;
     let state = resolver.current.load();
@@ -125,8 +125,8 @@ fn events(resolver: &Resolver, page: Page, query: &Events) -> Result<Listing<Eve
         ids.extend(state.secret(&requested.key()).map(|secret| secret.id));
     }
     names.extend(state.secrets.values().map(|secret| (secret.id, secret.name.to_string())));
-    let unknown = query.secret.as_ref().map(|name| recorder.hashed(name.as_str()));
-    let (count, events) = recorder.trail(&Wanted { query, ids, unknown }, page.offset, page.limit)?;
+    let unknown = query.secret.as_ref().map(|name| recorder.hash_name(name.as_str()));
+    let (count, events) = recorder.trail(&EventFilter { query, ids, unknown }, page.offset, page.limit)?;
     let view = |event| match event {
         TrailEvent::Use(event) => of_use(event, &names, &state, resolver),
         TrailEvent::Change(change) => of_change(change, &names),
@@ -136,9 +136,9 @@ fn events(resolver: &Resolver, page: Page, query: &Events) -> Result<Listing<Eve
 
 fn of_use(event: UseEvent, names: &HashMap<SecretId, String>, state: &Snapshot, resolver: &Resolver) -> EventView {
     // A name is shown only while something has it: earlier versions recorded whatever name was asked for.
-    let name = event.name.map(|name| match state.knows(&name.to_ascii_lowercase()) {
+    let name = event.name.map(|name| match state.knows_name(&name.to_ascii_lowercase()) {
         true => name,
-        false => resolver.recorder.hashed(&name).to_string(),
+        false => resolver.recorder.hash_name(&name).to_string(),
     });
     EventView {
         time: rfc3339(event.time),

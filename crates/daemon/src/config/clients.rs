@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::ConfigPlace;
-use super::read::{Entries, Reader, TextAt};
+use super::read::{ConfigReader, Entries, TextAt};
 use crate::pattern::Pattern;
 
 /// A user or group, as the file names it.
@@ -75,20 +75,20 @@ pub struct TemplatePattern {
 }
 
 /// Reads `[api]`. Returns the group that can connect, if the file names one.
-pub(super) fn api_group<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Option<NameOrNumber> {
+pub(super) fn api_group<'a>(reader: &mut ConfigReader<'a>, root: &mut Entries<'a>) -> Option<NameOrNumber> {
     let mut api = reader.table(root, "api");
     let group = api.take("group").and_then(|group| name_or_number(reader, &api, "group", group));
-    reader.end(api);
+    reader.reject_unknown(api);
     group
 }
 
 /// Reads every `[[client]]` table.
-pub(super) fn rules<'a>(reader: &mut Reader<'a>, root: &mut Entries<'a>) -> Vec<ClientRule> {
+pub(super) fn rules<'a>(reader: &mut ConfigReader<'a>, root: &mut Entries<'a>) -> Vec<ClientRule> {
     let tables = reader.tables(root, "client");
     tables.into_iter().filter_map(|(entries, offset)| rule(reader, entries, offset)).collect()
 }
 
-fn rule<'a>(reader: &mut Reader<'a>, mut entries: Entries<'a>, offset: usize) -> Option<ClientRule> {
+fn rule<'a>(reader: &mut ConfigReader<'a>, mut entries: Entries<'a>, offset: usize) -> Option<ClientRule> {
     let (uid, group) = (entries.take("uid"), entries.take("group"));
     let matched = match (uid, group) {
         (Some(uid), None) => {
@@ -100,7 +100,7 @@ fn rule<'a>(reader: &mut Reader<'a>, mut entries: Entries<'a>, offset: usize) ->
             caller.map(|caller| (caller, group.span().start))
         }
         _ => {
-            reader.wrong(entries.path_of("uid"), offset, "or `group` is required: set exactly one of them");
+            reader.add_problem(entries.path_of("uid"), offset, "or `group` is required: set exactly one of them");
             None
         }
     };
@@ -112,17 +112,17 @@ fn rule<'a>(reader: &mut Reader<'a>, mut entries: Entries<'a>, offset: usize) ->
     };
     if templates.is_empty() && secrets.is_empty() && !admin {
         let message = "is empty, so the rule allows nothing; add templates, `secrets` or `admin = true`";
-        reader.wrong(entries.path_of("templates"), offset, message);
+        reader.add_problem(entries.path_of("templates"), offset, message);
     }
     let templates = templates.into_iter().filter_map(|text| template(reader, &entries, text)).collect();
     let secrets = secrets.into_iter().filter_map(|text| secret(reader, &entries, text)).collect();
-    reader.end(entries);
+    reader.reject_unknown(entries);
     let (caller, offset) = matched?;
     Some(ClientRule { caller, templates, secrets, admin, place: reader.place(offset) })
 }
 
 fn name_or_number(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     entries: &Entries<'_>,
     key: &str,
     value: &Spanned<DeValue<'_>>,
@@ -134,12 +134,16 @@ fn name_or_number(
     };
     if parsed.is_none() {
         let message = format!("must be a name, or a number between 0 and {}", u32::MAX);
-        reader.wrong(entries.path_of(key), value.span().start, message);
+        reader.add_problem(entries.path_of(key), value.span().start, message);
     }
     parsed
 }
 
-fn template(reader: &mut Reader<'_>, entries: &Entries<'_>, (text, offset): TextAt<'_>) -> Option<TemplatePattern> {
+fn template(
+    reader: &mut ConfigReader<'_>,
+    entries: &Entries<'_>,
+    (text, offset): TextAt<'_>,
+) -> Option<TemplatePattern> {
     let (id, target) = text.split_once(':').map_or((text, None), |(id, target)| (id, Some(target)));
     let parts = |text: &str, number: usize| {
         let parts: Vec<&str> = text.split('/').collect();
@@ -147,17 +151,17 @@ fn template(reader: &mut Reader<'_>, entries: &Entries<'_>, (text, offset): Text
     };
     if !parts(id, 2) || target.is_some_and(|target| !parts(target, 1) || target.contains(':')) {
         let message = "is not a template here; use feature/name or feature/name:target";
-        reader.wrong(entries.path_of("templates"), offset, message);
+        reader.add_problem(entries.path_of("templates"), offset, message);
         return None;
     }
     Some(TemplatePattern { id: Pattern::exact(id), target: target.map(Pattern::exact) })
 }
 
-fn secret(reader: &mut Reader<'_>, entries: &Entries<'_>, (text, offset): TextAt<'_>) -> Option<Pattern> {
+fn secret(reader: &mut ConfigReader<'_>, entries: &Entries<'_>, (text, offset): TextAt<'_>) -> Option<Pattern> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-*?".contains(c);
     if text.is_empty() || !text.chars().all(allowed) {
         let message = "contains an entry that is not a secret name or pattern; use letters, digits and ._-*?";
-        reader.wrong(entries.path_of("secrets"), offset, message);
+        reader.add_problem(entries.path_of("secrets"), offset, message);
         return None;
     }
     Some(Pattern::ignoring_case(text))
@@ -170,7 +174,9 @@ mod tests {
 
     fn parse(text: &str) -> Result<Vec<ClientRule>, Vec<String>> {
         let parsed = Config::parse(&ConfigText::from(text), |_| None);
-        parsed.map(|config| config.clients).map_err(|problems| problems.iter().map(super::super::told).collect())
+        parsed
+            .map(|config| config.clients)
+            .map_err(|problems| problems.iter().map(super::super::format_problem).collect())
     }
 
     #[test]

@@ -17,7 +17,7 @@ const PROBLEMS_MAX: usize = 50;
 const KEY_MAX: usize = 64;
 
 /// The text that is read, and the problems found so far.
-pub(super) struct Reader<'a> {
+pub(super) struct ConfigReader<'a> {
     text: &'a str,
     problems: Vec<Problem>,
 }
@@ -56,7 +56,7 @@ impl<'a> Entries<'a> {
     }
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ConfigReader<'a> {
     /// Starts without problems, at the beginning of this text.
     pub(super) fn new(text: &'a str) -> Self {
         Self { text, problems: Vec::new() }
@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes a problem with a key, at an offset of the text.
-    pub(super) fn wrong(&mut self, path: String, offset: usize, message: impl Into<String>) {
+    pub(super) fn add_problem(&mut self, path: String, offset: usize, message: impl Into<String>) {
         if self.problems.len() == PROBLEMS_MAX {
             return;
         }
@@ -82,10 +82,10 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes the errors of the TOML parser.
-    pub(super) fn unparsable(&mut self, errors: &[toml::de::Error]) {
+    pub(super) fn add_syntax_errors(&mut self, errors: &[toml::de::Error]) {
         for error in errors {
             // The parser's messages contain what it expects, never what the file contains.
-            self.wrong(String::new(), error.span().map_or(0, |span| span.start), error.message());
+            self.add_problem(String::new(), error.span().map_or(0, |span| span.start), error.message());
         }
     }
 
@@ -96,9 +96,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes that a value has the wrong type.
-    fn mistyped(&mut self, path: String, value: &Spanned<DeValue<'_>>, expected: &str) {
+    fn add_type_error(&mut self, path: String, value: &Spanned<DeValue<'_>>, expected: &str) {
         let message = format!("must be {expected}, not {}", kind(value.get_ref()));
-        self.wrong(path, value.span().start, message);
+        self.add_problem(path, value.span().start, message);
     }
 
     /// Returns the entries of a table inside another one; no entries if it is absent.
@@ -108,7 +108,7 @@ impl<'a> Reader<'a> {
         if let DeValue::Table(table) = value.get_ref() {
             return Entries::new(&path, table);
         }
-        self.mistyped(path.clone(), value, "a table");
+        self.add_type_error(path.clone(), value, "a table");
         Entries::none(path)
     }
 
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         let Some(value) = from.take(key) else { return Vec::new() };
         let path = from.path_of(key);
         let DeValue::Array(items) = value.get_ref() else {
-            self.mistyped(path.clone(), value, &format!("an array of tables, each under [[{path}]]"));
+            self.add_type_error(path.clone(), value, &format!("an array of tables, each under [[{path}]]"));
             return Vec::new();
         };
         let mut tables = Vec::new();
@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
             let path = format!("{path}[{}]", index + 1);
             match item.get_ref() {
                 DeValue::Table(table) => tables.push((Entries::new(&path, table), item.span().start)),
-                _ => self.mistyped(path, item, "a table"),
+                _ => self.add_type_error(path, item, "a table"),
             }
         }
         tables
@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
             Ok(number) if range.contains(&number) => number,
             _ => {
                 let message = format!("must be between {} and {}", range.start(), range.end());
-                self.wrong(path, value.span().start, message);
+                self.add_problem(path, value.span().start, message);
                 default
             }
         }
@@ -155,12 +155,12 @@ impl<'a> Reader<'a> {
     /// Returns a value as a signed 64-bit number.
     pub(super) fn integer(&mut self, path: &str, value: &Spanned<DeValue<'_>>) -> Option<i64> {
         let DeValue::Integer(number) = value.get_ref() else {
-            self.mistyped(path.to_owned(), value, "a whole number");
+            self.add_type_error(path.to_owned(), value, "a whole number");
             return None;
         };
         let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
         if number.is_none() {
-            self.wrong(path.to_owned(), value.span().start, "does not fit in 64 bits");
+            self.add_problem(path.to_owned(), value.span().start, "does not fit in 64 bits");
         }
         number
     }
@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
         let path = from.path_of(key);
         let Some(value) = from.take(key) else { return false };
         let DeValue::Boolean(flag) = value.get_ref() else {
-            self.mistyped(path, value, "true or false");
+            self.add_type_error(path, value, "true or false");
             return false;
         };
         *flag
@@ -181,14 +181,14 @@ impl<'a> Reader<'a> {
         let path = from.path_of(key);
         let Some(value) = from.take(key) else { return Vec::new() };
         let DeValue::Array(items) = value.get_ref() else {
-            self.mistyped(path, value, "an array of strings");
+            self.add_type_error(path, value, "an array of strings");
             return Vec::new();
         };
         let mut texts = Vec::new();
         for (index, item) in items.iter().enumerate() {
             match item.get_ref() {
                 DeValue::String(text) => texts.push((text.as_ref(), item.span().start)),
-                _ => self.mistyped(format!("{path}[{}]", index + 1), item, "a string"),
+                _ => self.add_type_error(format!("{path}[{}]", index + 1), item, "a string"),
             }
         }
         texts
@@ -216,7 +216,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Converts all entries that are left to the form that templates see.
-    pub(super) fn rest(&mut self, from: Entries<'a>) -> serde_json::Value {
+    pub(super) fn rest_as_json(&mut self, from: Entries<'a>) -> serde_json::Value {
         let path = from.path;
         let entry = |(key, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
             (key.get_ref().to_string(), self.json(&path, value))
@@ -225,7 +225,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes every entry that is left as an unknown key.
-    pub(super) fn end(&mut self, from: Entries<'a>) {
+    pub(super) fn reject_unknown(&mut self, from: Entries<'a>) {
         let known_keys = from.known_keys.join(", ");
         for (key, _) in from.remaining {
             let name = key.get_ref();
@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
             let is_printable = !name.is_empty() && name.len() <= KEY_MAX && name.chars().all(is_bare);
             let shown = if is_printable { name.as_ref() } else { "…" };
             let path = if from.path.is_empty() { shown.to_owned() } else { format!("{}.{shown}", from.path) };
-            self.wrong(path, key.span().start, format!("is not a known key; use one of: {known_keys}"));
+            self.add_problem(path, key.span().start, format!("is not a known key; use one of: {known_keys}"));
         }
     }
 }

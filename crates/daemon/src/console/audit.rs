@@ -4,17 +4,17 @@ use hyper::StatusCode;
 use minijinja::context;
 
 use super::listing::ROWS;
-use super::pages::{data, part};
+use super::pages::{data, percent_encode};
 use super::visit::{PageResult, Visit};
 use crate::app::listing::Page;
-use crate::app::usage::{self, Events};
+use crate::app::usage::{self, EventQuery};
 use guillemet_base::names::SecretName;
 use guillemet_vault::usage::Class;
 
 /// Shows the audit trail, of one secret or all, and of one class or all.
 pub async fn list(visit: &Visit<'_>) -> PageResult {
     let [name_filter, class, offset] = visit.url.query(["secret", "class", "offset"])?;
-    let (name_filter, class) = (name_filter.unwrap_or_default(), class.as_deref().and_then(Class::named));
+    let (name_filter, class) = (name_filter.unwrap_or_default(), class.as_deref().and_then(Class::from_name));
     // A text that is not a valid name was never the name of a secret.
     let (secret, invalid_name) = match name_filter.trim().parse::<SecretName>() {
         Ok(name) => (Some(name), None),
@@ -22,7 +22,7 @@ pub async fn list(visit: &Visit<'_>) -> PageResult {
         Err(invalid) => (None, Some(invalid.to_string())),
     };
     let offset: usize = offset.filter(|_| invalid_name.is_none()).and_then(|offset| offset.parse().ok()).unwrap_or(0);
-    let (page, filter) = (Page { limit: ROWS, offset }, Events { secret, class, ..Events::default() });
+    let (page, filter) = (Page { limit: ROWS, offset }, EventQuery { secret, class, ..EventQuery::default() });
     let trail = usage::list(&visit.site.app, page, filter).await?;
     let class = class.map_or("", Class::name);
     let (previous, next) = neighbours(&name_filter, class, offset, trail.count);
@@ -39,7 +39,7 @@ pub async fn list(visit: &Visit<'_>) -> PageResult {
 
 /// Returns the queries of the previous and the next page, if there are such pages.
 fn neighbours(name: &str, class: &str, offset: usize, count: usize) -> (Option<String>, Option<String>) {
-    let at = |offset: usize| format!("secret={}&class={class}&offset={offset}", part(name));
+    let at = |offset: usize| format!("secret={}&class={class}&offset={offset}", percent_encode(name));
     let next = offset.saturating_add(ROWS);
     ((offset > 0).then(|| at(offset.saturating_sub(ROWS))), (next < count).then(|| at(next)))
 }

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::pages::part;
+use super::pages::percent_encode;
 use crate::http::error::{HttpError, HttpErrorCode};
 use crate::http::request;
 use crate::inventory::Filter;
@@ -66,7 +66,7 @@ impl InventoryQuery {
     /// Returns the query of a URL that reads as this listing.
     pub fn to_query(&self) -> String {
         let mut pairs = Vec::new();
-        let mut add = |name: &str, value: &str| pairs.push(format!("{name}={}", part(value)));
+        let mut add = |name: &str, value: &str| pairs.push(format!("{name}={}", percent_encode(value)));
         if !self.query.is_empty() {
             add("query", &self.query);
         }

@@ -39,7 +39,7 @@ use self::pages::Pages;
 use self::peer::Owners;
 use self::session::{Sessions, Times};
 use crate::app::{self, App, LinkRequest};
-use crate::http::admission::{Admission, Slot, SlotHolder};
+use crate::http::admission::{Admission, ConnectionSlot, SlotHolder};
 use crate::http::connection::Timed;
 use guillemet_api::console::ConsoleLink;
 use guillemet_base::time::now;
@@ -83,7 +83,7 @@ impl Site {
     }
 
     /// Responds to a request for a link, and lets its caller connect.
-    fn give_link(&self, request: LinkRequest) {
+    fn answer_link_request(&self, request: LinkRequest) {
         self.visitors().extend(peer::visitors(&request.caller));
         let _ = request.reply.send(Ok(self.link(&request.caller)));
     }
@@ -125,17 +125,17 @@ pub async fn run(app: Arc<App>, mut requests: mpsc::Receiver<LinkRequest>, mut s
             first = requests.recv() => first,
         };
         let Some(first) = first else { return };
-        match Listeners::open().await {
+        match LoopbackListeners::open().await {
             Ok(listeners) => {
                 let site = Arc::new(Site {
                     app: Arc::clone(&app),
                     pages: Pages::new(),
-                    host: format!("{}:{}", session::host(), listeners.port),
+                    host: format!("{}:{}", session::random_host(), listeners.port),
                     own_uid: rustix::process::geteuid().as_raw(),
                     sessions: Mutex::new(Sessions::new(Times::default(), Instant::now())),
                     visitors: Mutex::default(),
                 });
-                site.give_link(first);
+                site.answer_link_request(first);
                 tracing::info!(port = listeners.port, "the console is open");
                 serve(&site, listeners, &mut requests, &mut stop).await;
                 tracing::info!("the console is closed");
@@ -150,7 +150,7 @@ pub async fn run(app: Arc<App>, mut requests: mpsc::Receiver<LinkRequest>, mut s
 /// Serves until no link and no session is left, or until told to stop.
 async fn serve(
     site: &Arc<Site>,
-    listeners: Listeners,
+    listeners: LoopbackListeners,
     requests: &mut mpsc::Receiver<LinkRequest>,
     stop: &mut Shutdown,
 ) {
@@ -162,7 +162,7 @@ async fn serve(
         tokio::select! {
             () = stop.requested() => break,
             link = requests.recv() => match link {
-                Some(link) => site.give_link(link),
+                Some(link) => site.answer_link_request(link),
                 None => break,
             },
             _ = interval.tick() => {
@@ -204,7 +204,7 @@ impl Door<'_> {
             refused => return tracing::debug!(?refused, "a connection from another user to the console was closed"),
         };
         self.count = self.count.wrapping_add(1);
-        let Some(slot) = self.admission.take(SlotHolder { uid, pid: self.count }, ()) else {
+        let Some(slot) = self.admission.admit(SlotHolder { uid, pid: self.count }, ()) else {
             return tracing::warn!(uid, "all connections to the console are busy; one more was closed");
         };
         let site = Arc::clone(self.site);
@@ -212,20 +212,20 @@ impl Door<'_> {
     }
 }
 
-async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: Slot<()>, mut stop: Shutdown) {
+async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: ConnectionSlot<()>, mut stop: Shutdown) {
     if !slot.is_free(ANSWER_TIME).await {
         return;
     }
     let state = &slot.state;
     let service = service_fn(async |request| {
-        state.asked();
-        let mut response = router::answer(site, request).await;
+        state.request_arrived();
+        let mut response = router::handle(site, request).await;
         if let Ok(response) = &mut response
             && state.is_last()
         {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        state.answered();
+        state.response_ready();
         response
     });
     let connection = http1::Builder::new()
@@ -236,7 +236,7 @@ async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: Slot<()>, mut
         // First read what has arrived, then check whether the connection has to end.
         biased;
         result = connection.as_mut() => result,
-        _ = state.ended() => {
+        _ = state.wait_for_end() => {
             if !state.has_rest() {
                 return;
             }
@@ -256,7 +256,7 @@ async fn connection(site: &Arc<Site>, stream: TcpStream, mut slot: Slot<()>, mut
 ///
 /// Both are needed: browsers resolve a name under `.localhost` to either, the IPv6 address first. If the console took
 /// only one, another user of this machine could listen on the other and receive the link.
-struct Listeners {
+struct LoopbackListeners {
     port: u16,
     v4: TcpListener,
     /// `None` if the machine has no IPv6.
@@ -264,7 +264,7 @@ struct Listeners {
     owners: Owners,
 }
 
-impl Listeners {
+impl LoopbackListeners {
     async fn open() -> io::Result<Self> {
         let (port, v4, v6) = Self::bind().await?;
         let owners = Self::owners(v4.local_addr()?).await.map_err(|error| {

@@ -56,7 +56,7 @@ const ASSETS: [(&str, &str, &str); 3] = [
 ];
 
 /// Percent-encodes a text for use in a path or a query.
-pub fn part(text: &str) -> String {
+pub fn percent_encode(text: &str) -> String {
     utf8_percent_encode(text, &PART).to_string()
 }
 
@@ -101,13 +101,13 @@ impl Pages {
             _ if value.is_none() => Ok(()),
             _ => escape_formatter(out, state, value),
         });
-        engine.add_filter("part", |text: String| part(&text));
+        engine.add_filter("part", |text: String| percent_encode(&text));
         engine.add_filter("template_path", |id: String| {
             let (feature, name) = id.split_once('/').unwrap_or((&id, ""));
-            format!("/settings/developers/templates/{}/{}", part(feature), part(name))
+            format!("/settings/developers/templates/{}/{}", percent_encode(feature), percent_encode(name))
         });
         engine.add_filter("ago", |text: String| time::seconds(&text).map_or(text, |at| time::ago(at, now() / 1000)));
-        engine.add_filter("event_text", |name: String| EventKind::named(&name).map_or("", |kind| kind.row().text));
+        engine.add_filter("event_text", |name: String| EventKind::from_name(&name).map_or("", |kind| kind.row().text));
         for (name, source) in PAGES {
             let added = engine.add_template(name, source);
             debug_assert!(added.is_ok(), "{name}: {added:?}");

@@ -16,7 +16,7 @@ use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
-use crate::user_namespace::Unnamed;
+use crate::user_namespace::OverflowIds;
 use guillemet_vault::usage::Caller;
 
 /// The `loginuid` of a process that descends from no login.
@@ -77,7 +77,7 @@ impl Owners {
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(socket))
                 if socket.header.socket_id.destination_port == remote.port()
                     && socket.header.inode != 0
-                    && !Unnamed::here().is_user(socket.header.uid) =>
+                    && !OverflowIds::of_this_process().is_user(socket.header.uid) =>
             {
                 Ok(socket.header.uid)
             }
@@ -92,7 +92,7 @@ impl Owners {
 pub fn visitors(caller: &Caller) -> HashSet<u32> {
     let login = fs::read_to_string(format!("/proc/{}/loginuid", caller.pid)).ok();
     let login = login.and_then(|uid| uid.trim().parse().ok());
-    let login = login.filter(|uid| *uid != NOBODY && !Unnamed::here().is_user(*uid));
+    let login = login.filter(|uid| *uid != NOBODY && !OverflowIds::of_this_process().is_user(*uid));
     [Some(caller.uid), login].into_iter().flatten().collect()
 }
 

@@ -10,6 +10,6 @@ use crate::app::plugins;
 /// Lists the plugins with their targets.
 pub async fn list(visit: &Visit<'_>) -> PageResult {
     visit.url.query([])?;
-    let context = context! { plugins => data(plugins::known(&visit.site.app).await) };
+    let context = context! { plugins => data(plugins::list_cached(&visit.site.app).await) };
     Ok(visit.page("plugins.html", StatusCode::OK, "Plugins", "plugins", context))
 }

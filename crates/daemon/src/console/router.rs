@@ -23,7 +23,7 @@ use crate::app;
 use crate::app::error::{AppError, ErrorCode};
 use crate::http::error::{HttpError, HttpErrorCode};
 use crate::http::request::{self, RequestUrl};
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_base::time::now;
 use guillemet_http::router::Params;
 use guillemet_vault::audit::AuditChange;
@@ -87,9 +87,9 @@ impl Route {
 }
 
 /// Handles one request, and adds the headers that every response has.
-pub async fn answer(site: &Arc<Site>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+pub async fn handle(site: &Arc<Site>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
-    let mut response = unsealed(site, &parts, body).await;
+    let mut response = respond(site, &parts, body).await;
     let headers = response.headers_mut();
     for (name, value) in SEAL {
         headers.insert(name, HeaderValue::from_static(value));
@@ -116,7 +116,7 @@ const SEAL: [(HeaderName, &str); 7] = [
     ),
 ];
 
-async fn unsealed(site: &Arc<Site>, parts: &Parts, body: Incoming) -> Response<Full<Bytes>> {
+async fn respond(site: &Arc<Site>, parts: &Parts, body: Incoming) -> Response<Full<Bytes>> {
     if !is_for(&site.host, parts) {
         // A page under another name that leads here (DNS rebinding). The response tells it nothing.
         tracing::warn!("a request to the console for another host was refused");
@@ -140,7 +140,7 @@ async fn unsealed(site: &Arc<Site>, parts: &Parts, body: Incoming) -> Response<F
     // Requests that a page makes by itself do not keep the session alive.
     let active = route != Some(Route::Live);
     let session = cookie(&parts.headers).and_then(|cookie| site.sessions().find(cookie, active, Instant::now()));
-    let Some(session) = session else { return stranger(site, parts, route) };
+    let Some(session) = session else { return page_without_session(site, parts, route) };
     let url = |params| RequestUrl::new(params, parts.uri.query());
     let Some(matched) = matched else {
         let visit = Visit { site, session, parts, url: url(Params::default()) };
@@ -198,9 +198,9 @@ async fn post(visit: &Visit<'_>, route: Route, fields: &[&str], mut body: Incomi
     }
     let (limit, budget) = (visit.site.app.config.load().limits.transfer, &visit.site.app.resolver.budget);
     let received = request::bytes(&mut body, request::Intake { limit, budget, uid: visit.site.own_uid }).await?;
-    let mut form = leaving_nothing(|| Form::read(&received, fields))?;
+    let mut form = with_wiped_stack(|| Form::read(&received, fields))?;
     drop((received, body));
-    if !session::same(&form.take("csrf"), &visit.session.csrf) {
+    if !session::constant_time_eq(&form.take("csrf"), &visit.session.csrf) {
         forbidden(visit, route);
         let message = "this form is not of this session; nothing was changed. Go back, reload the page and try again";
         return Err(HttpError::new(HttpErrorCode::App(ErrorCode::Forbidden), message));
@@ -284,12 +284,12 @@ async fn log_in(site: &Arc<Site>, parts: &Parts) -> Response<Full<Bytes>> {
     let Some((cookie, actor)) = login else {
         tracing::warn!("a link to the console was refused: used, expired or unknown");
         let message = "This link is no longer good: each works once, for a minute.";
-        return outside(site, StatusCode::FORBIDDEN, "Not logged in", message, false);
+        return public_page(site, StatusCode::FORBIDDEN, "Not logged in", message, false);
     };
     let change = AuditChange::new(ChangeKind::ConsoleOpened, &actor, now());
     if let Err(error) = app::audit::record(&site.app, vec![change]).await.map_err(HttpError::from) {
         site.sessions().forget(&cookie);
-        return outside(site, error.status(), "Not logged in", error.message(), false);
+        return public_page(site, error.status(), "Not logged in", error.message(), false);
     }
     let mut response = see_other(SECRETS);
     // Not `Secure`, because this is plain HTTP, which never leaves the machine. Without `Domain`, the cookie is limited
@@ -304,23 +304,23 @@ async fn log_in(site: &Arc<Site>, parts: &Parts) -> Response<Full<Bytes>> {
 async fn log_out(visit: &Visit<'_>) -> Response<Full<Bytes>> {
     visit.site.sessions().log_out(visit.session.id);
     visit.site.record_ended().await;
-    let mut response = outside(visit.site, StatusCode::OK, "Logged out", "You are logged out.", false);
+    let mut response = public_page(visit.site, StatusCode::OK, "Logged out", "You are logged out.", false);
     let expired = HeaderValue::from_static("guillemet_session=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0");
     response.headers_mut().insert(header::SET_COOKIE, expired);
     response
 }
 
 /// Returns the page for a browser without a session.
-fn stranger(site: &Arc<Site>, parts: &Parts, route: Option<Route>) -> Response<Full<Bytes>> {
+fn page_without_session(site: &Arc<Site>, parts: &Parts, route: Option<Route>) -> Response<Full<Bytes>> {
     // The link was followed from a page of another site: the browser withholds the strict cookie from the page that the
     // login leads to, and sends it with requests that this page itself makes. So let the page reload itself.
     let is_cross_site = parts.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     let reload = is_cross_site && route == Some(Route::Secrets) && parts.method == Method::GET;
     let message = "There is no session here, or it has ended.";
-    outside(site, StatusCode::FORBIDDEN, "Not logged in", message, reload)
+    public_page(site, StatusCode::FORBIDDEN, "Not logged in", message, reload)
 }
 
-fn outside(site: &Site, status: StatusCode, title: &str, message: &str, refresh: bool) -> Response<Full<Bytes>> {
+fn public_page(site: &Site, status: StatusCode, title: &str, message: &str, refresh: bool) -> Response<Full<Bytes>> {
     let data = context! {
         title, message, refresh,
         section => "", session => false, flash => (), csrf => "", configuration => Vec::<String>::new(),

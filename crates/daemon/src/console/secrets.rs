@@ -17,7 +17,7 @@ use time::{Duration, OffsetDateTime};
 use super::actions;
 use super::form::Form;
 use super::listing::InventoryQuery;
-use super::pages::{data, part};
+use super::pages::{data, percent_encode};
 use super::visit::{PageResult, SECRETS, Visit};
 use crate::app::error::AppError;
 use crate::app::secrets as service;
@@ -37,7 +37,7 @@ const STEP: u32 = 10;
 
 /// A row of the table with everything known about the secret.
 #[derive(Serialize)]
-struct Row {
+struct SecretRow {
     #[serde(flatten)]
     detail: SecretDetail,
     /// `None` if the secret was not resolved in the days of the chart.
@@ -88,7 +88,7 @@ impl Chart {
     }
 }
 
-impl Row {
+impl SecretRow {
     fn new(detail: SecretDetail) -> Self {
         let chart = Chart::new(&detail.usage.by_day, OffsetDateTime::now_utc());
         Self { detail, chart }
@@ -108,7 +108,7 @@ pub async fn table(visit: &Visit<'_>) -> PageResult {
         columns => data(listing.columns()),
         here => listing.to_query(),
         statuses => SecretStatus::ALL.map(|(name, _)| name).to_vec(),
-        rows => data(rows.into_iter().map(Row::new).collect::<Vec<_>>()),
+        rows => data(rows.into_iter().map(SecretRow::new).collect::<Vec<_>>()),
     };
     Ok(visit.page("secrets.html", StatusCode::OK, "Secrets", SECTION, context))
 }
@@ -151,18 +151,23 @@ struct Entered {
 }
 
 /// Returns the form of a new secret (`of` is `None`) or of an existing one.
-fn form(visit: &Visit<'_>, of: Option<&str>, entered: &Entered, error: Option<&HttpError>) -> Response<Full<Bytes>> {
+fn form_page(
+    visit: &Visit<'_>,
+    of: Option<&str>,
+    entered: &Entered,
+    error: Option<&HttpError>,
+) -> Response<Full<Bytes>> {
     let title = of.map_or_else(|| "New Secret".to_owned(), |name| format!("Edit {name}"));
     let context = context! {
         of, name => entered.name.as_str(), enabled => entered.enabled, etag => entered.etag.as_str(),
-        action => of.map_or_else(|| SECRETS.to_owned(), |name| format!("{SECRETS}/{}/edit", part(name))),
-        ..wrongs(error, &["name", "value"])
+        action => of.map_or_else(|| SECRETS.to_owned(), |name| format!("{SECRETS}/{}/edit", percent_encode(name))),
+        ..form_errors(error, &["name", "value"])
     };
     visit.page("secret.html", error.map_or(StatusCode::OK, HttpError::status), &title, SECTION, context)
 }
 
 /// Returns the errors of a form for its page: those of each field, and those that belong to no field.
-fn wrongs(error: Option<&HttpError>, fields: &[&str]) -> Value {
+fn form_errors(error: Option<&HttpError>, fields: &[&str]) -> Value {
     let mut at: std::collections::BTreeMap<&str, String> = fields.iter().map(|name| (*name, String::new())).collect();
     let mut others = Vec::new();
     if let Some(error) = error {
@@ -186,7 +191,7 @@ fn wrongs(error: Option<&HttpError>, fields: &[&str]) -> Value {
 /// Shows the form of a new secret. The query may give the name, as it does for a missing secret.
 pub fn new(visit: &Visit<'_>) -> PageResult {
     let [name] = visit.url.query(["name"])?;
-    Ok(form(visit, None, &Entered { name: name.unwrap_or_default(), enabled: true, etag: String::new() }, None))
+    Ok(form_page(visit, None, &Entered { name: name.unwrap_or_default(), enabled: true, etag: String::new() }, None))
 }
 
 /// Creates a secret from its form.
@@ -205,16 +210,16 @@ pub async fn create(visit: &Visit<'_>, mut sent: Form) -> PageResult {
         _ => Err(AppError::Invalid(errors)),
     };
     match created.map_err(HttpError::from) {
-        Ok(created) => Ok(visit.go(SECRETS, format!("{} was created.", created.secret.name))),
+        Ok(created) => Ok(visit.redirect(SECRETS, format!("{} was created.", created.secret.name))),
         Err(error) => {
             let entered = Entered { name: name.to_string(), enabled, etag: String::new() };
-            Ok(form(visit, None, &entered, Some(&error)))
+            Ok(form_page(visit, None, &entered, Some(&error)))
         }
     }
 }
 
 /// Returns the stored secret that the path names. A missing one is an error, because it has to be created first.
-async fn kept(visit: &Visit<'_>) -> Result<SecretDetail, HttpError> {
+async fn stored_secret(visit: &Visit<'_>) -> Result<SecretDetail, HttpError> {
     let detail = service::show(&visit.site.app, visit.url.secret_name()?).await?;
     if detail.secret.id.is_some() {
         return Ok(detail);
@@ -228,18 +233,18 @@ async fn kept(visit: &Visit<'_>) -> Result<SecretDetail, HttpError> {
 
 /// Shows the form of an existing secret.
 pub async fn edit(visit: &Visit<'_>) -> PageResult {
-    let detail = kept(visit).await?;
+    let detail = stored_secret(visit).await?;
     let entered = Entered {
         name: detail.secret.name.clone(),
         enabled: detail.secret.enabled == Some(true),
         etag: detail.etag.clone().unwrap_or_default(),
     };
-    Ok(form(visit, Some(&detail.secret.name), &entered, None))
+    Ok(form_page(visit, Some(&detail.secret.name), &entered, None))
 }
 
 /// Saves the form of an existing secret. A blank value keeps the current one.
 pub async fn save(visit: &Visit<'_>, mut sent: Form) -> PageResult {
-    let detail = kept(visit).await?;
+    let detail = stored_secret(visit).await?;
     let (name, value, etag) = (sent.take("name"), sent.value("value"), sent.take("etag"));
     let (enabled, rewrite) = (sent.is_ticked("enabled"), sent.is_ticked("rewrite"));
     let old: SecretName = visit.url.secret_name()?;
@@ -257,16 +262,16 @@ pub async fn save(visit: &Visit<'_>, mut sent: Form) -> PageResult {
         }
     };
     match saved.map_err(HttpError::from) {
-        Ok(saved) => Ok(visit.go(SECRETS, told(&saved, &detail))),
+        Ok(saved) => Ok(visit.redirect(SECRETS, saved_message(&saved, &detail))),
         Err(error) => {
             let entered = Entered { name: name.to_string(), enabled, etag: etag.to_string() };
-            Ok(form(visit, Some(&detail.secret.name), &entered, Some(&error)))
+            Ok(form_page(visit, Some(&detail.secret.name), &entered, Some(&error)))
         }
     }
 }
 
 /// Returns the message about a secret that was saved, which after a rename lists what still uses a former name.
-fn told(saved: &ChangedSecret, before: &SecretDetail) -> String {
+fn saved_message(saved: &ChangedSecret, before: &SecretDetail) -> String {
     let (name, previous) = (&saved.secret.name, &before.secret.name);
     let templates = saved.rewritten.len();
     if templates > 0 {
@@ -290,25 +295,25 @@ fn expected(etag: &str) -> Option<String> {
 
 /// Shows the templates that a new value affects, then the field for it.
 pub async fn rotate(visit: &Visit<'_>) -> PageResult {
-    let detail = kept(visit).await?;
+    let detail = stored_secret(visit).await?;
     let etag = detail.etag.clone().unwrap_or_default();
-    Ok(rotation(visit, detail, &etag, None))
+    Ok(rotation_page(visit, detail, &etag, None))
 }
 
 /// Shows the templates that are affected if the value of a former version is served again.
 pub async fn roll_back(visit: &Visit<'_>) -> PageResult {
     let [version] = visit.url.query(["version"])?;
-    let detail = kept(visit).await?;
+    let detail = stored_secret(visit).await?;
     let etag = detail.etag.clone().unwrap_or_default();
     let version = version.and_then(|version| version.parse().ok());
     let is_former = |version: &u32| detail.versions.iter().any(|other| !other.current && other.version == *version);
     let Some(version) = version.filter(is_former) else {
         return Err(AppError::NotFound(format!("`{}` has no such former version", detail.secret.name)).into());
     };
-    Ok(back(visit, detail, &etag, version, None))
+    Ok(rollback_page(visit, detail, &etag, version, None))
 }
 
-fn back(
+fn rollback_page(
     visit: &Visit<'_>,
     detail: SecretDetail,
     etag: &str,
@@ -317,13 +322,13 @@ fn back(
 ) -> Response<Full<Bytes>> {
     let title = format!("Go back to version {version} of {}", detail.secret.name);
     let status = error.map_or(StatusCode::OK, HttpError::status);
-    let context = context! { etag, version, row => data(Row::new(detail)), ..wrongs(error, &[]) };
+    let context = context! { etag, version, row => data(SecretRow::new(detail)), ..form_errors(error, &[]) };
     visit.page("rollback.html", status, &title, SECTION, context)
 }
 
 /// Restores the value of a former version.
 pub async fn restore(visit: &Visit<'_>, mut sent: Form) -> PageResult {
-    let detail = kept(visit).await?;
+    let detail = stored_secret(visit).await?;
     let (version, etag) = (sent.take("version"), sent.take("etag"));
     let version: u32 =
         version.parse().map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "`version` must be a number"))?;
@@ -332,22 +337,27 @@ pub async fn restore(visit: &Visit<'_>, mut sent: Form) -> PageResult {
         Ok(ChangedSecret { secret, .. }) => {
             let now = secret.version.unwrap_or_default();
             let message = format!("{} has the value of its version {version} again, as version {now}.", secret.name);
-            Ok(visit.go(SECRETS, message))
+            Ok(visit.redirect(SECRETS, message))
         }
-        Err(error) => Ok(back(visit, detail, &etag, version, Some(&error.into()))),
+        Err(error) => Ok(rollback_page(visit, detail, &etag, version, Some(&error.into()))),
     }
 }
 
-fn rotation(visit: &Visit<'_>, detail: SecretDetail, etag: &str, error: Option<&HttpError>) -> Response<Full<Bytes>> {
+fn rotation_page(
+    visit: &Visit<'_>,
+    detail: SecretDetail,
+    etag: &str,
+    error: Option<&HttpError>,
+) -> Response<Full<Bytes>> {
     let title = format!("Rotate {}", detail.secret.name);
     let status = error.map_or(StatusCode::OK, HttpError::status);
-    let context = context! { etag, row => data(Row::new(detail)), ..wrongs(error, &["value"]) };
+    let context = context! { etag, row => data(SecretRow::new(detail)), ..form_errors(error, &["value"]) };
     visit.page("rotate.html", status, &title, SECTION, context)
 }
 
 /// Stores the new value.
 pub async fn replace(visit: &Visit<'_>, mut sent: Form) -> PageResult {
-    let detail = kept(visit).await?;
+    let detail = stored_secret(visit).await?;
     let (value, etag) = (sent.value("value"), sent.take("etag"));
     let replaced = if value.is_empty() {
         Err(AppError::Invalid(vec![("value".into(), "a value cannot be empty".into())]))
@@ -359,16 +369,16 @@ pub async fn replace(visit: &Visit<'_>, mut sent: Form) -> PageResult {
     match replaced.map_err(HttpError::from) {
         Ok(ChangedSecret { secret, .. }) => {
             let version = secret.version.unwrap_or_default();
-            Ok(visit.go(SECRETS, format!("{} was rotated; its version is {version} now.", secret.name)))
+            Ok(visit.redirect(SECRETS, format!("{} was rotated; its version is {version} now.", secret.name)))
         }
-        Err(error) => Ok(rotation(visit, detail, &etag, Some(&error))),
+        Err(error) => Ok(rotation_page(visit, detail, &etag, Some(&error))),
     }
 }
 
 /// Asks for confirmation, and shows the references.
 pub async fn delete(visit: &Visit<'_>) -> PageResult {
-    let detail = kept(visit).await?;
-    Ok(deletion(visit, detail, Deletion::Asked))
+    let detail = stored_secret(visit).await?;
+    Ok(deletion_page(visit, detail, Deletion::Asked))
 }
 
 /// The reason why the page of a deletion is shown.
@@ -381,7 +391,7 @@ enum Deletion<'a> {
     Refused(&'a HttpError),
 }
 
-fn deletion(visit: &Visit<'_>, detail: SecretDetail, reason: Deletion<'_>) -> Response<Full<Bytes>> {
+fn deletion_page(visit: &Visit<'_>, detail: SecretDetail, reason: Deletion<'_>) -> Response<Full<Bytes>> {
     let (error, status) = match reason {
         Deletion::Asked => (None, StatusCode::OK),
         Deletion::UsedMeanwhile => (None, StatusCode::CONFLICT),
@@ -390,7 +400,7 @@ fn deletion(visit: &Visit<'_>, detail: SecretDetail, reason: Deletion<'_>) -> Re
     let title = format!("Delete {}", detail.secret.name);
     let context = context! {
         etag => detail.etag.clone().unwrap_or_default(),
-        row => data(Row::new(detail)),
+        row => data(SecretRow::new(detail)),
         refused => error.map(HttpError::message),
         detail => error.and_then(HttpError::detail),
         blockers => data(error.map(HttpError::errors).unwrap_or_default()),
@@ -401,16 +411,20 @@ fn deletion(visit: &Visit<'_>, detail: SecretDetail, reason: Deletion<'_>) -> Re
 
 /// Deletes the secret, or shows everything that has to be updated first.
 pub async fn remove(visit: &Visit<'_>, mut sent: Form) -> PageResult {
-    let detail = kept(visit).await?;
+    let detail = stored_secret(visit).await?;
     let (etag, last_used) = (sent.take("etag"), sent.take("last_used"));
     // The operator who confirmed did not know of a use that came after the page was made.
     if !last_used.is_empty() && detail.secret.last_used_at.as_deref().unwrap_or("never") != last_used.as_str() {
-        return Ok(deletion(visit, SecretDetail { etag: Some(etag.to_string()), ..detail }, Deletion::UsedMeanwhile));
+        return Ok(deletion_page(
+            visit,
+            SecretDetail { etag: Some(etag.to_string()), ..detail },
+            Deletion::UsedMeanwhile,
+        ));
     }
     let expected = expected(&etag);
     match service::delete(&visit.site.app, &visit.session.actor, visit.url.secret_name()?, expected).await {
-        Ok(()) => Ok(visit.go(SECRETS, format!("{} was deleted.", detail.secret.name))),
-        Err(error) => Ok(deletion(visit, detail, Deletion::Refused(&error.into()))),
+        Ok(()) => Ok(visit.redirect(SECRETS, format!("{} was deleted.", detail.secret.name))),
+        Err(error) => Ok(deletion_page(visit, detail, Deletion::Refused(&error.into()))),
     }
 }
 
@@ -423,7 +437,7 @@ pub async fn set_enabled(visit: &Visit<'_>, mut sent: Form, enabled: bool) -> Pa
         service::update(&visit.site.app, &visit.session.actor, name, change, None).await?;
     let done = if enabled { "enabled" } else { "disabled" };
     let to = if back.is_empty() { SECRETS.to_owned() } else { format!("{SECRETS}?{back}") };
-    Ok(visit.go(&to, format!("{} is {done}.", secret.name)))
+    Ok(visit.redirect(&to, format!("{} is {done}.", secret.name)))
 }
 
 #[cfg(test)]

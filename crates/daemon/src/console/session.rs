@@ -41,38 +41,38 @@ impl Default for Times {
 }
 
 /// Returns a word that cannot be guessed: 256 random bits.
-fn word() -> String {
+fn random_token() -> String {
     BASE64URL_NOPAD.encode(&random::<32>())
 }
 
 /// Returns a host name that cannot be guessed (128 random bits). Cookies ignore ports, so any other server under the
 /// same name would get the session's cookie.
-pub fn host() -> String {
+pub fn random_host() -> String {
     format!("{}.localhost", BASE32_NOPAD.encode(&random::<16>()).to_ascii_lowercase())
 }
 
 /// The hash that is kept of a word.
 #[derive(Clone, Copy)]
-pub struct Kept([u8; 32]);
+pub struct TokenHash([u8; 32]);
 
-impl Kept {
+impl TokenHash {
     fn of(word: &str) -> Self {
         Self(Sha256::digest(word.as_bytes()).into())
     }
 
-    fn is(&self, other: &Self) -> bool {
+    fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 }
 
 struct Link {
-    token: Kept,
+    token: TokenHash,
     caller: Caller,
     until: Instant,
 }
 
 struct Session {
-    cookie: Kept,
+    cookie: TokenHash,
     /// The operator, for the audit trail.
     actor: Actor,
     csrf: String,
@@ -84,7 +84,7 @@ struct Session {
 /// A session as a request sees it.
 pub struct SessionView {
     /// The hash that identifies the session.
-    pub id: Kept,
+    pub id: TokenHash,
     /// The operator, for the audit trail.
     pub actor: Actor,
     /// The token that its forms carry.
@@ -113,8 +113,8 @@ impl Sessions {
         if self.links.len() == MOST {
             self.links.remove(0);
         }
-        let token = word();
-        self.links.push(Link { token: Kept::of(&token), caller: caller.clone(), until: now + self.times.link });
+        let token = random_token();
+        self.links.push(Link { token: TokenHash::of(&token), caller: caller.clone(), until: now + self.times.link });
         self.last_link = now;
         token
     }
@@ -123,19 +123,19 @@ impl Sessions {
     /// `None` if no unused link has the token.
     pub fn log_in(&mut self, token: &str, now: Instant) -> Option<(String, Actor)> {
         self.expire(now);
-        let token = Kept::of(token);
-        let index = self.links.iter().position(|link| link.token.is(&token))?;
+        let token = TokenHash::of(token);
+        let index = self.links.iter().position(|link| link.token.matches(&token))?;
         let link = self.links.remove(index);
         if self.sessions.len() == MOST {
             let stalest = (0..MOST).min_by_key(|index| self.sessions[*index].used)?;
             self.ended.push(self.sessions.remove(stalest).actor);
         }
-        let cookie = word();
+        let cookie = random_token();
         let actor = Actor::session(&link.caller, &data_encoding::HEXLOWER.encode(&crypto::random::<8>()));
         self.sessions.push(Session {
-            cookie: Kept::of(&cookie),
+            cookie: TokenHash::of(&cookie),
             actor: actor.clone(),
-            csrf: word(),
+            csrf: random_token(),
             started: now,
             used: now,
             flash: None,
@@ -146,7 +146,7 @@ impl Sessions {
     /// Returns the session of a cookie. Requests that a page makes by itself (`active` is false) do not keep it alive.
     pub fn find(&mut self, cookie: &str, active: bool, now: Instant) -> Option<SessionView> {
         self.expire(now);
-        let id = Kept::of(cookie);
+        let id = TokenHash::of(cookie);
         let session = self.get(id)?;
         if active {
             session.used = now;
@@ -155,26 +155,26 @@ impl Sessions {
     }
 
     /// Sets the message that the next page shows at its top.
-    pub fn set_flash(&mut self, id: Kept, text: String) {
+    pub fn set_flash(&mut self, id: TokenHash, text: String) {
         if let Some(session) = self.get(id) {
             session.flash = Some(text);
         }
     }
 
     /// Removes and returns the message for this page, so that it is shown once.
-    pub fn take_flash(&mut self, id: Kept) -> Option<String> {
+    pub fn take_flash(&mut self, id: TokenHash) -> Option<String> {
         self.get(id)?.flash.take()
     }
 
     /// Ends the session with this id.
-    pub fn log_out(&mut self, id: Kept) {
-        self.end(|session| session.cookie.is(&id));
+    pub fn log_out(&mut self, id: TokenHash) {
+        self.end(|session| session.cookie.matches(&id));
     }
 
     /// Removes a session that must not begin. It is not reported as ended.
     pub fn forget(&mut self, cookie: &str) {
-        let id = Kept::of(cookie);
-        self.sessions.retain(|session| !session.cookie.is(&id));
+        let id = TokenHash::of(cookie);
+        self.sessions.retain(|session| !session.cookie.matches(&id));
     }
 
     /// Removes all links and ends all sessions.
@@ -195,8 +195,8 @@ impl Sessions {
         self.links.is_empty() && self.sessions.is_empty() && now >= self.last_link + self.times.linger
     }
 
-    fn get(&mut self, id: Kept) -> Option<&mut Session> {
-        self.sessions.iter_mut().find(|session| session.cookie.is(&id))
+    fn get(&mut self, id: TokenHash) -> Option<&mut Session> {
+        self.sessions.iter_mut().find(|session| session.cookie.matches(&id))
     }
 
     fn expire(&mut self, now: Instant) {
@@ -212,7 +212,7 @@ impl Sessions {
 }
 
 /// Compares two words in constant time.
-pub fn same(a: &str, b: &str) -> bool {
+pub fn constant_time_eq(a: &str, b: &str) -> bool {
     a.as_bytes().ct_eq(b.as_bytes()).into()
 }
 
@@ -334,9 +334,9 @@ mod tests {
 
     #[test]
     fn names_and_words_are_as_long_as_they_have_to_be() {
-        assert_eq!(host().len(), 26 + ".localhost".len());
-        assert_eq!(word().len(), 43);
-        assert_ne!(word(), word());
-        assert!(same("a", "a") && !same("a", "b") && !same("a", "ab"));
+        assert_eq!(random_host().len(), 26 + ".localhost".len());
+        assert_eq!(random_token().len(), 43);
+        assert_ne!(random_token(), random_token());
+        assert!(constant_time_eq("a", "a") && !constant_time_eq("a", "b") && !constant_time_eq("a", "ab"));
     }
 }

@@ -30,12 +30,12 @@ pub async fn show(visit: &Visit<'_>) -> PageResult {
     let app = &visit.site.app;
     let [target] = visit.url.query(["target"])?;
     let id = visit.url.template_id()?;
-    let (_, prepared) = serving::current(app, &id, Instant::now() + serving::PLAN_TIME).await?;
+    let (_, prepared) = serving::current_template(app, &id, Instant::now() + serving::PLAN_TIME).await?;
     let view = templates::template(app, &prepared).await;
     let template = Arc::clone(&prepared.template);
     let text = tokio::task::spawn_blocking(move || template.text()).await.ok().flatten().unwrap_or_default();
     let (problems, warnings) = (with_lines(&view.problems, &text), with_lines(&view.warnings, &text));
-    let (explained, error) = match serving::planned(app, &id, target.as_deref()).await {
+    let (explained, error) = match serving::current_plan(app, &id, target.as_deref()).await {
         Ok((_, prepared, plan)) => (Some(templates::explain(&prepared, &plan, target.as_deref())), None),
         Err(error) => (None, Some(HttpError::from(error))),
     };

@@ -50,7 +50,7 @@ impl Visit<'_> {
     }
 
     /// Redirects to another page, which shows this message at its top.
-    pub fn go(&self, to: &str, flash: impl Into<String>) -> Response<Full<Bytes>> {
+    pub fn redirect(&self, to: &str, flash: impl Into<String>) -> Response<Full<Bytes>> {
         self.site.sessions().set_flash(self.session.id, flash.into());
         see_other(to)
     }

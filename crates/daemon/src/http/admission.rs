@@ -66,7 +66,7 @@ struct Entry<T> {
 }
 
 /// The slot of one connection, which is given back on drop.
-pub struct Slot<T> {
+pub struct ConnectionSlot<T> {
     admission: Arc<Admission<T>>,
     number: u64,
     /// Resolves when the connection that had this slot before has ended.
@@ -93,7 +93,7 @@ impl<T> Admission<T> {
     }
 
     /// Returns a slot for a connection of this holder, or `None` if it gets none.
-    pub fn take(self: &Arc<Self>, holder: SlotHolder, info: T) -> Option<Slot<T>> {
+    pub fn admit(self: &Arc<Self>, holder: SlotHolder, info: T) -> Option<ConnectionSlot<T>> {
         let mut table = self.table();
         let predecessor = if table.shares.available(holder.uid) == 0 { Some(table.make_room(holder)?) } else { None };
         table.next += 1;
@@ -102,7 +102,7 @@ impl<T> Admission<T> {
         *table.by_process.entry(holder).or_default() += 1;
         table.open += 1;
         table.entries.insert(number, Entry { holder, info, streams: false, state: Arc::clone(&state) });
-        Some(Slot { admission: Arc::clone(self), number, predecessor, state })
+        Some(ConnectionSlot { admission: Arc::clone(self), number, predecessor, state })
     }
 
     /// Ends connections that have been idle, or have been sending one head, for `limit`.
@@ -199,7 +199,7 @@ impl<T> Table<T> {
     }
 }
 
-impl<T> Slot<T> {
+impl<T> ConnectionSlot<T> {
     /// Waits until the connection that had this slot before has ended. Returns whether it did so in time.
     pub async fn is_free(&mut self, within: Duration) -> bool {
         match self.predecessor.take() {
@@ -214,7 +214,7 @@ impl<T> Slot<T> {
     /// A stream keeps its slot busy for as long as it lasts, so streams are limited: each user may use an eighth of all
     /// slots for them (half of what is reserved for the owner), and all users but the owner together half of the slots
     /// that they share.
-    pub fn stream(&self) -> bool {
+    pub fn begin_stream(&self) -> bool {
         let mut table = self.admission.table();
         let limit = self.admission.limit;
         let Some(uid) = table.entries.get(&self.number).map(|entry| entry.holder.uid) else { return false };
@@ -234,12 +234,12 @@ impl<T> Slot<T> {
     }
 
     /// Returns whether an endless response is in progress on this connection.
-    pub fn streams(&self) -> bool {
+    pub fn is_streaming(&self) -> bool {
         self.admission.table().entries.get(&self.number).is_some_and(|entry| entry.streams)
     }
 }
 
-impl<T> Drop for Slot<T> {
+impl<T> Drop for ConnectionSlot<T> {
     fn drop(&mut self) {
         let mut table = self.admission.table();
         table.remove(self.number);
@@ -299,7 +299,7 @@ impl ConnectionState {
 
     /// Notes that a read begins. From here on the connection is not idle, so that no request is lost between the
     /// system's buffer and ours.
-    pub fn reading(&self) -> ReadAllowance {
+    pub fn begin_read(&self) -> ReadAllowance {
         let now = self.now.load(Ordering::Acquire);
         let has_started =
             now < READING && self.now.compare_exchange(now, now | READING, Ordering::AcqRel, Ordering::Acquire).is_ok();
@@ -324,17 +324,17 @@ impl ConnectionState {
     }
 
     /// Notes that the head of a request has arrived.
-    pub fn asked(&self) {
+    pub fn request_arrived(&self) {
         self.now.store(BUSY, Ordering::Release);
     }
 
     /// Notes that the response is ready to be written.
-    pub fn answered(&self) {
+    pub fn response_ready(&self) {
         self.now.store(ANSWERED, Ordering::Release);
     }
 
     /// Notes that everything has been written, which makes the connection idle after a response.
-    pub fn flushed(&self) {
+    pub fn all_written(&self) {
         if self.now.load(Ordering::Acquire) == ANSWERED {
             self.now.store(self.elapsed(), Ordering::Release);
         }
@@ -359,7 +359,7 @@ impl ConnectionState {
     }
 
     /// Returns when the connection has to end, with the first reason for it.
-    pub async fn ended(&self) -> EndReason {
+    pub async fn wait_for_end(&self) -> EndReason {
         loop {
             if let Some(reason) = self.end_reason.get() {
                 return *reason;

@@ -55,7 +55,7 @@ impl<S: AsFd> Timed<S> {
 
 impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Timed<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let reading = self.state.reading();
+        let reading = self.state.begin_read();
         if reading == ReadAllowance::Rest {
             if !self.has_rest() {
                 return Poll::Ready(Ok(()));
@@ -98,7 +98,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes when everything has been written.
         self.deadline = None;
-        self.state.flushed();
+        self.state.all_written();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -120,11 +120,11 @@ mod tests {
     /// Returns a connection that has just been ended for another one, and the peer's end of it.
     async fn ended(before: &[u8]) -> (Timed<UnixStream>, UnixStream) {
         let admission = Admission::new(1, 0);
-        let slot = admission.take(SlotHolder { uid: 1, pid: 1 }, ()).unwrap();
+        let slot = admission.admit(SlotHolder { uid: 1, pid: 1 }, ()).unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(before).await.unwrap();
         let timed = Timed::new(ours, Arc::clone(&slot.state), Duration::from_secs(60));
-        assert!(admission.take(SlotHolder { uid: 1, pid: 2 }, ()).is_some() && slot.state.is_last());
+        assert!(admission.admit(SlotHolder { uid: 1, pid: 2 }, ()).is_some() && slot.state.is_last());
         (timed, theirs)
     }
 
@@ -135,10 +135,10 @@ mod tests {
         assert_eq!(timed.read(&mut read).await.unwrap(), 5);
         assert_eq!(theirs.write_all(b" HTTP/1.1").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
         // While the request is being answered, the reader is not told of the end.
-        timed.state.asked();
+        timed.state.request_arrived();
         assert!(tokio::time::timeout(Duration::from_millis(1), timed.read(&mut read)).await.is_err());
-        timed.state.answered();
-        timed.state.flushed();
+        timed.state.response_ready();
+        timed.state.all_written();
         assert_eq!(timed.read(&mut read).await.unwrap(), 0);
     }
 

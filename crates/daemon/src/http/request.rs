@@ -136,7 +136,7 @@ pub async fn bytes(body: &mut Incoming, intake: Intake<'_>) -> Result<Received, 
 
 async fn read(body: &mut Incoming, intake: Intake<'_>) -> Result<Received, HttpError> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(BODY_MAX);
-    let mut reservation = intake.budget.take(intake.uid, announced)?;
+    let mut reservation = intake.budget.reserve(intake.uid, announced)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(announced));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| HttpError::new(HttpErrorCode::BadRequest, "the request body was cut off"))?;

@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use zeroize::Zeroizing;
 
-use super::index::Row;
+use super::index::IndexRow;
 use super::sync::SyncedVault;
 use super::views::{blocker_view, etag};
 use super::{Inventory, InventoryError, Owned};
-use crate::resolve::snapshot::{Released, State};
+use crate::resolve::snapshot::{Released, SnapshotState};
 use guillemet_api::events::{Change, Event};
 use guillemet_api::secrets::ChangedSecret;
 use guillemet_base::names::SecretName;
@@ -70,15 +70,15 @@ impl Inventory {
         enabled: bool,
     ) -> Result<(ChangedSecret, Released), InventoryError> {
         let is_scanned = self.scan_for(&name);
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let state = self.resolver.current.load();
-        let transfer = self.claim(&owned, &state, &name, None, is_scanned)?;
+        let transfer = self.reserve_name(&owned, &state, &name, None, is_scanned)?;
         drop(state);
         let secret = Arc::new(Secret::new(name, value, enabled, now())?);
         let audit = AuditChange::between(None, &secret, actor, secret.created_at);
         self.write(&mut owned, &with_robbed(transfer.as_ref(), None, &secret), None, &audit)?;
-        let released = self.put(&mut owned, None, transfer.map(|(_, holder)| holder), Arc::clone(&secret));
-        Ok((self.changed(&owned, &secret, Vec::new())?, released))
+        let released = self.replace(&mut owned, None, transfer.map(|(_, holder)| holder), Arc::clone(&secret));
+        Ok((self.changed_secret(&owned, &secret, Vec::new())?, released))
     }
 
     /// Changes a secret. `expected` is the entity tag of the state that the change was made for; any other state is a
@@ -100,7 +100,7 @@ impl Inventory {
         if change.rewrite {
             if !self.rescan() {
                 // Files are rewritten under the lock, so a file that hangs would block all callers.
-                let unknown = self.owned().catalog.blockers(&[], Instant::now());
+                let unknown = self.lock().catalog.blockers(&[], Instant::now());
                 let unwritable =
                     |unknown: Blocker| Unwritable { message: unknown.message(name), template: unknown.template };
                 let files = unknown.into_iter().map(unwritable).collect();
@@ -108,14 +108,14 @@ impl Inventory {
             }
             is_scanned = true;
         }
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let state = self.resolver.current.load();
-        let secret = self.expect(&mut owned, &state, name, expected)?;
+        let secret = self.secret_to_change(&mut owned, &state, name, expected)?;
         let mut next = secret.next(now());
         let mut transfer = None;
         let mut is_same = true;
         if let Some(name) = change.name.filter(|name| name.as_str() != secret.name.as_str()) {
-            transfer = self.claim(&owned, &state, &name, Some(&secret), is_scanned)?;
+            transfer = self.reserve_name(&owned, &state, &name, Some(&secret), is_scanned)?;
             next.rename(name);
             forget_names(&mut owned, &mut next);
             is_same = false;
@@ -129,12 +129,12 @@ impl Inventory {
             is_same = false;
         }
         drop(state);
-        let rewrite = if change.rewrite { self.stage(&mut owned, &next)? } else { Rewrite::default() };
+        let rewrite = if change.rewrite { self.stage_rewrite(&mut owned, &next)? } else { Rewrite::default() };
         if is_same && rewrite.is_empty() {
             // This is acknowledged like a change, because answers from before an earlier change to the same state may
             // still be on their way.
             let released = self.resolver.current.change(|_| {});
-            return Ok((self.changed(&owned, &secret, Vec::new())?, released));
+            return Ok((self.changed_secret(&owned, &secret, Vec::new())?, released));
         }
         let next = Arc::new(next);
         let note =
@@ -142,9 +142,9 @@ impl Inventory {
         let document = (!rewrite.is_empty()).then_some((RENAME, note.as_slice()));
         let audit = AuditChange::between(Some(&secret), &next, actor, next.updated_at);
         self.write(&mut owned, &with_robbed(transfer.as_ref(), Some(&secret), &next), document, &audit)?;
-        let released = self.put(&mut owned, Some(&secret), transfer.map(|(_, holder)| holder), Arc::clone(&next));
+        let released = self.replace(&mut owned, Some(&secret), transfer.map(|(_, holder)| holder), Arc::clone(&next));
         let rewritten = self.rewrite(&mut owned, actor, &next, rewrite)?;
-        Ok((self.changed(&owned, &next, rewritten)?, released))
+        Ok((self.changed_secret(&owned, &next, rewritten)?, released))
     }
 
     /// Gives a secret the value of a former version again, as a new version.
@@ -159,26 +159,26 @@ impl Inventory {
         version: u32,
         expected: Option<&str>,
     ) -> Result<(ChangedSecret, Released), InventoryError> {
-        let mut owned = self.owned();
-        let secret = self.expect(&mut owned, &self.resolver.current.load(), name, expected)?;
+        let mut owned = self.lock();
+        let secret = self.secret_to_change(&mut owned, &self.resolver.current.load(), name, expected)?;
         let mut next = secret.next(now());
         next.roll_back(version, self.former_versions.load(Ordering::Relaxed), next.updated_at)?;
         let next = Arc::new(next);
         let audit = rolled_back(actor, &next, version);
         self.write(&mut owned, &[(Some(&secret), Arc::clone(&next))], None, &[audit])?;
-        let released = self.put(&mut owned, Some(&secret), None, Arc::clone(&next));
-        Ok((self.changed(&owned, &next, Vec::new())?, released))
+        let released = self.replace(&mut owned, Some(&secret), None, Arc::clone(&next));
+        Ok((self.changed_secret(&owned, &next, Vec::new())?, released))
     }
 
     /// Returns the secret to change, in the expected state. If it is missing, the error contains its references.
-    pub(super) fn expect(
+    pub(super) fn secret_to_change(
         &self,
         owned: &mut Owned,
-        state: &State,
+        state: &SnapshotState,
         name: &SecretName,
         expected: Option<&str>,
     ) -> Result<Arc<Secret>, InventoryError> {
-        expect(state, name, expected).map_err(|error| self.absent(owned, state, name, error))
+        secret_in_state(state, name, expected).map_err(|error| self.not_found(owned, state, name, error))
     }
 
     /// Scans the templates if it has to be known whether they reference this name, which is if it is a former name.
@@ -194,14 +194,14 @@ impl Inventory {
     /// Checks that a name can be given to the secret `to`, or to a new one. If it is a former name of another secret
     /// and nothing references it any more, returns that secret without the name. `is_scanned` means that the templates
     /// were scanned for this.
-    fn claim(
+    fn reserve_name(
         &self,
         owned: &Owned,
-        state: &State,
+        state: &SnapshotState,
         name: &SecretName,
         to: Option<&Secret>,
         is_scanned: bool,
-    ) -> Result<Option<Robbed>, InventoryError> {
+    ) -> Result<Option<NameTransfer>, InventoryError> {
         let key = name.key();
         let is_other = |holder: &&Arc<Secret>| to.is_none_or(|to| to.id != holder.id);
         if let Some(holder) = state.secrets.get(key.as_str()).filter(is_other) {
@@ -227,7 +227,7 @@ impl Inventory {
 
     /// Puts a changed secret into the state in place of its former state, together with the secret whose former name it
     /// took.
-    fn put(
+    fn replace(
         &self,
         owned: &mut Owned,
         before: Option<&Secret>,
@@ -244,15 +244,15 @@ impl Inventory {
             state.put(before.map(|before| before.name.key()).as_deref(), secret);
         });
         if let Some(holder) = holder {
-            self.events.tell(Event::of_secret(holder.id, &holder.name, Change::Changed));
+            self.events.publish(Event::of_secret(holder.id, &holder.name, Change::Changed));
         }
-        self.events.tell(Event::of_secret(id, &name, change));
+        self.events.publish(Event::of_secret(id, &name, change));
         released
     }
 
     /// Writes the rewritten templates next to the original files. In them, references use the present name of the
     /// secret.
-    fn stage(&self, owned: &mut Owned, secret: &Secret) -> Result<Rewrite, InventoryError> {
+    fn stage_rewrite(&self, owned: &mut Owned, secret: &Secret) -> Result<Rewrite, InventoryError> {
         let names: Vec<&SecretName> = secret.former_names.iter().chain([&secret.name]).collect();
         let unwritable = |files| InventoryError::Unwritable { name: secret.name.to_string(), files };
         let rewrite = owned.catalog.rewrite(&names, &secret.name).map_err(unwritable)?;
@@ -298,10 +298,15 @@ impl Inventory {
         }
     }
 
-    fn changed(&self, owned: &Owned, secret: &Secret, rewritten: Vec<String>) -> Result<ChangedSecret, InventoryError> {
+    fn changed_secret(
+        &self,
+        owned: &Owned,
+        secret: &Secret,
+        rewritten: Vec<String>,
+    ) -> Result<ChangedSecret, InventoryError> {
         let uses = self.uses_under_lock(owned)?;
-        let others = owned.sync.as_ref().map(SyncedVault::others).unwrap_or_default();
-        let row = Row::of(&self.resolver.current.load(), &owned.catalog, &others, Arc::new(secret.clone()));
+        let others = owned.sync.as_ref().map(SyncedVault::references_of_others).unwrap_or_default();
+        let row = IndexRow::of(&self.resolver.current.load(), &owned.catalog, &others, Arc::new(secret.clone()));
         Ok(ChangedSecret { secret: row.view(&uses), etag: Some(etag(secret)), rewritten })
     }
 }
@@ -313,11 +318,11 @@ fn rolled_back(actor: &Actor, after: &Secret, version: u32) -> AuditChange {
 }
 
 /// A secret that loses a former name to another one: its former state, and its state without the name.
-type Robbed = (Arc<Secret>, Arc<Secret>);
+type NameTransfer = (Arc<Secret>, Arc<Secret>);
 
 /// Returns the secrets that are written together. The one that loses its name comes first.
 fn with_robbed<'a>(
-    transfer: Option<&'a Robbed>,
+    transfer: Option<&'a NameTransfer>,
     before: Option<&'a Secret>,
     secret: &Arc<Secret>,
 ) -> Vec<(Option<&'a Secret>, Arc<Secret>)> {
@@ -326,7 +331,11 @@ fn with_robbed<'a>(
 }
 
 /// Returns the secret to change, in the expected state.
-fn expect(state: &State, name: &SecretName, expected: Option<&str>) -> Result<Arc<Secret>, InventoryError> {
+fn secret_in_state(
+    state: &SnapshotState,
+    name: &SecretName,
+    expected: Option<&str>,
+) -> Result<Arc<Secret>, InventoryError> {
     let key = name.key();
     let Some(secret) = state.secrets.get(key.as_str()) else {
         return Err(match state.secret(&key) {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::Inventory;
-use guillemet_base::sys::stack::leaving_nothing;
+use guillemet_base::sys::stack::with_wiped_stack;
 
 /// The inventory for async code. Cheap to clone.
 ///
@@ -38,12 +38,12 @@ impl InventoryHandle {
         call: impl FnOnce(&Inventory) -> T + Send + 'static,
     ) -> Result<T, Panicked> {
         let inventory = Arc::clone(&self.0);
-        let called = tokio::task::spawn_blocking(move || leaving_nothing(|| call(&inventory)));
+        let called = tokio::task::spawn_blocking(move || with_wiped_stack(|| call(&inventory)));
         called.await.map_err(|_| Panicked)
     }
 
     /// Returns the notifier for whenever something may have to be pushed to the account.
-    pub fn due(&self) -> &Notify {
+    pub fn push_due(&self) -> &Notify {
         &self.0.due
     }
 

@@ -9,7 +9,7 @@ use super::views::{BlockerView, remote_reference};
 use guillemet_account::engine::{Blocked, DeviceReference, References, Words};
 use guillemet_api::secrets::ReferenceView;
 use guillemet_base::names::SecretName;
-use guillemet_template::catalog::{BlockReason, Catalog, Content, Names};
+use guillemet_template::catalog::{BlockReason, Catalog, Names, TemplateContent};
 use guillemet_wire::DeviceId;
 
 /// The most references that one device publishes, and the most bytes of texts that cannot be parsed: they must fit into
@@ -19,7 +19,7 @@ const WORDS_MAX: usize = 1 << 20;
 
 impl SyncedVault {
     /// Returns the references that other devices have published, with the name of each device.
-    pub(in crate::inventory) fn others(&self) -> Vec<(Arc<str>, Arc<References>)> {
+    pub(in crate::inventory) fn references_of_others(&self) -> Vec<(Arc<str>, Arc<References>)> {
         let me = self.engine.me().device;
         let name =
             |device: DeviceId| self.engine.head().map_or_else(|| device.to_string(), |(head, _)| head.name_of(device));
@@ -33,8 +33,8 @@ impl SyncedVault {
     /// Returns the references on other devices to a name of a secret, as blockers of its removal.
     pub(in crate::inventory) fn references(&self, name: &SecretName) -> Vec<BlockerView> {
         let mut blockers = Vec::new();
-        for (device, references) in self.others() {
-            let reference = references.references.iter().filter(|reference| reference.is(name));
+        for (device, references) in self.references_of_others() {
+            let reference = references.references.iter().filter(|reference| reference.matches(name));
             blockers.extend(reference.map(|reference| remote_view(&device, reference)));
         }
         blockers
@@ -92,7 +92,7 @@ pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
     let mut words = 0;
     for template in catalog.files().chain(catalog.vanished(now)) {
         match &template.content {
-            Content::Lexed(_) | Content::Broken { names: Names::References(_), .. } => {
+            TemplateContent::Lexed(_) | TemplateContent::Broken { names: Names::References(_), .. } => {
                 let references = template.references();
                 if published.references.len() + references.len() > REFERENCES_MAX {
                     published.unknown.push(template.id.clone());
@@ -105,11 +105,11 @@ pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
                     name: reference.name.to_string(),
                 }));
             }
-            Content::Broken { names: Names::Text(text), .. } if words + text.len() <= WORDS_MAX => {
+            TemplateContent::Broken { names: Names::Text(text), .. } if words + text.len() <= WORDS_MAX => {
                 words += text.len();
                 published.texts.push(Words::of(&template.id, text));
             }
-            Content::Broken { .. } => published.unknown.push(template.id.clone()),
+            TemplateContent::Broken { .. } => published.unknown.push(template.id.clone()),
         }
     }
     for stray in catalog.strays().chain(catalog.vanished_strays(now)) {
@@ -124,7 +124,7 @@ pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
     }
     published.unknown.extend(catalog.unreadable());
     // The same content in another order, or with duplicates, must not count as a change.
-    published.references.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
+    published.references.sort_unstable_by(|a, b| sort_key(a).cmp(&sort_key(b)));
     published.references.dedup();
     published.texts.sort_unstable_by(|a, b| (&a.template, &a.words).cmp(&(&b.template, &b.words)));
     published.texts.dedup();
@@ -133,6 +133,6 @@ pub(super) fn local_references(catalog: &Catalog, now: Instant) -> References {
     published
 }
 
-fn place(reference: &DeviceReference) -> (&str, u32, u32, &str) {
+fn sort_key(reference: &DeviceReference) -> (&str, u32, u32, &str) {
     (&reference.template, reference.line, reference.column, &reference.name)
 }

@@ -27,7 +27,7 @@ const STILL: Duration = Duration::from_secs(5);
 
 /// The reasons why a request was not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unanswered {
+pub(super) enum ScanError {
     /// A scan is running, and did not end in time.
     Slow,
     /// A scan makes no progress.
@@ -39,7 +39,7 @@ pub(super) enum Unanswered {
 /// The requests for a scan, and how far they are answered.
 #[derive(Debug)]
 pub(super) struct Scans {
-    state: Mutex<State>,
+    state: Mutex<ScanState>,
     /// Notified of a request, and at the end of `serve`.
     requested: Condvar,
     /// Notified when a scan has ended.
@@ -49,7 +49,7 @@ pub(super) struct Scans {
 }
 
 #[derive(Debug)]
-struct State {
+struct ScanState {
     /// The number of requests so far.
     requests: u64,
     /// The number of requests that were answered, counted from the first.
@@ -70,7 +70,7 @@ struct State {
 impl Scans {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        let state = State {
+        let state = ScanState {
             requests: 0,
             completed: 0,
             failed: 0,
@@ -89,7 +89,7 @@ impl Scans {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ScanState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -97,8 +97,8 @@ impl Scans {
     /// caller began, so that several requests for one answer need only one scan.
     ///
     /// # Errors
-    /// [`Unanswered`] if it takes longer than `timeout`, makes no progress, or fails.
-    pub(super) fn ask(&self, since: Instant, timeout: Duration) -> Result<(), Unanswered> {
+    /// [`ScanError`] if it takes longer than `timeout`, makes no progress, or fails.
+    pub(super) fn wait_for_scan(&self, since: Instant, timeout: Duration) -> Result<(), ScanError> {
         let until = Instant::now() + timeout;
         let mut state = self.state();
         let mut request = None;
@@ -115,7 +115,7 @@ impl Scans {
                 return Ok(());
             }
             if state.failed >= request {
-                return Err(Unanswered::Failed);
+                return Err(ScanError::Failed);
             }
             let (now, progress) = (Instant::now(), self.progress.load(Ordering::Relaxed));
             if state.last_progress.0 != progress || !state.is_running {
@@ -123,10 +123,10 @@ impl Scans {
             }
             let stalled_at = state.last_progress.1 + STILL;
             if now >= stalled_at {
-                return Err(Unanswered::Hanging);
+                return Err(ScanError::Hanging);
             }
             if now >= until {
-                return Err(Unanswered::Slow);
+                return Err(ScanError::Slow);
             }
             let wait = stalled_at.min(until) - now;
             state = self.finished.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
@@ -134,7 +134,7 @@ impl Scans {
     }
 
     /// Notes that a file changed, so other changes are likely soon.
-    pub(super) fn changed(&self) {
+    pub(super) fn file_changed(&self) {
         self.state().schedule.changed(Instant::now());
     }
 
@@ -144,18 +144,18 @@ impl Scans {
     }
 
     /// Returns the number of scans that began so far.
-    pub(super) fn begun(&self) -> u64 {
+    pub(super) fn started(&self) -> u64 {
         self.state().started.0
     }
 
-    /// Makes [`Self::serve`] return, after a scan that is running.
-    pub(super) fn end(&self) {
+    /// Makes [`Self::run`] return, after a scan that is running.
+    pub(super) fn stop(&self) {
         self.state().is_over = true;
         self.requested.notify_one();
     }
 
-    /// Runs scans when callers ask, until [`Self::end`] is called or `scan` returns `None`.
-    pub(super) fn serve(&self, mut scan: impl FnMut(&AtomicU64) -> Option<()>) {
+    /// Runs scans when callers ask, until [`Self::stop`] is called or `scan` returns `None`.
+    pub(super) fn run(&self, mut scan: impl FnMut(&AtomicU64) -> Option<()>) {
         loop {
             let Some(mut state) = self.next() else { return };
             let requests = state.requests;
@@ -184,7 +184,7 @@ impl Scans {
     }
 
     /// Waits until a caller asks and a scan may begin; `None` at the end.
-    fn next(&self) -> Option<MutexGuard<'_, State>> {
+    fn next(&self) -> Option<MutexGuard<'_, ScanState>> {
         let mut state = self.state();
         while !state.is_over {
             let is_requested = state.requests > state.completed.max(state.failed);
@@ -225,7 +225,7 @@ mod tests {
             let (end, ends) = channel();
             let served = Arc::clone(&scans);
             thread::spawn(move || {
-                served.serve(|_| {
+                served.run(|_| {
                     begin.send(()).ok()?;
                     assert!(ends.recv().ok()?, "a scan that fails");
                     Some(())
@@ -234,10 +234,10 @@ mod tests {
             Self { scans, begun, end }
         }
 
-        fn ask(&self) -> thread::JoinHandle<Result<(), Unanswered>> {
+        fn ask(&self) -> thread::JoinHandle<Result<(), ScanError>> {
             let before = self.scans.state().requests;
             let scans = Arc::clone(&self.scans);
-            let asking = thread::spawn(move || scans.ask(Instant::now(), LONG));
+            let asking = thread::spawn(move || scans.wait_for_scan(Instant::now(), LONG));
             while self.scans.state().requests == before {
                 thread::yield_now();
             }
@@ -258,7 +258,7 @@ mod tests {
         scanner.end.send(true).unwrap();
         assert_eq!((second.join().unwrap(), third.join().unwrap()), (Ok(()), Ok(())));
         assert!(scanner.begun.try_recv().is_err(), "both share one");
-        scanner.scans.end();
+        scanner.scans.stop();
     }
 
     #[test]
@@ -267,12 +267,12 @@ mod tests {
         let first = scanner.ask();
         scanner.begun.recv().unwrap();
         scanner.end.send(false).unwrap();
-        assert_eq!(first.join().unwrap(), Err(Unanswered::Failed));
+        assert_eq!(first.join().unwrap(), Err(ScanError::Failed));
         let second = scanner.ask();
         scanner.begun.recv().unwrap();
         scanner.end.send(true).unwrap();
         assert_eq!(second.join().unwrap(), Ok(()));
-        scanner.scans.end();
+        scanner.scans.stop();
     }
 
     #[test]
@@ -280,18 +280,18 @@ mod tests {
         let scanner = Scanner::new();
         let first = scanner.ask();
         scanner.begun.recv().unwrap();
-        assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(Unanswered::Slow));
+        assert_eq!(scanner.scans.wait_for_scan(Instant::now(), Duration::ZERO), Err(ScanError::Slow));
         // As if the scan had made no progress for that long.
         scanner.scans.state().last_progress.1 -= STILL;
-        assert_eq!(scanner.scans.ask(Instant::now(), LONG), Err(Unanswered::Hanging));
+        assert_eq!(scanner.scans.wait_for_scan(Instant::now(), LONG), Err(ScanError::Hanging));
         // The scan makes progress again.
         scanner.scans.progress.fetch_add(1, Ordering::Relaxed);
-        assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(Unanswered::Slow));
+        assert_eq!(scanner.scans.wait_for_scan(Instant::now(), Duration::ZERO), Err(ScanError::Slow));
         scanner.end.send(true).unwrap();
         assert_eq!(first.join().unwrap(), Ok(()));
         scanner.begun.recv().unwrap();
         scanner.end.send(true).unwrap();
-        scanner.scans.end();
+        scanner.scans.stop();
     }
 
     #[test]
@@ -301,7 +301,7 @@ mod tests {
         let (served, beginnings) = (Arc::clone(&scans), Arc::new(Mutex::new(Vec::new())));
         let noted = Arc::clone(&beginnings);
         thread::spawn(move || {
-            served.serve(|_| {
+            served.run(|_| {
                 noted.lock().unwrap().push(Instant::now());
                 Some(())
             });
@@ -311,7 +311,7 @@ mod tests {
             for _ in 0..16 {
                 scope.spawn(|| {
                     while !is_enough() {
-                        scans.ask(Instant::now(), LONG).unwrap();
+                        scans.wait_for_scan(Instant::now(), LONG).unwrap();
                     }
                 });
             }
@@ -321,8 +321,8 @@ mod tests {
             // The test reads the clock a moment after the scan has begun.
             assert!(pair[1] - pair[0] >= PACE - PACE / 10, "{beginnings:?}");
         }
-        assert_eq!(scans.begun(), beginnings.len() as u64);
-        scans.end();
+        assert_eq!(scans.started(), beginnings.len() as u64);
+        scans.stop();
     }
 
     #[test]
@@ -333,10 +333,10 @@ mod tests {
         scanner.begun.recv().unwrap();
         scanner.end.send(true).unwrap();
         assert_eq!(first.join().unwrap(), Ok(()));
-        assert_eq!(scanner.scans.ask(since, Duration::ZERO), Ok(()));
-        assert_eq!(scanner.scans.ask(Instant::now(), Duration::ZERO), Err(Unanswered::Slow));
+        assert_eq!(scanner.scans.wait_for_scan(since, Duration::ZERO), Ok(()));
+        assert_eq!(scanner.scans.wait_for_scan(Instant::now(), Duration::ZERO), Err(ScanError::Slow));
         scanner.begun.recv().unwrap();
         scanner.end.send(true).unwrap();
-        scanner.scans.end();
+        scanner.scans.stop();
     }
 }

@@ -15,7 +15,7 @@ use super::sync::{ACCOUNT, AccountError, NOTICES, label, load};
 use super::views::{BlockerView, blocker_view};
 use super::{Inventory, InventoryError, Owned};
 use crate::events::{Change, Event};
-use crate::resolve::snapshot::{Released, State};
+use crate::resolve::snapshot::{Released, SnapshotState};
 use guillemet_account::engine::{RecordWrite, Update};
 use guillemet_account::intent::Intent;
 use guillemet_base::names::{SecretId, SecretName};
@@ -54,7 +54,7 @@ impl Inventory {
         synced.next += labels.len() as u64;
         synced.stored.extend(encoded.iter().map(|(id, _)| *id).zip(labels));
         for ((_, after), intents) in changed.iter().zip(intents) {
-            synced.engine.edited(Arc::clone(after), intents);
+            synced.engine.record_edit(Arc::clone(after), intents);
         }
         self.due.notify_one();
         Ok(())
@@ -73,10 +73,10 @@ impl Inventory {
         expected: Option<&str>,
     ) -> Result<Arc<Secret>, InventoryError> {
         let state = self.resolver.current.load();
-        let secret = self.expect(owned, &state, name, expected)?;
+        let secret = self.secret_to_change(owned, &state, name, expected)?;
         let mut blockers = local_blockers(owned, &secret, &state);
         if let Some(synced) = &owned.sync {
-            blockers.extend(synced.engine.blocked(&secret).into_iter().map(blocked_view));
+            blockers.extend(synced.engine.delete_blockers(&secret).into_iter().map(blocked_view));
         }
         match blockers.is_empty() {
             true => Ok(secret),
@@ -107,7 +107,7 @@ impl Inventory {
         }
         let released = self.resolver.current.change(|state| {
             for secret in update.replaced.iter().chain(&update.removed) {
-                state.take(&secret.name.key());
+                state.remove(&secret.name.key());
             }
             for secret in &update.put {
                 state.put(None, Arc::clone(secret));
@@ -116,10 +116,10 @@ impl Inventory {
         let replaced: HashSet<_> = update.replaced.iter().map(|secret| secret.id).collect();
         for secret in &update.put {
             let change = if replaced.contains(&secret.id) { Change::Changed } else { Change::Created };
-            self.events.tell(Event::of_secret(secret.id, &secret.name, change));
+            self.events.publish(Event::of_secret(secret.id, &secret.name, change));
         }
         for secret in &update.removed {
-            self.events.tell(Event::of_secret(secret.id, &secret.name, Change::Deleted));
+            self.events.publish(Event::of_secret(secret.id, &secret.name, Change::Deleted));
         }
         let synced = owned.sync.as_ref();
         if update.advanced && synced.is_some_and(|synced| synced.engine.base().all_deleted().next().is_some()) {
@@ -192,7 +192,7 @@ impl Inventory {
 }
 
 /// Returns everything on this device that blocks the deletion of a secret.
-fn local_blockers(owned: &Owned, secret: &Secret, state: &State) -> Vec<BlockerView> {
+fn local_blockers(owned: &Owned, secret: &Secret, state: &SnapshotState) -> Vec<BlockerView> {
     let names: Vec<&SecretName> = std::iter::once(&secret.name).chain(&secret.former_names).collect();
     let blockers = owned.catalog.blockers(&names, Instant::now());
     blockers.into_iter().map(|blocker| blocker_view(blocker, &secret.name, state)).collect()

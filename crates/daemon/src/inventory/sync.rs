@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use self::joined::USAGE;
 pub(super) use self::joined::{ACCOUNT, SyncedVault, label, load};
-pub use self::joined::{AccountFacts, Invited, Stopped, StoredSync};
+pub use self::joined::{AccountFacts, Invited, StopReason, StoredSync};
 pub use self::reports::UsageReport;
 use super::references::local_references;
 use super::store::of_secrets;
@@ -32,7 +32,7 @@ use guillemet_template::catalog::Template;
 use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject, DeviceRef};
 use guillemet_vault::event::ChangeKind;
 use guillemet_vault::store::{AccountRecord, AccountWrites, VaultError, Writes};
-use guillemet_wire::{ChangesPage, DeviceId, Hash, Newest, PullCursor};
+use guillemet_wire::{ChangesPage, DeviceId, Hash, HeadRef, PullCursor};
 
 /// The most notices that are kept.
 pub(super) const NOTICES: usize = 100;
@@ -98,12 +98,12 @@ impl Inventory {
     /// Returns the time after which a template that has just vanished no longer counts, so that this can be published;
     /// `None` if no template has just vanished.
     pub fn vanishing(&self) -> Option<Duration> {
-        self.owned().catalog.vanishing(Instant::now())
+        self.lock().catalog.vanishing(Instant::now())
     }
 
     /// Returns the state of the account; `None` if the vault is in no account.
     pub fn account(&self) -> Option<AccountState> {
-        let owned = self.owned();
+        let owned = self.lock();
         let synced = owned.sync.as_ref()?;
         let engine = &synced.engine;
         let published = engine
@@ -130,7 +130,7 @@ impl Inventory {
         audit: &[AuditChange],
         change: impl FnOnce(&mut AccountFacts),
     ) -> Result<(), AccountError> {
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let synced = owned.sync.as_mut().ok_or(AccountError::None)?;
         change(&mut synced.facts);
         let document = synced.document()?;
@@ -143,7 +143,7 @@ impl Inventory {
     /// # Errors
     /// [`AccountError::None`] without an account.
     pub fn with_engine<T>(&self, read: impl FnOnce(&Engine) -> T) -> Result<T, AccountError> {
-        Ok(read(&self.owned().sync.as_ref().ok_or(AccountError::None)?.engine))
+        Ok(read(&self.lock().sync.as_ref().ok_or(AccountError::None)?.engine))
     }
 
     /// Returns the cursor to pull from.
@@ -161,9 +161,9 @@ impl Inventory {
     /// [`AccountError::Refused`] if nothing was applied; [`AccountError::None`] without an account;
     /// [`AccountError::Inventory`] if the vault cannot be written.
     pub fn account_pulled(&self, pages: &[ChangesPage]) -> Result<Released, AccountError> {
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let synced = owned.sync.as_mut().ok_or(AccountError::None)?;
-        let update = synced.engine.pulled(pages)?;
+        let update = synced.engine.apply_pull(pages)?;
         let audit = by_devices(&synced.engine, &update);
         self.apply(&mut owned, update, audit)
     }
@@ -172,8 +172,8 @@ impl Inventory {
     ///
     /// # Errors
     /// Those of [`Self::account_pulled`].
-    pub fn account_adopted(&self, newest: Newest, pages: &[ChangesPage]) -> Result<Released, AccountError> {
-        let mut owned = self.owned();
+    pub fn account_adopted(&self, newest: HeadRef, pages: &[ChangesPage]) -> Result<Released, AccountError> {
+        let mut owned = self.lock();
         let synced = owned.sync.as_mut().ok_or(AccountError::None)?;
         let update = synced.engine.adopt(newest, pages)?;
         synced.facts.stopped = None;
@@ -190,7 +190,7 @@ impl Inventory {
         // A scan that begins now: published references, and the confirmation that nothing references a deleted secret,
         // must be newer than the question.
         self.rescan();
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let prepared = self.prepare(&mut owned, proposal)?;
         if prepared.is_none() {
             // Nothing to push means that the other devices know all references of these templates.
@@ -208,7 +208,7 @@ impl Inventory {
         let Some(candidate) = synced.engine.prepare(proposal, &local, now())? else {
             return Ok(None);
         };
-        synced.engine.sending(&candidate);
+        synced.engine.record_sent(&candidate);
         let document = synced.document()?;
         owned.vault.set_document(ACCOUNT, &document)?;
         Ok(Some(Outgoing { candidate, local, templates: owned.catalog.templates().cloned().collect() }))
@@ -225,7 +225,7 @@ impl Inventory {
         expected: Option<&str>,
     ) -> Result<(SecretId, Outgoing), AccountError> {
         self.rescan();
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let secret = self.guard(&mut owned, name, expected)?;
         let prepared = self.prepare(&mut owned, &Proposal::Delete(secret.id))?;
         Ok((secret.id, prepared.ok_or(PushError::NoSecret)?))
@@ -237,9 +237,9 @@ impl Inventory {
     /// [`AccountError::None`] without an account; [`AccountError::Inventory`] if the vault cannot be written. The
     /// server has the push in any case, and the next pull brings it.
     pub fn account_accepted(&self, prepared: Outgoing, actor: &Actor) -> Result<Released, AccountError> {
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let synced = owned.sync.as_mut().ok_or(AccountError::None)?;
-        let update = synced.engine.accepted(prepared.candidate);
+        let update = synced.engine.commit_push(prepared.candidate);
         let mut audit = of_secrets(&update, |_| actor.clone());
         // A device that leaves records that itself.
         let others = update.devices.iter().filter(|change| change.device.id != synced.engine.me().device);
@@ -270,7 +270,7 @@ impl Inventory {
         change: AuditChange,
         decide: impl Fn(&SecretName) -> Option<SameName>,
     ) -> Result<Released, AccountError> {
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         if owned.sync.is_some() {
             return Err(AccountError::Already);
         }
@@ -280,7 +280,7 @@ impl Inventory {
         local.sort_by_key(|secret| secret.name.key());
         let intents = intents_of(account, &local, decide)?;
         let Some(mut engine) = engine.take() else { return Err(AccountError::None) };
-        let mut update = engine.bring(&local, intents);
+        let mut update = engine.add_own_secrets(&local, intents);
         // Everything that the account contains is new to this vault.
         let added: HashSet<_> = update.put.iter().map(|secret| secret.id).collect();
         let received = engine.view().secrets().filter(|secret| !added.contains(&secret.id));
@@ -317,7 +317,7 @@ impl Inventory {
     /// # Errors
     /// [`AccountError::None`] without an account; [`AccountError::Inventory`] if the vault cannot be written.
     pub fn account_end(&self, change: AuditChange) -> Result<(), AccountError> {
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let Some(synced) = &owned.sync else { return Err(AccountError::None) };
         let labels: Vec<String> = synced.stored.iter().map(|(_, label)| label.clone()).collect();
         let audit = [change];
@@ -335,7 +335,7 @@ impl Inventory {
     /// # Errors
     /// [`AccountError::Inventory`] if the vault cannot be read.
     pub fn account_boxes(&self) -> Result<Vec<AccountRecord>, AccountError> {
-        Ok(self.owned().vault.account_records()?)
+        Ok(self.lock().vault.account_records()?)
     }
 }
 
@@ -351,12 +351,12 @@ fn intents_of(
 ) -> Result<Vec<Intent>, AccountError> {
     let (mut intents, mut undecided) = (Vec::new(), Vec::new());
     for secret in local {
-        let existing = account.view().secret(secret.id).or_else(|| account.view().named(&secret.name));
+        let existing = account.view().secret(secret.id).or_else(|| account.view().find_by_name(&secret.name));
         let want = |id, change| Intent::new(id, now(), change);
         match existing {
             None => intents.push(want(secret.id, IntentChange::Create(Arc::clone(secret)))),
             // This vault was in the account before, and has nothing that the account does not have.
-            Some(remote) if remote.id == secret.id && has_all_of(remote, secret) => {
+            Some(remote) if remote.id == secret.id && covers(remote, secret) => {
                 if remote.enabled != secret.enabled && secret.updated_at > remote.updated_at {
                     intents.push(want(remote.id, IntentChange::Enable(secret.enabled)));
                 }
@@ -392,14 +392,14 @@ fn of_device(change: &DeviceChange, actor: &Actor) -> AuditChange {
 /// earlier push of this device, whose response was lost, name this device.
 fn by_devices(engine: &Engine, update: &Update) -> Vec<AuditChange> {
     let actor = |id: DeviceId, name: &str| match id == engine.me().device {
-        true => Actor::own(),
+        true => Actor::this_process(),
         false => Actor::device(&id.to_string(), name),
     };
     let actor_of = |secret| match (engine.base().deleted(secret), engine.head()) {
         // The record of a deleted secret says who deleted it. For anything else, the server reports which head brought
         // it.
         (Some(deleted), Some((head, _))) => actor(deleted.by, &head.name_of(deleted.by)),
-        _ => update.authors.get(&secret).map_or_else(Actor::own, |author| actor(author.id, &author.name)),
+        _ => update.authors.get(&secret).map_or_else(Actor::this_process, |author| actor(author.id, &author.name)),
     };
     let mut audit = of_secrets(update, actor_of);
     audit.extend(update.devices.iter().map(|change| of_device(change, &actor(change.by.id, &change.by.name))));
@@ -407,7 +407,7 @@ fn by_devices(engine: &Engine, update: &Update) -> Vec<AuditChange> {
 }
 
 /// Returns whether the account's secret has the current value and the name of this vault's secret.
-fn has_all_of(remote: &Secret, local: &Secret) -> bool {
+fn covers(remote: &Secret, local: &Secret) -> bool {
     let has_value = remote.versions.iter().any(|version| version.id == local.current().id);
     let mut names = std::iter::once(&remote.name).chain(&remote.former_names);
     has_value && names.any(|name| name.key() == local.name.key())

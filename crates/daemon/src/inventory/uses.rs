@@ -77,7 +77,7 @@ impl AllUses {
     }
 
     /// Returns the uses on this device, as they are reported to the others.
-    pub fn here(&self) -> &AllTotals {
+    pub fn this_device(&self) -> &AllTotals {
         &self.local
     }
 
@@ -95,7 +95,7 @@ impl Inventory {
     pub fn uses(&self) -> Result<AllUses, RecorderError> {
         // The lock is not held for this, because a fold writes.
         let local = self.totals()?;
-        Ok(Self::uses_with(local, &self.owned()))
+        Ok(Self::uses_with(local, &self.lock()))
     }
 
     /// Returns the same for a caller that holds the lock.

@@ -1,6 +1,6 @@
 //! The forms in which the inventory is shown: rows, references, versions.
 
-use crate::resolve::snapshot::State;
+use crate::resolve::snapshot::SnapshotState;
 use guillemet_account::engine::DeviceReference;
 use guillemet_api::secrets::{ReferenceView, VersionView};
 use guillemet_base::names::SecretName;
@@ -49,14 +49,14 @@ pub(super) fn versions(secret: &Secret) -> Vec<VersionView> {
 }
 
 /// Returns the field that a reference is in; `None` if no plan of the template is known.
-pub(super) fn field(state: &State, template: &str, line: u32, column: u32) -> Option<String> {
+pub(super) fn field(state: &SnapshotState, template: &str, line: u32, column: u32) -> Option<String> {
     let plan = state.templates.get(template)?.any_ready()?;
     let usage = plan.uses.iter().find(|usage| (usage.line, usage.column) == (line, column))?;
     Some(usage.field.clone())
 }
 
 /// Makes the view of a blocker for the secret that is called `name` now.
-pub(super) fn blocker_view(blocker: Blocker, name: &SecretName, state: &State) -> BlockerView {
+pub(super) fn blocker_view(blocker: Blocker, name: &SecretName, state: &SnapshotState) -> BlockerView {
     let position = blocker.line.zip(blocker.column);
     BlockerView {
         message: blocker.message(name),

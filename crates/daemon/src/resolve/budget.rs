@@ -30,7 +30,7 @@ pub struct Reservation {
     bytes: usize,
 }
 
-fn counted(bytes: usize) -> usize {
+fn counted_bytes(bytes: usize) -> usize {
     if bytes > SMALL { bytes } else { 0 }
 }
 
@@ -54,7 +54,7 @@ impl Budget {
     ///
     /// # Errors
     /// Fails with [`Exhausted`] if the user cannot have that many now.
-    pub fn take(self: &Arc<Self>, uid: u32, bytes: usize) -> Result<Reservation, Exhausted> {
+    pub fn reserve(self: &Arc<Self>, uid: u32, bytes: usize) -> Result<Reservation, Exhausted> {
         let mut reservation = Reservation { budget: Arc::clone(self), uid, bytes: 0 };
         reservation.resize(bytes)?;
         Ok(reservation)
@@ -62,7 +62,7 @@ impl Budget {
 
     /// Counts bytes that already exist and have to leave, whether they are within the limit or not.
     pub fn count(self: &Arc<Self>, uid: u32, bytes: usize) -> Reservation {
-        let bytes = counted(bytes);
+        let bytes = counted_bytes(bytes);
         if bytes > 0 {
             self.shares().add(uid, bytes);
         }
@@ -76,7 +76,7 @@ impl Reservation {
     /// # Errors
     /// Fails with [`Exhausted`] if the user cannot have that many now; the reservation stays as it was.
     pub fn resize(&mut self, bytes: usize) -> Result<(), Exhausted> {
-        let bytes = counted(bytes);
+        let bytes = counted_bytes(bytes);
         if bytes > self.bytes {
             let (mut shares, additional) = (self.budget.shares(), bytes - self.bytes);
             if additional > shares.available(self.uid) {
@@ -108,13 +108,13 @@ mod tests {
         let budget = Budget::new(64 * SMALL);
         let stranger = rustix::process::geteuid().as_raw() + 1;
         let held = |uid| budget.shares().held_by(uid);
-        let small = budget.take(stranger, SMALL).unwrap();
+        let small = budget.reserve(stranger, SMALL).unwrap();
         assert_eq!((small.bytes, held(stranger)), (0, 0));
-        let mut first = budget.take(stranger, 20 * SMALL).unwrap();
-        assert_eq!(budget.take(stranger, 8 * SMALL).unwrap_err(), Exhausted);
+        let mut first = budget.reserve(stranger, 20 * SMALL).unwrap();
+        assert_eq!(budget.reserve(stranger, 8 * SMALL).unwrap_err(), Exhausted);
         assert_eq!(first.resize(40 * SMALL), Err(Exhausted));
         first.resize(10 * SMALL).unwrap();
-        let second = budget.take(stranger, 8 * SMALL).unwrap();
+        let second = budget.reserve(stranger, 8 * SMALL).unwrap();
         assert_eq!(held(stranger), 18 * SMALL);
         // What already exists is counted, whether it is within the limit or not.
         let forced = budget.count(stranger, 90 * SMALL);

@@ -17,17 +17,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::budget::{Budget, Exhausted, Reservation};
-use self::snapshot::{CurrentSnapshot, Snapshot, State};
+use self::snapshot::{CurrentSnapshot, Snapshot, SnapshotState};
 use guillemet_base::names::SecretName;
 use guillemet_base::sys::memory::Clear;
 use guillemet_base::time::now;
 use guillemet_plan::plan::{self, Plan};
-use guillemet_plugin::fill::{self, Unfit, Values};
+use guillemet_plugin::fill::{self, Unrepresentable, Values};
 use guillemet_secret::record::Secret;
 use guillemet_vault::usage::{Caller, Outcome, RecordedUse, Recorder, RequestEvent, Subject, Unrecorded};
 
 /// A rendered config, or the confirmation that the caller's copy is still current.
-pub struct Rendered {
+pub struct RenderedConfig {
     /// The media type of the config, from its target.
     pub media_type: String,
     /// The entity tag, quoted. Changes when the plan or the version of a secret in it changes; never derived from a
@@ -38,7 +38,7 @@ pub struct Rendered {
 }
 
 /// The bytes of an answer, with the snapshot they were made from.
-struct Leaving {
+struct PinnedBytes {
     bytes: Clear,
     /// Held until the answer has been written, because a change waits for older snapshots (`snapshot`).
     _snapshot: Arc<Snapshot>,
@@ -46,7 +46,7 @@ struct Leaving {
     _reservation: Reservation,
 }
 
-impl Leaving {
+impl PinnedBytes {
     /// Gives back memory that was not needed, both of the buffer and of its reservation.
     fn new(mut bytes: Clear, snapshot: Arc<Snapshot>, mut reservation: Reservation) -> Result<Self, Exhausted> {
         // Most values do not need the room for encodings; a slow reader would keep it occupied for nothing.
@@ -58,7 +58,7 @@ impl Leaving {
     }
 }
 
-impl AsRef<[u8]> for Leaving {
+impl AsRef<[u8]> for PinnedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -147,16 +147,16 @@ impl fmt::Debug for Resolver {
 }
 
 /// A secret that a request asks for, in its current state.
-enum Wanted<'a> {
+enum SecretLookup<'a> {
     Ready(&'a Arc<Secret>),
     Not(Option<&'a Arc<Secret>>, RefusalReason),
 }
 
-fn wanted<'a>(state: &'a State, key: &str) -> Wanted<'a> {
+fn look_up<'a>(state: &'a SnapshotState, key: &str) -> SecretLookup<'a> {
     match state.secret(key) {
-        None => Wanted::Not(None, RefusalReason::Missing),
-        Some(secret) if !secret.enabled => Wanted::Not(Some(secret), RefusalReason::Disabled),
-        Some(secret) => Wanted::Ready(secret),
+        None => SecretLookup::Not(None, RefusalReason::Missing),
+        Some(secret) if !secret.enabled => SecretLookup::Not(Some(secret), RefusalReason::Disabled),
+        Some(secret) => SecretLookup::Ready(secret),
     }
 }
 
@@ -187,43 +187,44 @@ impl Resolver {
         plan: &Plan,
         caller: &Caller,
         if_none_match: Option<&str>,
-    ) -> Result<Rendered, ResolveError> {
-        let secrets: Vec<Wanted<'_>> = plan.uses.iter().map(|usage| wanted(&snapshot, &usage.key)).collect();
+    ) -> Result<RenderedConfig, ResolveError> {
+        let secrets: Vec<SecretLookup<'_>> = plan.uses.iter().map(|usage| look_up(&snapshot, &usage.key)).collect();
         let record = |outcome, uses: &[RecordedUse<'_>]| {
             let target = Some(plan.target.id.as_str());
             self.recorder.record(&RequestEvent { time: now(), outcome, caller, template, target, route: None, uses })
         };
-        let all_ready = secrets.iter().all(|secret| matches!(secret, Wanted::Ready(_)));
+        let all_ready = secrets.iter().all(|secret| matches!(secret, SecretLookup::Ready(_)));
         let etag = all_ready.then(|| etag(plan, &secrets));
-        if let Some(etag) = etag.as_ref().filter(|etag| if_none_match.is_some_and(|header| lists(header, etag))) {
+        if let Some(etag) = etag.as_ref().filter(|etag| if_none_match.is_some_and(|header| matches_etag(header, etag)))
+        {
             record(Outcome::Revalidated, &uses_of(plan, &secrets))?;
-            return Ok(Rendered { media_type: plan.target.media_type.clone(), etag: etag.clone(), body: None });
+            return Ok(RenderedConfig { media_type: plan.target.media_type.clone(), etag: etag.clone(), body: None });
         }
 
         let values = secrets.iter().map(|secret| match secret {
-            Wanted::Ready(secret) => Some(&secret.current().value),
-            Wanted::Not(..) => None,
+            SecretLookup::Ready(secret) => Some(&secret.current().value),
+            SecretLookup::Not(..) => None,
         });
         let values = Values(values.collect());
-        let reservation = self.budget.take(caller.uid, plan.literal_len + fill::room(&values))?;
+        let reservation = self.budget.reserve(caller.uid, plan.literal_len + fill::extra_capacity(&values))?;
         let unfit = match (etag, fill::fill(plan, &values)) {
             (Some(etag), Ok(bytes)) => {
-                let leaving = Leaving::new(bytes, Arc::clone(&snapshot), reservation)?;
+                let leaving = PinnedBytes::new(bytes, Arc::clone(&snapshot), reservation)?;
                 record(Outcome::Answered, &uses_of(plan, &secrets))?;
                 let body = Some(Bytes::from_owner(leaving));
-                return Ok(Rendered { media_type: plan.target.media_type.clone(), etag, body });
+                return Ok(RenderedConfig { media_type: plan.target.media_type.clone(), etag, body });
             }
             (_, filled) => filled.err().unwrap_or_default(),
         };
 
         let mut faults = Vec::new();
         for (usage, secret) in plan.uses.iter().zip(&secrets) {
-            if let Wanted::Not(secret, reason) = secret {
+            if let SecretLookup::Not(secret, reason) = secret {
                 let id = secret.map(|secret| secret.id);
                 faults.push((usage, id, *reason, unavailable(usage.name.as_str(), *reason)));
             }
         }
-        for Unfit { uses, refusal } in unfit {
+        for Unrepresentable { uses, refusal } in unfit {
             for index in uses {
                 let usage = &plan.uses[index as usize];
                 let id = snapshot.secret(&usage.key).map(|secret| secret.id);
@@ -259,7 +260,7 @@ impl Resolver {
         names: &[SecretName],
         caller: &Caller,
     ) -> Result<Bytes, ResolveError> {
-        let secrets: Vec<Wanted<'_>> = names.iter().map(|name| wanted(&snapshot, &name.key())).collect();
+        let secrets: Vec<SecretLookup<'_>> = names.iter().map(|name| look_up(&snapshot, &name.key())).collect();
         let record = |outcome, uses: &[RecordedUse<'_>]| {
             let (template, target, route) = (None, None, None);
             self.recorder.record(&RequestEvent { time: now(), outcome, caller, template, target, route, uses })
@@ -268,10 +269,10 @@ impl Resolver {
         let mut uses = Vec::with_capacity(names.len());
         for (index, (name, secret)) in names.iter().zip(&secrets).enumerate() {
             match secret {
-                Wanted::Ready(secret) => {
+                SecretLookup::Ready(secret) => {
                     uses.push(RecordedUse { subject: Subject::Secret(secret.id), field: "" });
                 }
-                Wanted::Not(secret, reason) => {
+                SecretLookup::Not(secret, reason) => {
                     let secret = secret.map(|secret| secret.id);
                     let subject = self.subject(&snapshot, caller, secret, name);
                     refused.push((outcome(*reason), RecordedUse { subject, field: "" }));
@@ -291,14 +292,14 @@ impl Resolver {
             self.refuse(caller, None, None, &refused)?;
             return Err(ResolveError::Secrets(faults));
         }
-        let ready = |secret: &Wanted<'_>| match secret {
-            Wanted::Ready(secret) => secret.current().value.clone(),
-            Wanted::Not(..) => unreachable!("every secret that is not ready is a fault"),
+        let ready = |secret: &SecretLookup<'_>| match secret {
+            SecretLookup::Ready(secret) => secret.current().value.clone(),
+            SecretLookup::Not(..) => unreachable!("every secret that is not ready is a fault"),
         };
         let values: Vec<_> = secrets.iter().map(ready).collect();
         let len: usize = values.iter().map(|value| value.len()).sum();
         let capacity = 2 * len + names.len() * 136 + 32;
-        let reservation = self.budget.take(caller.uid, capacity)?;
+        let reservation = self.budget.reserve(caller.uid, capacity)?;
         let mut bytes = Clear::with_capacity(capacity);
         let mut scratch = Clear::with_capacity(values.iter().map(|value| value.len()).max().unwrap_or(0));
         bytes.extend_from_slice(b"{\"secrets\":{");
@@ -313,7 +314,7 @@ impl Resolver {
             bytes.push(b'"');
         }
         bytes.extend_from_slice(b"}}\n");
-        let leaving = Leaving::new(bytes, Arc::clone(&snapshot), reservation)?;
+        let leaving = PinnedBytes::new(bytes, Arc::clone(&snapshot), reservation)?;
         record(Outcome::Answered, &uses)?;
         Ok(Bytes::from_owner(leaving))
     }
@@ -328,10 +329,10 @@ fn outcome(reason: RefusalReason) -> Outcome {
 }
 
 /// Returns the uses to record for an answer: one for each slot that a secret is part of.
-fn uses_of<'a>(plan: &'a Plan, secrets: &[Wanted<'_>]) -> Vec<RecordedUse<'a>> {
+fn uses_of<'a>(plan: &'a Plan, secrets: &[SecretLookup<'_>]) -> Vec<RecordedUse<'a>> {
     let mut uses = Vec::with_capacity(plan.uses.len());
     for (usage, secret) in plan.uses.iter().zip(secrets) {
-        if let Wanted::Ready(secret) = secret {
+        if let SecretLookup::Ready(secret) = secret {
             let recorded = || RecordedUse { subject: Subject::Secret(secret.id), field: &usage.field };
             uses.extend(std::iter::repeat_with(recorded).take(usage.count as usize));
         }
@@ -341,13 +342,13 @@ fn uses_of<'a>(plan: &'a Plan, secrets: &[Wanted<'_>]) -> Vec<RecordedUse<'a>> {
 
 /// Returns the entity tag of a plan with these versions of its secrets. The ids of versions are random, so a polynomial
 /// over them with an odd factor is as good as a hash, and another version of a single secret always changes the tag.
-fn etag(plan: &Plan, secrets: &[Wanted<'_>]) -> String {
+fn etag(plan: &Plan, secrets: &[SecretLookup<'_>]) -> String {
     const FACTOR: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
     let word = |bytes: &[u8]| bytes.first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes));
     let add = |tag: u128, word: u128| tag.wrapping_mul(FACTOR).wrapping_add(word);
     let versions = secrets.iter().map(|secret| match secret {
-        Wanted::Ready(secret) => word(&secret.current().id),
-        Wanted::Not(..) => 0,
+        SecretLookup::Ready(secret) => word(&secret.current().id),
+        SecretLookup::Not(..) => 0,
     });
     let tag = versions.fold(word(&plan.digest), add);
     let mut text = String::with_capacity(34);
@@ -359,7 +360,7 @@ fn etag(plan: &Plan, secrets: &[Wanted<'_>]) -> String {
 
 /// Reports whether an `If-None-Match` header lists this tag (RFC 9110, section 13.1.2: weak comparison). `*` does not
 /// count: the caller has to know which version it holds.
-fn lists(header: &str, etag: &str) -> bool {
+fn matches_etag(header: &str, etag: &str) -> bool {
     header.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
 }
 

@@ -57,8 +57,8 @@ impl Resolver {
     ) -> Subject<'a> {
         match secret {
             Some(secret) => Subject::Secret(secret),
-            None if snapshot.knows(&name.key()) => Subject::Name(name.as_str()),
-            None => self.recorder.unknown(caller.uid, name.as_str(), now()),
+            None if snapshot.knows_name(&name.key()) => Subject::Name(name.as_str()),
+            None => self.recorder.unknown_subject(caller.uid, name.as_str(), now()),
         }
     }
 
@@ -126,7 +126,7 @@ impl Resolver {
     /// Records the refusal of a request for something that does not exist here. What the caller asked for is kept as a
     /// hash.
     pub fn forbid_unknown(&self, caller: &Caller, route: &str, name: &str) {
-        let subject = self.recorder.unknown(caller.uid, name, now());
+        let subject = self.recorder.unknown_subject(caller.uid, name, now());
         self.forbid_uses(caller, route, None, &[RecordedUse { subject, field: "" }]);
     }
 

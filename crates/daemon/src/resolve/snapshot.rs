@@ -14,20 +14,21 @@ use guillemet_plugin::plans::Prepared;
 use guillemet_secret::record::Secret;
 
 /// A map whose copies share their content. Its keys come from operators, not from callers, so a fast hash is enough.
-pub type Map<V> = imbl::GenericHashMap<Box<str>, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
+pub type NameMap<V> =
+    imbl::GenericHashMap<Box<str>, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
 
 /// One state of all secrets and templates.
 #[derive(Clone, Default)]
-pub struct State {
+pub struct SnapshotState {
     /// The secrets by the key of their name (`SecretName::key`).
-    pub secrets: Map<Arc<Secret>>,
+    pub secrets: NameMap<Arc<Secret>>,
     /// The key of the current name, by the key of each former name. No key is in both maps.
-    pub former: Map<Box<str>>,
+    pub former: NameMap<Box<str>>,
     /// The templates with their plans, by template id.
-    pub templates: Map<Arc<Prepared>>,
+    pub templates: NameMap<Arc<Prepared>>,
 }
 
-impl State {
+impl SnapshotState {
     /// Returns the secret whose current or former name has this key.
     pub fn secret(&self, key: &str) -> Option<&Arc<Secret>> {
         self.secrets.get(key).or_else(|| self.secrets.get(self.former.get(key)?))
@@ -36,7 +37,7 @@ impl State {
     /// Inserts a secret in place of the one whose name had the key `before`.
     pub fn put(&mut self, before: Option<&str>, secret: Arc<Secret>) {
         if let Some(before) = before {
-            self.take(before);
+            self.remove(before);
         }
         let key = secret.name.key();
         for former in &secret.former_names {
@@ -46,7 +47,7 @@ impl State {
     }
 
     /// Removes the secret with this key, together with its former names.
-    pub fn take(&mut self, key: &str) {
+    pub fn remove(&mut self, key: &str) {
         if let Some(secret) = self.secrets.remove(key) {
             for former in &secret.former_names {
                 self.former.remove(former.key().as_str());
@@ -57,7 +58,7 @@ impl State {
 
 /// A state that answers can hold on to.
 pub struct Snapshot {
-    state: State,
+    state: SnapshotState,
     /// The keys of all names in templates, collected on first use.
     names: OnceLock<HashSet<String>>,
     /// Dropped with the last holder, which `Released` waits for.
@@ -67,7 +68,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// Reports whether the name with this key is or was the name of a secret, or occurs in a template. Any other name
     /// comes from the caller alone and may be anything, even a value.
-    pub fn knows(&self, key: &str) -> bool {
+    pub fn knows_name(&self, key: &str) -> bool {
         let names = || {
             let templates = self.state.templates.values();
             templates
@@ -80,9 +81,9 @@ impl Snapshot {
 }
 
 impl std::ops::Deref for Snapshot {
-    type Target = State;
+    type Target = SnapshotState;
 
-    fn deref(&self) -> &State {
+    fn deref(&self) -> &SnapshotState {
         &self.state
     }
 }
@@ -90,10 +91,10 @@ impl std::ops::Deref for Snapshot {
 /// The newest snapshot, and the older ones that are still held.
 pub struct CurrentSnapshot {
     newest: ArcSwap<Snapshot>,
-    held: Mutex<Held>,
+    held: Mutex<HeldSnapshot>,
 }
 
-struct Held {
+struct HeldSnapshot {
     newest: watch::Receiver<()>,
     older: Vec<watch::Receiver<()>>,
 }
@@ -112,16 +113,16 @@ impl Released {
     }
 }
 
-fn snapshot(state: State) -> (Arc<Snapshot>, watch::Receiver<()>) {
+fn snapshot(state: SnapshotState) -> (Arc<Snapshot>, watch::Receiver<()>) {
     let (held, released) = watch::channel(());
     (Arc::new(Snapshot { state, names: OnceLock::new(), _held: held }), released)
 }
 
 impl CurrentSnapshot {
     /// Starts with this state as the newest snapshot.
-    pub fn new(state: State) -> Self {
+    pub fn new(state: SnapshotState) -> Self {
         let (first, released) = snapshot(state);
-        Self { newest: ArcSwap::new(first), held: Mutex::new(Held { newest: released, older: Vec::new() }) }
+        Self { newest: ArcSwap::new(first), held: Mutex::new(HeldSnapshot { newest: released, older: Vec::new() }) }
     }
 
     /// Returns the newest snapshot. A caller that answers from it keeps it until the answer has been written.
@@ -130,7 +131,7 @@ impl CurrentSnapshot {
     }
 
     /// Changes the state. Concurrent changes are applied one after another.
-    pub fn change(&self, change: impl FnOnce(&mut State)) -> Released {
+    pub fn change(&self, change: impl FnOnce(&mut SnapshotState)) -> Released {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.newest.load().state.clone();
         change(&mut state);
@@ -151,7 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_waits_for_every_older_holder_and_for_no_newer_one() {
-        let current = CurrentSnapshot::new(State::default());
+        let current = CurrentSnapshot::new(SnapshotState::default());
         let oldest = current.load();
         let first = current.change(|_| {});
         let newer = current.load();
@@ -171,7 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_that_nobody_is_in_the_way_of_is_acknowledged_at_once() {
-        let current = CurrentSnapshot::new(State::default());
+        let current = CurrentSnapshot::new(SnapshotState::default());
         current.change(|_| {}).wait().await;
         current.change(|_| {}).wait().await;
         assert!(current.held.lock().unwrap().older.len() <= 1);

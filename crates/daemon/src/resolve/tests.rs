@@ -7,7 +7,7 @@ use guillemet_plan::expr::Expr;
 use guillemet_plan::protocol::{DocumentKind, Emission, Planned, PlannedSlot, Target};
 use guillemet_secret::crypto::Key;
 use guillemet_template::lexer::Reference;
-use guillemet_vault::usage::Options;
+use guillemet_vault::usage::RecorderOptions;
 
 const VALUE: &str = "canary-value";
 
@@ -40,10 +40,10 @@ fn what_the_journal_does_not_take_does_not_leave() {
     let other = rusqlite::Connection::open(&database).unwrap();
     other.pragma_update(None, "journal_mode", "WAL").unwrap();
     drop(other);
-    let options = Options { journal_len: 4096 + 2 * 1024, ..Options::default() };
+    let options = RecorderOptions { journal_len: 4096 + 2 * 1024, ..RecorderOptions::default() };
     let key = Key::from_bytes(&mut [5; 32]);
     let recorder = Recorder::open_with(&dir.path().join("journal"), &database, [1; 16], key, options).unwrap();
-    let mut state = State::default();
+    let mut state = SnapshotState::default();
     let name: SecretName = "token".parse().unwrap();
     state.put(None, Arc::new(Secret::new(name.clone(), VALUE, true, 1).unwrap()));
     let resolver = Resolver {
@@ -57,7 +57,7 @@ fn what_the_journal_does_not_take_does_not_leave() {
         resolver.render(resolver.current.load(), Some("mcp-server/a"), plan, &caller, if_none_match)
     };
     let resolve = |name: &SecretName| resolver.resolve(resolver.current.load(), std::slice::from_ref(name), &caller);
-    let Ok(Rendered { etag, body, .. }) = render(&plan, None) else { panic!("it is rendered") };
+    let Ok(RenderedConfig { etag, body, .. }) = render(&plan, None) else { panic!("it is rendered") };
     assert!(body.unwrap().windows(VALUE.len()).any(|window| window == VALUE.as_bytes()));
     resolver.recorder.fold().unwrap();
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use zeroize::Zeroizing;
 
-use super::{Contact, SyncError, SyncState, connect, joining, refused, refused_by, steps, usage};
+use super::{Contact, SyncError, SyncState, connect, joining, refusal_of, refused_by, steps, usage};
 use crate::inventory::{AccountState, Inventory};
-use guillemet_account::client::{Client, HeadEvents};
+use guillemet_account::client::{AccountClient, HeadEvents};
 use guillemet_account::engine::Proposal;
 use guillemet_base::random::random;
 use guillemet_http::shutdown::Shutdown;
@@ -41,21 +41,21 @@ pub async fn run(sync: Arc<SyncState>, stop: Shutdown) {
             let was_connected = sync.handle.client.swap(None).is_some();
             if let Some(error) = &error {
                 tracing::info!(trouble = %error, "not connected to the account's server");
-                sync.handle.set(match refused(error) {
+                sync.handle.set_contact(match refusal_of(error) {
                     Some((code, message)) => Contact::Refused { code, message },
                     None => Contact::Offline(Some(error.to_string())),
                 });
             }
-            Some(Ended { is_error: error.is_some(), was_connected, after: started.elapsed() })
+            Some(SessionEnd { is_error: error.is_some(), was_connected, after: started.elapsed() })
         }
     };
     let wait = |delay| {
         let (sync, mut stop) = (Arc::clone(&sync), stop.clone());
         async move {
             tokio::select! {
-                () = stop.requested() => Woken::Stop,
-                () = sync.handle.changed.notified() => Woken::Changed,
-                () = tokio::time::sleep(delay) => Woken::InTime,
+                () = stop.requested() => WakeReason::Stop,
+                () = sync.handle.changed.notified() => WakeReason::Changed,
+                () = tokio::time::sleep(delay) => WakeReason::InTime,
             }
         }
     };
@@ -63,7 +63,7 @@ pub async fn run(sync: Arc<SyncState>, stop: Shutdown) {
 }
 
 /// How a session ended.
-struct Ended {
+struct SessionEnd {
     /// Whether something went wrong; otherwise this device joined, left or was repaired.
     is_error: bool,
     was_connected: bool,
@@ -72,7 +72,7 @@ struct Ended {
 }
 
 /// The reasons why a wait ended.
-enum Woken {
+enum WakeReason {
     InTime,
     /// This device joined or left an account, or was repaired.
     Changed,
@@ -83,8 +83,8 @@ enum Woken {
 /// no clock: a session reports how long it lasted, and `wait` waits.
 async fn keep_in_contact<S, W>(mut connect: impl FnMut() -> S, mut wait: impl FnMut(Duration) -> W)
 where
-    S: Future<Output = Option<Ended>>,
-    W: Future<Output = Woken>,
+    S: Future<Output = Option<SessionEnd>>,
+    W: Future<Output = WakeReason>,
 {
     let mut delay = PATIENCE.0;
     while let Some(session) = connect().await {
@@ -100,9 +100,9 @@ where
         // A random part of the delay, so that many daemons do not all come back to a server at the same moment.
         let part = f64::from(u32::from_le_bytes(random())) / f64::from(u32::MAX);
         match wait(delay.mul_f64(0.5 + part / 2.0)).await {
-            Woken::InTime => delay = (delay * 2).min(PATIENCE.1),
-            Woken::Changed => delay = PATIENCE.0,
-            Woken::Stop => return,
+            WakeReason::InTime => delay = (delay * 2).min(PATIENCE.1),
+            WakeReason::Changed => delay = PATIENCE.0,
+            WakeReason::Stop => return,
         }
     }
 }
@@ -115,34 +115,38 @@ async fn session(sync: &Arc<SyncState>) -> Option<SyncError> {
         Err(error) => return Some(error),
     };
     let Some(AccountState { facts, me, head, .. }) = account else {
-        sync.handle.set(Contact::None);
+        sync.handle.set_contact(Contact::None);
         sync.handle.changed.notified().await;
         return None;
     };
     sync.handle.made_at.store(head.map_or(0, |(head, _)| head.made_at), Ordering::Relaxed);
     if let Some(stopped) = facts.stopped {
-        sync.handle.set(Contact::Offline(Some(stopped.message)));
+        sync.handle.set_contact(Contact::Offline(Some(stopped.message)));
         sync.handle.changed.notified().await;
         return None;
     }
     if sync.handle.contact.borrow().clone() == Contact::None {
-        sync.handle.set(Contact::Offline(None));
+        sync.handle.set_contact(Contact::Offline(None));
     }
     let client = match connect(facts.url, facts.pin, Some(Zeroizing::new(facts.api_key))).await {
         Ok(client) => Arc::new(client),
         Err(error) => return Some(error),
     };
     tokio::select! {
-        trouble = talk(sync, &client, me.0) => Some(trouble),
+        trouble = sync_until_error(sync, &client, me.0) => Some(trouble),
         () = sync.handle.changed.notified() => None,
     }
 }
 
-async fn talk(sync: &Arc<SyncState>, client: &Arc<Client>, account: guillemet_wire::AccountId) -> SyncError {
+async fn sync_until_error(
+    sync: &Arc<SyncState>,
+    client: &Arc<AccountClient>,
+    account: guillemet_wire::AccountId,
+) -> SyncError {
     let events = match client.events(account).await {
         Ok(events) => Some(events),
         // A proxy in between may not let events through.
-        Err(error) if !error.passes() && refused_by(&error).is_none() => None,
+        Err(error) if !error.is_transient() && refused_by(&error).is_none() => None,
         Err(error) => return error.into(),
     };
     match exchange(sync, client, events).await {
@@ -153,23 +157,23 @@ async fn talk(sync: &Arc<SyncState>, client: &Arc<Client>, account: guillemet_wi
 
 async fn exchange(
     sync: &Arc<SyncState>,
-    client: &Arc<Client>,
+    client: &Arc<AccountClient>,
     mut events: Option<HeadEvents>,
 ) -> Result<(), SyncError> {
     let edits = Arc::new(Proposal::Edits);
     {
         let _guard = sync.handle.exclusive.lock().await;
         steps::pull(sync, client).await?;
-        steps::push(sync, client, &edits, &Actor::own()).await?;
+        steps::push(sync, client, &edits, &Actor::this_process()).await?;
     }
     // From here on, other parts of the daemon can wait for what this device exchanges.
     sync.handle.client.store(Some(Arc::clone(client)));
-    sync.handle.set(Contact::Connected);
+    sync.handle.set_contact(Contact::Connected);
     tracing::info!("connected to the account's server");
     joining::admit(sync, client).await?;
-    usage::report(sync, client).await?;
-    usage::fetch(sync, client).await?;
-    let mut last_fetch = Heard { at: Instant::now(), is_stale: false };
+    usage::send_report(sync, client).await?;
+    usage::fetch_reports(sync, client).await?;
+    let mut last_fetch = ReportFetch { at: Instant::now(), is_stale: false };
     let mut tick = tokio::time::interval_at(last_fetch.at + TICK, TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let wait = if events.is_some() { SILENCE } else { POLL };
@@ -178,12 +182,12 @@ async fn exchange(
     loop {
         let vanishing = sync.inventory.run(Inventory::vanishing).await?;
         tokio::select! {
-            event = next(&mut events) => match event? {
+            event = next_event(&mut events) => match event? {
                 Some(ServerEvent::Head { seq }) => {
                     let _guard = sync.handle.exclusive.lock().await;
                     // A lower number may be a late event, or the server was set back: a pull shows which.
                     if sync.run(Inventory::account_cursor).await?.heads_after == seq {
-                        steps::heard(sync).await;
+                        steps::confirm_head(sync).await;
                     } else {
                         steps::pull(sync, client).await?;
                     }
@@ -194,21 +198,21 @@ async fn exchange(
                 Some(ServerEvent::Usage) => last_fetch.fetch(sync, client).await?,
                 None => return Ok(()),
             },
-            () = sync.inventory.due().notified() => {
+            () = sync.inventory.push_due().notified() => {
                 let _guard = sync.handle.exclusive.lock().await;
-                steps::push(sync, client, &edits, &Actor::own()).await?;
+                steps::push(sync, client, &edits, &Actor::this_process()).await?;
             }
             // The references of a template that is gone for good no longer block anything, so publish that.
             () = tokio::time::sleep(vanishing.unwrap_or_default()), if vanishing.is_some() => {
                 let _guard = sync.handle.exclusive.lock().await;
-                steps::push(sync, client, &edits, &Actor::own()).await?;
+                steps::push(sync, client, &edits, &Actor::this_process()).await?;
             }
             _ = tick.tick() => {
-                usage::report(sync, client).await?;
+                usage::send_report(sync, client).await?;
                 if last_fetch.is_stale || events.is_none() {
                     last_fetch.fetch(sync, client).await?;
                 }
-                beat(sync, client).await?;
+                refresh_head(sync, client).await?;
             }
             () = tokio::time::sleep_until(next_pull) => {
                 {
@@ -225,21 +229,21 @@ async fn exchange(
 }
 
 /// The last fetch of other devices' usage. Events only mark that there is more, so that many devices cost one fetch.
-struct Heard {
+struct ReportFetch {
     at: Instant,
     /// Whether an event has reported new usage since the last fetch.
     is_stale: bool,
 }
 
-impl Heard {
-    async fn fetch(&mut self, sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+impl ReportFetch {
+    async fn fetch(&mut self, sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
         *self = Self { at: Instant::now(), is_stale: false };
-        usage::fetch(sync, client).await
+        usage::fetch_reports(sync, client).await
     }
 }
 
 /// Returns the next event. Never returns without an event stream.
-async fn next(events: &mut Option<HeadEvents>) -> Result<Option<ServerEvent>, SyncError> {
+async fn next_event(events: &mut Option<HeadEvents>) -> Result<Option<ServerEvent>, SyncError> {
     match events {
         Some(events) => Ok(Some(events.next().await?)),
         None => std::future::pending().await,
@@ -247,12 +251,12 @@ async fn next(events: &mut Option<HeadEvents>) -> Result<Option<ServerEvent>, Sy
 }
 
 /// Pushes a new head if `max_head_age_seconds` is set and the newest head is older than half of that.
-async fn beat(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+async fn refresh_head(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
     let Some(max_age) = sync.config.load().max_head_age else { return Ok(()) };
     let is_old = sync.handle.head_age().is_some_and(|age| u128::from(age) > max_age.as_millis() / 2);
     if is_old {
         let _guard = sync.handle.exclusive.lock().await;
-        steps::push(sync, client, &Arc::new(Proposal::Beat), &Actor::own()).await?;
+        steps::push(sync, client, &Arc::new(Proposal::Beat), &Actor::this_process()).await?;
     }
     Ok(())
 }
@@ -263,10 +267,10 @@ mod tests {
 
     use super::*;
 
-    const AT_ONCE: Ended = Ended { is_error: true, was_connected: false, after: Duration::ZERO };
+    const AT_ONCE: SessionEnd = SessionEnd { is_error: true, was_connected: false, after: Duration::ZERO };
 
     /// Returns the delays after these sessions, if each wait ends as given.
-    async fn waits(sessions: Vec<(Ended, Woken)>) -> Vec<Duration> {
+    async fn waits(sessions: Vec<(SessionEnd, WakeReason)>) -> Vec<Duration> {
         let (mut sessions, mut ends) = sessions.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
         sessions.reverse();
         ends.reverse();
@@ -299,15 +303,15 @@ mod tests {
 
     #[tokio::test]
     async fn patience_grows_to_its_bound() {
-        let sessions = (0..12).map(|_| (AT_ONCE, Woken::InTime)).collect();
+        let sessions = (0..12).map(|_| (AT_ONCE, WakeReason::InTime)).collect();
         let grown = [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000, 30_000, 30_000];
         assert_near(&waits(sessions).await, &grown);
     }
 
     #[tokio::test]
     async fn contact_and_changes_make_it_impatient_again() {
-        let tries = |number: usize| (0..number).map(|_| (AT_ONCE, Woken::InTime));
-        let lost = |after| (Ended { was_connected: true, after, ..AT_ONCE }, Woken::InTime);
+        let tries = |number: usize| (0..number).map(|_| (AT_ONCE, WakeReason::InTime));
+        let lost = |after| (SessionEnd { was_connected: true, after, ..AT_ONCE }, WakeReason::InTime);
         // A server that restarts is back soon.
         let restarts = tries(7).chain([lost(Duration::from_secs(5))]).chain(tries(1)).collect();
         assert_near(&waits(restarts).await, &[200, 400, 800, 1600, 3200, 6400, 12_800, 2000, 4000]);
@@ -315,14 +319,14 @@ mod tests {
         let long = tries(4).chain([lost(Duration::from_secs(31))]).chain(tries(1)).collect();
         assert_near(&waits(long).await, &[200, 400, 800, 1600, 200, 400]);
         // The same happens if this device joined, left or was repaired, both in contact and while it waits.
-        let changed = (Ended { is_error: false, ..AT_ONCE }, Woken::InTime);
+        let changed = (SessionEnd { is_error: false, ..AT_ONCE }, WakeReason::InTime);
         assert_near(&waits(tries(3).chain([changed]).chain(tries(1)).collect()).await, &[200, 400, 800, 200]);
-        let mended = (AT_ONCE, Woken::Changed);
+        let mended = (AT_ONCE, WakeReason::Changed);
         assert_near(&waits(tries(2).chain([mended]).chain(tries(2)).collect()).await, &[200, 400, 800, 200, 400]);
     }
 
     #[tokio::test]
     async fn it_stops_where_it_waits() {
-        assert_eq!(waits(vec![(AT_ONCE, Woken::Stop), (AT_ONCE, Woken::InTime)]).await.len(), 1);
+        assert_eq!(waits(vec![(AT_ONCE, WakeReason::Stop), (AT_ONCE, WakeReason::InTime)]).await.len(), 1);
     }
 }

@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 
 use super::{Contact, SyncError, SyncState, connect, steps};
 use crate::inventory::{AccountError, AccountFacts, Inventory, Invited};
-use guillemet_account::client::{Client, ClientError};
+use guillemet_account::client::{AccountClient, AccountClientError};
 use guillemet_account::code::{AccountAddress, AccountCode, Creation, InvitationCode, Recovery};
-use guillemet_account::engine::{Engine, Me, Proposal, RecordWrite, References};
+use guillemet_account::engine::{DeviceIdentity, Engine, Proposal, RecordWrite, References};
 use guillemet_account::fingerprint_words::fingerprint_words;
 use guillemet_account::join as joins;
 use guillemet_account::seal::{EpochKey, open_wrap};
@@ -24,7 +24,7 @@ use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::usage::ChangeKind;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{
-    AccountId, ChangesPage, DeviceId, Hash, INVITE_SECONDS, InviteRegistration, Newest, PublicKey, SealedHead, Wrap,
+    AccountId, ChangesPage, DeviceId, Hash, HeadRef, INVITE_SECONDS, InviteRegistration, PublicKey, SealedHead, Wrap,
 };
 
 /// The longest time that a device waits to be admitted.
@@ -55,12 +55,12 @@ pub struct JoinRequest {
 }
 
 impl JoinRequest {
-    fn decide(&self, name: &SecretName) -> Option<SameName> {
+    fn same_name(&self, name: &SecretName) -> Option<SameName> {
         let entry = self.same_names.iter().find(|(key, _)| name.as_str().eq_ignore_ascii_case(key));
         entry.map(|(_, choice)| *choice).or(self.default)
     }
 
-    fn place(&self, address: &AccountAddress) -> Result<AccountAddress, SyncError> {
+    fn address(&self, address: &AccountAddress) -> Result<AccountAddress, SyncError> {
         let url = self.url.as_deref().unwrap_or(address.url()).trim_end_matches('/');
         AccountAddress::new(address.account(), url, address.pin().copied())
             .map_err(|error| SyncError::Other(error.to_string()))
@@ -80,13 +80,13 @@ fn facts(address: &AccountAddress, api_key: &ApiKey, name: &str) -> AccountFacts
 }
 
 /// Makes a client for the server in a place.
-async fn client(address: &AccountAddress, api_key: Option<&ApiKey>) -> Result<Client, SyncError> {
+async fn client(address: &AccountAddress, api_key: Option<&ApiKey>) -> Result<AccountClient, SyncError> {
     let (url, pin) = (address.url().to_owned(), address.pin().copied().map(Hash));
     connect(url, pin, api_key.map(|key| Zeroizing::new(key.expose().to_owned()))).await
 }
 
 /// Returns the public key of this device.
-async fn own_key(sync: &SyncState) -> Result<PublicKey, SyncError> {
+async fn device_key(sync: &SyncState) -> Result<PublicKey, SyncError> {
     sync.run(|inventory| inventory.with_engine(|engine| PublicKey(engine.me().secret.public()))).await
 }
 
@@ -108,10 +108,10 @@ pub async fn create(
     if sync.account().await?.is_some() {
         return Err(AccountError::Already.into());
     }
-    let address = request.place(&code.address)?;
+    let address = request.address(&code.address)?;
     let (device, api_key) = (DeviceId(random()), ApiKey::random());
-    let me = Me { account: address.account(), device, secret: DeviceSecret::random() };
-    let mut engine = Engine::found(me, former_versions(sync));
+    let me = DeviceIdentity { account: address.account(), device, secret: DeviceSecret::random() };
+    let mut engine = Engine::create(me, former_versions(sync));
     let prepared = engine.prepare(&Proposal::Found { name: request.name.clone() }, &References::default(), now());
     let mut candidate = prepared
         .map_err(AccountError::from)?
@@ -119,7 +119,7 @@ pub async fn create(
     candidate.push.keys.push(api_key.device_key(device));
     let client = client(&address, Some(&code.api_key)).await?;
     let newest = client.push(address.account(), &candidate.push, None).await.map_err(|error| match error {
-        ClientError::Conflict(_) | ClientError::Unauthorized => SyncError::Other(
+        AccountClientError::Conflict(_) | AccountClientError::Unauthorized => SyncError::Other(
             "this code was already used; run `guillemet account admin create-account` to get another one".into(),
         ),
         error => error.into(),
@@ -127,15 +127,15 @@ pub async fn create(
     if newest != candidate.newest {
         return Err(SyncError::Other("the server stored a different head than was sent; do not trust it".into()));
     }
-    let records = engine.accepted(candidate).records;
+    let records = engine.commit_push(candidate).records;
     let facts = facts(&address, &api_key, &request.name);
     let change = AuditChange::new(ChangeKind::AccountCreated, actor, now());
-    begin(sync, Joining { engine: Some(engine), facts, records, code: Hash::default() }, request, change).await
+    begin_sync(sync, Joining { engine: Some(engine), facts, records, code: Hash::default() }, request, change).await
 }
 
 /// Brings the vault into the account. If a name exists on both sides and is undecided, `joining` is kept for the next
 /// request with the same code.
-async fn begin(
+async fn begin_sync(
     sync: &Arc<SyncState>,
     mut joining: Joining,
     request: &JoinRequest,
@@ -145,10 +145,10 @@ async fn begin(
     // The steps that follow run in the same call, because the caller may disconnect before they are done.
     let start = move |inventory: &Inventory| {
         let Joining { engine, facts, records, .. } = &mut joining;
-        let result = inventory.account_begin(engine, facts, records, change, |name| request.decide(name));
+        let result = inventory.account_begin(engine, facts, records, change, |name| request.same_name(name));
         match &result {
             Ok(_) => {
-                state.handle.set(Contact::Offline(None));
+                state.handle.set_contact(Contact::Offline(None));
                 state.handle.changed.notify_one();
             }
             Err(AccountError::SameNames(_)) => *state.handle.joining() = Some(joining),
@@ -161,7 +161,7 @@ async fn begin(
 }
 
 /// Removes and returns the device that was admitted with this code and waits for a decision about names.
-fn take_waiting(sync: &SyncState, code: &Hash) -> Option<Joining> {
+fn take_undecided(sync: &SyncState, code: &Hash) -> Option<Joining> {
     let mut waiting = sync.handle.joining();
     if waiting.as_ref().is_some_and(|waiting| waiting.code == *code) { waiting.take() } else { None }
 }
@@ -189,21 +189,21 @@ pub async fn invite(sync: &Arc<SyncState>, actor: &Actor) -> Result<(Zeroizing<S
         })
     })
     .await?;
-    let inviter_key = own_key(sync).await?;
+    let inviter_key = device_key(sync).await?;
     let address = AccountAddress::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
     let address = address.map_err(|error| SyncError::Other(error.to_string()))?;
     let code = AccountCode::Invite(InvitationCode { address, inviter: state.me.1, inviter_key, secret, token });
-    Ok((code.text(), INVITE_SECONDS))
+    Ok((code.to_text(), INVITE_SECONDS))
 }
 
 /// Admits the devices that were invited from here and have enrolled.
-pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
     let Some(state) = sync.account().await? else { return Ok(()) };
     let mut invited: Vec<Invited> = state.facts.invited.into_iter().filter(|invited| invited.until > now()).collect();
     if invited.is_empty() {
         return Ok(());
     }
-    let my_key = own_key(sync).await?;
+    let my_key = device_key(sync).await?;
     for enrolment in client.enrolments(state.me.0).await? {
         let admitted = invited.iter().find_map(|invited| {
             let secret: [u8; 16] = HEXLOWER.decode(invited.secret.as_bytes()).ok()?.try_into().ok()?;
@@ -221,7 +221,7 @@ pub(super) async fn admit(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result
         let proposal =
             Proposal::Admit { id, key: enrolment.public_key, name: name.clone(), is_recovery: false, api_key: None };
         let _guard = sync.handle.exclusive.lock().await;
-        steps::push(sync, client, &Arc::new(proposal), &Actor::own()).await?;
+        steps::push(sync, client, &Arc::new(proposal), &Actor::this_process()).await?;
         sync.run(move |inventory| {
             inventory.change_facts(&[], |facts| facts.invited.retain(|invited| invited.secret != used))
         })
@@ -247,16 +247,16 @@ pub async fn join(
         return Err(AccountError::Already.into());
     }
     let hash = code_hash(&*code.secret);
-    if let Some(waiting) = take_waiting(sync, &hash) {
-        return begin(sync, waiting, request, change).await;
+    if let Some(waiting) = take_undecided(sync, &hash) {
+        return begin_sync(sync, waiting, request, change).await;
     }
-    let address = request.place(&code.address)?;
+    let address = request.address(&code.address)?;
     let account = address.account();
     let (device, secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
-    let enrolment = joins::hello(&code, device, PublicKey(secret.public()), &request.name, &api_key);
+    let enrolment = joins::enrolment_request(&code, device, PublicKey(secret.public()), &request.name, &api_key);
     let client = client(&address, Some(&api_key)).await?;
     client.enrol(account, &code.token, &enrolment).await?;
-    let wrap = admitted(&client, account).await?;
+    let wrap = wait_until_admitted(&client, account).await?;
     if wrap.sender != code.inviter {
         return Err(SyncError::Other(
             "the key of the account comes from a different device than the one that invited this machine; do not trust \
@@ -266,14 +266,14 @@ pub async fn join(
     }
     let unwrapped = open_wrap(account, (device, &secret), &code.inviter_key, &wrap);
     let (key, anchor) = unwrapped.map_err(|error| SyncError::Other(error.to_string()))?;
-    let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(sync));
+    let engine = Engine::join(DeviceIdentity { account, device, secret }, key, anchor, former_versions(sync));
     let (engine, records) = first_pull(&client, engine).await?;
     let facts = facts(&address, &api_key, &request.name);
-    begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, request, change).await
+    begin_sync(sync, Joining { engine: Some(engine), facts, records, code: hash }, request, change).await
 }
 
 /// Waits until this device is admitted, for `WAIT` at most.
-async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, SyncError> {
+async fn wait_until_admitted(client: &AccountClient, account: AccountId) -> Result<Wrap, SyncError> {
     let (until, mut delay) = (Instant::now() + WAIT, LOOK.0);
     loop {
         if let Some(wrap) = client.wrap(account).await? {
@@ -293,14 +293,14 @@ async fn admitted(client: &Client, account: AccountId) -> Result<Wrap, SyncError
 }
 
 /// Pulls everything that the account contains.
-async fn first_pull(client: &Client, mut engine: Engine) -> Result<(Engine, Vec<RecordWrite>), SyncError> {
-    let pages = steps::pages(client, engine.me().account, engine.cursor()).await?;
-    let (engine, update) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
+async fn first_pull(client: &AccountClient, mut engine: Engine) -> Result<(Engine, Vec<RecordWrite>), SyncError> {
+    let pages = steps::fetch_pages(client, engine.me().account, engine.cursor()).await?;
+    let (engine, update) = run_engine(move || engine.apply_pull(&pages).map(|update| (engine, update))).await?;
     Ok((engine, update.records))
 }
 
 /// Runs work of the engine on a thread that may block, because it can take long in a large account.
-async fn worked_out<T: Send + 'static>(
+async fn run_engine<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, guillemet_account::engine::PullError> + Send + 'static,
 ) -> Result<T, SyncError> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -309,7 +309,7 @@ async fn worked_out<T: Send + 'static>(
 }
 
 /// A new recovery code.
-pub struct Printed {
+pub struct NewRecoveryCode {
     /// The text of the code.
     pub code: Zeroizing<String>,
     /// The number of the head that it was made for.
@@ -324,7 +324,7 @@ pub struct Printed {
 ///
 /// # Errors
 /// Any [`SyncError`], because the account has to admit it.
-pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<Printed, SyncError> {
+pub async fn create_recovery_code(sync: &Arc<SyncState>, actor: &Actor) -> Result<NewRecoveryCode, SyncError> {
     let client = sync.client().await?;
     let state = sync.account().await?.ok_or(AccountError::None)?;
     let (device, device_secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
@@ -339,13 +339,13 @@ pub async fn recovery(sync: &Arc<SyncState>, actor: &Actor) -> Result<Printed, S
     let pushed = steps::push(sync, &client, &Arc::new(proposal), actor).await?;
     let head = pushed
         .ok_or_else(|| SyncError::Other("the recovery code could not be added to the account; try again".into()))?;
-    let sender_key = own_key(sync).await?;
+    let sender_key = device_key(sync).await?;
     let address = AccountAddress::new(state.me.0, &state.facts.url, state.facts.pin.map(|pin| pin.0));
     let address = address.map_err(|error| SyncError::Other(error.to_string()))?;
     let made_at = now();
     let code = Recovery { address, device, device_secret, api_key, sender: state.me.1, sender_key, head, made_at };
-    Ok(Printed {
-        code: AccountCode::Recovery(code).text(),
+    Ok(NewRecoveryCode {
+        code: AccountCode::Recovery(code).to_text(),
         seq: head.seq,
         words: fingerprint_words(&head.hash),
         made_at,
@@ -368,24 +368,24 @@ pub async fn recover(
         return Err(AccountError::Already.into());
     }
     let hash = code_hash(code.api_key.expose().as_bytes());
-    if let Some(waiting) = take_waiting(sync, &hash) {
-        return begin(sync, waiting, request, change).await;
+    if let Some(waiting) = take_undecided(sync, &hash) {
+        return begin_sync(sync, waiting, request, change).await;
     }
-    let address = request.place(&code.address)?;
+    let address = request.address(&code.address)?;
     let account = address.account();
     let recovery_client = client(&address, Some(&code.api_key)).await?;
     let recovery_device = (code.device, code.device_secret);
-    let (mut pages, first) = since_printed(&recovery_client, account, code.head).await?;
-    let key = wrapped_for(&pages, account, &recovery_device, &code.sender_key, code.head)?;
-    let first = behind_gaps(&mut pages, account, key.epoch(), first);
+    let (mut pages, first) = pages_since_printed(&recovery_client, account, code.head).await?;
+    let key = find_wrapped_key(&pages, account, &recovery_device, &code.sender_key, code.head)?;
+    let first = skip_gaps(&mut pages, account, key.epoch(), first);
     let engine = Engine::join(
-        Me { account, device: recovery_device.0, secret: recovery_device.1 },
+        DeviceIdentity { account, device: recovery_device.0, secret: recovery_device.1 },
         key,
         first,
         former_versions(sync),
     );
     let mut engine = engine;
-    let (mut engine, _) = worked_out(move || engine.pulled(&pages).map(|update| (engine, update))).await?;
+    let (mut engine, _) = run_engine(move || engine.apply_pull(&pages).map(|update| (engine, update))).await?;
 
     // The paper device admits the new device, which is a device like any other from then on.
     let (device, secret, api_key) = (DeviceId(random()), DeviceSecret::random(), ApiKey::random());
@@ -398,47 +398,47 @@ pub async fn recover(
     };
     let candidate = engine.prepare(&proposal, &References::default(), now()).map_err(AccountError::from)?;
     let candidate = candidate.ok_or_else(|| SyncError::Other("no head admits this device".into()))?;
-    engine.sending(&candidate);
+    engine.record_sent(&candidate);
     let (onto, anchor) = (candidate.onto, candidate.newest);
     recovery_client.push(account, &candidate.push, Some(onto.hash)).await?;
     let key =
         engine.key().map(|key| EpochKey::new(key.epoch(), Key::from_bytes(&mut Zeroizing::new(*key.key().expose()))));
     let key = key.ok_or_else(|| SyncError::Other("the key of the account is missing".into()))?;
     let client = client(&address, Some(&api_key)).await?;
-    let engine = Engine::join(Me { account, device, secret }, key, anchor, former_versions(sync));
+    let engine = Engine::join(DeviceIdentity { account, device, secret }, key, anchor, former_versions(sync));
     let (engine, records) = first_pull(&client, engine).await?;
     let facts = facts(&address, &api_key, &request.name);
-    begin(sync, Joining { engine: Some(engine), facts, records, code: hash }, request, change).await
+    begin_sync(sync, Joining { engine: Some(engine), facts, records, code: hash }, request, change).await
 }
 
 /// Returns every page since a code was printed, and the head that they begin at: the code's head, or the newest head if
 /// the server no longer keeps the code's. Beginning at the newest is no weaker: the pages open with the key that the
 /// code was printed with or not at all, and a server that could forge the newest head could forge all of them.
-async fn since_printed(
-    client: &Client,
+async fn pages_since_printed(
+    client: &AccountClient,
     account: AccountId,
-    printed: Newest,
-) -> Result<(Vec<ChangesPage>, Newest), SyncError> {
-    match steps::pages(client, account, Engine::cursor_of(printed)).await {
-        Err(ClientError::ContinuityLost) => {}
+    printed: HeadRef,
+) -> Result<(Vec<ChangesPage>, HeadRef), SyncError> {
+    match steps::fetch_pages(client, account, Engine::cursor_of(printed)).await {
+        Err(AccountClientError::ContinuityLost) => {}
         pages => return Ok((pages?, printed)),
     }
-    let newest = steps::newest(client, account).await?;
+    let newest = steps::fetch_newest_head(client, account).await?;
     if newest.seq < printed.seq {
-        return Err(ClientError::ContinuityLost.into());
+        return Err(AccountClientError::ContinuityLost.into());
     }
-    Ok((steps::pages(client, account, Engine::cursor_of(newest)).await?, newest))
+    Ok((steps::fetch_pages(client, account, Engine::cursor_of(newest)).await?, newest))
 }
 
 /// Returns the head to begin at: if a repair has left a gap, the first head behind it, for the same reason as in
-/// [`since_printed`]. Drops the heads before it.
-fn behind_gaps(pages: &mut [ChangesPage], account: AccountId, epoch: u64, first: Newest) -> Newest {
+/// [`pages_since_printed`]. Drops the heads before it.
+fn skip_gaps(pages: &mut [ChangesPage], account: AccountId, epoch: u64, first: HeadRef) -> HeadRef {
     let heads = || pages.iter().flat_map(|page| &page.heads);
     let is_behind_gap = |(before, after): &(&SealedHead, &SealedHead)| {
         after.epoch == epoch && after.seq > first.seq && after.prev != before.hash(account)
     };
     let Some((_, start)) = heads().zip(heads().skip(1)).filter(is_behind_gap).last() else { return first };
-    let start = Newest { seq: start.seq, hash: start.hash(account) };
+    let start = HeadRef { seq: start.seq, hash: start.hash(account) };
     for page in pages {
         page.heads.retain(|head| head.seq >= start.seq);
     }
@@ -446,12 +446,12 @@ fn behind_gaps(pages: &mut [ChangesPage], account: AccountId, epoch: u64, first:
 }
 
 /// Returns the key of the epoch that was wrapped for the recovery code at its head.
-fn wrapped_for(
+fn find_wrapped_key(
     pages: &[ChangesPage],
     account: AccountId,
     recovery_device: &(DeviceId, DeviceSecret),
     sender_key: &PublicKey,
-    head: Newest,
+    head: HeadRef,
 ) -> Result<EpochKey, SyncError> {
     let wraps = pages.iter().flat_map(|page| &page.wraps);
     let unwrapped =

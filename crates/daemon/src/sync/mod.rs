@@ -21,13 +21,13 @@ use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
 
 pub use self::contact::run;
-pub use self::joining::{JoinRequest, Joining, Printed, create, invite, join, recover, recovery};
+pub use self::joining::{JoinRequest, Joining, NewRecoveryCode, create, create_recovery_code, invite, join, recover};
 pub use self::repair::repair;
 pub use self::steps::{delete, leave, revoke};
 pub use self::usage::refresh_reports;
 use crate::config::Config;
-use crate::inventory::{AccountError, AccountState, Inventory, InventoryHandle, Panicked, Stopped};
-use guillemet_account::client::{Client, ClientError};
+use crate::inventory::{AccountError, AccountState, Inventory, InventoryHandle, Panicked, StopReason};
+use guillemet_account::client::{AccountClient, AccountClientError};
 use guillemet_account::engine::PullError;
 use guillemet_account::fingerprint_words::fingerprint_words;
 use guillemet_api::account::{AccountStatus, AccountView, DeviceView, NoticeView};
@@ -45,7 +45,7 @@ const MOMENT: Duration = Duration::from_secs(10);
 pub enum SyncError {
     /// The server refused the request, or could not be reached.
     #[error(transparent)]
-    Server(#[from] ClientError),
+    Server(#[from] AccountClientError),
     /// The inventory refused it: the server's offer is not acceptable, or this vault is not in the right state.
     #[error(transparent)]
     Account(#[from] AccountError),
@@ -126,7 +126,7 @@ impl SyncState {
     /// # Errors
     /// [`SyncError::Account`] if the vault is in no account; [`SyncError::Offline`] without contact;
     /// [`SyncError::Other`] if this device or the server refuses the other.
-    async fn client(&self) -> Result<Arc<Client>, SyncError> {
+    async fn client(&self) -> Result<Arc<AccountClient>, SyncError> {
         self.run(|inventory| inventory.with_engine(|_| ())).await?;
         self.handle.client().await
     }
@@ -141,7 +141,7 @@ pub struct SyncHandle {
     made_at: AtomicU64,
     /// The time at which the server last confirmed the newest head, in milliseconds since the epoch; 0 before that.
     heard_at: AtomicU64,
-    client: ArcSwapOption<Client>,
+    client: ArcSwapOption<AccountClient>,
     /// Held during a pull or push.
     exclusive: tokio::sync::Mutex<()>,
     /// Notified when this device joined or left an account, or when its state was repaired.
@@ -149,7 +149,7 @@ pub struct SyncHandle {
     /// Notified when templates were published or the contact changed.
     published: Notify,
     /// The last fetch of other devices' reports for a request. Locked during a fetch.
-    fetched: tokio::sync::Mutex<usage::Fetched>,
+    fetched: tokio::sync::Mutex<usage::LastFetch>,
     /// This device, if the account has admitted it and it waits for a decision about names.
     joining: Mutex<Option<Joining>>,
 }
@@ -178,7 +178,7 @@ impl SyncHandle {
         Self { made_at: AtomicU64::new(head.map_or(0, |(head, _)| head.made_at)), ..Self::default() }
     }
 
-    fn set(&self, contact: Contact) {
+    fn set_contact(&self, contact: Contact) {
         self.is_connected.store(contact == Contact::Connected, Ordering::Release);
         self.contact.send_if_modified(|current| {
             let is_new = *current != contact;
@@ -188,7 +188,7 @@ impl SyncHandle {
         self.published.notify_waiters();
     }
 
-    fn heard(&self, made_at: Option<Millis>) {
+    fn confirm_head(&self, made_at: Option<Millis>) {
         self.heard_at.store(now(), Ordering::Relaxed);
         self.made_at.store(made_at.unwrap_or(0), Ordering::Relaxed);
     }
@@ -203,7 +203,7 @@ impl SyncHandle {
 
     /// Waits until the other devices know what a template references, at most until `until`. Returns whether the
     /// template may be served. Returns at once without contact: the references are published when the contact is back.
-    pub async fn published(&self, template: &Template, until: Instant) -> bool {
+    pub async fn wait_until_published(&self, template: &Template, until: Instant) -> bool {
         loop {
             let notified = self.published.notified();
             let mut notified = std::pin::pin!(notified);
@@ -217,13 +217,14 @@ impl SyncHandle {
         }
     }
 
-    /// Returns whether [`published`](Self::published) would return at once. Costs two atomic loads.
+    /// Returns whether [`wait_until_published`](Self::wait_until_published) would return at once. Costs two atomic
+    /// loads.
     pub fn is_settled(&self, template: &Template) -> bool {
         !self.is_connected.load(Ordering::Relaxed) || template.is_published()
     }
 
     /// Returns the client once there is contact, like [`SyncState::client`].
-    async fn client(&self) -> Result<Arc<Client>, SyncError> {
+    async fn client(&self) -> Result<Arc<AccountClient>, SyncError> {
         let mut contact = self.contact.subscribe();
         let settled = contact.wait_for(|contact| !matches!(contact, Contact::None | Contact::Offline(None)));
         let state = tokio::time::timeout(MOMENT, settled).await.ok().and_then(Result::ok).map(|state| state.clone());
@@ -255,7 +256,7 @@ pub async fn status(sync: &SyncState) -> Result<AccountStatus, SyncError> {
     };
     let contact = sync.handle.contact.borrow().clone();
     let (state, code, message) = match (facts.stopped, contact) {
-        (Some(Stopped { code, message, .. }), _) => ("stopped", Some(code), Some(message)),
+        (Some(StopReason { code, message, .. }), _) => ("stopped", Some(code), Some(message)),
         (None, Contact::Refused { code, message }) => ("refused", Some(code.to_owned()), Some(message)),
         (None, Contact::Offline(message)) => ("offline", None, message),
         (None, Contact::Connected) => ("connected", None, None),
@@ -320,17 +321,21 @@ pub async fn devices(sync: &SyncState) -> Result<Vec<DeviceView>, SyncError> {
 ///
 /// # Errors
 /// [`SyncError::Server`] if URL, pin or certificates cannot be used; [`SyncError::Other`] if the key is not valid.
-async fn connect(url: String, pin: Option<Hash>, api_key: Option<Zeroizing<String>>) -> Result<Client, SyncError> {
+async fn connect(
+    url: String,
+    pin: Option<Hash>,
+    api_key: Option<Zeroizing<String>>,
+) -> Result<AccountClient, SyncError> {
     let client = tokio::task::spawn_blocking(move || {
         let key = api_key.map(|key| ApiKey::parse(&key)).transpose();
         let key = key.map_err(|error| SyncError::Other(error.to_string()))?;
-        Ok::<_, SyncError>(Client::new(&url, pin, key.as_ref())?)
+        Ok::<_, SyncError>(AccountClient::new(&url, pin, key.as_ref())?)
     });
     client.await.map_err(|_| SyncError::Other("the address of the server could not be determined".into()))?
 }
 
 /// Returns the code and message for the contact, if the error means that one side refuses the other.
-fn refused(error: &SyncError) -> Option<(&'static str, String)> {
+fn refusal_of(error: &SyncError) -> Option<(&'static str, String)> {
     match error {
         SyncError::Account(AccountError::Refused(refusal)) => Some((refusal.code(), refusal.to_string())),
         SyncError::Server(error) => Some((refused_by(error)?, error.to_string())),
@@ -339,11 +344,11 @@ fn refused(error: &SyncError) -> Option<(&'static str, String)> {
 }
 
 /// Returns the code of an error that means a refusal, rather than a server that cannot be reached.
-fn refused_by(error: &ClientError) -> Option<&'static str> {
+fn refused_by(error: &AccountClientError) -> Option<&'static str> {
     match error {
-        ClientError::ContinuityLost => Some("continuity_lost"),
-        ClientError::Unauthorized => Some("unauthorized"),
-        ClientError::Untrusted(_) => Some("untrusted"),
+        AccountClientError::ContinuityLost => Some("continuity_lost"),
+        AccountClientError::Unauthorized => Some("unauthorized"),
+        AccountClientError::Untrusted(_) => Some("untrusted"),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use super::{SyncError, SyncState, connect, steps};
 use zeroize::Zeroizing;
 
 use crate::inventory::AccountError;
-use guillemet_account::client::Client;
+use guillemet_account::client::AccountClient;
 use guillemet_account::engine::{Engine, Proposal};
 use guillemet_account::fingerprint_words::fingerprint_words;
 use guillemet_account::tree::RecordLeaf;
@@ -16,7 +16,7 @@ use guillemet_api::account::{RepairAction, RepairPlan};
 use guillemet_base::time::now;
 use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::usage::ChangeKind;
-use guillemet_wire::{AccountId, Newest, ObjectId, PullCursor, Sealed};
+use guillemet_wire::{AccountId, HeadRef, ObjectId, PullCursor, Sealed};
 
 /// Returns what there is to repair. With the fingerprint words of the server's head in `confirmed`, repairs it.
 ///
@@ -28,10 +28,10 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
     let account = state.me.0;
     let facts = state.facts;
     let client = connect(facts.url, facts.pin, Some(Zeroizing::new(facts.api_key))).await?;
-    let newest = steps::newest(&client, account).await?;
+    let newest = steps::fetch_newest_head(&client, account).await?;
     let compare = move |engine: &Engine| {
-        let local = engine.head().map_or(Newest::default(), |(head, hash)| Newest { seq: head.seq, hash });
-        (local, engine.knows(newest))
+        let local = engine.head().map_or(HeadRef::default(), |(head, hash)| HeadRef { seq: head.seq, hash });
+        (local, engine.has_verified(newest))
     };
     let (local, is_known) = sync.run(move |inventory| inventory.with_engine(compare)).await?;
     let action = match is_known {
@@ -54,9 +54,9 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
     }
     let repaired = AuditChange::new(ChangeKind::AccountRepaired, actor, now()).after(action.name());
     match action {
-        RepairAction::Publish => publish(sync, actor, &client, account, newest).await?,
+        RepairAction::Publish => publish_onto(sync, actor, &client, account, newest).await?,
         RepairAction::Adopt => {
-            let pages = steps::pages(&client, account, Engine::cursor_of(newest)).await?;
+            let pages = steps::fetch_pages(&client, account, Engine::cursor_of(newest)).await?;
             sync.run(move |inventory| inventory.account_adopted(newest, &pages)).await?.wait().await;
         }
         RepairAction::None => {}
@@ -65,7 +65,7 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
     // The steps that follow run in the same call, because the caller may disconnect before they are done.
     sync.run(move |inventory| {
         inventory.change_facts(&[repaired], |facts| facts.stopped = None)?;
-        state.handle.heard(inventory.with_engine(steps::made_at)?);
+        state.handle.confirm_head(inventory.with_engine(steps::head_time)?);
         state.handle.changed.notify_one();
         Ok(())
     })
@@ -74,15 +74,15 @@ pub async fn repair(sync: &Arc<SyncState>, actor: &Actor, confirmed: Option<&str
 }
 
 /// Publishes the state of this device on top of the server's head.
-async fn publish(
+async fn publish_onto(
     sync: &Arc<SyncState>,
     actor: &Actor,
-    client: &Client,
+    client: &AccountClient,
     account: AccountId,
-    onto: Newest,
+    onto: HeadRef,
 ) -> Result<(), SyncError> {
     let cursor = PullCursor { heads_after: onto.seq, records_after: 0, after_id: None };
-    let pages = steps::pages(client, account, cursor).await?;
+    let pages = steps::fetch_pages(client, account, cursor).await?;
     let has: HashMap<ObjectId, RecordLeaf> = pages
         .iter()
         .flat_map(|page| &page.records)

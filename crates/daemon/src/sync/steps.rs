@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{SyncError, SyncState, is_final};
-use crate::inventory::{AccountError, Inventory, Outgoing, Stopped};
+use crate::inventory::{AccountError, Inventory, Outgoing, StopReason};
 use crate::resolve::snapshot::Released;
-use guillemet_account::client::{Client, ClientError};
+use guillemet_account::client::{AccountClient, AccountClientError};
 use guillemet_account::engine::{Engine, Proposal};
 use guillemet_base::names::Millis;
 use guillemet_base::names::{SecretId, SecretName};
@@ -15,7 +15,7 @@ use guillemet_base::time::now;
 use guillemet_secret::crypto;
 use guillemet_vault::audit::{Actor, AuditChange};
 use guillemet_vault::usage::ChangeKind;
-use guillemet_wire::{AccountId, ChangesPage, DeviceId, Newest, PullCursor, RECORDS_MAX};
+use guillemet_wire::{AccountId, ChangesPage, DeviceId, HeadRef, PullCursor, RECORDS_MAX};
 
 /// How often a push is tried if other devices push first.
 const TRIES: u32 = 12;
@@ -23,16 +23,16 @@ const TRIES: u32 = 12;
 const QUIET: Duration = Duration::from_secs(20);
 
 /// Returns every page of changes since `cursor`.
-pub(super) async fn pages(
-    client: &Client,
+pub(super) async fn fetch_pages(
+    client: &AccountClient,
     account: AccountId,
     cursor: PullCursor,
-) -> Result<Vec<ChangesPage>, ClientError> {
+) -> Result<Vec<ChangesPage>, AccountClientError> {
     let mut pages = Vec::new();
     let (mut next, until) = (Some(cursor), Instant::now() + QUIET);
     while let Some(cursor) = next {
         let page = client.changes(account, &cursor, RECORDS_MAX).await;
-        if is_to_be_asked_again(page.as_ref().err(), until).await {
+        if wait_for_retry(page.as_ref().err(), until).await {
             continue;
         }
         let page = page?;
@@ -43,7 +43,10 @@ pub(super) async fn pages(
 }
 
 /// Returns the newest head of the server.
-pub(super) async fn newest(client: &Client, account: AccountId) -> Result<Newest, ClientError> {
+pub(super) async fn fetch_newest_head(
+    client: &AccountClient,
+    account: AccountId,
+) -> Result<HeadRef, AccountClientError> {
     // A cursor past every head and record, so that the answer contains nothing else.
     let cursor = PullCursor { heads_after: i64::MAX as u64, records_after: i64::MAX as u64, after_id: None };
     Ok(client.changes(account, &cursor, 1).await?.newest.unwrap_or_default())
@@ -51,9 +54,9 @@ pub(super) async fn newest(client: &Client, account: AccountId) -> Result<Newest
 
 /// If the server limits the rate, waits as long as it asks for, and returns whether to send the request again. A push
 /// that was refused for this reason has not been accepted.
-async fn is_to_be_asked_again(error: Option<&ClientError>, until: Instant) -> bool {
+async fn wait_for_retry(error: Option<&AccountClientError>, until: Instant) -> bool {
     match error {
-        Some(ClientError::Busy { after }) if Instant::now() + *after < until => {
+        Some(AccountClientError::Busy { after }) if Instant::now() + *after < until => {
             tokio::time::sleep(*after).await;
             true
         }
@@ -61,37 +64,37 @@ async fn is_to_be_asked_again(error: Option<&ClientError>, until: Instant) -> bo
     }
 }
 
-async fn account(sync: &SyncState) -> Result<AccountId, SyncError> {
+async fn account_id(sync: &SyncState) -> Result<AccountId, SyncError> {
     sync.run(|inventory| inventory.with_engine(|engine| engine.me().account)).await
 }
 
 /// Brings this device to the newest head. The caller holds the lock `exclusive`.
-pub(super) async fn pull(sync: &Arc<SyncState>, client: &Client) -> Result<(), SyncError> {
+pub(super) async fn pull(sync: &Arc<SyncState>, client: &AccountClient) -> Result<(), SyncError> {
     let read = |inventory: &Inventory| inventory.with_engine(|engine| (engine.me().account, engine.cursor()));
     let (account, cursor) = sync.run(read).await?;
-    let pages = pages(client, account, cursor).await?;
+    let pages = fetch_pages(client, account, cursor).await?;
     let pulled = sync.run(move |inventory| inventory.account_pulled(&pages)).await;
     if let Err(SyncError::Account(AccountError::Refused(refusal))) = &pulled {
         tracing::error!(code = refusal.code(), "{refusal}");
         if is_final(refusal) {
-            let stopped = Stopped { code: refusal.code().into(), message: refusal.to_string(), at: now() };
+            let stopped = StopReason { code: refusal.code().into(), message: refusal.to_string(), at: now() };
             sync.run(|inventory| inventory.change_facts(&[], |facts| facts.stopped = Some(stopped))).await?;
         }
     }
     // No caller waits for changes of other devices: they were acknowledged on those devices.
     drop(pulled?);
-    heard(sync).await;
+    confirm_head(sync).await;
     Ok(())
 }
 
 /// Notes that the server has just confirmed the newest head.
-pub(super) async fn heard(sync: &SyncState) {
-    let made_at = sync.run(|inventory| inventory.with_engine(made_at)).await;
-    sync.handle.heard(made_at.ok().flatten());
+pub(super) async fn confirm_head(sync: &SyncState) {
+    let made_at = sync.run(|inventory| inventory.with_engine(head_time)).await;
+    sync.handle.confirm_head(made_at.ok().flatten());
 }
 
 /// Returns the time at which the newest head was made; `None` without a head.
-pub(super) fn made_at(engine: &Engine) -> Option<Millis> {
+pub(super) fn head_time(engine: &Engine) -> Option<Millis> {
     engine.head().map(|(head, _)| head.made_at)
 }
 
@@ -102,11 +105,11 @@ pub(super) fn made_at(engine: &Engine) -> Option<Millis> {
 /// Any [`SyncError`]. Edits that are pending stay pending.
 pub(super) async fn push(
     sync: &Arc<SyncState>,
-    client: &Client,
+    client: &AccountClient,
     proposal: &Arc<Proposal>,
     actor: &Actor,
-) -> Result<Option<Newest>, SyncError> {
-    let account = account(sync).await?;
+) -> Result<Option<HeadRef>, SyncError> {
+    let account = account_id(sync).await?;
     let mut pushed = None;
     for attempt in 0..TRIES {
         let next = if pushed.is_some() { Arc::new(Proposal::Edits) } else { Arc::clone(proposal) };
@@ -138,27 +141,27 @@ pub(super) async fn push(
 /// Sends a push. Returns `None` if another device pushed first.
 async fn send(
     sync: &Arc<SyncState>,
-    client: &Client,
+    client: &AccountClient,
     account: AccountId,
     outgoing: Outgoing,
     actor: &Actor,
-) -> Result<Option<(Newest, Released)>, SyncError> {
+) -> Result<Option<(HeadRef, Released)>, SyncError> {
     let onto = outgoing.candidate.onto;
     let expected = (onto.seq > 0).then_some(onto.hash);
     let until = Instant::now() + QUIET;
     let mut result = client.push(account, &outgoing.candidate.push, expected).await;
-    while is_to_be_asked_again(result.as_ref().err(), until).await {
+    while wait_for_retry(result.as_ref().err(), until).await {
         result = client.push(account, &outgoing.candidate.push, expected).await;
     }
     match result {
         Ok(newest) if newest == outgoing.candidate.newest => {
             let actor = actor.clone();
             let released = sync.run(move |inventory| inventory.account_accepted(outgoing, &actor)).await?;
-            heard(sync).await;
+            confirm_head(sync).await;
             Ok(Some((newest, released)))
         }
-        Ok(_) => Err(ClientError::Malformed("it stored a different head than was sent".into()).into()),
-        Err(ClientError::Conflict(_)) => Ok(None),
+        Ok(_) => Err(AccountClientError::Malformed("it stored a different head than was sent".into()).into()),
+        Err(AccountClientError::Conflict(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -185,9 +188,9 @@ pub async fn delete(
         let actor = actor.clone();
         return sync.run(move |inventory| Ok(inventory.delete(&actor, &name, expected.as_deref())?)).await;
     }
-    let account = account(sync).await?;
-    let offline = |error: ClientError| {
-        if error.passes() { SyncError::DeleteOffline(error.to_string()) } else { error.into() }
+    let account = account_id(sync).await?;
+    let offline = |error: AccountClientError| {
+        if error.is_transient() { SyncError::DeleteOffline(error.to_string()) } else { error.into() }
     };
     let client = sync.client().await.map_err(|error| SyncError::DeleteOffline(error.to_string()))?;
     let _guard = sync.handle.exclusive.lock().await;
@@ -203,7 +206,7 @@ pub async fn delete(
         match result {
             Ok(Some((_, released))) => return Ok((id, released)),
             Ok(None) => jitter(attempt).await,
-            Err(SyncError::Server(error)) if error.passes() => return Err(SyncError::Unknown),
+            Err(SyncError::Server(error)) if error.is_transient() => return Err(SyncError::Unknown),
             Err(error) => return Err(error),
         }
     }
@@ -262,7 +265,7 @@ pub async fn leave(sync: &Arc<SyncState>, actor: &Actor) -> Result<bool, SyncErr
     // The steps that follow run in the same call, because the caller may disconnect before they are done.
     sync.run(move |inventory| {
         inventory.account_end(change)?;
-        state.handle.heard(None);
+        state.handle.confirm_head(None);
         state.handle.changed.notify_one();
         Ok(())
     })

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{SyncError, SyncState};
 use crate::inventory::{AccountError, Inventory, UsageReport};
-use guillemet_account::client::{Client, ClientError};
+use guillemet_account::client::{AccountClient, AccountClientError};
 use guillemet_account::seal::BoxKind;
 use guillemet_base::names::Millis;
 use guillemet_base::time::now;
@@ -23,13 +23,13 @@ const PACE: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Reports the usage of this device, if it is new or the last report is old.
-pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+pub(super) async fn send_report(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
     let read = |inventory: &Inventory| (inventory.account(), inventory.uses(), inventory.reports());
     let Ok((Some(state), Ok(uses), reports)) = sync.inventory.run(read).await else { return Ok(()) };
     let (account, me) = state.me;
     let last = reports.into_iter().find(|report| report.device == me);
     let last_counter = last.as_ref().map_or(0, |last| last.counter);
-    let report = UsageReport::of_device(me, state.facts.usage_counter.max(last_counter) + 1, now(), uses.here());
+    let report = UsageReport::of_device(me, state.facts.usage_counter.max(last_counter) + 1, now(), uses.this_device());
     if last.is_some_and(|last| !is_due(&last, &report)) {
         return Ok(());
     }
@@ -48,7 +48,7 @@ pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<Client>) -> Resul
     match client.put_usage(account, &usage).await {
         Ok(()) => sync.run(move |inventory| inventory.keep_reports(vec![usage])).await,
         // The server has a higher counter. The next fetch brings it, and the next report counts on from there.
-        Err(ClientError::Refused { status: 409, .. }) => Ok(()),
+        Err(AccountClientError::Refused { status: 409, .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
@@ -56,11 +56,11 @@ pub(super) async fn report(sync: &Arc<SyncState>, client: &Arc<Client>) -> Resul
 /// Returns whether a new report is due: it counts other uses than the last one, or that one is ten minutes old.
 fn is_due(last: &UsageReport, report: &UsageReport) -> bool {
     // The lower bound handles a clock that was set back.
-    !last.counts_the_same(report) || !(last.at..last.at.saturating_add(AGAIN)).contains(&report.at)
+    !last.has_same_counts(report) || !(last.at..last.at.saturating_add(AGAIN)).contains(&report.at)
 }
 
 /// Fetches the reports of other devices.
-pub(super) async fn fetch(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result<(), SyncError> {
+pub(super) async fn fetch_reports(sync: &Arc<SyncState>, client: &Arc<AccountClient>) -> Result<(), SyncError> {
     let Some(state) = sync.account().await? else { return Ok(()) };
     let uploads = client.usage(state.me.0).await?;
     sync.run(move |inventory| inventory.keep_reports(uploads)).await
@@ -68,7 +68,7 @@ pub(super) async fn fetch(sync: &Arc<SyncState>, client: &Arc<Client>) -> Result
 
 /// The last fetch for a request.
 #[derive(Default)]
-pub(super) struct Fetched {
+pub(super) struct LastFetch {
     started: Option<Instant>,
     /// No request fetches before this time, because the server did not answer in time.
     not_before: Option<Instant>,
@@ -92,8 +92,8 @@ pub async fn refresh_reports(sync: &Arc<SyncState>) {
             tokio::time::sleep_until((started + PACE).into()).await;
         }
         let started = Instant::now();
-        *fetched = Fetched { started: Some(started), not_before: Some(started + PAUSE) };
-        match fetch(sync, &client).await {
+        *fetched = LastFetch { started: Some(started), not_before: Some(started + PAUSE) };
+        match fetch_reports(sync, &client).await {
             Ok(()) => fetched.not_before = None,
             Err(error) => tracing::debug!(trouble = %error, "cannot fetch the usage reports of other devices"),
         }

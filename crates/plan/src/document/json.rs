@@ -5,7 +5,7 @@ use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde_json::{Map, Number, Value};
 
-use super::{Builder, Tree, TreeError, duplicate, not_finite, too_large};
+use super::{Tree, TreeBuilder, TreeError, duplicate, not_finite, too_large};
 
 /// A dialect of JSON.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,18 +33,18 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Tree, Vec<TreeError>> {
     let parsed = parse_to_ast(text, &CollectOptions::default(), &options)
         .map_err(|error| vec![syntax(&error.kind().to_string(), error.range().start)])?;
     if !lenient {
-        strict(text).map_err(|error| vec![error])?;
+        check_strict(text).map_err(|error| vec![error])?;
     }
     let Some(root) = parsed.value else {
         return Err(vec![TreeError::new("the text is empty", None)]);
     };
-    let mut builder = Builder::default();
+    let mut builder = TreeBuilder::default();
     let root = convert(&mut builder, root).map_err(|error| vec![error])?;
     Ok(Tree { root, places: builder.places })
 }
 
 /// Rejects what the lenient parser accepts: control characters in strings, leading zeros.
-fn strict(text: &str) -> Result<(), TreeError> {
+fn check_strict(text: &str) -> Result<(), TreeError> {
     let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) else { return Ok(()) };
     let line_start = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
     let mut message = error.to_string();
@@ -62,7 +62,7 @@ fn syntax(message: &str, at: usize) -> TreeError {
     TreeError::new(format!("not valid JSON: {message}"), Some(at))
 }
 
-fn convert(builder: &mut Builder, ast: Ast<'_>) -> Result<Value, TreeError> {
+fn convert(builder: &mut TreeBuilder, ast: Ast<'_>) -> Result<Value, TreeError> {
     let at = ast.range().start;
     builder.enter(at)?;
     Ok(match ast {

@@ -98,13 +98,13 @@ fn unquoted(format: Format, text: &str, errors: Vec<TreeError>) -> Vec<TreeError
 
 /// Counts values and records their places.
 #[derive(Default)]
-struct Builder {
+struct TreeBuilder {
     places: HashMap<String, usize>,
     path: Vec<String>,
     nodes: usize,
 }
 
-impl Builder {
+impl TreeBuilder {
     /// Records a value. Call it for each value, before its children.
     fn enter(&mut self, at: usize) -> Result<(), TreeError> {
         self.nodes += 1;

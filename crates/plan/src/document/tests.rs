@@ -51,7 +51,7 @@ fn keys_that_stand_twice_are_errors_in_every_format() {
 
 #[test]
 fn unquoted_placeholders_are_told_to_take_quotes() {
-    let slot = slots::fresh();
+    let slot = slots::random_slot();
     for (format, text) in [
         (Format::Toml, format!("a = 1\ntoken = {slot}\n")),
         (Format::Json, format!("{{\"token\": {slot}}}")),

@@ -4,7 +4,7 @@ use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Builder, Tree, TreeError, not_finite, too_large};
+use super::{Tree, TreeBuilder, TreeError, not_finite, too_large};
 
 /// The most mistakes that are reported at once.
 const ERRORS_MAX: usize = 20;
@@ -17,12 +17,12 @@ pub fn parse(text: &str) -> Result<Tree, Vec<TreeError>> {
         });
         return Err(first_errors.collect());
     }
-    let mut builder = Builder::default();
+    let mut builder = TreeBuilder::default();
     let root = self::table(&mut builder, table.into_inner()).map_err(|error| vec![error])?;
     Ok(Tree { root: Value::Object(root), places: builder.places })
 }
 
-fn table(builder: &mut Builder, table: DeTable<'_>) -> Result<Map<String, Value>, TreeError> {
+fn table(builder: &mut TreeBuilder, table: DeTable<'_>) -> Result<Map<String, Value>, TreeError> {
     // The parser sorts keys; a config keeps the order it was written in.
     let mut entries: Vec<_> = table.into_iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
@@ -36,7 +36,7 @@ fn table(builder: &mut Builder, table: DeTable<'_>) -> Result<Map<String, Value>
     Ok(map)
 }
 
-fn convert(builder: &mut Builder, value: Spanned<DeValue<'_>>) -> Result<Value, TreeError> {
+fn convert(builder: &mut TreeBuilder, value: Spanned<DeValue<'_>>) -> Result<Value, TreeError> {
     let at = value.span().start;
     builder.enter(at)?;
     Ok(match value.into_inner() {

@@ -7,15 +7,15 @@ use serde_json::{Map, Number, Value};
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy};
 use serde_saphyr::{Error, Location, Spanned};
 
-use super::{Builder, DEPTH_MAX, NODES_MAX, Tree, TreeError, duplicate, not_finite, too_large};
+use super::{DEPTH_MAX, NODES_MAX, Tree, TreeBuilder, TreeError, duplicate, not_finite, too_large};
 
 /// The most parser events that aliases may repeat.
 const REPLAYED_MAX: usize = 20_000;
 
 pub fn parse(text: &str) -> Result<Tree, Vec<TreeError>> {
-    let parsed = serde_saphyr::from_str_with_options::<Spanned<Node>>(text, options());
+    let parsed = serde_saphyr::from_str_with_options::<Spanned<YamlNode>>(text, options());
     let root = parsed.map_err(|error| vec![explain(text, &error)])?;
-    let mut builder = Builder::default();
+    let mut builder = TreeBuilder::default();
     let root = convert(text, &mut builder, root).map_err(|error| vec![error])?;
     Ok(Tree { root, places: builder.places })
 }
@@ -40,26 +40,28 @@ fn options() -> serde_saphyr::Options {
 
 /// A value as the parser returns it.
 #[derive(Debug)]
-enum Node {
+enum YamlNode {
     Leaf(Value),
     /// A number that the tree cannot represent.
     TooLarge,
-    List(Vec<Spanned<Node>>),
-    Table(Vec<(Key, Spanned<Node>)>),
+    List(Vec<Spanned<YamlNode>>),
+    Table(Vec<(MapKey, Spanned<YamlNode>)>),
 }
 
 #[derive(Debug)]
-struct Key(String);
+struct MapKey(String);
 
-fn convert(text: &str, builder: &mut Builder, node: Spanned<Node>) -> Result<Value, TreeError> {
+fn convert(text: &str, builder: &mut TreeBuilder, node: Spanned<YamlNode>) -> Result<Value, TreeError> {
     let at = offset(text, node.referenced).unwrap_or(0);
     builder.enter(at)?;
     Ok(match node.value {
         // The parser would continue with the nearest double.
-        Node::Leaf(Value::Number(number)) if number.is_f64() && whole(text, node.defined) => return Err(too_large(at)),
-        Node::Leaf(value) => value,
-        Node::TooLarge => return Err(too_large(at)),
-        Node::List(list) => {
+        YamlNode::Leaf(Value::Number(number)) if number.is_f64() && is_whole_number(text, node.defined) => {
+            return Err(too_large(at));
+        }
+        YamlNode::Leaf(value) => value,
+        YamlNode::TooLarge => return Err(too_large(at)),
+        YamlNode::List(list) => {
             let mut items = Vec::with_capacity(list.len());
             for (index, item) in list.into_iter().enumerate() {
                 builder.path.push(index.to_string());
@@ -68,9 +70,9 @@ fn convert(text: &str, builder: &mut Builder, node: Spanned<Node>) -> Result<Val
             }
             Value::Array(items)
         }
-        Node::Table(table) => {
+        YamlNode::Table(table) => {
             let mut map = Map::new();
-            for (Key(key), value) in table {
+            for (MapKey(key), value) in table {
                 if map.contains_key(&key) {
                     return Err(duplicate(&key, Some(at)));
                 }
@@ -84,7 +86,7 @@ fn convert(text: &str, builder: &mut Builder, node: Spanned<Node>) -> Result<Val
 }
 
 /// Reports whether the number at this location has no fraction and no exponent.
-fn whole(text: &str, location: Location) -> bool {
+fn is_whole_number(text: &str, location: Location) -> bool {
     let written = offset(text, location).map_or("", |at| text[at..].trim_start_matches(['+', '-']));
     let digits = written.trim_start_matches(|c: char| c.is_ascii_digit());
     digits.len() < written.len() && !digits.starts_with(['.', 'e', 'E', '_', 'o', 'x'])
@@ -137,7 +139,7 @@ fn brief(message: &str) -> String {
     guillemet_base::display::sanitize(message.lines().next().unwrap_or(""), 160)
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for YamlNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(NodeVisitor)
     }
@@ -146,82 +148,82 @@ impl<'de> Deserialize<'de> for Node {
 struct NodeVisitor;
 
 impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
+    type Value = YamlNode;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_bool<E>(self, boolean: bool) -> Result<Node, E> {
-        Ok(Node::Leaf(Value::Bool(boolean)))
+    fn visit_bool<E>(self, boolean: bool) -> Result<YamlNode, E> {
+        Ok(YamlNode::Leaf(Value::Bool(boolean)))
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Node, E> {
-        Ok(Node::Leaf(number.into()))
+    fn visit_i64<E>(self, number: i64) -> Result<YamlNode, E> {
+        Ok(YamlNode::Leaf(number.into()))
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Node, E> {
-        Ok(Node::Leaf(number.into()))
+    fn visit_u64<E>(self, number: u64) -> Result<YamlNode, E> {
+        Ok(YamlNode::Leaf(number.into()))
     }
 
-    fn visit_i128<E>(self, _: i128) -> Result<Node, E> {
-        Ok(Node::TooLarge)
+    fn visit_i128<E>(self, _: i128) -> Result<YamlNode, E> {
+        Ok(YamlNode::TooLarge)
     }
 
-    fn visit_u128<E>(self, _: u128) -> Result<Node, E> {
-        Ok(Node::TooLarge)
+    fn visit_u128<E>(self, _: u128) -> Result<YamlNode, E> {
+        Ok(YamlNode::TooLarge)
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Node, E> {
-        Ok(Number::from_f64(number).map_or(Node::TooLarge, |number| Node::Leaf(Value::Number(number))))
+    fn visit_f64<E>(self, number: f64) -> Result<YamlNode, E> {
+        Ok(Number::from_f64(number).map_or(YamlNode::TooLarge, |number| YamlNode::Leaf(Value::Number(number))))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
-        Ok(Node::Leaf(Value::String(text.to_owned())))
+    fn visit_str<E>(self, text: &str) -> Result<YamlNode, E> {
+        Ok(YamlNode::Leaf(Value::String(text.to_owned())))
     }
 
-    fn visit_string<E>(self, text: String) -> Result<Node, E> {
-        Ok(Node::Leaf(Value::String(text)))
+    fn visit_string<E>(self, text: String) -> Result<YamlNode, E> {
+        Ok(YamlNode::Leaf(Value::String(text)))
     }
 
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Leaf(Value::Null))
+    fn visit_unit<E>(self) -> Result<YamlNode, E> {
+        Ok(YamlNode::Leaf(Value::Null))
     }
 
-    fn visit_none<E>(self) -> Result<Node, E> {
-        Ok(Node::Leaf(Value::Null))
+    fn visit_none<E>(self) -> Result<YamlNode, E> {
+        Ok(YamlNode::Leaf(Value::Null))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<YamlNode, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = access.next_element()? {
             items.push(item);
         }
-        Ok(Node::List(items))
+        Ok(YamlNode::List(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<YamlNode, A::Error> {
         let mut entries = Vec::new();
         while let Some(entry) = access.next_entry()? {
             entries.push(entry);
         }
-        Ok(Node::Table(entries))
+        Ok(YamlNode::Table(entries))
     }
 }
 
-impl<'de> Deserialize<'de> for Key {
+impl<'de> Deserialize<'de> for MapKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct KeyVisitor;
 
         impl Visitor<'_> for KeyVisitor {
-            type Value = Key;
+            type Value = MapKey;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("text")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Key, E> {
-                Ok(Key(text.to_owned()))
+            fn visit_str<E>(self, text: &str) -> Result<MapKey, E> {
+                Ok(MapKey(text.to_owned()))
             }
         }
 

@@ -10,24 +10,24 @@ use super::{Refusal, refuse};
 use guillemet_base::sys::memory::Clear;
 
 /// Returns the reason, with the reader's name, why a reader does not read a text back as it is; `None` if it does.
-type Rule = fn(&str) -> Option<&'static str>;
+type ReaderRule = fn(&str) -> Option<&'static str>;
 
 /// A program that reads `NAME=value` files.
-struct Reader {
+struct DotenvReader {
     /// The rule for the text however it is written.
-    always: Rule,
+    always: ReaderRule,
     /// The rule for the text between `'` and `'`.
-    single: Rule,
+    single: ReaderRule,
     /// The rule for the text between `"` and `"`.
-    double: Rule,
+    double: ReaderRule,
 }
 
 /// The readers of what the target `dotenv` writes. The one with the fewest escapes comes first, because refusals name
 /// the first.
-const DOTENV: [Reader; 4] = [NODE, PYTHON_DOTENV, SYSTEMD, SHELL];
+const DOTENV: [DotenvReader; 4] = [NODE, PYTHON_DOTENV, SYSTEMD, SHELL];
 
 /// Node's `--env-file` and `util.parseEnv` (20.12 to 24).
-const NODE: Reader = Reader {
+const NODE: DotenvReader = DotenvReader {
     always: |text| text.contains('\r').then_some("a carriage return, which Node's --env-file drops"),
     single: |text| text.contains('\'').then_some("Node's --env-file has no escape for `'`"),
     double: |text| {
@@ -40,7 +40,7 @@ const NODE: Reader = Reader {
 };
 
 /// python-dotenv 1.x (parser.py, variables.py).
-const PYTHON_DOTENV: Reader = Reader {
+const PYTHON_DOTENV: DotenvReader = DotenvReader {
     // An expansion that is not closed stays as it is today, but that is not guaranteed.
     always: |text| {
         if text.contains("${") {
@@ -60,7 +60,7 @@ const PYTHON_DOTENV: Reader = Reader {
 };
 
 /// `EnvironmentFile=` of systemd (env-file.c, env-util.c; 246 and newer, which take control characters).
-const SYSTEMD: Reader = Reader {
+const SYSTEMD: DotenvReader = DotenvReader {
     always: |text| {
         let is_noncharacter = |c: char| matches!(u32::from(c), 0xfdd0..=0xfdef) || u32::from(c) & 0xfffe == 0xfffe;
         text.contains(is_noncharacter)
@@ -74,7 +74,7 @@ const SYSTEMD: Reader = Reader {
 };
 
 /// A shell that sources the file (POSIX; dash, bash and zsh).
-const SHELL: Reader = Reader {
+const SHELL: DotenvReader = DotenvReader {
     always: |text| text.contains('\0').then_some("NUL, which an environment variable cannot contain"),
     single: |text| text.contains('\'').then_some("a shell has no escape for `'`"),
     double: |text| {
@@ -111,7 +111,7 @@ pub fn value(text: &str, out: &mut Clear) -> Result<(), Refusal> {
         out.extend_from_slice(text.as_bytes());
         return Ok(());
     }
-    let first = |rule: fn(&Reader) -> Rule| DOTENV.iter().find_map(|reader| rule(reader)(text));
+    let first = |rule: fn(&DotenvReader) -> ReaderRule| DOTENV.iter().find_map(|reader| rule(reader)(text));
     if let Some(name) = first(|reader| reader.always) {
         return refuse(format!("a dotenv value cannot contain {name}"));
     }

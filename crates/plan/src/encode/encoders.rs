@@ -18,9 +18,9 @@ pub struct EncoderDefinition {
     /// The parameters of its function.
     pub signature: Signature,
     /// Where its result may be.
-    pub place: Place,
+    pub place: Placement,
     /// How it writes text.
-    pub(super) form: Form,
+    pub(super) form: EncoderForm,
 }
 
 /// The parameters of an encoder's function in the contract. Texts come first; they may contain secrets.
@@ -44,12 +44,13 @@ pub enum Signature {
 
 /// Where the result of an encoder may be. Every encoder may also be an argument of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Placement {
     /// In a string of a JSON document.
     JsonString,
     /// In a string of a JSON document, and inside a URL: it is percent-encoded or has no other character.
     UrlComponent,
-    /// A whole string of a JSON document, which is a URL. A secret in it is the whole URL or a [`Place::UrlComponent`].
+    /// A whole string of a JSON document, which is a URL. A secret in it is the whole URL or a
+    /// [`Placement::UrlComponent`].
     Url,
     /// In a text document, as the outermost operation on a secret: it is a terminal encoder (`wit/feature.wit`). Also in a
     /// string of a JSON document.
@@ -65,7 +66,7 @@ type Apply = fn(&Op, &Args<'_>, &mut Clear) -> Result<(), Refusal>;
 
 /// How an encoder writes text. Previews show literal text accordingly.
 #[derive(Clone, Copy)]
-pub(super) enum Form {
+pub(super) enum EncoderForm {
     /// As it is, if the whole text passes.
     Kept(Check),
     /// As it is, if it meets the operation's conditions.
@@ -92,7 +93,7 @@ pub(super) enum Form {
     Joined(Apply),
 }
 
-impl Form {
+impl EncoderForm {
     /// Escapes text, and takes every text that `escape` takes.
     const fn escaped(escape: Write) -> Self {
         Self::Escaped { check: |_| Ok(()), escape, quote: "" }
@@ -102,7 +103,7 @@ impl Form {
 /// Declares [`Op`] and [`ENCODERS`]: a variant with the definition of its encoder for each row.
 macro_rules! encoders {
     ($($(#[$doc:meta])* $op:ident $(($option:ty))? $({ $($options:tt)* })? => $definition:expr,)*) => {
-        /// An operation on text. Its arguments are `Text`s; most operations take one.
+        /// An operation on text. Its arguments are `TextParts`; most operations take one.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Op {
@@ -133,50 +134,50 @@ encoders! {
     UrlQuery => EncoderDefinition {
         name: "url-query",
         signature: Signature::Text(Op::UrlQuery),
-        place: Place::UrlComponent,
-        form: Form::escaped(http::percent),
+        place: Placement::UrlComponent,
+        form: EncoderForm::escaped(http::percent),
     },
     /// `encode.url-path-segment`: percent-encodes a segment of a URL's path; refuses `.` and `..`.
     UrlPathSegment => EncoderDefinition {
         name: "url-path-segment",
         signature: Signature::Text(Op::UrlPathSegment),
-        place: Place::UrlComponent,
-        form: Form::escaped(http::path_segment),
+        place: Placement::UrlComponent,
+        form: EncoderForm::escaped(http::path_segment),
     },
     /// `encode.url`: accepts only an absolute http(s) URL.
     Url => EncoderDefinition {
         name: "url",
         signature: Signature::Text(Op::Url),
-        place: Place::Url,
-        form: Form::Kept(http::check_url),
+        place: Placement::Url,
+        form: EncoderForm::Kept(http::check_url),
     },
     /// `encode.header-value`: accepts only text that can be the value of an HTTP header.
     HeaderValue => EncoderDefinition {
         name: "header-value",
         signature: Signature::Text(Op::HeaderValue),
-        place: Place::JsonString,
-        form: Form::Kept(http::check_header_value),
+        place: Placement::JsonString,
+        form: EncoderForm::Kept(http::check_header_value),
     },
     /// `encode.base64`: Base64 with padding (RFC 4648, section 4).
     Base64 => EncoderDefinition {
         name: "base64",
         signature: Signature::Text(Op::Base64),
-        place: Place::JsonString,
-        form: Form::Whole(base64),
+        place: Placement::JsonString,
+        form: EncoderForm::Whole(base64),
     },
     /// `encode.basic-credentials`: user and password, for HTTP Basic (RFC 7617).
     BasicCredentials => EncoderDefinition {
         name: "basic-credentials",
         signature: Signature::TwoTexts(Op::BasicCredentials),
-        place: Place::JsonString,
-        form: Form::Joined(http::basic_credentials),
+        place: Placement::JsonString,
+        form: EncoderForm::Joined(http::basic_credentials),
     },
     /// `encode.sip-digest-ha1`: the hash of user, realm and password (RFC 8760).
     SipDigestHa1(DigestAlgorithm) => EncoderDefinition {
         name: "sip-digest-ha1",
         signature: Signature::DigestTexts(Op::SipDigestHa1),
-        place: Place::JsonString,
-        form: Form::Joined(http::sip_digest_ha1),
+        place: Placement::JsonString,
+        form: EncoderForm::Joined(http::sip_digest_ha1),
     },
     /// `encode.forbid`: refuses values that contain certain characters.
     Forbid {
@@ -190,8 +191,8 @@ encoders! {
             option: "character",
             op: |characters, reason| Op::Forbid { characters, reason },
         },
-        place: Place::JsonString,
-        form: Form::Restricted { check_literal: restrict::forbid_in_literal, apply: restrict::forbid },
+        place: Placement::JsonString,
+        form: EncoderForm::Restricted { check_literal: restrict::forbid_in_literal, apply: restrict::forbid },
     },
     /// `encode.forbid-sequence`: refuses values that complete a certain text.
     ForbidSequence {
@@ -205,50 +206,50 @@ encoders! {
             option: "sequence",
             op: |sequence, reason| Op::ForbidSequence { sequence, reason },
         },
-        place: Place::JsonString,
-        form: Form::Restricted { check_literal: |_, _| Ok(()), apply: restrict::forbid_sequence },
+        place: Placement::JsonString,
+        form: EncoderForm::Restricted { check_literal: |_, _| Ok(()), apply: restrict::forbid_sequence },
     },
     /// `encode.xml`: escapes character data and attribute values.
     Xml => EncoderDefinition {
         name: "xml",
         signature: Signature::Text(Op::Xml),
-        place: Place::TextDocument,
-        form: Form::escaped(text::xml),
+        place: Placement::TextDocument,
+        form: EncoderForm::escaped(text::xml),
     },
     /// `encode.dotenv`: writes the value of a `NAME=value` line.
     Dotenv => EncoderDefinition {
         name: "dotenv",
         signature: Signature::Text(Op::Dotenv),
-        place: Place::TextDocument,
-        form: Form::QuotedIfNeeded(|text, out| dotenv::value(utf8(text)?, out)),
+        place: Placement::TextDocument,
+        form: EncoderForm::QuotedIfNeeded(|text, out| dotenv::value(utf8(text)?, out)),
     },
     /// `encode.asterisk-value`: writes a value of an Asterisk configuration.
     AsteriskValue => EncoderDefinition {
         name: "asterisk-value",
         signature: Signature::Text(Op::AsteriskValue),
-        place: Place::TextDocument,
-        form: Form::Escaped { check: text::check_asterisk_value, escape: text::asterisk_value, quote: "" },
+        place: Placement::TextDocument,
+        form: EncoderForm::Escaped { check: text::check_asterisk_value, escape: text::asterisk_value, quote: "" },
     },
     /// `encode.kamailio-string`: writes a quoted string of a Kamailio configuration.
     KamailioString => EncoderDefinition {
         name: "kamailio-string",
         signature: Signature::Text(Op::KamailioString),
-        place: Place::TextDocument,
-        form: Form::Escaped { check: text::check_kamailio_string, escape: text::kamailio_string, quote: "\"" },
+        place: Placement::TextDocument,
+        form: EncoderForm::Escaped { check: text::check_kamailio_string, escape: text::kamailio_string, quote: "\"" },
     },
     /// `encode.baresip-parameter`: writes a parameter of a baresip accounts line.
     BaresipParameter => EncoderDefinition {
         name: "baresip-parameter",
         signature: Signature::Text(Op::BaresipParameter),
-        place: Place::TextDocument,
-        form: Form::QuotedIfNeeded(baresip::parameter),
+        place: Placement::TextDocument,
+        form: EncoderForm::QuotedIfNeeded(baresip::parameter),
     },
     /// `encode.curl-config`: writes a quoted value of a `curl --config` file.
     CurlConfig => EncoderDefinition {
         name: "curl-config",
         signature: Signature::Text(Op::CurlConfig),
-        place: Place::TextDocument,
-        form: Form::Escaped { check: |_| Ok(()), escape: text::curl_config, quote: "\"" },
+        place: Placement::TextDocument,
+        form: EncoderForm::Escaped { check: |_| Ok(()), escape: text::curl_config, quote: "\"" },
     },
     /// `encode.at-most`: refuses text that is too long.
     AtMost {
@@ -259,28 +260,28 @@ encoders! {
     } => EncoderDefinition {
         name: "at-most",
         signature: Signature::TextNumberReason(|bytes, reason| Op::AtMost { bytes, reason }),
-        place: Place::JsonString,
-        form: Form::Restricted { check_literal: |_, _| Ok(()), apply: restrict::at_most },
+        place: Placement::JsonString,
+        form: EncoderForm::Restricted { check_literal: |_, _| Ok(()), apply: restrict::at_most },
     },
     /// `encode.json-string`: escapes the content of a JSON string, without its quotes.
     JsonString => EncoderDefinition {
         name: "json-string",
         signature: Signature::Text(Op::JsonString),
-        place: Place::JsonString,
-        form: Form::escaped(text::json_string),
+        place: Placement::JsonString,
+        form: EncoderForm::escaped(text::json_string),
     },
 }
 
 /// Every value filter of templates, in the order of [`ValueFilter`].
 pub static FILTERS: [EncoderDefinition; ValueFilter::ALL.len()] = [
-    filter(0, Place::JsonString, Form::Whole(base64)),
-    filter(1, Place::UrlComponent, Form::Whole(base64url)),
-    filter(2, Place::UrlComponent, Form::Whole(hex)),
-    filter(3, Place::UrlComponent, Form::Whole(http::percent)),
-    filter(4, Place::JsonString, Form::Whole(trim)),
+    filter(0, Placement::JsonString, EncoderForm::Whole(base64)),
+    filter(1, Placement::UrlComponent, EncoderForm::Whole(base64url)),
+    filter(2, Placement::UrlComponent, EncoderForm::Whole(hex)),
+    filter(3, Placement::UrlComponent, EncoderForm::Whole(http::percent)),
+    filter(4, Placement::JsonString, EncoderForm::Whole(trim)),
 ];
 
-const fn filter(index: usize, place: Place, form: Form) -> EncoderDefinition {
+const fn filter(index: usize, place: Placement, form: EncoderForm) -> EncoderDefinition {
     let (name, filter) = ValueFilter::ALL[index];
     EncoderDefinition { name, signature: Signature::Text(Op::Filter(filter)), place, form }
 }
@@ -336,13 +337,13 @@ impl EncoderDefinition {
 
     /// Reports whether the operation only refuses texts, for a reason that the plugin gives, and changes none.
     pub fn is_restriction(&self) -> bool {
-        matches!(self.form, Form::Restricted { .. })
+        matches!(self.form, EncoderForm::Restricted { .. })
     }
 
     /// Returns the quote that is always written before and after the text; empty if there is none.
     pub fn quote(&self) -> &'static str {
         match self.form {
-            Form::Escaped { quote, .. } => quote,
+            EncoderForm::Escaped { quote, .. } => quote,
             _ => "",
         }
     }

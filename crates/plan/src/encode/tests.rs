@@ -8,13 +8,13 @@ use guillemet_template::ValueFilter;
 
 struct Values(Vec<&'static str>);
 
-impl Source for Values {
+impl ValueSource for Values {
     fn append(&self, emission: u32, out: &mut Clear) {
         out.extend_from_slice(self.0[emission as usize].as_bytes());
     }
 }
 
-fn op(op: Op, args: Vec<Text>) -> Expr {
+fn op(op: Op, args: Vec<TextParts>) -> Expr {
     Expr::Apply { op, args }
 }
 
@@ -312,7 +312,7 @@ fn the_table_is_the_contract() {
         let definition = ENCODERS.iter().find(|definition| definition.name == name).expect(name);
         assert_eq!((parameters(definition), result), (&*types, " -> string;"), "{name}");
         let is_terminal = functions(terminal).any(|(terminal, ..)| terminal == name);
-        assert_eq!(definition.place == Place::TextDocument, is_terminal, "{name}");
+        assert_eq!(definition.place == Placement::TextDocument, is_terminal, "{name}");
         encoders += 1;
     }
     assert_eq!(ENCODERS.len(), encoders, "{interface}");

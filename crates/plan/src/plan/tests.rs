@@ -34,7 +34,7 @@ fn one(document: &str, kind: DocumentKind, expr: Expr) -> Result<Plan, ContractV
     verify(planned(document.replace('@', &slot(0)), kind, vec![expr]), &[reference(vec![])], target())
 }
 
-fn apply(op: Op, args: Vec<Text>) -> Expr {
+fn apply(op: Op, args: Vec<TextParts>) -> Expr {
     Expr::Apply { op, args }
 }
 
@@ -50,7 +50,7 @@ fn wrapped(op: Op) -> Expr {
 fn an_honest_plan_is_taken_apart() {
     let plan = one(r#"{"a": "x @ y"}"#, DocumentKind::Json, secret()).unwrap();
     assert_eq!(plan.pieces.len(), 3);
-    assert!(matches!(&plan.pieces[0], Piece::Text(text) if text == r#"{"a": "x "#));
+    assert!(matches!(&plan.pieces[0], PlanPiece::Text(text) if text == r#"{"a": "x "#));
     assert_eq!((plan.uses[0].field.as_str(), plan.uses[0].count), ("f.0", 1));
     let same = one(r#"{"a": "x @ y"}"#, DocumentKind::Json, secret()).unwrap();
     assert_eq!(plan.digest, same.digest);

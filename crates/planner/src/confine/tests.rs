@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal};
 
 use super::{confine, seal};
 use crate::missing;
-use guillemet_base::sys::process::trace;
+use guillemet_base::sys::process::try_trace;
 
 /// Returns everything that was tried, with the result.
 fn attempts() -> Vec<(&'static str, io::Result<()>)> {
@@ -43,7 +43,7 @@ fn attempts() -> Vec<(&'static str, io::Result<()>)> {
         ("start a thread", std::thread::Builder::new().spawn(|| {}).map(drop)),
         ("signal its parent", rustix::process::kill_process(parent_pid, Signal::CONT).map_err(Into::into)),
         ("look for its parent", rustix::process::test_kill_process(parent_pid).map_err(Into::into)),
-        ("trace its parent", trace(parent)),
+        ("trace its parent", try_trace(parent)),
         ("raise its limits", {
             use rustix::process::{Resource, Rlimit, setrlimit};
             setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum: Some(64) }).map_err(Into::into)

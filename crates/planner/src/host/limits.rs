@@ -4,7 +4,7 @@
 
 use wasmtime::ResourceLimiter;
 
-use crate::encoder::Broken;
+use crate::encoder::PluginError;
 use guillemet_plan::protocol::MEMORY_MAX;
 
 /// The most table elements of one call.
@@ -18,7 +18,7 @@ const MEMORIES_MAX: usize = 8;
 
 /// The resources that one call has taken.
 #[derive(Default)]
-pub struct Limits {
+pub struct CallLimiter {
     /// The bytes of linear memory over all its instances, which never shrinks.
     pub memory: usize,
     elements: usize,
@@ -26,22 +26,22 @@ pub struct Limits {
     pub overrun: Option<&'static str>,
 }
 
-impl Limits {
-    fn stop(&mut self, message: &'static str) -> wasmtime::Result<bool> {
+impl CallLimiter {
+    fn exceed(&mut self, message: &'static str) -> wasmtime::Result<bool> {
         self.overrun = Some(message);
-        Err(wasmtime::Error::new(Broken(message.to_owned())))
+        Err(wasmtime::Error::new(PluginError(message.to_owned())))
     }
 }
 
-impl ResourceLimiter for Limits {
+impl ResourceLimiter for CallLimiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         self.memory = self.memory.saturating_add(desired.saturating_sub(current));
-        if self.memory > MEMORY_MAX { self.stop("it needed more than 64 MiB of memory") } else { Ok(true) }
+        if self.memory > MEMORY_MAX { self.exceed("it needed more than 64 MiB of memory") } else { Ok(true) }
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         self.elements = self.elements.saturating_add(desired.saturating_sub(current));
-        if self.elements > TABLE_MAX { self.stop("it needed tables that are too large") } else { Ok(true) }
+        if self.elements > TABLE_MAX { self.exceed("it needed tables that are too large") } else { Ok(true) }
     }
 
     fn instances(&self) -> usize {

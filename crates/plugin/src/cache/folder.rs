@@ -29,7 +29,7 @@ impl PrivateFolder {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-        own(&folder)?;
+        check_private(&folder)?;
         Ok(Self(folder.into()))
     }
 
@@ -40,7 +40,7 @@ impl PrivateFolder {
     pub fn read(&self, name: &str, max: u64) -> io::Result<Vec<u8>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mut file = File::from(openat(&self.0, name, flags, Mode::empty())?);
-        own(&file)?;
+        check_private(&file)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.len() > max {
             return Err(io::Error::other("it is not a regular file, or it is too large"));
@@ -106,7 +106,7 @@ impl PrivateFolder {
 const LEFT_BEHIND: u64 = 3_600;
 
 /// Fails unless the file or folder belongs to this user and nobody else has any right to it.
-fn own(file: &File) -> io::Result<()> {
+fn check_private(file: &File) -> io::Result<()> {
     let metadata = file.metadata()?;
     let is_private = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & OTHERS == 0;
     if is_private { Ok(()) } else { Err(io::Error::other("other users can access it, or it belongs to another user")) }

@@ -12,7 +12,7 @@ use guillemet_template::tokens::PositionCursor;
 
 /// A document format that this module can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ReadableFormat {
     Json,
     Xml,
     Dotenv,
@@ -27,7 +27,7 @@ pub struct Leaf {
     pub text: String,
 }
 
-impl Format {
+impl ReadableFormat {
     /// Returns the format of a plan's document, by its kind, media type and file name; `None` if it cannot be read
     /// here.
     pub fn of(plan: &Plan) -> Option<Self> {
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Vec<(String, String)>, String> {
-        let leaves = Format::Dotenv.leaves(text)?;
+        let leaves = ReadableFormat::Dotenv.leaves(text)?;
         Ok(leaves.into_iter().map(|leaf| (leaf.path.concat(), leaf.text)).collect())
     }
 

@@ -9,12 +9,12 @@ mod leaves;
 mod places;
 mod values;
 
-use self::leaves::{Format, Leaf};
+use self::leaves::{Leaf, ReadableFormat};
 use guillemet_base::problem::Problem;
 use guillemet_base::sys::memory::Clear;
-use guillemet_plan::encode::{self, Place, Refusal, Source};
+use guillemet_plan::encode::{self, Placement, Refusal, ValueSource};
 use guillemet_plan::expr::{Expr, Part};
-use guillemet_plan::plan::{Piece, Plan};
+use guillemet_plan::plan::{Plan, PlanPiece};
 use guillemet_plan::protocol::DocumentKind;
 
 /// The most canaries that one problem names.
@@ -23,8 +23,8 @@ const NAMED_MAX: usize = 5;
 const ALONE_MAX: usize = 64;
 
 /// Reports whether the plan's document has a format that can be read here.
-pub fn reads(plan: &Plan) -> bool {
-    Format::of(plan).is_some()
+pub fn can_read(plan: &Plan) -> bool {
+    ReadableFormat::of(plan).is_some()
 }
 
 /// Fills every slot with hostile canaries and reads the document back. Returns a problem, at the reference of its
@@ -32,29 +32,29 @@ pub fn reads(plan: &Plan) -> bool {
 /// document cannot be read at all. Returns nothing if all did, or if this module cannot read the document's format (it
 /// reads JSON, XML and dotenv).
 pub fn check(plan: &Plan) -> Vec<Problem> {
-    let slots: Vec<Slot> = plan.pieces.iter().filter_map(Slot::of).collect();
-    let Some(format) = Format::of(plan).filter(|_| !slots.is_empty()) else { return Vec::new() };
-    Check { plan, slots, format }.run()
+    let slots: Vec<CanarySlot> = plan.pieces.iter().filter_map(CanarySlot::of).collect();
+    let Some(format) = ReadableFormat::of(plan).filter(|_| !slots.is_empty()) else { return Vec::new() };
+    CanaryCheck { plan, slots, format }.run()
 }
 
 /// One slot of the plan.
-struct Slot<'a> {
+struct CanarySlot<'a> {
     expr: &'a Expr,
     uses: &'a [u32],
 }
 
-impl<'a> Slot<'a> {
-    fn of(piece: &'a Piece) -> Option<Self> {
+impl<'a> CanarySlot<'a> {
+    fn of(piece: &'a PlanPiece) -> Option<Self> {
         match piece {
-            Piece::Text(_) => None,
-            Piece::Slot { expr, uses } => Some(Self { expr, uses }),
+            PlanPiece::Text(_) => None,
+            PlanPiece::Slot { expr, uses } => Some(Self { expr, uses }),
         }
     }
 
     /// Returns the text of the slot's leaf and its text in the document, when each use has its canary.
     fn filled(&self, kind: DocumentKind, canary: &dyn Fn(u32) -> String) -> Result<Filled, Refusal> {
         struct Canaries<'c>(&'c dyn Fn(u32) -> String);
-        impl Source for Canaries<'_> {
+        impl ValueSource for Canaries<'_> {
             fn append(&self, emission: u32, out: &mut Clear) {
                 out.extend_from_slice((self.0)(emission).as_bytes());
             }
@@ -69,7 +69,7 @@ impl<'a> Slot<'a> {
         match (kind, self.expr) {
             // The outermost operation of a text document writes the value in its format, so the leaf is that
             // operation's input.
-            (DocumentKind::Text, Expr::Apply { args, .. }) if self.expr.place() == Some(Place::TextDocument) => {
+            (DocumentKind::Text, Expr::Apply { args, .. }) if self.expr.place() == Some(Placement::TextDocument) => {
                 let mut leaf = String::new();
                 for part in args.iter().flatten() {
                     match part {
@@ -100,13 +100,13 @@ fn token(slot: usize) -> String {
 }
 
 /// A leaf of the document with tokens in it, split into text, slot, text, and so on.
-struct Wanted {
+struct ExpectedLeaf {
     leaf: Leaf,
     texts: Vec<String>,
     slots: Vec<usize>,
 }
 
-impl Wanted {
+impl ExpectedLeaf {
     fn new(leaf: Leaf) -> Self {
         let (mut texts, mut slots, mut from) = (Vec::new(), Vec::new(), 0);
         for (at, _) in leaf.text.match_indices("Cq") {
@@ -122,7 +122,7 @@ impl Wanted {
     }
 
     /// Reports whether `actual` is this leaf, with the canaries of its slots in their places.
-    fn is(&self, actual: &Leaf, filled: Fillings<'_>) -> bool {
+    fn matches(&self, actual: &Leaf, filled: Fillings<'_>) -> bool {
         let mut expected = self.texts[0].clone();
         for (slot, text) in self.slots.iter().zip(&self.texts[1..]) {
             match filled(*slot) {
@@ -141,16 +141,16 @@ impl Wanted {
 /// Returns the filling of each slot.
 type Fillings<'f> = &'f dyn Fn(usize) -> Option<&'f Filled>;
 
-struct Check<'a> {
+struct CanaryCheck<'a> {
     plan: &'a Plan,
-    slots: Vec<Slot<'a>>,
-    format: Format,
+    slots: Vec<CanarySlot<'a>>,
+    format: ReadableFormat,
 }
 
-impl Check<'_> {
+impl CanaryCheck<'_> {
     fn run(&self) -> Vec<Problem> {
-        let expected: Vec<Wanted> = match self.format.leaves(&self.document(token)) {
-            Ok(leaves) => leaves.into_iter().map(Wanted::new).collect(),
+        let expected: Vec<ExpectedLeaf> = match self.format.leaves(&self.document(token)) {
+            Ok(leaves) => leaves.into_iter().map(ExpectedLeaf::new).collect(),
             Err(reason) => return vec![self.unreadable(&reason)],
         };
         let mut count = vec![0; self.slots.len()];
@@ -170,13 +170,13 @@ impl Check<'_> {
         for hostile in values::HOSTILE {
             let filled: Vec<Option<Filled>> = self.slots.iter().map(|slot| self.accepted(slot, hostile.text)).collect();
             let fill = |slot: usize| filled[slot].as_ref().or(plain[slot].as_ref());
-            if self.holds(&expected, &fill) {
+            if self.matches(&expected, &fill) {
                 continue;
             }
             let hostile_ones = || (0..self.slots.len()).filter(|slot| filled[*slot].is_some());
             let fails_alone = |candidate: &usize| {
                 let only = |slot: usize| if slot == *candidate { fill(slot) } else { plain[slot].as_ref() };
-                !self.holds(&expected, &only)
+                !self.matches(&expected, &only)
             };
             let mut culprits: Vec<usize> = hostile_ones().take(ALONE_MAX).filter(fails_alone).collect();
             if culprits.is_empty() {
@@ -204,8 +204,8 @@ impl Check<'_> {
         let mut document = String::new();
         for piece in &self.plan.pieces {
             match piece {
-                Piece::Text(text) => document.push_str(text),
-                Piece::Slot { .. } => {
+                PlanPiece::Text(text) => document.push_str(text),
+                PlanPiece::Slot { .. } => {
                     document.push_str(&fill(slot));
                     slot += 1;
                 }
@@ -216,7 +216,7 @@ impl Check<'_> {
 
     /// Returns a harmless filling of each slot. Reports the slots that accept no value at all.
     fn plain(&self, problems: &mut Vec<Problem>) -> Vec<Option<Filled>> {
-        let mut fill = |(index, slot): (usize, &Slot)| {
+        let mut fill = |(index, slot): (usize, &CanarySlot)| {
             let mut reason = String::new();
             for form in values::PLAIN {
                 match slot.filled(self.plan.kind, &|emission| form(emission)) {
@@ -231,17 +231,17 @@ impl Check<'_> {
     }
 
     /// Fills the slot with a hostile canary, in the first form that its place accepts.
-    fn accepted(&self, slot: &Slot, text: &str) -> Option<Filled> {
-        let fill = |form: &values::Form| slot.filled(self.plan.kind, &|emission| form(emission, text)).ok();
+    fn accepted(&self, slot: &CanarySlot, text: &str) -> Option<Filled> {
+        let fill = |form: &values::CanaryForm| slot.filled(self.plan.kind, &|emission| form(emission, text)).ok();
         values::FORMS.iter().find_map(fill)
     }
 
     /// Reports whether a filled document has exactly the leaves that it should have.
-    fn holds(&self, expected: &[Wanted], filled: Fillings<'_>) -> bool {
+    fn matches(&self, expected: &[ExpectedLeaf], filled: Fillings<'_>) -> bool {
         let document = self.document(|slot| filled(slot).map_or_else(|| token(slot), |f| f.written.clone()));
         let Ok(actual) = self.format.leaves(&document) else { return false };
         actual.len() == expected.len()
-            && expected.iter().zip(&actual).all(|(expected, actual)| expected.is(actual, filled))
+            && expected.iter().zip(&actual).all(|(expected, actual)| expected.matches(actual, filled))
     }
 
     fn unreadable(&self, reason: &str) -> Problem {

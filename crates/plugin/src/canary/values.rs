@@ -68,10 +68,10 @@ fn marker(emission: u32) -> String {
 }
 
 /// Makes a canary from its text, for the use of this number.
-pub type Form = fn(emission: u32, text: &str) -> String;
+pub type CanaryForm = fn(emission: u32, text: &str) -> String;
 
 /// In the middle of a value, at both of its ends, and in a value that has to be a URL.
-pub const FORMS: &[Form] = &[
+pub const FORMS: &[CanaryForm] = &[
     |emission, text| format!("{text}{}{text}", marker(emission)),
     |emission, text| format!("{0}{text}{0}", marker(emission)),
     |emission, text| format!("https://canary.example/{}?k={text}", marker(emission)),

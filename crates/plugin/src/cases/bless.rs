@@ -4,8 +4,8 @@ use std::io;
 
 use toml_edit::{DocumentMut, Item, Table, Value};
 
-use super::judge::{of_documents, of_problems, of_warnings, told};
-use super::{Case, File, Found};
+use super::judge::{format_problem, of_documents, of_problems, of_warnings};
+use super::{Case, CaseFile, CaseResult};
 use guillemet_base::files::Destination;
 use guillemet_base::problem::Problem;
 
@@ -13,11 +13,11 @@ use guillemet_base::problem::Problem;
 ///
 /// # Errors
 /// Fails if the file cannot be written, or if it was changed since it was read.
-pub fn bless(file: &File, results: &[(usize, &Found)]) -> io::Result<Vec<String>> {
+pub fn bless(file: &CaseFile, results: &[(usize, &CaseResult)]) -> io::Result<Vec<String>> {
     // Resolves a link, so that the file behind it is written.
     let destination = Destination::open(&file.path.canonicalize()?)?;
     let existing = destination.expect()?;
-    if !destination.holds(file.text.as_bytes())? {
+    if !destination.has_content(file.text.as_bytes())? {
         return Err(io::Error::other("it changed while the cases ran; run them again"));
     }
     let mut document: DocumentMut = file.text.parse().map_err(io::Error::other)?;
@@ -38,18 +38,18 @@ pub fn bless(file: &File, results: &[(usize, &Found)]) -> io::Result<Vec<String>
 
 /// Writes the result of a case, and returns `false` if there is none because the plugin failed. An expectation that
 /// holds stays as it is written.
-fn write(table: &mut Table, case: &Case, found: &Found) -> bool {
-    let texts = |problems: &[Problem]| problems.iter().map(told).collect::<Vec<_>>();
+fn write(table: &mut Table, case: &Case, found: &CaseResult) -> bool {
+    let texts = |problems: &[Problem]| problems.iter().map(format_problem).collect::<Vec<_>>();
     match found {
-        Found::Failed(_) => return false,
-        Found::Problems(problems) => {
+        CaseResult::Failed(_) => return false,
+        CaseResult::Problems(problems) => {
             table.remove("document");
             table.remove("warnings");
             if !of_problems(&case.problems, problems).is_empty() {
-                set(table, "problems", list(&texts(problems)));
+                set(table, "problems", text_list(&texts(problems)));
             }
         }
-        Found::Planned { document, plan, .. } => {
+        CaseResult::Planned { document, plan, .. } => {
             table.remove("problems");
             let expected = case.document.as_deref();
             if expected.is_none_or(|expected| of_documents(expected, document, plan.kind).is_some()) {
@@ -58,7 +58,7 @@ fn write(table: &mut Table, case: &Case, found: &Found) -> bool {
             if of_warnings(&case.warnings, &plan.warnings).is_some() {
                 match texts(&plan.warnings) {
                     texts if texts.is_empty() => drop(table.remove("warnings")),
-                    some => set(table, "warnings", list(&some)),
+                    some => set(table, "warnings", text_list(&some)),
                 }
             }
         }
@@ -87,7 +87,7 @@ fn text(text: &str) -> Value {
 }
 
 /// Formats several texts as a list, one on each line.
-fn list(texts: &[String]) -> Value {
+fn text_list(texts: &[String]) -> Value {
     let quoted = |text: &String| Value::from(text.as_str()).to_string();
     let lines = match texts {
         [single] => format!("[{}]", quoted(single)),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Number, Value as Json};
 use toml_edit::{ArrayOfTables, Document, Item, Table, TableLike, Value};
 
-use super::{Case, File};
+use super::{Case, CaseFile};
 use guillemet_base::files;
 use guillemet_base::names::SecretName;
 
@@ -19,16 +19,16 @@ const FILE_MAX: u64 = 16 << 20;
 ///
 /// # Errors
 /// Returns one line for each mistake, with its place.
-pub fn read(path: PathBuf) -> Result<File, Vec<String>> {
+pub fn read(path: PathBuf) -> Result<CaseFile, Vec<String>> {
     let label = path.display().to_string();
     let text = files::read_text(&path, FILE_MAX).map_err(|error| vec![format!("{label} cannot be read: {error}")])?;
     let document = Document::parse(text.as_str()).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(&text, span.start));
         vec![format!("{label}:{line}: {}", error.message())]
     })?;
-    let mut reader = Reader { label, text: &text, problems: Vec::new() };
+    let mut reader = CaseReader { label, text: &text, problems: Vec::new() };
     let cases = reader.file(document.as_table());
-    if reader.problems.is_empty() { Ok(File { path, cases, text }) } else { Err(reader.problems) }
+    if reader.problems.is_empty() { Ok(CaseFile { path, cases, text }) } else { Err(reader.problems) }
 }
 
 /// Returns the line of a byte offset, counted from 1.
@@ -36,14 +36,14 @@ fn line_of(text: &str, at: usize) -> usize {
     text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1
 }
 
-struct Reader<'a> {
+struct CaseReader<'a> {
     label: String,
     text: &'a str,
     problems: Vec<String>,
 }
 
-impl Reader<'_> {
-    fn wrong(&mut self, span: Option<std::ops::Range<usize>>, message: impl std::fmt::Display) {
+impl CaseReader<'_> {
+    fn add_problem(&mut self, span: Option<std::ops::Range<usize>>, message: impl std::fmt::Display) {
         let line = span.map_or(1, |span| line_of(self.text, span.start));
         self.problems.push(format!("{}:{line}: {message}", self.label));
     }
@@ -54,7 +54,7 @@ impl Reader<'_> {
         for (key, item) in root {
             match item {
                 Item::ArrayOfTables(tables) if key == "case" => cases = tables,
-                _ => self.wrong(item.span(), format!("unknown key `{key}`; write `[[case]]` for each case")),
+                _ => self.add_problem(item.span(), format!("unknown key `{key}`; write `[[case]]` for each case")),
             }
         }
         cases.iter().map(|table| self.case(table)).collect()
@@ -64,33 +64,33 @@ impl Reader<'_> {
         let line = table.span().map_or(1, |span| line_of(self.text, span.start));
         for (key, item) in table {
             if !FIELDS.contains(&key) {
-                self.wrong(item.span(), format!("unknown key `{key}` in a case; use {}", FIELDS.join(", ")));
+                self.add_problem(item.span(), format!("unknown key `{key}` in a case; use {}", FIELDS.join(", ")));
             }
         }
         let mut text = |key: &str| match table.get(key).map(|item| (item.as_str(), item.span())) {
             Some((None, span)) => {
-                self.wrong(span, format!("`{key}` must be a string"));
+                self.add_problem(span, format!("`{key}` must be a string"));
                 None
             }
             found => found.and_then(|(text, _)| Some(text?.to_owned())),
         };
         let (name, target, document) = (text("name"), text("target"), text("document"));
         if name.is_none() {
-            self.wrong(table.span(), "a case needs a `name`");
+            self.add_problem(table.span(), "a case needs a `name`");
         }
         let mut list = |key: &str| self.texts(key, table.get(key));
         let (warnings, problems) = (list("warnings"), list("problems"));
         if document.is_some() && !problems.is_empty() {
-            self.wrong(table.span(), "a case can have a `document` or `problems`, not both");
+            self.add_problem(table.span(), "a case can have a `document` or `problems`, not both");
         }
         let config = match table.get("config").map(|item| (item.as_table_like(), item.span())) {
             Some((Some(config), _)) => self.table(config),
             Some((None, span)) => {
-                self.wrong(span, "`config` must be a table");
+                self.add_problem(span, "`config` must be a table");
                 Map::new()
             }
             None => {
-                self.wrong(table.span(), "a case needs a `config`");
+                self.add_problem(table.span(), "a case needs a `config`");
                 Map::new()
             }
         };
@@ -103,7 +103,7 @@ impl Reader<'_> {
         match texts.and_then(|texts: Vec<Option<String>>| texts.into_iter().collect()) {
             Some(texts) => texts,
             None => {
-                self.wrong(item.span(), format!("`{key}` must be a list of strings"));
+                self.add_problem(item.span(), format!("`{key}` must be a list of strings"));
                 Vec::new()
             }
         }
@@ -132,7 +132,7 @@ impl Reader<'_> {
             Value::Float(number) => match Number::from_f64(*number.value()) {
                 Some(number) => Json::Number(number),
                 None => {
-                    self.wrong(value.span(), "this number cannot be used in a config");
+                    self.add_problem(value.span(), "this number cannot be used in a config");
                     Json::Null
                 }
             },
@@ -150,9 +150,9 @@ impl Reader<'_> {
                 Some((name, _)) if name.parse::<SecretName>().is_ok() => {}
                 Some((name, _)) => {
                     let reason = name.parse::<SecretName>().map_or_else(|error| error.to_string(), |_| String::new());
-                    self.wrong(span.clone(), format!("`«{name}»`: {reason}"));
+                    self.add_problem(span.clone(), format!("`«{name}»`: {reason}"));
                 }
-                None => self.wrong(span.clone(), "`«` without `»`: write a secret as «name»"),
+                None => self.add_problem(span.clone(), "`«` without `»`: write a secret as «name»"),
             }
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
-use super::{Case, Found};
+use super::{Case, CaseResult};
 use guillemet_base::problem::Problem;
 use guillemet_plan::protocol::DocumentKind;
 
@@ -18,12 +18,12 @@ pub struct Difference {
     /// What differs, as a sentence for people.
     pub message: String,
     /// The expected and found lines; empty if the sentence says everything.
-    pub lines: Vec<Line>,
+    pub lines: Vec<DiffLine>,
 }
 
 /// A line of a difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
+pub enum DiffLine {
     /// The line is in both texts.
     Same(String),
     /// The line is only in the case.
@@ -34,7 +34,7 @@ pub enum Line {
     Left,
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for DiffLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Same(text) => write!(f, "  {text}"),
@@ -52,30 +52,30 @@ impl fmt::Display for Difference {
     }
 }
 
-fn says(message: impl Into<String>) -> Vec<Difference> {
+fn difference(message: impl Into<String>) -> Vec<Difference> {
     vec![Difference { message: message.into(), lines: Vec::new() }]
 }
 
 /// Returns every difference between a result and its case; empty if the case holds.
-pub fn judge(case: &Case, found: &Found) -> Vec<Difference> {
+pub fn compare(case: &Case, found: &CaseResult) -> Vec<Difference> {
     let (document, plan) = match found {
-        Found::Failed(message) => return says(message),
-        Found::Problems(problems) if case.document.is_none() && case.problems.is_empty() => {
+        CaseResult::Failed(message) => return difference(message),
+        CaseResult::Problems(problems) if case.document.is_none() && case.problems.is_empty() => {
             let message = "the case has neither a `document` nor `problems`; these problems were found:";
             return vec![Difference {
                 message: message.into(),
-                lines: problems.iter().map(told).map(Line::Found).collect(),
+                lines: problems.iter().map(format_problem).map(DiffLine::Found).collect(),
             }];
         }
-        Found::Problems(problems) => return of_problems(&case.problems, problems),
-        Found::Planned { document, plan, .. } => (document, plan),
+        CaseResult::Problems(problems) => return of_problems(&case.problems, problems),
+        CaseResult::Planned { document, plan, .. } => (document, plan),
     };
     let mut differences = of_problems(&case.problems, &[]);
     match &case.document {
         Some(expected) => differences.extend(of_documents(expected, document, plan.kind)),
         None if case.problems.is_empty() => {
             let message = "the case has neither a `document` nor `problems`; this document was found:";
-            let lines = document.lines().map(|line| Line::Found(line.into())).collect();
+            let lines = document.lines().map(|line| DiffLine::Found(line.into())).collect();
             differences.push(Difference { message: message.into(), lines });
         }
         None => {}
@@ -92,7 +92,7 @@ pub fn of_documents(expected: &str, found: &str, kind: DocumentKind) -> Option<D
         DocumentKind::Text => expected.to_owned(),
         DocumentKind::Json => match serde_json::from_str::<Value>(expected) {
             Ok(tree) => format!("{tree:#}\n"),
-            Err(error) => return says(format!("the case's document is not valid JSON: {error}")).pop(),
+            Err(error) => return difference(format!("the case's document is not valid JSON: {error}")).pop(),
         },
     };
     if expected == found {
@@ -101,7 +101,7 @@ pub fn of_documents(expected: &str, found: &str, kind: DocumentKind) -> Option<D
     if expected.trim_end_matches('\n') == found.trim_end_matches('\n') {
         let breaks = |text: &str| text.len() - text.trim_end_matches('\n').len();
         let (expected_breaks, actual_breaks) = (breaks(&expected), breaks(found));
-        return says(format!(
+        return difference(format!(
             "the document ends with {actual_breaks} line breaks, the case's document with {expected_breaks}"
         ))
         .pop();
@@ -113,37 +113,37 @@ pub fn of_documents(expected: &str, found: &str, kind: DocumentKind) -> Option<D
 }
 
 /// Compares two texts by lines. Leaves out equal lines that are far from any difference.
-pub fn lines(expected: &str, found: &str) -> Vec<Line> {
+pub fn lines(expected: &str, found: &str) -> Vec<DiffLine> {
     let diff = TextDiff::from_lines(expected, found);
     let mut lines = Vec::new();
     let mut next = 0;
     for group in diff.grouped_ops(AROUND) {
         if group.first().is_some_and(|first| first.old_range().start > next) {
-            lines.push(Line::Left);
+            lines.push(DiffLine::Left);
         }
         for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
             let text = change.value().trim_end_matches('\n').to_owned();
             lines.push(match change.tag() {
-                ChangeTag::Equal => Line::Same(text),
-                ChangeTag::Delete => Line::Expected(text),
-                ChangeTag::Insert => Line::Found(text),
+                ChangeTag::Equal => DiffLine::Same(text),
+                ChangeTag::Delete => DiffLine::Expected(text),
+                ChangeTag::Insert => DiffLine::Found(text),
             });
         }
         next = group.last().map_or(next, |last| last.old_range().end);
     }
     if next < expected.lines().count() {
-        lines.push(Line::Left);
+        lines.push(DiffLine::Left);
     }
     lines
 }
 
 /// Returns a problem as one line: its field and its message.
-pub fn told(problem: &Problem) -> String {
+pub fn format_problem(problem: &Problem) -> String {
     format!("{}: {}", problem.path, problem.message)
 }
 
 /// Reports whether a problem matches an expectation of the form `field: part of the text`.
-fn means(expected: &str, found: &Problem) -> bool {
+fn matches_expectation(expected: &str, found: &Problem) -> bool {
     let (path, part) = expected.split_once(": ").unwrap_or((expected, ""));
     let text = format!("{} {}", found.message, found.help.as_deref().unwrap_or_default());
     (path.is_empty() || path == found.path) && text.contains(part)
@@ -151,11 +151,13 @@ fn means(expected: &str, found: &Problem) -> bool {
 
 /// Returns the difference between warnings, which have to be in order; `None` if they match.
 pub fn of_warnings(expected: &[String], found: &[Problem]) -> Option<Difference> {
-    if expected.len() == found.len() && expected.iter().zip(found).all(|(expected, found)| means(expected, found)) {
+    if expected.len() == found.len()
+        && expected.iter().zip(found).all(|(expected, found)| matches_expectation(expected, found))
+    {
         return None;
     }
-    let missing = expected.iter().cloned().map(Line::Expected);
-    let lines = missing.chain(found.iter().map(told).map(Line::Found)).collect();
+    let missing = expected.iter().cloned().map(DiffLine::Expected);
+    let lines = missing.chain(found.iter().map(format_problem).map(DiffLine::Found)).collect();
     Some(Difference { message: "the warnings differ; - are the case's, + were found:".into(), lines })
 }
 
@@ -166,22 +168,24 @@ pub fn of_problems(expected: &[String], found: &[Problem]) -> Vec<Difference> {
     let mut missing: Vec<&String> = Vec::new();
     let of_any_field = |expected: &&String| expected.starts_with(": ");
     for expected in expected.iter().filter(|expected| !of_any_field(expected)) {
-        match remaining.iter().position(|found| means(expected, found)) {
+        match remaining.iter().position(|found| matches_expectation(expected, found)) {
             Some(at) => drop(remaining.remove(at)),
             None => missing.push(expected),
         }
     }
     let mut covered = vec![false; remaining.len()];
     for expected in expected.iter().filter(of_any_field) {
-        let matching: Vec<usize> = (0..remaining.len()).filter(|at| means(expected, remaining[*at])).collect();
+        let matching: Vec<usize> =
+            (0..remaining.len()).filter(|at| matches_expectation(expected, remaining[*at])).collect();
         if matching.is_empty() {
             missing.push(expected);
         }
         matching.into_iter().for_each(|at| covered[at] = true);
     }
-    let unexpected = remaining.iter().zip(&covered).filter(|(_, covered)| !**covered).map(|(found, _)| told(found));
-    let absent = missing.into_iter().cloned().map(Line::Expected);
-    let lines: Vec<Line> = absent.chain(unexpected.map(Line::Found)).collect();
+    let unexpected =
+        remaining.iter().zip(&covered).filter(|(_, covered)| !**covered).map(|(found, _)| format_problem(found));
+    let absent = missing.into_iter().cloned().map(DiffLine::Expected);
+    let lines: Vec<DiffLine> = absent.chain(unexpected.map(DiffLine::Found)).collect();
     if lines.is_empty() {
         return Vec::new();
     }

@@ -27,8 +27,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-pub use self::judge::{Difference, Line, judge, lines};
-pub use self::run::{Found, run};
+pub use self::judge::{DiffLine, Difference, compare, lines};
+pub use self::run::{CaseResult, run};
 use guillemet_plan::protocol::Description;
 
 /// A config, and what it has to lead to.
@@ -52,7 +52,7 @@ pub struct Case {
 
 /// A file of cases.
 #[derive(Debug)]
-pub struct File {
+pub struct CaseFile {
     /// The path that the file was read from.
     pub path: PathBuf,
     /// The cases of the file, in order.
@@ -63,14 +63,14 @@ pub struct File {
 /// The error of case files that cannot be run: everything that is wrong with them, one line each.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Unreadable(String);
+pub struct UnreadableCases(String);
 
 /// Reads the `*.toml` files of a folder, in the order of their names.
 ///
 /// # Errors
-/// Fails with [`Unreadable`] if the folder or a file cannot be read, or if there is no case.
-pub fn read(folder: &Path) -> Result<Vec<File>, Unreadable> {
-    let unreadable = |error| Unreadable(format!("{} cannot be read: {error}", folder.display()));
+/// Fails with [`UnreadableCases`] if the folder or a file cannot be read, or if there is no case.
+pub fn read(folder: &Path) -> Result<Vec<CaseFile>, UnreadableCases> {
+    let unreadable = |error| UnreadableCases(format!("{} cannot be read: {error}", folder.display()));
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
@@ -87,10 +87,10 @@ pub fn read(folder: &Path) -> Result<Vec<File>, Unreadable> {
         }
     }
     if !errors.is_empty() {
-        return Err(Unreadable(errors.join("\n")));
+        return Err(UnreadableCases(errors.join("\n")));
     }
     if files.iter().all(|file| file.cases.is_empty()) {
-        return Err(Unreadable(format!(
+        return Err(UnreadableCases(format!(
             "there are no cases in {}; add a `*.toml` file with `[[case]]` tables that have a `name` and a `config`",
             folder.display()
         )));
@@ -105,20 +105,20 @@ impl Case {
     }
 }
 
-impl File {
+impl CaseFile {
     /// Writes the results of some of its cases, given by their index, into the file. Keeps comments, order and
     /// everything else. Returns the names of the cases that were written.
     ///
     /// # Errors
     /// Fails if the file cannot be written or was changed since it was read; it stays unchanged in that case.
-    pub fn bless(&self, found: &[(usize, &Found)]) -> std::io::Result<Vec<String>> {
+    pub fn bless(&self, found: &[(usize, &CaseResult)]) -> std::io::Result<Vec<String>> {
         bless::bless(self, found)
     }
 }
 
 /// Returns what the cases do not cover, one line each: targets for which no case has a document, and fields that cases
 /// use but the schema does not know.
-pub fn gaps(description: &Description, files: &[File]) -> Vec<String> {
+pub fn gaps(description: &Description, files: &[CaseFile]) -> Vec<String> {
     let with_document = || files.iter().flat_map(|file| &file.cases).filter(|case| case.document.is_some());
     let untried = description.targets.iter().map(|target| target.id.as_str());
     let untried = untried.filter(|id| with_document().all(|case| case.target(description) != *id));

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::Case;
-use crate::client::{PlanFailure, Planner};
+use crate::client::{CompileError, Planner};
 use guillemet_base::names::SecretName;
 use guillemet_base::problem::Problem;
 use guillemet_plan::expr::{Expr, Part};
-use guillemet_plan::plan::{self, Piece, Plan};
+use guillemet_plan::plan::{self, Plan, PlanPiece};
 use guillemet_plan::protocol::{Cost, Description, DocumentKind, PlanReference, PlanRequest};
 use guillemet_template::Format;
 use guillemet_template::lexer::{Reference, VARIABLE};
@@ -19,7 +19,7 @@ const CALL: &str = "secret_";
 
 /// The result of running a case.
 #[derive(Debug)]
-pub enum Found {
+pub enum CaseResult {
     /// The plugin wrote a document that keeps the contract.
     Planned {
         /// The document in the notation of cases: JSON formatted again, and `«…»` in place of each slot.
@@ -36,24 +36,26 @@ pub enum Found {
 }
 
 /// Runs a case in the planner of its plugin.
-pub async fn run(planner: &Planner, description: &Description, case: &Case) -> Found {
+pub async fn run(planner: &Planner, description: &Description, case: &Case) -> CaseResult {
     let id = case.target(description);
     let (request, references) = match request(case, id) {
         Ok(request) => request,
-        Err(message) => return Found::Failed(message),
+        Err(message) => return CaseResult::Failed(message),
     };
     let planned = match planner.plan(request).await {
         Ok(planned) => planned,
-        Err(PlanFailure::Problems(problems)) => return Found::Problems(problems),
-        Err(PlanFailure::Broken { rule: message } | PlanFailure::Failed { message }) => return Found::Failed(message),
+        Err(CompileError::Problems(problems)) => return CaseResult::Problems(problems),
+        Err(CompileError::Broken { rule: message } | CompileError::Failed { message }) => {
+            return CaseResult::Failed(message);
+        }
     };
     let Some(target) = description.targets.iter().find(|target| target.id == id) else {
-        return Found::Failed(format!("its plan is for the target `{id}`, which it does not have"));
+        return CaseResult::Failed(format!("its plan is for the target `{id}`, which it does not have"));
     };
     let cost = planned.cost;
     match plan::verify(planned, &references, target.clone()) {
-        Ok(plan) => Found::Planned { document: document(&plan), plan: Box::new(plan), cost },
-        Err(violation) => Found::Failed(violation.to_string()),
+        Ok(plan) => CaseResult::Planned { document: document(&plan), plan: Box::new(plan), cost },
+        Err(violation) => CaseResult::Failed(violation.to_string()),
     }
 }
 
@@ -94,13 +96,13 @@ fn request(case: &Case, target: &str) -> Result<(PlanRequest, Vec<Reference>), S
 /// Returns the document in the notation of cases.
 fn document(plan: &Plan) -> String {
     let json = plan.kind == DocumentKind::Json;
-    let piece = |piece: &Piece| match piece {
-        Piece::Text(text) => text.clone(),
-        Piece::Slot { expr, .. } if json => {
+    let piece = |piece: &PlanPiece| match piece {
+        PlanPiece::Text(text) => text.clone(),
+        PlanPiece::Slot { expr, .. } if json => {
             let quoted = Value::String(notation(expr, plan)).to_string();
             quoted[1..quoted.len() - 1].to_owned()
         }
-        Piece::Slot { expr, .. } => notation(expr, plan),
+        PlanPiece::Slot { expr, .. } => notation(expr, plan),
     };
     let text: String = plan.pieces.iter().map(piece).collect();
     match serde_json::from_str::<Value>(&text) {

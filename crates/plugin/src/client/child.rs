@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use guillemet_base::display::sanitize;
-use guillemet_plan::protocol::{ANSWER_MAX, Answer, CANNOT_WORK};
+use guillemet_plan::protocol::{ANSWER_MAX, CANNOT_WORK, PlannerResponse};
 
 /// How long a child that closed its pipe may take to exit.
 const EXIT_TIME: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ const STDERR_MAX: usize = 4 << 10;
 
 /// The way in which a child was lost during a request.
 #[derive(Debug)]
-pub enum Lost {
+pub enum ChildError {
     /// It took longer than this.
     Timeout(Duration),
     /// What it sent is not an answer.
@@ -33,7 +33,7 @@ pub enum Lost {
     Ended,
 }
 
-impl From<std::io::Error> for Lost {
+impl From<std::io::Error> for ChildError {
     fn from(_: std::io::Error) -> Self {
         Self::Ended
     }
@@ -43,10 +43,10 @@ impl From<std::io::Error> for Lost {
 ///
 /// # Errors
 /// Fails with `Garbage` if the frame is longer, and with `Ended` if the pipe is closed before its end.
-pub async fn read_frame(pipe: &mut (impl AsyncRead + Unpin), max: usize) -> Result<Vec<u8>, Lost> {
+pub async fn read_frame(pipe: &mut (impl AsyncRead + Unpin), max: usize) -> Result<Vec<u8>, ChildError> {
     let length = pipe.read_u32_le().await? as usize;
     if length > max {
-        return Err(Lost::Garbage);
+        return Err(ChildError::Garbage);
     }
     let mut frame = vec![0; length];
     pipe.read_exact(&mut frame).await?;
@@ -57,13 +57,13 @@ pub async fn read_frame(pipe: &mut (impl AsyncRead + Unpin), max: usize) -> Resu
 ///
 /// # Errors
 /// Fails as [`read_frame`] does, and with `Garbage` if the frame contains anything else.
-pub async fn read_answer(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Answer, Lost> {
+pub async fn read_answer(pipe: &mut (impl AsyncRead + Unpin)) -> Result<PlannerResponse, ChildError> {
     let frame = read_frame(pipe, ANSWER_MAX).await?;
-    serde_json::from_slice(&frame).map_err(|_| Lost::Garbage)
+    serde_json::from_slice(&frame).map_err(|_| ChildError::Garbage)
 }
 
 /// How a child that closed its pipes has ended.
-pub enum Ending {
+pub enum ExitReason {
     /// It cannot work on this machine, for this reason.
     CannotWork(String),
     /// Anything else, described in words.
@@ -71,7 +71,7 @@ pub enum Ending {
 }
 
 /// A child and its pipes. Dropping it kills the child. A child that ends by itself is reaped at once.
-pub struct Running {
+pub struct RunningChild {
     child: Arc<Mutex<Child>>,
     input: ChildStdin,
     /// The pipe that its answers arrive on.
@@ -79,14 +79,14 @@ pub struct Running {
     /// The beginning of what it wrote to its standard error.
     words: Arc<Mutex<Vec<u8>>>,
     listener: JoinHandle<()>,
-    ended: Ended,
+    ended: ExitWatch,
 }
 
 /// Reports how a child has ended, once it has been reaped.
 #[derive(Clone)]
-pub struct Ended(watch::Receiver<Option<ExitStatus>>);
+pub struct ExitWatch(watch::Receiver<Option<ExitStatus>>);
 
-impl Ended {
+impl ExitWatch {
     /// Waits at most a second for the child to exit; returns its exit status, or `None` if it is still running.
     pub async fn wait(&mut self) -> Option<ExitStatus> {
         match timeout(EXIT_TIME, self.0.wait_for(Option::is_some)).await {
@@ -96,7 +96,7 @@ impl Ended {
     }
 }
 
-impl Running {
+impl RunningChild {
     /// Starts a planner: this program, or another one that has the command. `plugin` is a name for the log.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ impl Running {
         let child = Arc::new(Mutex::new(child));
         let (sender, ended) = watch::channel(None);
         tokio::spawn(reap(Arc::clone(&child), ends, sender));
-        Ok(Self { child, input, output, words, listener, ended: Ended(ended) })
+        Ok(Self { child, input, output, words, listener, ended: ExitWatch(ended) })
     }
 
     /// Reports whether it can be asked again: it is running, and has sent nothing without a request.
@@ -136,7 +136,7 @@ impl Running {
     }
 
     /// Returns a handle that reports its end, even after this is dropped.
-    pub fn ended(&self) -> Ended {
+    pub fn ended(&self) -> ExitWatch {
         self.ended.clone()
     }
 
@@ -144,33 +144,33 @@ impl Running {
     ///
     /// # Errors
     /// Fails with `Ended` if the pipe is closed.
-    pub async fn send(&mut self, frame: &[u8]) -> Result<(), Lost> {
-        let length = u32::try_from(frame.len()).map_err(|_| Lost::Garbage)?;
+    pub async fn send(&mut self, frame: &[u8]) -> Result<(), ChildError> {
+        let length = u32::try_from(frame.len()).map_err(|_| ChildError::Garbage)?;
         self.input.write_all(&length.to_le_bytes()).await?;
         self.input.write_all(frame).await?;
         Ok(self.input.flush().await?)
     }
 
     /// Waits a moment for a child that closed its pipes, and returns how it has ended.
-    pub async fn ending(mut self) -> Ending {
+    pub async fn ending(mut self) -> ExitReason {
         let status = self.ended.wait().await;
         let _ = timeout(EXIT_TIME, &mut self.listener).await;
         let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         // The allocator writes this before it aborts.
         if words.windows(17).any(|window| window == b"memory allocation") {
-            return Ending::Other("exceeded its memory limit".to_owned());
+            return ExitReason::Other("exceeded its memory limit".to_owned());
         }
         match status {
             Some(status) if status.code() == Some(CANNOT_WORK.into()) => {
-                Ending::CannotWork(sanitize(&String::from_utf8_lossy(&words), STDERR_MAX))
+                ExitReason::CannotWork(sanitize(&String::from_utf8_lossy(&words), STDERR_MAX))
             }
-            Some(status) => Ending::Other(format!("exited before it responded ({status})")),
-            None => Ending::Other("closed its pipe before it responded".to_owned()),
+            Some(status) => ExitReason::Other(format!("exited before it responded ({status})")),
+            None => ExitReason::Other("closed its pipe before it responded".to_owned()),
         }
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningChild {
     fn drop(&mut self) {
         self.listener.abort();
         // An error means that it has already ended.

@@ -2,7 +2,7 @@
 
 use guillemet_base::display::sanitize;
 use guillemet_plan::description;
-use guillemet_plan::protocol::{Description, Import, Report, Rule, Target};
+use guillemet_plan::protocol::{BrokenRule, Description, Import, Report, Target};
 
 use super::{MESSAGE_MAX, PlannerError};
 
@@ -30,7 +30,7 @@ pub fn usable(report: &Report) -> Result<Description, PlannerError> {
 
 /// Returns the targets that a template names according to its planner. Returns `None` if that cannot be true: the
 /// plugin must have each of them, and each must be named once.
-pub fn named(ids: &[String], description: &Description) -> Option<Vec<Target>> {
+pub fn named_targets(ids: &[String], description: &Description) -> Option<Vec<Target>> {
     // Checked first, because each id is compared with all the others.
     if ids.len() > description.targets.len() {
         return None;
@@ -42,7 +42,7 @@ pub fn named(ids: &[String], description: &Description) -> Option<Vec<Target>> {
 
 /// Returns a planner's report, reduced to what can be trusted and shown. Returns `None` if it calls a plugin usable
 /// without a description that keeps every rule.
-pub fn believed(report: Report) -> Option<Report> {
+pub fn validated(report: Report) -> Option<Report> {
     let texts = |texts: Vec<String>, count: usize, max: usize| -> Vec<String> {
         texts.iter().take(count).map(|text| sanitize(text, max)).filter(|text| !text.is_empty()).collect()
     };
@@ -51,12 +51,12 @@ pub fn believed(report: Report) -> Option<Report> {
         functions: texts(import.functions, NAMES_MAX, NAME_MAX),
     });
     let rules = report.broken.into_iter().take(RULES_MAX);
-    let rules: Vec<Rule> =
-        rules.map(|rule| Rule { sentence: sanitize(&rule.sentence, RULE_MAX), about: rule.about }).collect();
+    let rules: Vec<BrokenRule> =
+        rules.map(|rule| BrokenRule { sentence: sanitize(&rule.sentence, RULE_MAX), about: rule.about }).collect();
     let description = if rules.is_empty() {
         Some(description::check(report.description?).ok()?)
     } else {
-        report.description.map(description::shown)
+        report.description.map(description::sanitized)
     };
     Some(Report { imports: imports.collect(), description, broken: rules, ..report })
 }

@@ -10,14 +10,14 @@ use guillemet_base::problem::Problem;
 
 use super::{OfflineCompiler, OfflineError};
 use crate::canary;
-use crate::findings::{self, Found};
+use crate::findings::{self, TemplateFindings};
 use crate::plans::{Prepared, Targets};
 use guillemet_plan::preview;
 use guillemet_template::catalog::{Catalog, Stray};
 
 /// The results of a check.
 #[derive(Debug)]
-pub struct Checked {
+pub struct CheckReport {
     /// Each template with its problems, as JSON.
     pub templates: Vec<CheckedTemplate>,
     /// Files that are not templates; none if ids were given.
@@ -58,7 +58,7 @@ impl OfflineCompiler {
     ///
     /// # Errors
     /// Fails with [`OfflineError::NoTemplate`] if an id has no template.
-    pub fn check(&self, folder: PathBuf, ids: &[String], target: Option<&str>) -> Result<Checked, OfflineError> {
+    pub fn check(&self, folder: PathBuf, ids: &[String], target: Option<&str>) -> Result<CheckReport, OfflineError> {
         let mut catalog = Catalog::new(folder);
         catalog.rescan(Instant::now());
         if let Some(unknown) = ids.iter().find(|id| catalog.get(id).is_none()) {
@@ -73,7 +73,7 @@ impl OfflineCompiler {
             checked
         });
         let strays: Vec<_> = catalog.strays().filter(|_| ids.is_empty()).cloned().collect();
-        Ok(Checked { templates, strays, unreadable: catalog.unreadable().collect() })
+        Ok(CheckReport { templates, strays, unreadable: catalog.unreadable().collect() })
     }
 
     /// Returns a template with all its problems, as JSON.
@@ -82,15 +82,15 @@ impl OfflineCompiler {
             Some(id) => match prepared.plan(Some(id), &self.registry, &self.variables).await {
                 Ok(plan) => {
                     let warnings = preview::warnings(&plan, target);
-                    Found { problems: canary::check(&plan), warnings }
+                    TemplateFindings { problems: canary::check(&plan), warnings }
                 }
-                Err(error) => Found { problems: findings::problems(error), warnings: Vec::new() },
+                Err(error) => TemplateFindings { problems: findings::problems(error), warnings: Vec::new() },
             },
-            None => findings::found(prepared.plans(&self.registry, &self.variables).await, canary::check),
+            None => findings::template_findings(prepared.plans(&self.registry, &self.variables).await, canary::check),
         };
         let is_good = found.problems.is_empty();
         let good_for = match target {
-            None if !is_good => self.good_elsewhere(prepared).await,
+            None if !is_good => self.other_valid_targets(prepared).await,
             _ => Vec::new(),
         };
         CheckedTemplate {
@@ -105,7 +105,7 @@ impl OfflineCompiler {
     }
 
     /// Returns the other targets that a template is good for, if it names none and is not good for the default.
-    async fn good_elsewhere(&self, prepared: &Prepared) -> Vec<String> {
+    async fn other_valid_targets(&self, prepared: &Prepared) -> Vec<String> {
         let Ok(Targets { are_named: false, .. }) = prepared.targets(&self.registry, &self.variables).await else {
             return Vec::new();
         };

@@ -47,19 +47,19 @@ fn make(root: &Value, node: &Value, path: Option<&[&str]>, depth: usize) -> Valu
         Some([]) => return SECRET.into(),
         // Anywhere beneath: a table of one member, unless an example has a place for the secret.
         Some(["**"]) => {
-            let mut value = given(&candidates).unwrap_or_default();
-            return if place(&mut value) { value } else { json!({ MEMBER: SECRET }) };
+            let mut value = suggested_value(&candidates).unwrap_or_default();
+            return if place_secret(&mut value) { value } else { json!({ MEMBER: SECRET }) };
         }
         _ => {}
     }
     let Some((segment, rest)) = path.and_then(|path| path.split_first()) else {
-        return given(&candidates).unwrap_or_else(|| of_type(root, &candidates, depth));
+        return suggested_value(&candidates).unwrap_or_else(|| of_type(root, &candidates, depth));
     };
     let list = first("items").filter(|_| first("properties").is_none() && first("additionalProperties").is_none());
     if let Some(items) = list {
         return json!([make(root, items, Some(rest), depth - 1)]);
     }
-    let mut object = match given(&candidates) {
+    let mut object = match suggested_value(&candidates) {
         Some(Value::Object(object)) => object,
         _ => members(root, &candidates, depth),
     };
@@ -96,7 +96,7 @@ fn shape<'a>(root: &'a Value, node: &'a Value, member: Option<&str>, depth: usiz
 
 /// Returns the value that a schema itself contains: an example, the default, the constant or the first of an
 /// enumeration.
-fn given(candidates: &[&Value]) -> Option<Value> {
+fn suggested_value(candidates: &[&Value]) -> Option<Value> {
     let of = |node: &&Value| {
         let listed = |key: &str| node[key].as_array().and_then(|values| values.first());
         listed("examples")
@@ -149,14 +149,14 @@ fn members(root: &Value, candidates: &[&Value], depth: usize) -> Map<String, Val
 }
 
 /// Replaces the first text in a value by the secret; returns whether there was one.
-fn place(value: &mut Value) -> bool {
+fn place_secret(value: &mut Value) -> bool {
     match value {
         Value::String(text) => {
             *text = SECRET.into();
             true
         }
-        Value::Array(items) => items.iter_mut().any(place),
-        Value::Object(members) => members.values_mut().any(place),
+        Value::Array(items) => items.iter_mut().any(place_secret),
+        Value::Object(members) => members.values_mut().any(place_secret),
         _ => false,
     }
 }

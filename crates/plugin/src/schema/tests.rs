@@ -71,8 +71,8 @@ fn what_is_no_schema_is_told_by_its_places() {
 fn configs_are_held_against_it() {
     let schema = Schema::new(&pager()).unwrap_or_else(|problems| panic!("{problems:?}"));
     let config = |value: Value| value.as_object().cloned().unwrap();
-    assert!(schema.refuses(&config(json!({"url": "https://example.com"}))).is_empty());
-    let refused = schema.refuses(&config(json!({"port": "x"})));
+    assert!(schema.mistakes(&config(json!({"url": "https://example.com"}))).is_empty());
+    let refused = schema.mistakes(&config(json!({"port": "x"})));
     assert_eq!(refused.len(), 2, "{refused:?}");
     assert!(refused.iter().any(|told| told.starts_with("`/port`: ")), "{refused:?}");
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::scan::Files;
 use super::state::FileState;
-use super::{Content, Names, Template};
+use super::{Names, Template, TemplateContent};
 use guillemet_base::problem::Problem;
 
 /// Reports whether both are the same reading of the same file. Templates that share an id are created again at every
@@ -20,8 +20,10 @@ pub(super) fn same(a: &Arc<Template>, b: &Arc<Template>) -> bool {
             && b.state.is_unread()
             && matches!(
                 (&a.content, &b.content),
-                (Content::Broken { problems: a, names: Names::References(_), .. }, Content::Broken { problems: b, names: Names::References(_), .. })
-                    if a == b
+                (
+                    TemplateContent::Broken { problems: a, names: Names::References(_), .. },
+                    TemplateContent::Broken { problems: b, names: Names::References(_), .. },
+                ) if a == b
             ))
 }
 
@@ -51,7 +53,7 @@ pub(super) fn by_id(files: &Files) -> BTreeMap<String, Arc<Template>> {
                 state: FileState::unread(),
                 is_local: several.iter().all(|template| template.is_local),
                 published: AtomicBool::new(false),
-                content: Content::of_file(problem, Names::References(references)),
+                content: TemplateContent::of_file(problem, Names::References(references)),
             };
             (id, Arc::new(claimed))
         }

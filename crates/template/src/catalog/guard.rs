@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::stray::{Stray, Unsearched};
-use super::{Catalog, Content, Gone, Names, Template};
+use super::{Catalog, Names, Template, TemplateContent, VanishedEntry};
 use crate::lexer::{Reference, names_in_text};
 use guillemet_base::names::SecretName;
 
@@ -11,7 +11,7 @@ use guillemet_base::names::SecretName;
 const VANISHED: Duration = Duration::from_secs(2);
 
 /// Returns how much longer a file that vanished at `since` counts; `None` if it no longer does.
-pub fn waits(since: Instant, now: Instant) -> Option<Duration> {
+pub fn remaining_grace(since: Instant, now: Instant) -> Option<Duration> {
     VANISHED.checked_sub(now.saturating_duration_since(since)).filter(|wait| !wait.is_zero())
 }
 
@@ -134,11 +134,11 @@ impl Catalog {
             of_stray(stray, names, &mut blockers);
         }
         for vanished in &self.vanished {
-            let Some(wait) = waits(vanished.since, now) else { continue };
+            let Some(wait) = remaining_grace(vanished.since, now) else { continue };
             let mut found = Vec::new();
             match &vanished.file {
-                Gone::Template(template) => of_file(template, names, &mut found),
-                Gone::Stray(stray) => of_stray(stray, names, &mut found),
+                VanishedEntry::Template(template) => of_file(template, names, &mut found),
+                VanishedEntry::Stray(stray) => of_stray(stray, names, &mut found),
             }
             blockers
                 .extend(found.into_iter().map(|blocker| Blocker { reason: BlockReason::Vanished(wait), ..blocker }));
@@ -164,26 +164,26 @@ fn of_file(template: &Template, names: &[&SecretName], blockers: &mut Vec<Blocke
     };
     let is_named = |reference: &&Reference| names.iter().any(|name| **name == reference.name);
     match &template.content {
-        Content::Lexed(lexed) => blockers.extend(
+        TemplateContent::Lexed(lexed) => blockers.extend(
             lexed
                 .references
                 .iter()
                 .filter(is_named)
                 .map(|reference| at(reference.line, reference.column, &reference.name, BlockReason::Referenced)),
         ),
-        Content::Broken { names: Names::References(references), .. } => blockers.extend(
+        TemplateContent::Broken { names: Names::References(references), .. } => blockers.extend(
             references
                 .iter()
                 .filter(is_named)
                 .map(|reference| at(reference.line, reference.column, &reference.name, BlockReason::LastKnown)),
         ),
-        Content::Broken { names: Names::Text(text), .. } => {
+        TemplateContent::Broken { names: Names::Text(text), .. } => {
             let found = names_in_text(text, names);
             blockers.extend(
                 found.into_iter().map(|(name, line, column)| at(line, column, name, BlockReason::InBrokenText)),
             );
         }
-        Content::Broken { names: Names::Unknown, .. } => blockers.push(Blocker {
+        TemplateContent::Broken { names: Names::Unknown, .. } => blockers.push(Blocker {
             template: template.id.clone(),
             line: None,
             column: None,

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::open::{OpenError, TemplateFolder};
 use super::state::FileState;
-use super::{Content, Names, Template};
+use super::{Names, Template, TemplateContent};
 use crate::Format;
 use crate::lexer::lex;
 use guillemet_base::files::Fingerprint;
@@ -78,8 +78,8 @@ pub(super) fn read_template(
 ) -> Arc<Template> {
     reads.fetch_add(1, Ordering::Relaxed);
     let path = Path::new(key);
-    let (feature, file) = (clean(path.parent().and_then(Path::file_name)), path.file_name().unwrap_or_default());
-    let name = clean(path.file_stem());
+    let (feature, file) = (display_name(path.parent().and_then(Path::file_name)), path.file_name().unwrap_or_default());
+    let name = display_name(path.file_stem());
     let path = folder.path.join(file);
     let mut is_local = true;
     let (state, content) = match read(folder, file, SEARCH_MAX) {
@@ -95,10 +95,12 @@ pub(super) fn read_template(
         }
         Err(error) => {
             let names = previous.map_or(Names::Unknown, |previous| match &previous.content {
-                Content::Lexed(lexed) => Names::References(lexed.references.clone()),
-                Content::Broken { names: Names::References(references), .. } => Names::References(references.clone()),
-                Content::Broken { names: Names::Text(text), .. } => Names::Text(text.clone()),
-                Content::Broken { names: Names::Unknown, .. } => Names::Unknown,
+                TemplateContent::Lexed(lexed) => Names::References(lexed.references.clone()),
+                TemplateContent::Broken { names: Names::References(references), .. } => {
+                    Names::References(references.clone())
+                }
+                TemplateContent::Broken { names: Names::Text(text), .. } => Names::Text(text.clone()),
+                TemplateContent::Broken { names: Names::Unknown, .. } => Names::Unknown,
             });
             let problem = match error {
                 OpenError::Foreign => problem(
@@ -112,11 +114,12 @@ pub(super) fn read_template(
             // The problem is the same as before: the same object is returned, so that it does not count as a change.
             if let Some(previous) = previous
                 && previous.state.is_unread()
-                && matches!(&previous.content, Content::Broken { problems, .. } if problems[..] == [problem.clone()])
+                && let TemplateContent::Broken { problems, .. } = &previous.content
+                && problems[..] == [problem.clone()]
             {
                 return Arc::clone(previous);
             }
-            (FileState::unread(), Content::of_file(problem, names))
+            (FileState::unread(), TemplateContent::of_file(problem, names))
         }
     };
     let id = format!("{feature}/{name}");
@@ -132,19 +135,19 @@ pub(super) fn text(template: &Template) -> Option<String> {
 }
 
 /// Returns a name as it can be shown: control characters and anything that is not UTF-8 become U+FFFD.
-pub(super) fn clean(name: Option<&OsStr>) -> String {
+pub(super) fn display_name(name: Option<&OsStr>) -> String {
     let name = name.map(|name| name.to_string_lossy()).unwrap_or_default();
     name.replace(char::is_control, "\u{fffd}")
 }
 
-fn content(path: &Path, bytes: Option<Vec<u8>>) -> Content {
+fn content(path: &Path, bytes: Option<Vec<u8>>) -> TemplateContent {
     let Some(bytes) = bytes else {
         let problem = problem("the file is much too large for a template", "move it out of the templates folder");
-        return Content::of_file(problem, Names::Unknown);
+        return TemplateContent::of_file(problem, Names::Unknown);
     };
     let size = bytes.len() as u64;
     if let Some(problem) = not_text(&bytes) {
-        return Content::of_file(problem, Names::Text(searchable(bytes)));
+        return TemplateContent::of_file(problem, Names::Text(searchable(bytes)));
     }
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
@@ -154,21 +157,21 @@ fn content(path: &Path, bytes: Option<Vec<u8>>) -> Content {
             let mut problem = problem("the file is not UTF-8", "save it as UTF-8");
             problem.line = u32::try_from(line).ok();
             problem.column = Some(1);
-            return Content::of_file(problem, Names::Text(searchable(error.into_bytes())));
+            return TemplateContent::of_file(problem, Names::Text(searchable(error.into_bytes())));
         }
     };
     if size > TEMPLATE_MAX {
         let message = format!("a template can have at most {} KiB", TEMPLATE_MAX >> 10);
-        return Content::of_file(problem(message, "split it"), Names::Text(text));
+        return TemplateContent::of_file(problem(message, "split it"), Names::Text(text));
     }
     let is_printable = path.to_str().is_some_and(|path| !path.contains(char::is_control));
     if !is_printable {
         let problem = problem("the name of the file or its folder is not plain UTF-8", "rename it");
-        return Content::of_file(problem, Names::Text(text));
+        return TemplateContent::of_file(problem, Names::Text(text));
     }
     match lex(&text) {
-        Ok(lexed) => Content::Lexed(lexed),
-        Err(problems) => Content::Broken { problems, names: Names::Text(text), is_of_text: true },
+        Ok(lexed) => TemplateContent::Lexed(lexed),
+        Err(problems) => TemplateContent::Broken { problems, names: Names::Text(text), is_of_text: true },
     }
 }
 

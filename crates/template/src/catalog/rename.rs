@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Catalog, Content, TEMPLATE_MAX, Template};
+use super::{Catalog, TEMPLATE_MAX, Template, TemplateContent};
 use crate::rename::rename;
 use guillemet_base::files::{Attributes, Destination, Folder, only_ours, temporary_name};
 use guillemet_base::names::SecretName;
@@ -72,7 +72,7 @@ impl Catalog {
         let mut rewrite = Rewrite::default();
         let (mut unwritable, mut paths) = (Vec::new(), BTreeSet::new());
         for template in self.files.values() {
-            let Content::Lexed(lexed) = &template.content else { continue };
+            let TemplateContent::Lexed(lexed) = &template.content else { continue };
             if !lexed.references.iter().any(|reference| from.contains(&&reference.name)) {
                 continue;
             }
@@ -175,9 +175,9 @@ impl Staged {
     }
 
     /// Restores the former text, unless the file has been changed since.
-    fn put_back(&self, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {
+    fn restore(&self, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {
         let destination = open(&self.path)?;
-        if destination.holds(bytes)? {
+        if destination.has_content(bytes)? {
             return Ok(());
         }
         read(&destination, &self.new_digest)?;
@@ -189,7 +189,7 @@ impl Staged {
         Folder::of(&self.path)?.0.remove(self.new.as_ref())
     }
 
-    fn is_there(&self) -> bool {
+    fn exists(&self) -> bool {
         Folder::of(&self.path).is_ok_and(|(folder, _)| folder.metadata_of(self.new.as_ref()).is_ok())
     }
 }
@@ -239,7 +239,7 @@ impl Rewrite {
             });
             if let Err(error) = placed {
                 for (file, (bytes, attributes)) in before {
-                    if let Err(error) = file.put_back(&bytes, &attributes) {
+                    if let Err(error) = file.restore(&bytes, &attributes) {
                         tracing::error!(template = file.template, %error, "a template could not be restored");
                     }
                 }
@@ -263,7 +263,7 @@ impl Drop for Rewrite {
 /// unless its file has been changed since; otherwise removes the new texts.
 pub fn finish(note: &[u8]) {
     let Ok(Note { renamed, files }) = serde_json::from_slice(note) else { return };
-    for file in files.iter().filter(|file| file.is_there()) {
+    for file in files.iter().filter(|file| file.exists()) {
         let placed = if renamed { file.place() } else { Ok(()) };
         let _ = file.remove();
         if let Err(error) = placed {

@@ -19,8 +19,8 @@ use rustix::path::Arg;
 use super::open::TemplateFolder;
 use super::read::read_template;
 use super::state::FileState;
-use super::stray::{STRAYS_MAX, Stray, TEXT_MAX, depth, is_left_alone, name, read_stray};
-use super::{Basis, Template};
+use super::stray::{STRAYS_MAX, Stray, TEXT_MAX, depth, is_ignored, name, read_stray};
+use super::{ReadingBasis, Template};
 use crate::Format;
 use guillemet_base::files::Fingerprint;
 
@@ -46,7 +46,7 @@ pub struct ScanResult {
 
 /// Scans everything below the folder. Increases `progress` with each file, so that others can distinguish a slow file
 /// system from one that hangs.
-pub(super) fn scan(basis: &Basis, progress: &AtomicU64) -> ScanResult {
+pub(super) fn scan(basis: &ReadingBasis, progress: &AtomicU64) -> ScanResult {
     let mut scan = Scan {
         basis,
         unchanged: Vec::with_capacity(basis.files.len()),
@@ -70,7 +70,7 @@ pub(super) fn scan(basis: &Basis, progress: &AtomicU64) -> ScanResult {
 }
 
 struct Scan<'a> {
-    basis: &'a Basis,
+    basis: &'a ReadingBasis,
     /// The templates that are unchanged.
     unchanged: Vec<(&'a OsString, &'a Arc<Template>)>,
     /// The new and changed templates.
@@ -156,7 +156,7 @@ impl Scan<'_> {
 
     /// Handles an entry that is not a template: reads the text of a file, and walks a folder.
     fn other(&mut self, folder: &TemplateFolder, key: &OsStr, kind: FileType) {
-        if is_left_alone(name(key).as_bytes()) || self.is_full {
+        if is_ignored(name(key).as_bytes()) || self.is_full {
             return;
         }
         match kind {
@@ -176,7 +176,7 @@ impl Scan<'_> {
             return;
         }
         if depth(key) >= DEPTH_MAX {
-            return self.put(key, Stray::rest_of(key));
+            return self.put(key, Stray::unexamined(key));
         }
         self.each(folder, key, |scan, key, _, kind| scan.other(folder, key, kind));
     }
@@ -200,7 +200,7 @@ impl Scan<'_> {
         } else if !self.is_full {
             self.is_full = true;
             let folder = Path::new(key).parent().unwrap_or(Path::new("")).as_os_str();
-            (folder.to_owned(), Stray::rest_of(folder))
+            (folder.to_owned(), Stray::unexamined(folder))
         } else {
             return;
         };
@@ -219,7 +219,7 @@ impl Scan<'_> {
 /// Reads the files again that may claim one id. Returns the template of each, by its path inside the folder; `None` if
 /// the file does not exist. Does not find an unknown file with an unusual mix of case in its extension: only a scan
 /// does.
-pub(super) fn recheck(basis: &Basis, id: &str) -> Vec<(OsString, Option<Arc<Template>>)> {
+pub(super) fn recheck(basis: &ReadingBasis, id: &str) -> Vec<(OsString, Option<Arc<Template>>)> {
     let existing = known_of(&basis.files, id).map(|(key, _)| key.clone());
     let mut keys: Vec<OsString> = existing.collect();
     keys.extend(Format::EXTENSIONS.iter().flat_map(|extension| {

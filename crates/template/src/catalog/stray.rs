@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::FileType;
 
 use super::open::{OpenError, TemplateFolder};
-use super::read::{SEARCH_MAX, clean, read, searchable};
+use super::read::{SEARCH_MAX, display_name, read, searchable};
 use super::state::FileState;
 
 /// The most such files that are examined.
@@ -29,7 +29,7 @@ const BACKUPS: [&str; 9] = ["~", ".bak", ".orig", ".rej", ".swp", ".swo", ".swn"
 
 /// The reason why a file is not a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum StrayReason {
     /// It is not in the folder of a feature.
     Place,
     /// Its name does not have a template's extension.
@@ -44,7 +44,7 @@ pub enum Why {
     TooMany,
 }
 
-impl Why {
+impl StrayReason {
     /// Returns the reason why the file at this path is not a template.
     fn of(key: &OsStr) -> Self {
         let (bytes, name) = (key.as_bytes(), name(key).as_bytes());
@@ -128,26 +128,26 @@ pub struct Stray {
     /// Its path inside the templates' folder, as it can be shown.
     pub path: String,
     /// The reason why it is not a template.
-    pub why: Why,
+    pub why: StrayReason,
     pub(super) state: FileState,
     /// The text that is searched for names; empty for anything but a regular file.
     pub(super) text: Result<String, Unsearched>,
 }
 
 impl Stray {
-    fn new(key: &OsStr, why: Why, state: FileState, text: Result<String, Unsearched>) -> Arc<Self> {
-        Arc::new(Self { path: clean(Some(key)), why, state, text })
+    fn new(key: &OsStr, why: StrayReason, state: FileState, text: Result<String, Unsearched>) -> Arc<Self> {
+        Arc::new(Self { path: display_name(Some(key)), why, state, text })
     }
 
     /// Describes something without text: a socket, a pipe, a device.
     pub(super) fn without_text(key: &OsStr) -> Arc<Self> {
-        Self::new(key, Why::of(key), FileState::unread(), Ok(String::new()))
+        Self::new(key, StrayReason::of(key), FileState::unread(), Ok(String::new()))
     }
 
     /// Stands for the files in a folder that were not examined.
-    pub(super) fn rest_of(key: &OsStr) -> Arc<Self> {
+    pub(super) fn unexamined(key: &OsStr) -> Arc<Self> {
         let key = if key.is_empty() { OsStr::new(".") } else { key };
-        Self::new(key, Why::TooMany, FileState::unread(), Err(Unsearched::TooMany))
+        Self::new(key, StrayReason::TooMany, FileState::unread(), Err(Unsearched::TooMany))
     }
 
     /// Returns its text, or the reason why it could not be read.
@@ -171,8 +171,8 @@ impl Stray {
 
     /// Reports whether it is a file that an editor leaves behind, which need not be listed. A file that prevents every
     /// deletion is always listed.
-    pub fn is_quiet(&self) -> bool {
-        matches!(self.why, Why::Hidden | Why::Backup) && self.text.is_ok()
+    pub fn is_editor_leftover(&self) -> bool {
+        matches!(self.why, StrayReason::Hidden | StrayReason::Backup) && self.text.is_ok()
     }
 
     /// Reports whether both say the same about a file that could not be read.
@@ -202,7 +202,7 @@ pub(super) fn name(key: &OsStr) -> &OsStr {
 }
 
 /// Reports whether a file of this name is ignored altogether.
-pub(super) fn is_left_alone(name: &[u8]) -> bool {
+pub(super) fn is_ignored(name: &[u8]) -> bool {
     LEFT_ALONE.iter().any(|other| name == other.as_bytes())
         || PASSING.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
 }
@@ -247,7 +247,7 @@ pub(super) fn read_stray(
             (FileState::unread(), text)
         }
     };
-    let stray = Stray::new(key, Why::of(key), state, text);
+    let stray = Stray::new(key, StrayReason::of(key), state, text);
     Some(previous.filter(|previous| previous.is_same(&stray)).cloned().unwrap_or(stray))
 }
 
@@ -258,27 +258,27 @@ mod tests {
     #[test]
     fn each_has_its_reason() {
         for (path, why) in [
-            ("README.md", Why::Place),
-            ("a.toml", Why::Place),
-            ("f/notes.txt", Why::Extension),
-            ("f/a.toml.disabled", Why::Extension),
-            ("f/a", Why::Extension),
-            ("f/sub/a.toml", Why::TooDeep),
-            ("f/.a.toml", Why::Hidden),
-            (".drafts/a.toml", Why::Hidden),
-            ("f/.sub/a.toml", Why::Hidden),
-            ("f/a.toml~", Why::Backup),
-            ("f/a.toml.bak", Why::Backup),
-            ("f/.a.toml.swp", Why::Backup),
-            ("f/#a.toml#", Why::Backup),
+            ("README.md", StrayReason::Place),
+            ("a.toml", StrayReason::Place),
+            ("f/notes.txt", StrayReason::Extension),
+            ("f/a.toml.disabled", StrayReason::Extension),
+            ("f/a", StrayReason::Extension),
+            ("f/sub/a.toml", StrayReason::TooDeep),
+            ("f/.a.toml", StrayReason::Hidden),
+            (".drafts/a.toml", StrayReason::Hidden),
+            ("f/.sub/a.toml", StrayReason::Hidden),
+            ("f/a.toml~", StrayReason::Backup),
+            ("f/a.toml.bak", StrayReason::Backup),
+            ("f/.a.toml.swp", StrayReason::Backup),
+            ("f/#a.toml#", StrayReason::Backup),
         ] {
-            assert_eq!(Why::of(OsStr::new(path)), why, "{path}");
+            assert_eq!(StrayReason::of(OsStr::new(path)), why, "{path}");
         }
         for name in [".git", ".DS_Store", ".#a.toml", ".guillemet-0123", "Thumbs.db"] {
-            assert!(is_left_alone(name.as_bytes()), "{name}");
+            assert!(is_ignored(name.as_bytes()), "{name}");
         }
         for name in [".gitignore", "a.toml", ".a.toml.swp", "#a.toml#"] {
-            assert!(!is_left_alone(name.as_bytes()), "{name}");
+            assert!(!is_ignored(name.as_bytes()), "{name}");
         }
     }
 }

@@ -138,14 +138,14 @@ fn the_same_id_twice_is_broken_and_both_count() {
     folder.write("f/a.yaml", "x: << secret \"two\" >>");
     folder.rescan();
     let template = folder.catalog.get("f/a").unwrap();
-    let Content::Broken { problems, .. } = &template.content else { panic!("not broken") };
+    let TemplateContent::Broken { problems, .. } = &template.content else { panic!("not broken") };
     assert!(problems[0].message.contains("a.toml") && problems[0].message.contains("a.yaml"));
     assert_eq!(folder.blockers("one").len(), 1);
     assert_eq!(folder.blockers("two").len(), 1);
     assert_eq!(folder.rescan(), (vec![], vec![], vec![]));
     fs::remove_file(folder.path("f/a.yaml")).unwrap();
     assert_eq!(folder.rescan().1, ids(&["f/a"]));
-    assert!(matches!(folder.catalog.get("f/a").unwrap().content, Content::Lexed(_)));
+    assert!(matches!(folder.catalog.get("f/a").unwrap().content, TemplateContent::Lexed(_)));
 }
 
 #[test]
@@ -164,9 +164,9 @@ fn a_pipe_does_not_hang_and_links_are_followed() {
     folder.write("f/large.toml", &"x".repeat(300 << 10));
     fs::write(folder.path("f/latin.toml"), b"x = '\xe9 one'").unwrap();
     folder.rescan();
-    assert!(matches!(folder.catalog.get("f/link").unwrap().content, Content::Lexed(_)));
+    assert!(matches!(folder.catalog.get("f/link").unwrap().content, TemplateContent::Lexed(_)));
     for broken in ["f/pipe", "f/large", "f/latin"] {
-        assert!(matches!(folder.catalog.get(broken).unwrap().content, Content::Broken { .. }), "{broken}");
+        assert!(matches!(folder.catalog.get(broken).unwrap().content, TemplateContent::Broken { .. }), "{broken}");
     }
     fs::remove_file(folder.path("f/pipe.toml")).unwrap();
     folder.rescan();
@@ -215,7 +215,8 @@ fn of_two_readings_the_one_that_began_later_counts() {
         folder.write("f/b.toml", "x = 1");
         folder.rescan();
         let (first, second) = (folder.catalog.begin(), folder.catalog.begin());
-        let read = |basis: Basis, is_scan: bool| if is_scan { basis.scan(&progress) } else { basis.recheck(["f/a"]) };
+        let read =
+            |basis: ReadingBasis, is_scan: bool| if is_scan { basis.scan(&progress) } else { basis.recheck(["f/a"]) };
         let first = read(first, is_scan_first);
         folder.write("f/a.toml", two);
         fs::remove_file(folder.path("f/b.toml")).unwrap();
@@ -332,7 +333,9 @@ fn an_extension_is_one_in_whatever_case() {
         folder.write(file, "x = 1");
     }
     folder.rescan();
-    let Content::Broken { problems, .. } = &folder.catalog.get("f/a").unwrap().content else { panic!("not broken") };
+    let TemplateContent::Broken { problems, .. } = &folder.catalog.get("f/a").unwrap().content else {
+        panic!("not broken")
+    };
     assert_eq!(problems[0].message, "4 files have the id `f/a`: a.TOML, a.toml, a.yaml, a.yml");
     let files = ["a.TOML", "a.toml", "a.yaml", "a.yml"].map(|name| folder.path("f").join(name));
     assert_eq!(files_of(&folder.path(""), "f/a"), files);
@@ -454,7 +457,7 @@ fn only_so_many_that_are_no_templates_are_looked_at() {
     folder.write(&format!("{path}/a.toml"), "x = 1");
     assert_eq!(folder.rescan().0, ids(&["f/good"]));
     assert_eq!(folder.catalog.strays().count(), 1001);
-    let rest = folder.catalog.strays().find(|stray| stray.why == Why::TooMany).unwrap();
+    let rest = folder.catalog.strays().find(|stray| stray.why == StrayReason::TooMany).unwrap();
     assert!(rest.message().contains("no secret can be deleted"), "{}", rest.message());
     let generation = folder.catalog.generation();
     for _ in 0..2 {
@@ -483,7 +486,9 @@ fn a_template_in_utf_16_is_broken_and_guards() {
         fs::write(folder.path(file), text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>()).unwrap();
         folder.rescan();
         let id = file.split('.').next().unwrap();
-        let Content::Broken { problems, .. } = &folder.catalog.get(id).unwrap().content else { panic!("{file}") };
+        let TemplateContent::Broken { problems, .. } = &folder.catalog.get(id).unwrap().content else {
+            panic!("{file}")
+        };
         assert_eq!(
             (problems[0].message.as_str(), problems[0].help.as_deref()),
             ("the file is UTF-16", Some("save it as UTF-8"))

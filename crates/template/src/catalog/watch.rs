@@ -38,7 +38,7 @@ impl Watcher {
         let replaced = Arc::new(AtomicBool::new(true));
         let (watched, flag) = (dir.clone(), Arc::clone(&replaced));
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
-            Ok(event) if !event.need_rescan() && !matters(&watched, &event) => {}
+            Ok(event) if !event.need_rescan() && !is_relevant(&watched, &event) => {}
             Ok(event) => {
                 if event.need_rescan() || event.paths.contains(&watched) {
                     flag.store(true, Ordering::Release);
@@ -79,7 +79,7 @@ impl Watcher {
 
 /// Reports whether an event may concern a template, or a folder of templates. The parent folder also contains the vault
 /// and its log, and editors and git write files of their own all the time.
-fn matters(dir: &Path, event: &Event) -> bool {
+fn is_relevant(dir: &Path, event: &Event) -> bool {
     let is_data_change = matches!(event.kind, EventKind::Modify(ModifyKind::Data(_)));
     let may_be_template = |path: &PathBuf| {
         let Ok(inside) = path.strip_prefix(dir) else { return false };
@@ -107,7 +107,7 @@ mod tests {
         let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
         let is_reported = |kind, paths: &[&str]| {
             let event = Event { paths: paths.iter().map(PathBuf::from).collect(), ..Event::new(kind) };
-            matters(Path::new("/home/templates"), &event)
+            is_relevant(Path::new("/home/templates"), &event)
         };
         for path in ["", "/f", "/f/a.toml", "/f/a.YML", "/linked/a.jsonc"] {
             assert!(is_reported(created, &[&format!("/home/templates{path}")]), "{path}");

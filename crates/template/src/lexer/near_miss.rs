@@ -7,7 +7,7 @@ use guillemet_base::names::SecretName;
 
 /// The characters before the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opener {
+pub enum TagOpening {
     /// `<<` and white space, which open a tag.
     Exact,
     /// Two or more `<` that do not open a tag.
@@ -36,17 +36,17 @@ pub fn lookalike(text: &str) -> Option<usize> {
 }
 
 /// Reports whether the text after `<<` and white space begins with a word that makes it a tag, closed or not.
-pub fn is_own(text: &str) -> bool {
+pub fn begins_tag(text: &str) -> bool {
     WORDS.contains(&word(skip(text)).0)
 }
 
 /// Returns the tag that the text after an opening was probably meant as, correctly written; `None` if it looks like
 /// text.
-pub fn meant(text: &str, opener: Opener) -> Option<String> {
+pub fn intended_tag(text: &str, opener: TagOpening) -> Option<String> {
     let text = skip(text);
     let (word, rest) = word(text);
-    let is_almost = opener == Opener::Almost;
-    let looks_secret = if opener == Opener::Lookalike {
+    let is_almost = opener == TagOpening::Almost;
+    let looks_secret = if opener == TagOpening::Lookalike {
         matches!(word.to_ascii_lowercase().as_str(), "secret" | "secrets")
     } else {
         is_nearly_secret(word)
@@ -66,9 +66,9 @@ pub fn meant(text: &str, opener: Opener) -> Option<String> {
     let has_member = line.starts_with(['.', '[']) && CLOSERS.iter().any(|closer| line.contains(closer));
     // `<< var.x >>` is a tag: if nothing has this name, the engine reports it.
     let is_near_miss = match opener {
-        Opener::Exact => false,
-        Opener::Almost => has_member || WORDS.contains(&word),
-        Opener::Lookalike => has_member,
+        TagOpening::Exact => false,
+        TagOpening::Almost => has_member || WORDS.contains(&word),
+        TagOpening::Lookalike => has_member,
     };
     is_near_miss.then(|| variable(kind, rest))
 }
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_was_meant_is_written_as_it_should_be() {
-        use Opener::{Almost, Exact, Lookalike};
+        use TagOpening::{Almost, Exact, Lookalike};
         for (text, opener, expected) in [
             ("secret \"x\">>", Almost, Some("<< secret \"x\" >>")),
             ("secret'a.b-c'>>", Almost, Some("<< secret \"a.b-c\" >>")),
@@ -162,7 +162,7 @@ mod tests {
             (": *secret", Almost, None),
             ("EOF", Almost, None),
         ] {
-            assert_eq!(meant(text, opener).as_deref(), expected, "{text:?} {opener:?}");
+            assert_eq!(intended_tag(text, opener).as_deref(), expected, "{text:?} {opener:?}");
         }
     }
 }

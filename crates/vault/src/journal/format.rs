@@ -20,7 +20,7 @@ const HEADER_LEN: usize = 6;
 const FRAME_WORDS: usize = 2;
 
 /// The part of the header that a reader needs.
-pub(super) struct Header {
+pub(super) struct JournalHeader {
     /// The id of the file.
     pub(super) id: [u8; 16],
     /// The records are in the clear.
@@ -28,7 +28,7 @@ pub(super) struct Header {
 }
 
 /// Reads and checks the header. The error is a phrase that says why it is not one of this vault.
-pub(super) fn read_header(words: &[AtomicU64], vault_id: [u8; 16]) -> Result<Header, &'static str> {
+pub(super) fn read_header(words: &[AtomicU64], vault_id: [u8; 16]) -> Result<JournalHeader, &'static str> {
     let read = |at: usize| words[at].load(Ordering::Relaxed);
     if read(0) != MAGIC {
         Err("is not a usage journal")
@@ -39,7 +39,7 @@ pub(super) fn read_header(words: &[AtomicU64], vault_id: [u8; 16]) -> Result<Hea
     } else if bytes16(read(2), read(3)) != vault_id {
         Err("belongs to another vault")
     } else {
-        Ok(Header { id: bytes16(read(4), read(5)), is_clear: read(1) == CLEAR_FORMAT })
+        Ok(JournalHeader { id: bytes16(read(4), read(5)), is_clear: read(1) == CLEAR_FORMAT })
     }
 }
 

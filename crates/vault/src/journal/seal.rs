@@ -22,17 +22,17 @@ const TAG_LEN: usize = 16;
 /// How much longer a sealed content is, in bytes.
 pub(super) const OVERHEAD: usize = HEAD_LEN + TAG_LEN;
 
-type Session = [u8; SESSION_LEN];
+type SessionId = [u8; SESSION_LEN];
 
 /// Seals the records of one session, and opens those of all sessions of the same journal.
-pub(super) struct Sealer {
+pub(super) struct JournalSealer {
     /// The key of this vault and journal, from which session keys are derived.
     key: Key,
-    session: Session,
+    session: SessionId,
     cipher: SecretPage<Aes256Gcm>,
 }
 
-impl Sealer {
+impl JournalSealer {
     /// Begins a session with a new random id.
     pub(super) fn new(key: &Key, vault: [u8; 16], journal: [u8; 16]) -> Self {
         let label = [b"guillemet journal 1\0".as_slice(), &vault, &journal].concat();
@@ -58,25 +58,25 @@ impl Sealer {
     }
 
     /// Returns an opener for the records of this journal.
-    pub(super) fn opener(&self) -> Opener<'_> {
-        Opener { sealer: self, other: None }
+    pub(super) fn opener(&self) -> JournalOpener<'_> {
+        JournalOpener { sealer: self, other: None }
     }
 }
 
 /// Opens records one after another. Keeps the cipher of the last session it met.
-pub(super) struct Opener<'a> {
-    sealer: &'a Sealer,
+pub(super) struct JournalOpener<'a> {
+    sealer: &'a JournalSealer,
     /// The earlier session whose records are being read, with its cipher.
-    other: Option<(Session, SecretPage<Aes256Gcm>)>,
+    other: Option<(SessionId, SecretPage<Aes256Gcm>)>,
 }
 
-impl Opener<'_> {
+impl JournalOpener<'_> {
     /// Opens a sealed record in place and returns its content, or `None` if it was not sealed for this place, or was
     /// changed.
     pub(super) fn open<'b>(&mut self, position: Position, sealed: &'b mut [u8]) -> Option<&'b [u8]> {
         let (head, rest) = sealed.split_at_mut_checked(HEAD_LEN)?;
         let (content, tag) = rest.split_at_mut_checked(rest.len().checked_sub(TAG_LEN)?)?;
-        let session: Session = *head.first_chunk()?;
+        let session: SessionId = *head.first_chunk()?;
         let number: [u8; 8] = *head.last_chunk()?;
         let cipher = if session == self.sealer.session {
             self.sealer.cipher.expose()
@@ -101,7 +101,7 @@ fn binding(position: Position) -> [u8; 16] {
 }
 
 /// Derives the cipher of a session. Its state is plain data, so it can live in a page of its own.
-fn cipher(key: &Key, session: &Session) -> SecretPage<Aes256Gcm> {
+fn cipher(key: &Key, session: &SessionId) -> SecretPage<Aes256Gcm> {
     SecretPage::new(|| {
         let mut key = key.mac(&[b"session\0".as_slice(), session].concat());
         let cipher = Aes256Gcm::new(AesKey::<Aes256Gcm>::from_slice(&key));
@@ -120,11 +120,11 @@ fn nonce(number: [u8; 8]) -> [u8; 12] {
 mod tests {
     use super::*;
 
-    fn sealer() -> Sealer {
-        Sealer::new(&Key::from_bytes(&mut [5; 32]), [1; 16], [2; 16])
+    fn sealer() -> JournalSealer {
+        JournalSealer::new(&Key::from_bytes(&mut [5; 32]), [1; 16], [2; 16])
     }
 
-    fn sealed(sealer: &Sealer, number: u64, place: Position) -> Vec<u8> {
+    fn sealed(sealer: &JournalSealer, number: u64, place: Position) -> Vec<u8> {
         let mut out = Vec::new();
         sealer.seal(number, place, b"content", &mut out);
         out
@@ -147,9 +147,9 @@ mod tests {
         }
         let key = Key::from_bytes(&mut [5; 32]);
         for other in [
-            Sealer::new(&Key::from_bytes(&mut [6; 32]), [1; 16], [2; 16]),
-            Sealer::new(&key, [9; 16], [2; 16]),
-            Sealer::new(&key, [1; 16], [9; 16]),
+            JournalSealer::new(&Key::from_bytes(&mut [6; 32]), [1; 16], [2; 16]),
+            JournalSealer::new(&key, [9; 16], [2; 16]),
+            JournalSealer::new(&key, [1; 16], [9; 16]),
         ] {
             assert_eq!(other.opener().open(place, &mut of_both[0].clone()), None);
         }

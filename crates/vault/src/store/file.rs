@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
-use super::{Boxes, MANIFEST, Manifest, VaultError, key_binding};
+use super::{MANIFEST, Manifest, VaultError, VaultSealer, key_binding};
 use crate::keys::{Method, PassphraseHeader};
 use guillemet_base::files::{self, Links};
 use guillemet_base::random::random;
@@ -35,7 +35,7 @@ const SCHEMA: &str = "
 ";
 
 /// The part of the file that can be read without the key.
-pub(super) struct Header {
+pub(super) struct VaultHeader {
     pub(super) id: [u8; 16],
     pub(super) method: Method,
     pub(super) passphrase: PassphraseHeader,
@@ -63,7 +63,7 @@ pub(super) fn write_empty(
         "INSERT INTO meta (one, vault_id, unlock, salt, memory_kib, passes, sealed_key) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)",
         params![id, method.name(), passphrase.salt, cost.memory_kib, cost.passes, sealed_key],
     )?;
-    Boxes::new(id, &key).put_document(&database, MANIFEST, &Manifest::default().to_bytes())?;
+    VaultSealer::new(id, &key).put_document(&database, MANIFEST, &Manifest::default().to_bytes())?;
     // The caller moves only the main file to its place, so everything has to leave the log first. Closing would try the
     // same, and not report a failure.
     database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
@@ -116,7 +116,7 @@ pub fn change<T, E: From<VaultError>>(
     let transaction = result.map_err(VaultError::from)?;
     let done = change(&transaction)?;
     transaction.commit().map_err(VaultError::from)?;
-    settle(database);
+    checkpoint(database);
     Ok(done)
 }
 
@@ -141,7 +141,7 @@ fn check_len(database: &Connection) -> Result<(), VaultError> {
 /// end of the changes, so nothing acknowledged may be in the log alone.
 ///
 /// If this fails, the log keeps the change, and the next change tries again.
-pub(super) fn settle(database: &Connection) {
+pub(super) fn checkpoint(database: &Connection) {
     let result = database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
     if !matches!(result, Ok(false)) {
         tracing::warn!("a vault change is only in vault.db-wal for now; check the disk");
@@ -154,7 +154,7 @@ pub(super) fn settle(database: &Connection) {
 /// If this fails, the next removal does it.
 pub(super) fn wipe(database: &Connection) {
     match database.execute_batch("VACUUM") {
-        Ok(()) => settle(database),
+        Ok(()) => checkpoint(database),
         Err(error) => {
             tracing::warn!(%error, "encrypted parts of a deleted secret may remain in vault.db; check the disk")
         }
@@ -162,7 +162,7 @@ pub(super) fn wipe(database: &Connection) {
 }
 
 /// Returns the path of a file that SQLite keeps beside another.
-pub(super) fn sidecar(path: &Path, end: &str) -> PathBuf {
+pub(super) fn companion_path(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()
@@ -170,7 +170,7 @@ pub(super) fn sidecar(path: &Path, end: &str) -> PathBuf {
 
 /// Returns the length of the log in bytes; 0 if there is no log.
 pub(super) fn log_len(path: &Path) -> Result<u64, VaultError> {
-    let log = sidecar(path, "-wal");
+    let log = companion_path(path, "-wal");
     match fs::metadata(&log) {
         Ok(metadata) => Ok(metadata.len()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
@@ -179,7 +179,7 @@ pub(super) fn log_len(path: &Path) -> Result<u64, VaultError> {
 }
 
 /// Opens a connection that reads the file and its log and writes nothing, neither now nor when it is closed.
-pub(super) fn look(path: &Path) -> Result<Connection, VaultError> {
+pub(super) fn open_read_only(path: &Path) -> Result<Connection, VaultError> {
     if log_len(path)? == 0 {
         return immutable(path);
     }
@@ -203,7 +203,7 @@ fn immutable(path: &Path) -> Result<Connection, VaultError> {
 
 /// Reads the part that needs no key, without writing: first SQLite's own header by hand, then the row that describes
 /// the key.
-pub(super) fn read_header(path: &Path) -> Result<Header, VaultError> {
+pub(super) fn read_header(path: &Path) -> Result<VaultHeader, VaultError> {
     let mut first = [0; 100];
     let read = files::open_regular(path, Links::Follow).and_then(|(mut file, _)| file.read_exact(&mut first));
     read.map_err(|error| match error.kind() {
@@ -222,7 +222,7 @@ pub(super) fn read_header(path: &Path) -> Result<Header, VaultError> {
         found => return Err(VaultError::NewerFormat { found }),
     }
     // The log counts too: after a crash the file alone can be half-way between two states.
-    let database = look(path)?;
+    let database = open_read_only(path)?;
     let query = "SELECT vault_id, unlock, salt, memory_kib, passes, sealed_key FROM meta";
     let header = database.query_row(query, [], |row| {
         let unlock: String = row.get(1)?;
@@ -233,8 +233,8 @@ pub(super) fn read_header(path: &Path) -> Result<Header, VaultError> {
         VaultError::Database(_) => VaultError::Damaged("its description cannot be read".into()),
         damaged => damaged,
     })?;
-    let method = Method::named(&unlock).ok_or_else(|| {
+    let method = Method::from_name(&unlock).ok_or_else(|| {
         VaultError::Damaged("it uses an unlock method that this version of Guillemet does not know".into())
     })?;
-    Ok(Header { id, method, passphrase, sealed_key })
+    Ok(VaultHeader { id, method, passphrase, sealed_key })
 }

@@ -3,13 +3,13 @@
 //! The vault always has exactly one seal, so exactly one of the old and the new credential opens it. A new key file is
 //! on disk under a hidden name before the transaction begins, and is renamed after the commit. If the process is killed
 //! in between, the next start finds out which of the two files holds the key that opens the vault (`UnlockWith::open`),
-//! and renames or removes the pending one (`keys::settle_key_file`).
+//! and renames or removes the pending one (`keys::finish_rekey`).
 
 use rusqlite::{Connection, params};
 use zeroize::Zeroizing;
 
 use super::file::{change, wipe, write_seal};
-use super::{Boxes, DOCUMENT, MANIFEST, Manifest, RECORD, ROOT, Vault, VaultError, key_binding};
+use super::{DOCUMENT, MANIFEST, Manifest, RECORD, ROOT, Vault, VaultError, VaultSealer, key_binding};
 use crate::audit::AuditChange;
 use crate::keys::{Method, NewUnlock, OpenedBy, PassphraseHeader};
 use crate::{keys, trail};
@@ -29,10 +29,10 @@ impl Vault {
         let passphrase = PassphraseHeader::random();
         let unlock_key = unlock.next_key(&passphrase)?;
         let key = Key::random();
-        let (previous, boxes) = (&self.boxes, Boxes::new(self.boxes.vault, &key));
+        let (previous, boxes) = (&self.boxes, VaultSealer::new(self.boxes.vault, &key));
         let sealed_key = crypto::seal(&unlock_key, &key_binding(&boxes.vault), key.expose());
         change(&mut self.database, |database| {
-            previous.seal_anew(database, &boxes, &self.root)?;
+            previous.reseal(database, &boxes, &self.root)?;
             write_seal(database, unlock.method(), passphrase, &sealed_key)?;
             trail::write_changes(database, &self.trail, self.changes_kept, &[event])
         })?;
@@ -55,9 +55,9 @@ impl Vault {
     }
 }
 
-impl Boxes {
+impl VaultSealer {
     /// Replaces every box by one under the keys of `to`, and stores `root` as a document.
-    fn seal_anew(&self, database: &Connection, to: &Self, root: &Key) -> Result<(), VaultError> {
+    fn reseal(&self, database: &Connection, to: &Self, root: &Key) -> Result<(), VaultError> {
         let mut manifest = Manifest::default();
         let mut seal = |kind: &'static str, id: &[u8], revision: u64, sealed: &[u8]| {
             let bytes = self.open(kind, id, revision, sealed);

@@ -22,7 +22,7 @@ pub struct AccountRecord {
     pub sealed: Option<Vec<u8>>,
 }
 
-fn is_there(database: &Connection) -> Result<bool, VaultError> {
+fn exists(database: &Connection) -> Result<bool, VaultError> {
     let query = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'account_records')";
     Ok(database.query_row(query, [], |row| row.get(0))?)
 }
@@ -50,7 +50,7 @@ pub(super) fn write(database: &Connection, writes: AccountWrites<'_>) -> Result<
 }
 
 pub(super) fn read(database: &Connection) -> Result<Vec<AccountRecord>, VaultError> {
-    if !is_there(database)? {
+    if !exists(database)? {
         return Ok(Vec::new());
     }
     let mut statement = database.prepare("SELECT id, revision, epoch, box FROM account_records ORDER BY id")?;

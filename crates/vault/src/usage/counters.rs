@@ -14,8 +14,8 @@ use super::super::event::{self, Class, Outcome, UnknownName};
 use super::super::journal::{Pending, Position};
 use super::super::store::{self, VaultError};
 use super::super::trail;
-use super::fold::{Counted, Folding, Place, Wanted};
-use super::{AllTotals, CallerUsage, DayUsage, PlaceUsage, RecorderError, Refusals, SecretUsage, Totals};
+use super::fold::{CounterIncrement, CounterPlace, CounterSubject, Folding};
+use super::{AllTotals, RecorderError, Refusals, SecretUsage, Totals, UsageByCaller, UsageByDay, UsageByPlace};
 use guillemet_base::names::{Millis, SecretId};
 use guillemet_secret::crypto::{self, Key};
 
@@ -85,7 +85,7 @@ pub(super) fn missing(database: &Connection) -> Result<Option<String>, VaultErro
 ///
 /// # Errors
 /// As `missing`, and the errors of SQLite.
-pub(crate) fn prepare(database: &Connection, boxes: &trail::Boxes) -> Result<(), VaultError> {
+pub(crate) fn prepare(database: &Connection, boxes: &trail::TrailSealer) -> Result<(), VaultError> {
     match missing(database)? {
         Some(schema) => {
             database.execute_batch(&schema)?;
@@ -99,7 +99,7 @@ pub(crate) fn prepare(database: &Connection, boxes: &trail::Boxes) -> Result<(),
 pub(super) struct Counters {
     pub(super) database: Connection,
     pub(super) key: Key,
-    pub(super) boxes: trail::Boxes,
+    pub(super) boxes: trail::TrailSealer,
     pub(super) folded: Position,
     /// Records that are not in a committed transaction yet.
     pub(super) unfolded: Pending,
@@ -144,7 +144,7 @@ impl Counters {
 
     /// Calls `read` on the counters as they would be if everything had been folded. This is for a file that takes no
     /// change: nothing is committed or written anywhere.
-    pub(super) fn as_if_folded<T>(
+    pub(super) fn with_unfolded<T>(
         &self,
         events: usize,
         read: impl FnOnce(&Self) -> Result<T, RecorderError>,
@@ -176,7 +176,7 @@ impl Counters {
         self.folded = position;
         let totals = Arc::make_mut(&mut self.totals);
         for counted in &folding.counted {
-            if let (Wanted::Secret(secret), None) = (&counted.subject, counted.refusal) {
+            if let (CounterSubject::Secret(secret), None) = (&counted.subject, counted.refusal) {
                 let total = totals.entry(*secret).or_default();
                 total.count += counted.count;
                 total.last_used = total.last_used.max(Some(counted.last));
@@ -202,7 +202,7 @@ impl Counters {
     }
 
     /// Returns where and when a secret was used.
-    pub(super) fn of(&self, secret: SecretId) -> Result<SecretUsage, RecorderError> {
+    pub(super) fn usage_of(&self, secret: SecretId) -> Result<SecretUsage, RecorderError> {
         let mut usage = SecretUsage::default();
         let query = "SELECT places.tag, places.box, counters.count, counters.last_used
                      FROM usage_counters AS counters JOIN usage_places AS places ON places.id = counters.place
@@ -217,17 +217,17 @@ impl Counters {
             let (count, last_used): (u64, Millis) = (row.get(2)?, row.get(3)?);
             usage.totals.count += count;
             usage.totals.last_used = usage.totals.last_used.max(Some(last_used));
-            let caller = |existing: &&mut CallerUsage| (existing.uid, &existing.exe) == (place.uid, &place.exe);
+            let caller = |existing: &&mut UsageByCaller| (existing.uid, &existing.exe) == (place.uid, &place.exe);
             match usage.by_caller.iter_mut().find(caller) {
                 Some(existing) => {
                     existing.count += count;
                     existing.last_used = existing.last_used.max(last_used);
                 }
                 None => {
-                    usage.by_caller.push(CallerUsage { uid: place.uid, exe: place.exe, count, last_used });
+                    usage.by_caller.push(UsageByCaller { uid: place.uid, exe: place.exe, count, last_used });
                 }
             }
-            let is_same = |existing: &&mut PlaceUsage| {
+            let is_same = |existing: &&mut UsageByPlace| {
                 (&existing.template, &existing.field, &existing.target)
                     == (&place.template, &place.field, &place.target)
             };
@@ -236,7 +236,7 @@ impl Counters {
                     existing.count += count;
                     existing.last_used = existing.last_used.max(Some(last_used));
                 }
-                None => usage.by_template.push(PlaceUsage {
+                None => usage.by_template.push(UsageByPlace {
                     template: place.template,
                     field: place.field,
                     target: place.target,
@@ -250,7 +250,7 @@ impl Counters {
         let mut statement =
             self.database.prepare_cached("SELECT day, count FROM usage_days WHERE secret = ?1 ORDER BY day DESC")?;
         let days =
-            statement.query_map([secret.0], |row| Ok(DayUsage { day: day_text(row.get(0)?), count: row.get(1)? }))?;
+            statement.query_map([secret.0], |row| Ok(UsageByDay { day: day_text(row.get(0)?), count: row.get(1)? }))?;
         usage.by_day = days.collect::<Result<_, _>>()?;
         Ok(usage)
     }
@@ -267,9 +267,9 @@ impl Counters {
                      FROM usage_refusals AS refusals JOIN usage_places AS places ON places.id = refusals.place
                      WHERE refusals.wanted IN (?1, ?2, ?3)";
         let mut statement = self.database.prepare_cached(query)?;
-        let name = tag(&self.key, &Wanted::Name(name.to_ascii_lowercase()));
+        let name = tag(&self.key, &CounterSubject::Name(name.to_ascii_lowercase()));
         let secret = secret.map_or_else(|| name.clone(), |secret| secret.0.to_vec());
-        let unknown = tag(&self.key, &Wanted::Unknown(unknown));
+        let unknown = tag(&self.key, &CounterSubject::Unknown(unknown));
         let mut rows = statement.query([secret, name, unknown])?;
         let mut entries: Vec<Refusals> = Vec::new();
         while let Some(row) = rows.next()? {
@@ -277,7 +277,7 @@ impl Counters {
                 row.get_ref(0)?.as_blob().unwrap_or_default(),
                 row.get_ref(1)?.as_blob().unwrap_or_default(),
             )?;
-            let outcome = Outcome::numbered(row.get(2)?)
+            let outcome = Outcome::from_code(row.get(2)?)
                 .ok_or_else(|| VaultError::Damaged("its usage contains an invalid refusal".into()))?;
             let (count, last): (u64, Millis) = (row.get(3)?, row.get(4)?);
             let is_same = |existing: &&mut Refusals| {
@@ -350,7 +350,7 @@ impl Counters {
         Ok(())
     }
 
-    fn open_place(&self, tag: &[u8], sealed: &[u8]) -> Result<Place, RecorderError> {
+    fn open_place(&self, tag: &[u8], sealed: &[u8]) -> Result<CounterPlace, RecorderError> {
         let damaged = || VaultError::Damaged("part of its usage cannot be decrypted".into());
         let opened = crypto::open(&self.key, tag, sealed).map_err(|_| damaged())?;
         Ok(serde_json::from_slice(&opened).map_err(|_| damaged())?)
@@ -358,7 +358,12 @@ impl Counters {
 }
 
 /// Adds the result of a fold to the tables.
-fn add(transaction: &Connection, key: &Key, boxes: &trail::Boxes, folding: &Folding) -> Result<(), RecorderError> {
+fn add(
+    transaction: &Connection,
+    key: &Key,
+    boxes: &trail::TrailSealer,
+    folding: &Folding,
+) -> Result<(), RecorderError> {
     let mut names = None;
     for counted in &folding.counted {
         match counted.refusal {
@@ -374,7 +379,7 @@ fn add(transaction: &Connection, key: &Key, boxes: &trail::Boxes, folding: &Fold
     Ok(())
 }
 
-fn add_answers(transaction: &Connection, key: &Key, counted: &Counted) -> Result<(), RecorderError> {
+fn add_answers(transaction: &Connection, key: &Key, counted: &CounterIncrement) -> Result<(), RecorderError> {
     let place = place_id(transaction, key, &counted.place)?;
     let mut statement = transaction.prepare_cached(
         "INSERT INTO usage_counters (secret, place, count, last_used) VALUES (?1, ?2, ?3, ?4)
@@ -388,7 +393,7 @@ fn add_answers(transaction: &Connection, key: &Key, counted: &Counted) -> Result
 fn add_refusals(
     transaction: &Connection,
     key: &Key,
-    counted: &Counted,
+    counted: &CounterIncrement,
     outcome: Outcome,
     names: &mut Option<u64>,
 ) -> Result<(), RecorderError> {
@@ -401,7 +406,7 @@ fn add_refusals(
     if statement.execute(params![subject, place, outcome as u8, counted.count, counted.last])? > 0 {
         return Ok(());
     }
-    if !matches!(counted.subject, Wanted::Secret(_)) {
+    if !matches!(counted.subject, CounterSubject::Secret(_)) {
         let count = match *names {
             Some(count) => count,
             None => {
@@ -450,16 +455,16 @@ pub(super) fn set_position(database: &Connection, journal: [u8; 16], position: P
 }
 
 /// Returns the key of a counter in a table: the id of a secret, or the tag of a name.
-fn tag(key: &Key, subject: &Wanted) -> Vec<u8> {
+fn tag(key: &Key, subject: &CounterSubject) -> Vec<u8> {
     match subject {
-        Wanted::Secret(secret) => secret.0.to_vec(),
-        Wanted::Name(name) => key.mac(&[b"name\0", name.as_bytes()].concat()).to_vec(),
-        Wanted::Unknown(unknown) => key.mac(unknown.to_string().as_bytes()).to_vec(),
+        CounterSubject::Secret(secret) => secret.0.to_vec(),
+        CounterSubject::Name(name) => key.mac(&[b"name\0", name.as_bytes()].concat()).to_vec(),
+        CounterSubject::Unknown(unknown) => key.mac(unknown.to_string().as_bytes()).to_vec(),
     }
 }
 
 /// Returns the row of a place, which is created if it is new.
-fn place_id(transaction: &Connection, key: &Key, place: &Place) -> Result<i64, RecorderError> {
+fn place_id(transaction: &Connection, key: &Key, place: &CounterPlace) -> Result<i64, RecorderError> {
     let text = serde_json::to_vec(place).map_err(VaultError::Unserializable)?;
     let tag = key.mac(&text);
     let mut statement = transaction.prepare_cached("SELECT id FROM usage_places WHERE tag = ?1")?;
@@ -469,7 +474,7 @@ fn place_id(transaction: &Connection, key: &Key, place: &Place) -> Result<i64, R
     // Places are never removed, so the highest id is their number.
     let count: Option<u64> = transaction.query_row("SELECT MAX(id) FROM usage_places", [], |row| row.get(0))?;
     if count >= Some(PLACES_KEPT) && !(place.field.is_empty() && place.exe.is_empty()) {
-        return place_id(transaction, key, &Place { field: String::new(), exe: String::new(), ..place.clone() });
+        return place_id(transaction, key, &CounterPlace { field: String::new(), exe: String::new(), ..place.clone() });
     }
     // Padded, so that the file does not show how long a template's id is.
     let mut padded = text;

@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::super::event::{Class, Decoded, Outcome, Subject, UnknownName};
-use super::super::trail::Newest;
+use super::super::trail::NewestRecords;
 use guillemet_base::names::{Millis, SecretId};
 
 pub(super) const DAY: Millis = 24 * 60 * 60 * 1000;
 
 /// The place that a counter counts for; sealed in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) struct Place {
+pub(super) struct CounterPlace {
     pub(super) template: Option<String>,
     pub(super) target: Option<String>,
     pub(super) field: String,
@@ -24,7 +24,7 @@ pub(super) struct Place {
 
 /// The secret or name that a caller asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum CounterSubject {
     Secret(SecretId),
     /// A name without a secret, in lower case; empty if the caller gave no name at all.
     Name(String),
@@ -34,9 +34,9 @@ pub(super) enum Wanted {
 
 /// The amount that a fold adds to one counter.
 #[derive(Debug)]
-pub(super) struct Counted {
-    pub(super) place: Place,
-    pub(super) subject: Wanted,
+pub(super) struct CounterIncrement {
+    pub(super) place: CounterPlace,
+    pub(super) subject: CounterSubject,
     /// The reason for the refusal; `None` if the use was answered.
     pub(super) refusal: Option<Outcome>,
     pub(super) count: u64,
@@ -49,12 +49,12 @@ pub(super) struct Folding {
     /// together in `key`, so that nothing is allocated for a combination that was seen before.
     indices: HashMap<Box<[u8]>, usize>,
     key: Vec<u8>,
-    pub(super) counted: Vec<Counted>,
+    pub(super) counted: Vec<CounterIncrement>,
     pub(super) by_day: HashMap<(SecretId, u64), u64>,
     /// The number of records so far.
     pub(super) seen: u64,
     /// The newest uses of each class, answers and refusals.
-    pub(super) newest: [Newest; 2],
+    pub(super) newest: [NewestRecords; 2],
 }
 
 impl Folding {
@@ -66,7 +66,7 @@ impl Folding {
             counted: Vec::new(),
             by_day: HashMap::new(),
             seen: 0,
-            newest: [Class::Answer, Class::Refusal].map(|class| Newest::new(class, events)),
+            newest: [Class::Answer, Class::Refusal].map(|class| NewestRecords::new(class, events)),
         }
     }
 
@@ -111,7 +111,7 @@ impl Folding {
             let index = match self.indices.get(self.key.as_slice()) {
                 Some(index) => *index,
                 None => {
-                    let place = Place {
+                    let place = CounterPlace {
                         template: event.template.map(str::to_owned),
                         target: event.target.map(str::to_owned),
                         field: usage.field.to_owned(),
@@ -119,12 +119,12 @@ impl Folding {
                         exe: event.exe.to_owned(),
                     };
                     let subject = match usage.subject {
-                        Subject::Secret(secret) => Wanted::Secret(secret),
-                        Subject::Name(name) => Wanted::Name(name.to_ascii_lowercase()),
-                        Subject::Unknown(unknown) => Wanted::Unknown(unknown),
+                        Subject::Secret(secret) => CounterSubject::Secret(secret),
+                        Subject::Name(name) => CounterSubject::Name(name.to_ascii_lowercase()),
+                        Subject::Unknown(unknown) => CounterSubject::Unknown(unknown),
                     };
                     self.indices.insert(self.key.as_slice().into(), self.counted.len());
-                    self.counted.push(Counted { place, subject, refusal, count: 0, last: 0 });
+                    self.counted.push(CounterIncrement { place, subject, refusal, count: 0, last: 0 });
                     self.counted.len() - 1
                 }
             };

@@ -52,9 +52,9 @@ pub struct UseEvent {
 }
 
 /// Selects events of the trail.
-pub trait Picks {
+pub trait TrailFilter {
     /// Reports whether any event of this class is wanted.
-    fn class(&self, class: Class) -> bool;
+    fn has_class(&self, class: Class) -> bool;
     /// Reports whether this use is wanted.
     fn of_use(&self, event: &Decoded<'_>, listed: &Listed<'_>) -> bool;
     /// Reports whether this change is wanted.
@@ -146,7 +146,7 @@ impl Backwards<'_> {
 
     /// Takes the next record; call it after `peek`. Calls `emit` with each event of the record that `filter` selects,
     /// the last event first.
-    fn take(&mut self, filter: &impl Picks, mut emit: impl FnMut(&dyn Fn() -> TrailEvent)) {
+    fn take(&mut self, filter: &impl TrailFilter, mut emit: impl FnMut(&dyn Fn() -> TrailEvent)) {
         self.next = None;
         let Some((_, range)) = self.records.pop() else { return };
         if let Some(change) = self.change.take() {
@@ -187,13 +187,13 @@ fn newest<K: Ord + Copy>(
 /// after the first `offset`.
 pub(super) fn list(
     shared: &Shared,
-    filter: &impl Picks,
+    filter: &impl TrailFilter,
     offset: usize,
     limit: usize,
 ) -> Result<(usize, Vec<TrailEvent>), RecorderError> {
     let (mut uses, mut changes) = (Vec::new(), Vec::new());
-    for (class, ..) in Class::ALL.into_iter().filter(|(class, ..)| filter.class(*class)) {
-        let shares = trail::kept(&shared.counters().database, class, shared.kept(class))?;
+    for (class, ..) in Class::ALL.into_iter().filter(|(class, ..)| filter.has_class(*class)) {
+        let shares = trail::kept_chunks(&shared.counters().database, class, shared.bound(class))?;
         let streams = if class == Class::Change { &mut changes } else { &mut uses };
         streams.extend(shares.into_iter().map(|(chunks, remaining)| Backwards {
             shared,

@@ -17,7 +17,7 @@ use super::super::trail;
 use super::RecorderError;
 use super::counters::{self, Counters};
 
-/// Free space on the disk, in bytes. With less than this, `try_out` tests whether a change still fits.
+/// Free space on the disk, in bytes. With less than this, `retry` tests whether a change still fits.
 const SCARCE: u64 = 1 << 20;
 /// The message about a journal that was lost.
 const RENEWED: &str = "usage.journal was truncated, overwritten or removed while the daemon was running. No use was \
@@ -48,21 +48,21 @@ impl Shared {
     }
 
     /// Returns the largest number of events of a class that the trail keeps.
-    pub(super) fn kept(&self, class: Class) -> usize {
+    pub(super) fn bound(&self, class: Class) -> usize {
         self.limits[class as usize].load(Ordering::Relaxed)
     }
 
     /// Sets new bounds for the trail, in the order of `Class::ALL`.
-    pub(super) fn keep(&self, numbers: [usize; 3]) -> Result<(), RecorderError> {
+    pub(super) fn set_bounds(&self, numbers: [usize; 3]) -> Result<(), RecorderError> {
         for (limit, number) in self.limits.iter().zip(numbers) {
             limit.store(number, Ordering::Relaxed);
         }
-        self.counters().trim(|class| self.kept(class))
+        self.counters().trim(|class| self.bound(class))
     }
 
     /// Records changes, in a transaction of their own.
     pub(super) fn record_changes(&self, changes: &[AuditChange]) -> Result<(), RecorderError> {
-        self.note(self.counters().record_changes(self.kept(Class::Change), changes))
+        self.note_read_only(self.counters().record_changes(self.bound(Class::Change), changes))
     }
 
     /// Records changes now, or as soon as the vault's file takes changes again.
@@ -82,8 +82,8 @@ impl Shared {
     fn fold_into(&self, counters: &mut Counters) -> Result<(), RecorderError> {
         let position = self.journal.take(&mut counters.unfolded);
         if !counters.unfolded.is_empty() {
-            let folding = counters.add_up(self.kept(Class::Refusal));
-            self.note(counters.write(self.journal.id(), position, folding))?;
+            let folding = counters.add_up(self.bound(Class::Refusal));
+            self.note_read_only(counters.write(self.journal.id(), position, folding))?;
             counters.unfolded.clear();
         }
         self.journal.folded(position);
@@ -91,10 +91,13 @@ impl Shared {
     }
 
     /// Calls `read` on counters that include everything up to the last answer.
-    pub(super) fn look<T>(&self, read: impl FnOnce(&Counters) -> Result<T, RecorderError>) -> Result<T, RecorderError> {
+    pub(super) fn with_counters<T>(
+        &self,
+        read: impl FnOnce(&Counters) -> Result<T, RecorderError>,
+    ) -> Result<T, RecorderError> {
         let mut counters = self.counters();
         match self.fold_into(&mut counters) {
-            Err(error) if error.is_read_only() => counters.as_if_folded(self.kept(Class::Refusal), read),
+            Err(error) if error.is_read_only() => counters.with_unfolded(self.bound(Class::Refusal), read),
             folded => folded.and_then(|()| read(&counters)),
         }
     }
@@ -113,12 +116,12 @@ impl Shared {
         let id = self.journal.id();
         let result = store::change(&mut counters.database, |database| counters::set_position(database, id, start));
         // Until the new position is stored, which the next fold does too, the old one leads to the same counts.
-        let _ = self.note(result);
+        let _ = self.note_read_only(result);
         Ok(())
     }
 
     /// Remembers whether the vault's file takes changes, and logs when that has changed.
-    fn note<T>(&self, written: Result<T, RecorderError>) -> Result<T, RecorderError> {
+    fn note_read_only<T>(&self, written: Result<T, RecorderError>) -> Result<T, RecorderError> {
         let mut last_error = self.read_only.lock().unwrap_or_else(PoisonError::into_inner);
         match &written {
             Err(RecorderError::Vault(VaultError::Unwritable(error))) => {
@@ -140,7 +143,7 @@ impl Shared {
 
     /// Tests whether the vault's file takes a change, if the last one failed or the disk is nearly full. Folds if it
     /// does.
-    pub(super) fn try_out(&self) -> Result<(), RecorderError> {
+    pub(super) fn retry(&self) -> Result<(), RecorderError> {
         if !self.is_read_only() && !self.is_scarce() {
             return Ok(());
         }
@@ -150,9 +153,9 @@ impl Shared {
             // SQLite does not write a page whose content stays the same, so the row is removed and written again.
             database.execute("DELETE FROM usage_position", [])?;
             counters::set_position(database, self.journal.id(), *folded)?;
-            Ok::<_, RecorderError>(trail::write_changes(database, boxes, self.kept(Class::Change), unwritten)?)
+            Ok::<_, RecorderError>(trail::write_changes(database, boxes, self.bound(Class::Change), unwritten)?)
         });
-        self.note(written)?;
+        self.note_read_only(written)?;
         unwritten.clear();
         self.fold_into(&mut counters)
     }
@@ -164,7 +167,7 @@ impl Shared {
     /// Returns the present problems that the operator should know.
     pub(super) fn problems(&self) -> Vec<String> {
         // The outcome is in `read_only`.
-        let _ = self.try_out();
+        let _ = self.retry();
         let read_only = self.read_only.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut problems = Vec::new();
         if let Some(error) = read_only {

@@ -20,10 +20,10 @@ impl Files {
     }
 
     fn open(&self, len: usize) -> Recorder {
-        self.try_open(Options { journal_len: len, ..Options::default() }).unwrap()
+        self.try_open(RecorderOptions { journal_len: len, ..RecorderOptions::default() }).unwrap()
     }
 
-    fn try_open(&self, options: Options) -> Result<Recorder, RecorderError> {
+    fn try_open(&self, options: RecorderOptions) -> Result<Recorder, RecorderError> {
         let (journal, database) = (self.dir.path().join("journal"), self.dir.path().join("db"));
         Recorder::open_with(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), options)
     }
@@ -78,8 +78,8 @@ fn event<'a>(time: Millis, outcome: Outcome, caller: &'a Caller, uses: &'a [Reco
 /// Picks the uses that the function accepts, and all changes.
 struct Where<F>(F);
 
-impl<F: Fn(&Decoded<'_>) -> bool> Picks for Where<F> {
-    fn class(&self, _: Class) -> bool {
+impl<F: Fn(&Decoded<'_>) -> bool> TrailFilter for Where<F> {
+    fn has_class(&self, _: Class) -> bool {
         true
     }
 
@@ -116,14 +116,14 @@ fn places_days_and_totals_are_told() {
     record(&recorder, 6 * DAY, Outcome::Answered, &[1], "headers.B");
     record(&recorder, 6 * DAY + 9, Outcome::Revalidated, &[1], "headers.B");
     record(&recorder, 7 * DAY, Outcome::Disabled, &[1], "headers.B");
-    let usage = recorder.of(id(1)).unwrap();
+    let usage = recorder.usage_of(id(1)).unwrap();
     assert_eq!(usage.totals, Totals { count: 2, last_used: Some(6 * DAY + 9) });
     let places: Vec<_> = usage.by_template.iter().map(|place| (place.field.as_str(), place.count)).collect();
     assert_eq!(places, [("headers.A", 1), ("headers.B", 1)]);
     let days: Vec<_> = usage.by_day.iter().map(|day| (day.day.as_str(), day.count)).collect();
     assert_eq!(days, [("1970-01-07", 1), ("1970-01-06", 1)]);
     recorder.forget(id(1)).unwrap();
-    assert_eq!(recorder.of(id(1)).unwrap(), SecretUsage::default());
+    assert_eq!(recorder.usage_of(id(1)).unwrap(), SecretUsage::default());
     assert_eq!(recorder.totals().unwrap().len(), 1);
 }
 
@@ -150,7 +150,7 @@ fn a_lost_journal_begins_anew_without_confusion() {
     std::fs::remove_file(files.dir.path().join("journal")).unwrap();
     let recorder = files.open(SMALL);
     record(&recorder, 2, Outcome::Answered, &[1], "f");
-    assert_eq!(recorder.of(id(1)).unwrap().totals.count, 101);
+    assert_eq!(recorder.usage_of(id(1)).unwrap().totals.count, 101);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_fold_that_fails_loses_nothing_and_a_full_journal_refuses() {
     assert!((10..1000).contains(&recorded), "{recorded}");
     assert!(recorder.totals().is_err());
     blocker.execute_batch("ROLLBACK").unwrap();
-    assert_eq!(recorder.of(id(1)).unwrap().totals.count as usize, recorded);
+    assert_eq!(recorder.usage_of(id(1)).unwrap().totals.count as usize, recorded);
     recorder.record(&event).unwrap();
 }
 
@@ -200,7 +200,7 @@ fn the_newest_ninety_days_are_kept_and_the_totals_whole() {
     for day in 0..120 {
         record(&recorder, day * DAY, Outcome::Answered, &[1], "f");
     }
-    let usage = recorder.of(id(1)).unwrap();
+    let usage = recorder.usage_of(id(1)).unwrap();
     assert_eq!((usage.by_day.len(), usage.totals.count), (90, 120));
 }
 
@@ -212,7 +212,7 @@ fn what_was_acknowledged_before_a_kill_is_counted() {
     const CHILD: &str = "GUILLEMET_TEST_RECORDER";
     if let Some(dir) = std::env::var_os(CHILD) {
         let (journal, database) = (Path::new(&dir).join("journal"), Path::new(&dir).join("db"));
-        let options = Options { journal_len: 64 << 10, ..Options::default() };
+        let options = RecorderOptions { journal_len: 64 << 10, ..RecorderOptions::default() };
         let recorder = Recorder::open_with(&journal, &database, VAULT, Key::from_bytes(&mut [5; 32]), options).unwrap();
         let mut out = std::io::stderr();
         loop {
@@ -244,7 +244,7 @@ fn what_was_acknowledged_before_a_kill_is_counted() {
         child.kill().unwrap();
         lines.for_each(&mut count);
         child.wait().unwrap();
-        let now = files.open(64 << 10).of(id(1)).unwrap().totals.count;
+        let now = files.open(64 << 10).usage_of(id(1)).unwrap().totals.count;
         assert!(done <= now - counted && now - counted <= tried, "{done} <= {} <= {tried}", now - counted);
         counted = now;
     }

@@ -18,11 +18,11 @@ pub(super) const HOUR: Millis = 60 * 60 * 1000;
 /// Hashes names, and counts how many different ones each user has asked for.
 pub(super) struct UnknownNames {
     key: Key,
-    by_uid: Mutex<HashMap<u32, Told>>,
+    by_uid: Mutex<HashMap<u32, HourlyNames>>,
 }
 
 /// The unknown names that a user has asked for in one hour.
-struct Told {
+struct HourlyNames {
     /// The hour, counted from the Unix epoch.
     hour: u64,
     hashes: Vec<[u8; 8]>,
@@ -43,14 +43,14 @@ impl UnknownNames {
     }
 
     /// Returns what to record when a user asks for this name.
-    pub(super) fn asked(&self, uid: u32, name: &str, now: Millis) -> UnknownName {
+    pub(super) fn hash_for_user(&self, uid: u32, name: &str, now: Millis) -> UnknownName {
         let (hash, hour) = (self.hash(name), now / HOUR);
         // Nothing panics while the lock is held.
         let mut by_uid = self.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
         if by_uid.get(&uid).is_none_or(|entry| entry.hour != hour) {
             // A clock that was set back begins another hour too.
             by_uid.retain(|_, entry| entry.hour == hour);
-            by_uid.insert(uid, Told { hour, hashes: Vec::with_capacity(TOLD_APART) });
+            by_uid.insert(uid, HourlyNames { hour, hashes: Vec::with_capacity(TOLD_APART) });
         }
         let Some(entry) = by_uid.get_mut(&uid) else { return UnknownName::Other };
         if entry.hashes.contains(&hash) {
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn each_user_has_sixteen_an_hour() {
         let names = names();
-        let asked = |uid, number: usize, now| names.asked(uid, &format!("name-{number}"), now);
+        let asked = |uid, number: usize, now| names.hash_for_user(uid, &format!("name-{number}"), now);
         for number in 0..TOLD_APART {
             assert_ne!(asked(1, number, 5), UnknownName::Other);
         }

@@ -7,12 +7,12 @@ use super::*;
 use guillemet_plan::document;
 use guillemet_template::lexer::lex;
 
-fn node(value: &Value) -> Node {
+fn node(value: &Value) -> ConfigNode {
     match value {
-        Value::String(text) => Node::Text(Leaf::new(text, None)),
-        Value::Array(items) => Node::List(items.iter().map(node).collect()),
-        Value::Object(map) => Node::Table(map.iter().map(|(name, value)| (name.clone(), node(value))).collect()),
-        other => Node::Other(other.clone()),
+        Value::String(text) => ConfigNode::Text(ConfigLeaf::new(text, None)),
+        Value::Array(items) => ConfigNode::List(items.iter().map(node).collect()),
+        Value::Object(map) => ConfigNode::Table(map.iter().map(|(name, value)| (name.clone(), node(value))).collect()),
+        other => ConfigNode::Other(other.clone()),
     }
 }
 
@@ -22,9 +22,9 @@ fn finding(name: &str, range: std::ops::Range<usize>, filter: Option<ValueFilter
     Finding { field: String::new(), range, filter, value, name, exists: false, reason: "", spot: None }
 }
 
-fn config() -> (Table, Findings) {
+fn config() -> (ConfigTable, FindingsByField) {
     let value = json!({"name": "a", "n": 1, "headers": {"A": "Bearer tok", "X.Y": "<< z"}, "l": [{"k": 0.5}, [], {}]});
-    let Node::Table(config) = node(&value) else { unreachable!() };
+    let ConfigNode::Table(config) = node(&value) else { unreachable!() };
     let findings = [(vec!["headers".to_owned(), "A".to_owned()], vec![finding("n", 7..10, Some(ValueFilter::Url))])];
     (config, findings.into())
 }
@@ -51,8 +51,8 @@ fn each_format_holds_the_same() {
 #[test]
 fn what_toml_cannot_hold_is_written_as_json() {
     for value in [json!({"a": [null]}), json!({"a": {"b": u64::MAX}})] {
-        let Node::Table(config) = node(&value) else { unreachable!() };
-        assert_eq!(write(&config, &Findings::new(), Format::Toml).1, Format::Json);
+        let ConfigNode::Table(config) = node(&value) else { unreachable!() };
+        assert_eq!(write(&config, &FindingsByField::new(), Format::Toml).1, Format::Json);
     }
 }
 
@@ -93,9 +93,9 @@ proptest! {
     #[test]
     fn text_stays_text(texts in prop::collection::vec("(<{0,3}[%#$]?[ a\"'\\\\>-]?|<{1,3} ?secret[ '\"]|«secret 'a'»|vars\\.x>>|endraw ?%>|raw %>|\\PC|[\n\r\t\u{1}\u{7f}\u{85}\u{e000}\u{e00f}\u{202e}]){0,6}", 3)) {
         let value = json!({"t": texts[0], "o": {texts[1].clone(): texts[2], "list": [texts[0], {"x": texts[1]}]}, "b": true});
-        let Node::Table(config) = node(&value) else { unreachable!() };
+        let ConfigNode::Table(config) = node(&value) else { unreachable!() };
         for format in [Format::Json, Format::Jsonc, Format::Toml, Format::Yaml] {
-            let (text, used) = write(&config, &Findings::new(), format);
+            let (text, used) = write(&config, &FindingsByField::new(), format);
             let lexed = lex(&text).map_err(|problems| TestCaseError::fail(format!("{text}: {problems:?}")))?;
             let tree = document::parse(used, &expand(&lexed.engine_text));
             let tree = tree.map_err(|errors| TestCaseError::fail(format!("{text}: {errors:?}")))?;

@@ -5,28 +5,28 @@
 use serde_json::{Map, Value as Json};
 use zeroize::Zeroizing;
 
-use super::document::{Document, text_of};
-use super::request::{Body, Header, Request, Value, node};
-use super::url::{self, Wanted};
+use super::document::{ParsedDocument, text_of};
+use super::request::{ActionRequest, JsonBody, RequestHeader, RequestText, node};
+use super::url::{self, UrlChoice};
 use super::{curl, openapi};
-use crate::cli::adopt::config::{Node, Reading, Table};
+use crate::cli::adopt::config::{ConfigNode, ConfigTable, Reading};
 use crate::cli::adopt::equivalence::Facts;
-use crate::cli::adopt::source::{Problems, Source};
+use crate::cli::adopt::source::{Problems, SourceFile};
 use crate::cli::adopt::tokens::Tokens;
 use guillemet_template::Format;
 
 /// The user's choices about a file that contains more than one action.
-pub struct Asked<'a> {
+pub struct ActionChoices<'a> {
     /// The template's name, which the tool gets if the file does not name it.
     pub name: &'a str,
     /// The operation of an OpenAPI document to read: its id, or its method and path.
     pub operation: Option<&'a str>,
     /// The user's choice about the URL.
-    pub url: Wanted,
+    pub url: UrlChoice,
 }
 
 /// Reads a custom action in any of these forms.
-pub fn read(source: &Source, selection: &Asked<'_>, problems: &mut Problems<'_>) -> Option<Reading> {
+pub fn read(source: &SourceFile, selection: &ActionChoices<'_>, problems: &mut Problems<'_>) -> Option<Reading> {
     if is_command(&source.text) {
         let (request, tokens) = curl::read(source, problems)?;
         let format = if request.body.is_some() { Format::Json } else { Format::Toml };
@@ -35,7 +35,7 @@ pub fn read(source: &Source, selection: &Asked<'_>, problems: &mut Problems<'_>)
         reading.notes.push("the target curl renders it as a file for `curl -K`".into());
         return Some(reading);
     }
-    let Some(document) = Document::read(&source.text, problems) else {
+    let Some(document) = ParsedDocument::read(&source.text, problems) else {
         if !source.text.trim_start().starts_with('{') {
             problems.add(Some(0), "", "does not start with curl, so it was read as YAML", None);
         }
@@ -59,10 +59,10 @@ fn is_command(text: &str) -> bool {
 
 /// Returns a request as a reading. `unnamed` says that the original has no name for the tool.
 pub fn reading(
-    request: Request,
+    request: ActionRequest,
     tokens: Tokens,
     format: Format,
-    selection: &Asked<'_>,
+    selection: &ActionChoices<'_>,
     unnamed: bool,
     problems: &mut Problems<'_>,
 ) -> Reading {
@@ -88,17 +88,17 @@ pub fn tool_name(name: &str) -> String {
     name.chars().map(plain).take(64).collect()
 }
 
-fn action(document: &Document<'_>, tokens: &mut Tokens, problems: &mut Problems<'_>) -> Option<Request> {
+fn action(document: &ParsedDocument<'_>, tokens: &mut Tokens, problems: &mut Problems<'_>) -> Option<ActionRequest> {
     if !document.root.contains_key("url") {
         let help = "a custom action has a `url` and a `method`; adopt also reads curl commands and OpenAPI documents";
         problems.add(None, "", "is not a custom action", Some(help));
         return None;
     }
-    let mut request = Request::default();
+    let mut request = ActionRequest::default();
     for (field, value) in &document.root {
         let mut text = |problems: &mut Problems<'_>| {
             let text = text_of(document, field, value, problems)?;
-            Some(Value {
+            Some(RequestText {
                 text: Zeroizing::new(text.to_owned()),
                 spot: document.spot(field, text, tokens),
                 at: document.at(field),
@@ -117,11 +117,11 @@ fn action(document: &Document<'_>, tokens: &mut Tokens, problems: &mut Problems<
             }
             "headers" => {
                 let headers = texts(document, field, value, tokens, problems).into_iter();
-                request.headers = headers.map(|(name, value)| Header { name, value }).collect();
+                request.headers = headers.map(|(name, value)| RequestHeader { name, value }).collect();
             }
             "query" => request.query = texts(document, field, value, tokens, problems),
             "body" if value.is_object() || value.is_array() => {
-                request.body = Some(Body { tree: value.clone(), node: document.node(field, value, tokens) });
+                request.body = Some(JsonBody { tree: value.clone(), node: document.node(field, value, tokens) });
             }
             "timeout_ms" if value.as_u64().is_some_and(|ms| (1..=600_000).contains(&ms)) => {
                 request.timeout_ms = value.as_u64();
@@ -137,7 +137,7 @@ fn action(document: &Document<'_>, tokens: &mut Tokens, problems: &mut Problems<
             "signing" => {
                 request.facts.push((field.clone(), value.clone()));
                 if let Some(signing) = value.as_object() {
-                    request.fields.push(("auth".into(), Node::Table(signing_of(document, signing, tokens))));
+                    request.fields.push(("auth".into(), ConfigNode::Table(signing_of(document, signing, tokens))));
                 }
             }
             // The config has no such field. It is compared, and reported as left out.
@@ -149,12 +149,12 @@ fn action(document: &Document<'_>, tokens: &mut Tokens, problems: &mut Problems<
 
 /// Returns a table of texts with their places in the file.
 fn texts(
-    document: &Document<'_>,
+    document: &ParsedDocument<'_>,
     path: &str,
     value: &Json,
     tokens: &mut Tokens,
     problems: &mut Problems<'_>,
-) -> Vec<(String, Value)> {
+) -> Vec<(String, RequestText)> {
     let Some(table) = value.as_object() else {
         problems.add(document.at(path), path, "is not a table of strings", None);
         return Vec::new();
@@ -164,7 +164,7 @@ fn texts(
         let path = format!("{path}.{name}");
         if let Some(text) = text_of(document, &path, value, problems) {
             let spot = document.spot(&path, text, tokens);
-            let value = Value { text: Zeroizing::new(text.to_owned()), spot, at: document.at(&path) };
+            let value = RequestText { text: Zeroizing::new(text.to_owned()), spot, at: document.at(&path) };
             texts.push((name.clone(), value));
         }
     }
@@ -172,13 +172,13 @@ fn texts(
 }
 
 /// Returns the config's `auth` for the document's `signing`. Both have the same fields.
-fn signing_of(document: &Document<'_>, signing: &Map<String, Json>, tokens: &mut Tokens) -> Table {
-    let mut auth = Table::new();
+fn signing_of(document: &ParsedDocument<'_>, signing: &Map<String, Json>, tokens: &mut Tokens) -> ConfigTable {
+    let mut auth = ConfigTable::new();
     for (name, value) in signing {
         let path = format!("signing.{name}");
         let node = match (name.as_str(), value) {
             ("key", Json::String(key)) => {
-                Node::Text(document.leaf(&path, key, tokens).credential("signing-key", "it signs the request"))
+                ConfigNode::Text(document.leaf(&path, key, tokens).credential("signing-key", "it signs the request"))
             }
             _ => document.node(&path, value, tokens),
         };
@@ -192,20 +192,22 @@ fn read_document(text: &str, unnamed: bool, whole: bool) -> Result<Facts, String
     let document: Json =
         serde_json::from_str(text).map_err(|error| format!("it is not JSON ({:?})", error.classify()))?;
     let Some(document) = document.as_object() else { return Err("it is not an object".into()) };
-    let mut request = Request::default();
+    let mut request = ActionRequest::default();
     let texts = |value: &Json| {
         let entries = value.as_object().into_iter().flatten();
-        entries.filter_map(|(name, value)| Some((name.clone(), Value::plain(value.as_str()?)))).collect::<Vec<_>>()
+        entries
+            .filter_map(|(name, value)| Some((name.clone(), RequestText::plain(value.as_str()?))))
+            .collect::<Vec<_>>()
     };
     for (field, value) in document {
         match (field.as_str(), value) {
             ("method", Json::String(method)) => request.method = method.clone(),
-            ("url", Json::String(url)) => request.url = Value::plain(url),
+            ("url", Json::String(url)) => request.url = RequestText::plain(url),
             ("headers", value) => {
-                request.headers = texts(value).into_iter().map(|(name, value)| Header { name, value }).collect();
+                request.headers = texts(value).into_iter().map(|(name, value)| RequestHeader { name, value }).collect();
             }
             ("query", value) => request.query = texts(value),
-            ("body", value) => request.body = Some(Body { tree: value.clone(), node: node(&Json::Null) }),
+            ("body", value) => request.body = Some(JsonBody { tree: value.clone(), node: node(&Json::Null) }),
             ("timeout_ms", value) => request.timeout_ms = value.as_u64(),
             ("name", _) if unnamed => {}
             _ => request.facts.push((field.clone(), value.clone())),

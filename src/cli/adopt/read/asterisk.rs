@@ -10,7 +10,7 @@ use crate::cli::adopt::source::Problems;
 
 /// A setting of a section: a line `key = value`.
 #[derive(Clone)]
-pub struct Line {
+pub struct Setting {
     /// The key, in lower case.
     pub key: String,
     /// The value, without escapes.
@@ -26,14 +26,14 @@ pub struct Section {
     /// The byte of the file at which it begins.
     pub at: usize,
     /// The settings, with those of its templates first.
-    pub lines: Vec<Line>,
+    pub lines: Vec<Setting>,
     /// Whether it is a template, which does nothing by itself.
     pub is_template: bool,
 }
 
 impl Section {
     /// Returns the last setting with this key, which is the one that most options use.
-    pub fn get(&self, key: &str) -> Option<&Line> {
+    pub fn get(&self, key: &str) -> Option<&Setting> {
         self.lines.iter().rev().find(|line| line.key == key)
     }
 
@@ -76,7 +76,7 @@ pub fn read(text: &str, problems: &mut Problems<'_>) -> Vec<Section> {
             let value = value.strip_prefix('>').unwrap_or(value);
             let range = line_at + line.len() - value.trim_start().len()..line_at + line.len();
             let key = key.trim().trim_end_matches('+').trim_end().to_ascii_lowercase();
-            section.lines.push(Line { key, value: unescaped(value.trim()), range });
+            section.lines.push(Setting { key, value: unescaped(value.trim()), range });
         } else {
             problems.add(Some(line_at), "", "is neither a section nor `key = value`", None);
         }
@@ -154,10 +154,10 @@ fn unescaped(value: &str) -> Zeroizing<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::adopt::source::Source;
+    use crate::cli::adopt::source::SourceFile;
 
     fn lines(text: &str) -> (Vec<String>, bool) {
-        let source = Source::of(text);
+        let source = SourceFile::of(text);
         let mut problems = Problems::new(&source);
         let sections = read(text, &mut problems);
         let lines = sections.iter().flat_map(|section| {

@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value};
 
-use super::document::{Document, text_of};
+use super::document::{ParsedDocument, text_of};
 use super::dotenv::{self, Variable};
 use super::{http, url};
-use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
+use crate::cli::adopt::config::{ConfigLeaf, ConfigNode, ConfigTable, Reading};
 use crate::cli::adopt::detect;
 use crate::cli::adopt::equivalence::Facts;
-use crate::cli::adopt::source::{Problems, Source};
+use crate::cli::adopt::source::{Problems, SourceFile};
 use crate::cli::adopt::tokens::{Quoting, Tokens};
 use guillemet_template::Format;
 
@@ -27,7 +27,7 @@ const VARIABLES: [(&str, &str); 7] = [
 const ENDPOINTS: [&str; 4] = ["slots", "bookings", "event-types", "me"];
 
 /// Reads a dotenv file, or JSON if the text begins with `{`.
-pub fn read(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
+pub fn read(source: &SourceFile, problems: &mut Problems<'_>) -> Option<Reading> {
     if source.text.trim_start().starts_with('{') { json(source, problems) } else { env(source, problems) }
 }
 
@@ -35,10 +35,10 @@ fn field_of(variable: &Variable) -> Option<&'static str> {
     VARIABLES.iter().find(|(name, _)| *name == variable.name).map(|(_, field)| *field)
 }
 
-fn env(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
+fn env(source: &SourceFile, problems: &mut Problems<'_>) -> Option<Reading> {
     let variables = dotenv::read(&source.text, problems);
     let mut tokens = Tokens::default();
-    let mut config = Table::new();
+    let mut config = ConfigTable::new();
     let mut facts = Facts::default();
     let mut others = Vec::new();
     for variable in &variables {
@@ -55,13 +55,13 @@ fn env(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
         }
         facts.text(&variable.name, value);
         match (field, value.parse::<u64>()) {
-            ("event_type_id", Ok(number)) => config.push((field.into(), Node::Other(number.into()))),
+            ("event_type_id", Ok(number)) => config.push((field.into(), ConfigNode::Other(number.into()))),
             ("event_type_id", Err(_)) => {
                 problems.add(Some(variable.range.start), &variable.name, "is not a whole number", None);
             }
             _ => {
                 let token = tokens.add(None, variable.range.clone(), value, Quoting::Single);
-                config.push((field.into(), Leaf::new(value, Some(tokens.spot(token))).into()));
+                config.push((field.into(), ConfigLeaf::new(value, Some(tokens.spot(token))).into()));
             }
         }
     }
@@ -86,7 +86,8 @@ fn env(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
 }
 
 fn read_env(text: &str) -> Result<Facts, String> {
-    let source = Source { label: String::new(), text: zeroize::Zeroizing::new(text.to_owned()), file: None, mark: 0 };
+    let source =
+        SourceFile { label: String::new(), text: zeroize::Zeroizing::new(text.to_owned()), file: None, mark: 0 };
     let mut problems = Problems::new(&source);
     let mut facts = Facts::default();
     for variable in dotenv::read(text, &mut problems) {
@@ -95,10 +96,10 @@ fn read_env(text: &str) -> Result<Facts, String> {
     if problems.is_empty() { Ok(facts) } else { Err("it is not a dotenv file".into()) }
 }
 
-fn json(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
-    let document = Document::read(&source.text, problems)?;
+fn json(source: &SourceFile, problems: &mut Problems<'_>) -> Option<Reading> {
+    let document = ParsedDocument::read(&source.text, problems)?;
     let mut tokens = Tokens::default();
-    let mut config = Table::new();
+    let mut config = ConfigTable::new();
     let headers = document.root.get("headers").and_then(Value::as_object);
     for (name, value) in headers.into_iter().flatten() {
         let path = format!("headers.{name}");
@@ -113,7 +114,7 @@ fn json(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
             };
             let range = text.len() - key.len()..text.len();
             let spot = document.spot(&path, text, &mut tokens).map(|spot| spot.part(&range));
-            config.push(("api_key".into(), Leaf::new(key, spot).into()));
+            config.push(("api_key".into(), ConfigLeaf::new(key, spot).into()));
         }
     }
     if config.is_empty() {
@@ -125,14 +126,14 @@ fn json(source: &Source, problems: &mut Problems<'_>) -> Option<Reading> {
         }
     }
     if let Some(id @ Value::Number(_)) = document.root.get("event_type_id") {
-        config.push(("event_type_id".into(), Node::Other(id.clone())));
+        config.push(("event_type_id".into(), ConfigNode::Other(id.clone())));
     }
     let versions = document.root.get("api_versions").and_then(Value::as_object).into_iter().flatten();
     let versions = versions.filter(|(endpoint, value)| ENDPOINTS.contains(&endpoint.as_str()) && value.is_string());
-    let versions: Table =
+    let versions: ConfigTable =
         versions.map(|(name, value)| (name.clone(), document.node(name, value, &mut tokens))).collect();
     if !versions.is_empty() {
-        config.push(("api_versions".into(), Node::Table(versions)));
+        config.push(("api_versions".into(), ConfigNode::Table(versions)));
     }
     let facts = json_facts(&document.root);
     let host = document.root.get("base_url").and_then(Value::as_str).and_then(url::host);

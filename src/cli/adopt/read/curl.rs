@@ -7,30 +7,30 @@ mod options;
 
 use zeroize::Zeroizing;
 
-use options::Does::{
+use options::OPTIONS;
+use options::OptionEffect::{
     self, Agent, Bearer, Cookie, Data, DataEncoded, Get, Header as Head, Json, Method, Not, NotWith, Output, OutputTo,
     Referer, Seconds, Transfer, TransferBy, Url, UrlQuery, User,
 };
-use options::OPTIONS;
 
 use super::http::decode_basic;
-use super::request::{Body, Header, Request, Value};
+use super::request::{ActionRequest, JsonBody, RequestHeader, RequestText};
 use super::shell::{self, Word};
-use crate::cli::adopt::source::{Problems, Source};
+use crate::cli::adopt::source::{Problems, SourceFile};
 use crate::cli::adopt::tokens::{Quoting, Spot, Tokens};
 
 /// The request, while it is put together from the options.
 struct Curl<'p, 's> {
     problems: &'p mut Problems<'s>,
     tokens: Tokens,
-    request: Request,
-    urls: Vec<Value>,
+    request: ActionRequest,
+    urls: Vec<RequestText>,
     method: Option<String>,
     /// The pieces of the body, in order.
-    data: Vec<Value>,
+    data: Vec<RequestText>,
     json: bool,
     get: bool,
-    query: Vec<Value>,
+    query: Vec<RequestText>,
     /// The byte of the file at which the body begins.
     data_at: Option<usize>,
     /// Whether an unknown option was found, so that the words after it may be its value.
@@ -38,7 +38,7 @@ struct Curl<'p, 's> {
 }
 
 /// Reads the only command of the file.
-pub fn read(source: &Source, problems: &mut Problems<'_>) -> Option<(Request, Tokens)> {
+pub fn read(source: &SourceFile, problems: &mut Problems<'_>) -> Option<(ActionRequest, Tokens)> {
     let words = shell::words(&source.text, problems);
     let mut words = words.into_iter().peekable();
     // Manuals print the prompt, which is copied with the command.
@@ -56,7 +56,7 @@ pub fn read(source: &Source, problems: &mut Problems<'_>) -> Option<(Request, To
     let mut curl = Curl {
         problems,
         tokens: Tokens::default(),
-        request: Request::default(),
+        request: ActionRequest::default(),
         urls: Vec::new(),
         method: None,
         data: Vec::new(),
@@ -84,11 +84,11 @@ pub fn read(source: &Source, problems: &mut Problems<'_>) -> Option<(Request, To
 
 impl Curl<'_, '_> {
     /// Returns a word's text from a byte on, with its place.
-    fn value(&mut self, word: &Word, from: usize) -> Value {
+    fn value(&mut self, word: &Word, from: usize) -> RequestText {
         let token = self.tokens.add(None, word.range.clone(), &word.text, Quoting::Single);
         let full = self.tokens.spot(token);
         let spot = full.part(&(from..word.text.len()));
-        Value { text: Zeroizing::new(word.text[from..].to_owned()), spot: Some(spot), at: Some(word.range.start) }
+        RequestText { text: Zeroizing::new(word.text[from..].to_owned()), spot: Some(spot), at: Some(word.range.start) }
     }
 
     fn long(&mut self, word: &Word, name: &str, words: &mut impl Iterator<Item = Word>) {
@@ -120,7 +120,7 @@ impl Curl<'_, '_> {
         }
     }
 
-    fn next_value(&mut self, word: &Word, name: &str, words: &mut impl Iterator<Item = Word>) -> Option<Value> {
+    fn next_value(&mut self, word: &Word, name: &str, words: &mut impl Iterator<Item = Word>) -> Option<RequestText> {
         let next = words.next();
         if next.is_none() {
             self.problem(word, name, "has no value", None);
@@ -137,7 +137,7 @@ impl Curl<'_, '_> {
         self.problems.add(Some(word.range.start), name, message, help);
     }
 
-    fn option(&mut self, word: &Word, name: &str, effect: Does, value: Option<Value>) {
+    fn option(&mut self, word: &Word, name: &str, effect: OptionEffect, value: Option<RequestText>) {
         match (effect, value) {
             (Not(reason) | NotWith(reason), _) => {
                 self.problem(word, name, reason, Some("remove it, or write the template by hand"))
@@ -179,7 +179,7 @@ impl Curl<'_, '_> {
         }
     }
 
-    fn header(&mut self, word: &Word, value: &Value) {
+    fn header(&mut self, word: &Word, value: &RequestText) {
         let Some((name, text)) = value.text.split_once(':') else {
             let message = match value.text.starts_with('@') {
                 true => "reads headers from a file",
@@ -199,11 +199,11 @@ impl Curl<'_, '_> {
         self.push_header(&name, part);
     }
 
-    fn push_header(&mut self, name: &str, value: Value) {
-        self.request.headers.push(Header { name: name.to_owned(), value });
+    fn push_header(&mut self, name: &str, value: RequestText) {
+        self.request.headers.push(RequestHeader { name: name.to_owned(), value });
     }
 
-    fn user(&mut self, word: &Word, name: &str, value: &Value) {
+    fn user(&mut self, word: &Word, name: &str, value: &RequestText) {
         if !value.text.contains(':') {
             return self.problem(
                 word,
@@ -216,44 +216,44 @@ impl Curl<'_, '_> {
         if decode_basic(&encoded).is_none() {
             return self.problem(word, name, "contains a control character", None);
         }
-        let value = Value { text: encoded, spot: value.encoded_spot(), at: value.at };
+        let value = RequestText { text: encoded, spot: value.encoded_spot(), at: value.at };
         self.authorize(word, "Basic ", &value);
     }
 
-    fn authorize(&mut self, word: &Word, scheme: &str, value: &Value) {
+    fn authorize(&mut self, word: &Word, scheme: &str, value: &RequestText) {
         if self.request.header("authorization").is_some() {
             return self.problem(word, "Authorization", "is given twice", Some("remove one of them"));
         }
         let text = Zeroizing::new(format!("{scheme}{}", *value.text));
         // The scheme is not in the file, so the text is another form of the word.
         let spot = value.spot.clone().map(|spot| Spot { encoded: true, ..spot });
-        self.push_header("Authorization", Value { text, spot, at: value.at });
+        self.push_header("Authorization", RequestText { text, spot, at: value.at });
     }
 
-    fn body(&mut self, word: &Word, value: Value) {
+    fn body(&mut self, word: &Word, value: RequestText) {
         self.data_at.get_or_insert(word.range.start);
         self.data.push(value);
     }
 
     /// Encodes a value given as `content`, `=content` or `name=content`. Only the content is encoded.
-    fn encoded(&mut self, word: &Word, name: &str, value: Value, to_query: bool) {
+    fn encoded(&mut self, word: &Word, name: &str, value: RequestText, to_query: bool) {
         let (key, content) = match value.text.split_once('=') {
             Some((key, content)) if !key.contains('@') => (key, content),
             None if !value.text.contains('@') => ("", value.text.as_str()),
             _ => return self.problem(word, name, "reads from a file", Some("write name=value")),
         };
         let raw = to_query && value.text.starts_with('+');
-        let encode = |text: &str| Zeroizing::new(crate::cli::client::part(text));
+        let encode = |text: &str| Zeroizing::new(crate::cli::client::percent_encode(text));
         let text = match (raw, key) {
             (true, _) => Zeroizing::new(value.text[1..].to_owned()),
             (false, "") => encode(content),
             (false, key) => Zeroizing::new(format!("{key}={}", *encode(content))),
         };
-        let value = Value { text, spot: value.encoded_spot(), at: value.at };
+        let value = RequestText { text, spot: value.encoded_spot(), at: value.at };
         if to_query { self.query.push(value) } else { self.body(word, value) }
     }
 
-    fn finish(mut self, at: usize) -> Option<(Request, Tokens)> {
+    fn finish(mut self, at: usize) -> Option<(ActionRequest, Tokens)> {
         let mut urls = std::mem::take(&mut self.urls);
         if urls.len() != 1 {
             if self.unsure {
@@ -266,9 +266,13 @@ impl Curl<'_, '_> {
         let mut url = urls.remove(0);
         if !url.text.contains("://") {
             // curl assumes http too.
-            url = Value { text: Zeroizing::new(format!("http://{}", *url.text)), spot: url.encoded_spot(), at: url.at };
+            url = RequestText {
+                text: Zeroizing::new(format!("http://{}", *url.text)),
+                spot: url.encoded_spot(),
+                at: url.at,
+            };
         }
-        self.take_user_out(&mut url);
+        self.take_credentials(&mut url);
         let data = std::mem::take(&mut self.data);
         let has_data = !data.is_empty();
         let mut query = std::mem::take(&mut self.query);
@@ -290,7 +294,7 @@ impl Curl<'_, '_> {
     }
 
     /// Turns a URL's `user:password@` before the host into the header that `-u` would make.
-    fn take_user_out(&mut self, url: &mut Value) {
+    fn take_credentials(&mut self, url: &mut RequestText) {
         let Some(start) = url.text.find("://").map(|scheme| scheme + 3) else { return };
         let end = url.text[start..].find(['/', '?', '#']).map_or(url.text.len(), |end| start + end);
         let Some(at) = url.text[start..end].rfind('@') else { return };
@@ -304,34 +308,34 @@ impl Curl<'_, '_> {
             let encoded = Zeroizing::new(data_encoding::BASE64.encode(pair.as_bytes()));
             let text = Zeroizing::new(format!("Basic {}", *encoded));
             let spot = url.spot.as_ref().map(|spot| Spot { encoded: true, ..spot.part(&(start..start + at)) });
-            self.push_header("Authorization", Value { text, spot, at: url.at });
+            self.push_header("Authorization", RequestText { text, spot, at: url.at });
         }
         let text = Zeroizing::new(format!("{}{}", &url.text[..start], &url.text[start + at + 1..]));
-        *url = Value { text, spot: url.encoded_spot(), at: url.at };
+        *url = RequestText { text, spot: url.encoded_spot(), at: url.at };
     }
 
-    fn set_body(&mut self, data: Vec<Value>) {
+    fn set_body(&mut self, data: Vec<RequestText>) {
         let content_type = self.request.header("content-type").map(|header| (*header.value.text).clone());
         if self.json {
             for name in ["Content-Type", "Accept"] {
                 if self.request.header(name).is_none() {
-                    self.push_header(name, Value::plain("application/json"));
+                    self.push_header(name, RequestText::plain("application/json"));
                 }
             }
         } else if content_type.is_none() {
             // curl sends this type if the command gives none.
-            self.push_header("Content-Type", Value::plain("application/x-www-form-urlencoded"));
+            self.push_header("Content-Type", RequestText::plain("application/x-www-form-urlencoded"));
         }
         let separator = if self.json { "" } else { "&" };
         let body = match data.len() {
             1 => data.into_iter().next(),
             _ => {
                 let texts: Vec<&str> = data.iter().map(|value| value.text.as_str()).collect();
-                Some(Value { text: Zeroizing::new(texts.join(separator)), spot: None, at: self.data_at })
+                Some(RequestText { text: Zeroizing::new(texts.join(separator)), spot: None, at: self.data_at })
             }
         };
         let Some(value) = body else { return };
-        match Body::read(&value, &mut self.tokens) {
+        match JsonBody::read(&value, &mut self.tokens) {
             Ok(body) => self.request.body = Some(body),
             Err(reason) => {
                 let message = format!("is not a JSON object or list, and a custom action only sends these: {reason}");

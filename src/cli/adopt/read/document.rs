@@ -9,7 +9,7 @@ use std::ops::Range;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::cli::adopt::config::{Leaf, Node};
+use crate::cli::adopt::config::{ConfigLeaf, ConfigNode};
 use crate::cli::adopt::source::Problems;
 use crate::cli::adopt::tokens::{Quoting, Spot, Tokens};
 use guillemet_plan::document;
@@ -19,7 +19,7 @@ use guillemet_template::Format;
 const WRAP: &str = "{\"\":";
 
 /// A parsed document, with the places of its values in the text.
-pub struct Document<'a> {
+pub struct ParsedDocument<'a> {
     /// The tree of the document, which is always an object.
     pub root: Map<String, Value>,
     places: HashMap<String, usize>,
@@ -29,7 +29,7 @@ pub struct Document<'a> {
     within: Option<usize>,
 }
 
-impl<'a> Document<'a> {
+impl<'a> ParsedDocument<'a> {
     /// Parses a file: as JSON with comments if it begins like JSON, else as YAML. Returns `None` if it cannot be
     /// parsed, with problems added, or is not an object.
     pub fn read(text: &'a str, problems: &mut Problems<'_>) -> Option<Self> {
@@ -86,25 +86,25 @@ impl<'a> Document<'a> {
     }
 
     /// Returns a text with its place.
-    pub fn leaf(&self, path: &str, text: &str, tokens: &mut Tokens) -> Leaf {
-        Leaf::new(text, self.spot(path, text, tokens))
+    pub fn leaf(&self, path: &str, text: &str, tokens: &mut Tokens) -> ConfigLeaf {
+        ConfigLeaf::new(text, self.spot(path, text, tokens))
     }
 
     /// Returns a tree with the places of its texts.
-    pub fn node(&self, path: &str, value: &Value, tokens: &mut Tokens) -> Node {
+    pub fn node(&self, path: &str, value: &Value, tokens: &mut Tokens) -> ConfigNode {
         let child_path = |name: &str| format!("{path}.{name}");
         match value {
             Value::String(text) => self.leaf(path, text, tokens).into(),
             Value::Array(items) => {
                 let items = items.iter().enumerate();
-                Node::List(
+                ConfigNode::List(
                     items.map(|(index, item)| self.node(&child_path(&index.to_string()), item, tokens)).collect(),
                 )
             }
-            Value::Object(map) => Node::Table(
+            Value::Object(map) => ConfigNode::Table(
                 map.iter().map(|(name, item)| (name.clone(), self.node(&child_path(name), item, tokens))).collect(),
             ),
-            other => Node::Other(other.clone()),
+            other => ConfigNode::Other(other.clone()),
         }
     }
 }
@@ -148,7 +148,7 @@ fn yaml_scalar(text: &str, at: usize, value: &str) -> Option<Range<usize>> {
 
 /// Returns the text of a field. Adds a problem if the value is not text.
 pub fn text_of<'v>(
-    document: &Document<'_>,
+    document: &ParsedDocument<'_>,
     path: &str,
     value: &'v Value,
     problems: &mut Problems<'_>,
@@ -164,13 +164,13 @@ pub fn text_of<'v>(
 mod tests {
     use super::*;
     use crate::cli::adopt::config::leaves;
-    use crate::cli::adopt::source::Source;
+    use crate::cli::adopt::source::SourceFile;
 
     /// Puts a mark in place of every text.
     fn marked(text: &str) -> String {
-        let source = Source::of(text);
+        let source = SourceFile::of(text);
         let mut problems = Problems::new(&source);
-        let document = Document::read(&source.text, &mut problems).expect("a document");
+        let document = ParsedDocument::read(&source.text, &mut problems).expect("a document");
         let mut tokens = Tokens::default();
         let config = document.root.iter().map(|(name, value)| (name.clone(), document.node(name, value, &mut tokens)));
         let config = config.collect();
@@ -201,9 +201,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_with_their_place() {
-        let source = Source::of("{\"a\": \"s3cret\",\n \"a\": 2}");
+        let source = SourceFile::of("{\"a\": \"s3cret\",\n \"a\": 2}");
         let mut problems = Problems::new(&source);
-        assert!(Document::read(&source.text, &mut problems).is_none());
+        assert!(ParsedDocument::read(&source.text, &mut problems).is_none());
         let Err(crate::cli::Failure(text)) = problems.check("x") else { panic!("no problem") };
         assert!(text.contains("file:2:2") && text.contains("twice") && !text.contains("s3cret"), "{text}");
     }

@@ -27,10 +27,10 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::cli::adopt::source::Source;
+    use crate::cli::adopt::source::SourceFile;
 
     fn variables(text: &str) -> (Vec<(String, Option<String>)>, bool) {
-        let source = Source::of(text);
+        let source = SourceFile::of(text);
         let mut problems = Problems::new(&source);
         let found = read(text, &mut problems);
         let found = found.into_iter().map(|variable| {

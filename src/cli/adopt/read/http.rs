@@ -3,7 +3,7 @@
 use data_encoding::BASE64;
 use zeroize::Zeroizing;
 
-use crate::cli::adopt::config::{Hint, Leaf, Node, Table};
+use crate::cli::adopt::config::{ConfigLeaf, ConfigNode, ConfigTable, Hint};
 use crate::cli::adopt::detect;
 use crate::cli::adopt::equivalence::Facts;
 use crate::cli::adopt::tokens::Spot;
@@ -41,8 +41,8 @@ fn scheme(value: &str) -> Option<(&str, usize)> {
 
 /// Returns the value of a header with its credential as a hint. The scheme of an authorization header stays in the
 /// clear.
-pub fn header(name: &str, value: &str, spot: Option<Spot>) -> Leaf {
-    let mut leaf = Leaf::new(value, spot);
+pub fn header(name: &str, value: &str, spot: Option<Spot>) -> ConfigLeaf {
+    let mut leaf = ConfigLeaf::new(value, spot);
     if !is_authorization(name) || detect::is_reference(value) {
         return leaf;
     }
@@ -60,11 +60,11 @@ pub fn header(name: &str, value: &str, spot: Option<Spot>) -> Leaf {
 }
 
 /// Returns the `auth` of a custom action that makes the same header, or `None` if none does.
-pub fn auth(value: &str, spot: Option<&Spot>) -> Option<Table> {
-    let kind = |kind: &str| ("type".to_owned(), Node::from(kind));
+pub fn auth(value: &str, spot: Option<&Spot>) -> Option<ConfigTable> {
+    let kind = |kind: &str| ("type".to_owned(), ConfigNode::from(kind));
     if let Some(token) = value.strip_prefix("Bearer ") {
         let range = value.len() - token.len()..value.len();
-        let leaf = Leaf::new(token, spot.map(|spot| spot.part(&range)));
+        let leaf = ConfigLeaf::new(token, spot.map(|spot| spot.part(&range)));
         return match token.is_empty() || detect::is_reference(token) {
             true => None,
             false => Some(vec![kind("bearer"), ("token".into(), leaf.credential("token", SCHEME).into())]),
@@ -77,12 +77,12 @@ pub fn auth(value: &str, spot: Option<&Spot>) -> Option<Table> {
 }
 
 /// Returns the `auth` for `user:password`, neither of which can be empty in a config.
-pub fn basic(pair: &str, spot: Option<Spot>) -> Option<Table> {
+pub fn basic(pair: &str, spot: Option<Spot>) -> Option<ConfigTable> {
     let (user, password) = pair.split_once(':').filter(|(user, password)| !user.is_empty() && !password.is_empty())?;
     Some(vec![
         ("type".into(), "basic".into()),
-        ("username".into(), Leaf::new(user, spot.clone()).into()),
-        ("password".into(), Leaf::new(password, spot).credential("password", SCHEME).into()),
+        ("username".into(), ConfigLeaf::new(user, spot.clone()).into()),
+        ("password".into(), ConfigLeaf::new(password, spot).credential("password", SCHEME).into()),
     ])
 }
 

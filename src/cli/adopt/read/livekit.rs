@@ -4,15 +4,15 @@
 
 use serde_json::{Map, Value};
 
-use super::document::{Document, text_of};
-use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
+use super::document::{ParsedDocument, text_of};
+use crate::cli::adopt::config::{ConfigLeaf, ConfigNode, ConfigTable, Reading};
 use crate::cli::adopt::equivalence::Facts;
-use crate::cli::adopt::source::{Problems, Source};
+use crate::cli::adopt::source::{Problems, SourceFile};
 use crate::cli::adopt::tokens::Tokens;
 
 /// Reads a trunk. If the file does not name it, it gets the name `name`.
-pub fn read(source: &Source, name: &str, problems: &mut Problems<'_>) -> Option<Reading> {
-    let document = Document::read(&source.text, problems)?;
+pub fn read(source: &SourceFile, name: &str, problems: &mut Problems<'_>) -> Option<Reading> {
+    let document = ParsedDocument::read(&source.text, problems)?;
     let (path, trunk) = match document.root.get("trunk") {
         Some(Value::Object(trunk)) => ("trunk", trunk),
         _ => {
@@ -22,11 +22,11 @@ pub fn read(source: &Source, name: &str, problems: &mut Problems<'_>) -> Option<
         }
     };
     let mut tokens = Tokens::default();
-    let mut config = Table::new();
+    let mut config = ConfigTable::new();
     let mut host = None;
     // `name` identifies the trunk, so one without a name gets the template's.
     if !trunk.contains_key("name") {
-        config.push(("name".into(), Node::Text(Leaf::new(name, None))));
+        config.push(("name".into(), ConfigNode::Text(ConfigLeaf::new(name, None))));
     }
     let outbound = trunk.contains_key("address");
     if !outbound {
@@ -53,7 +53,7 @@ pub fn read(source: &Source, name: &str, problems: &mut Problems<'_>) -> Option<
                 "SIP_TRANSPORT_AUTO" => {}
                 word => config.push((
                     "transport".into(),
-                    Node::from(word.trim_start_matches("SIP_TRANSPORT_").to_ascii_lowercase().as_str()),
+                    ConfigNode::from(word.trim_start_matches("SIP_TRANSPORT_").to_ascii_lowercase().as_str()),
                 )),
             },
             "numbers" if *value != Value::Array(Vec::new()) => {

@@ -5,17 +5,22 @@
 
 use serde_json::{Map, Value};
 
-use super::document::{Document, text_of};
+use super::document::{ParsedDocument, text_of};
 use super::http;
-use super::url::{self, Wanted};
-use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
+use super::url::{self, UrlChoice};
+use crate::cli::adopt::config::{ConfigLeaf, ConfigNode, ConfigTable, Reading};
 use crate::cli::adopt::equivalence::Facts;
-use crate::cli::adopt::source::{Problems, Source};
+use crate::cli::adopt::source::{Problems, SourceFile};
 use crate::cli::adopt::tokens::Tokens;
 
 /// Reads one server of a file. `requested` is its name, which is needed if there are several.
-pub fn read(source: &Source, requested: Option<&str>, url: Wanted, problems: &mut Problems<'_>) -> Option<Reading> {
-    let document = Document::read(&source.text, problems)?;
+pub fn read(
+    source: &SourceFile,
+    requested: Option<&str>,
+    url: UrlChoice,
+    problems: &mut Problems<'_>,
+) -> Option<Reading> {
+    let document = ParsedDocument::read(&source.text, problems)?;
     let (key, target) = match (document.root.get("mcpServers"), document.root.get("servers")) {
         (Some(_), _) => ("mcpServers", "mcp-json"),
         (None, Some(_)) => ("servers", "vscode"),
@@ -37,7 +42,7 @@ pub fn read(source: &Source, requested: Option<&str>, url: Wanted, problems: &mu
     };
     check(&document, &path, server, problems);
     let mut tokens = Tokens::default();
-    let mut config: Table = vec![("name".into(), Node::Text(Leaf::new(&plain_name(name), None)))];
+    let mut config: ConfigTable = vec![("name".into(), ConfigNode::Text(ConfigLeaf::new(&plain_name(name), None)))];
     let (mut host, mut whole) = (None, false);
     if let Some(text) = server.get("url").and_then(|url| text_of(&document, &format!("{path}.url"), url, problems)) {
         let spot = document.spot(&format!("{path}.url"), text, &mut tokens);
@@ -45,7 +50,7 @@ pub fn read(source: &Source, requested: Option<&str>, url: Wanted, problems: &mu
         (host, whole) = (url::host(text), taken.whole);
         config.push(("url".into(), taken.url.into()));
         if !taken.query.is_empty() {
-            config.push(("query_params".into(), Node::Table(taken.query)));
+            config.push(("query_params".into(), ConfigNode::Table(taken.query)));
         }
     }
     if transport(server) == Some("sse") {
@@ -54,13 +59,13 @@ pub fn read(source: &Source, requested: Option<&str>, url: Wanted, problems: &mu
     if let Some(headers) = server.get("headers") {
         let headers = read_headers(&document, &format!("{path}.headers"), headers, &mut tokens, problems);
         if !headers.is_empty() {
-            config.push(("headers".into(), Node::Table(headers)));
+            config.push(("headers".into(), ConfigNode::Table(headers)));
         }
     }
     // The other client has no such field, so it is shown as left out there.
     let timeout = server.get("timeout").filter(|timeout| timeout.as_u64().is_some_and(|ms| ms >= 1000));
     if let (Some(timeout), "mcp-json") = (timeout, target) {
-        config.push(("timeout_ms".into(), Node::Other(timeout.clone())));
+        config.push(("timeout_ms".into(), ConfigNode::Other(timeout.clone())));
     }
     let others: Vec<&str> = servers.keys().map(String::as_str).filter(|other| *other != name).collect();
     let notes = match others.as_slice() {
@@ -81,7 +86,7 @@ pub fn read(source: &Source, requested: Option<&str>, url: Wanted, problems: &mu
 
 /// Returns the name of the server to read.
 fn choose<'a>(
-    document: &Document<'_>,
+    document: &ParsedDocument<'_>,
     key: &str,
     servers: &'a Map<String, Value>,
     requested: Option<&str>,
@@ -121,7 +126,7 @@ fn transport(server: &Map<String, Value>) -> Option<&str> {
 }
 
 /// Adds a problem for everything that the feature does not support.
-fn check(document: &Document<'_>, path: &str, server: &Map<String, Value>, problems: &mut Problems<'_>) {
+fn check(document: &ParsedDocument<'_>, path: &str, server: &Map<String, Value>, problems: &mut Problems<'_>) {
     let at = |field: &str| document.at(&format!("{path}.{field}"));
     if server.contains_key("command") {
         let help = "mcp-server templates are for servers with a `url`; choose another with --server";
@@ -148,17 +153,17 @@ fn check(document: &Document<'_>, path: &str, server: &Map<String, Value>, probl
 }
 
 fn read_headers(
-    document: &Document<'_>,
+    document: &ParsedDocument<'_>,
     path: &str,
     headers: &Value,
     tokens: &mut Tokens,
     problems: &mut Problems<'_>,
-) -> Table {
+) -> ConfigTable {
     let Some(headers) = headers.as_object() else {
         problems.add(document.at(path), path, "is not a table of headers", None);
-        return Table::new();
+        return ConfigTable::new();
     };
-    let mut table = Table::new();
+    let mut table = ConfigTable::new();
     for (name, value) in headers {
         let path = format!("{path}.{name}");
         if let Some(text) = text_of(document, &path, value, problems) {

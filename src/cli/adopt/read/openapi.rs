@@ -7,17 +7,17 @@
 use serde_json::{Map, Value as Json, json};
 use zeroize::Zeroizing;
 
-use super::action::{Asked, reading, tool_name};
-use super::document::Document;
-use super::request::{Body, Header, Request, Value, node};
-use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
+use super::action::{ActionChoices, reading, tool_name};
+use super::document::ParsedDocument;
+use super::request::{ActionRequest, JsonBody, RequestHeader, RequestText, node};
+use crate::cli::adopt::config::{ConfigLeaf, ConfigNode, ConfigTable, Reading};
 use crate::cli::adopt::source::Problems;
 use crate::cli::adopt::tokens::Tokens;
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// An operation, and its path in the document.
-struct Operation<'a> {
+struct ApiOperation<'a> {
     method: &'static str,
     path: &'a str,
     at: String,
@@ -26,7 +26,11 @@ struct Operation<'a> {
 }
 
 /// Reads the chosen operation, or the only one.
-pub fn read(document: &Document<'_>, selection: &Asked<'_>, problems: &mut Problems<'_>) -> Option<Reading> {
+pub fn read(
+    document: &ParsedDocument<'_>,
+    selection: &ActionChoices<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<Reading> {
     let version = document.root.get("openapi").and_then(Json::as_str).unwrap_or_default();
     if !version.starts_with("3.") {
         let at = document.at("openapi").or(document.at("swagger"));
@@ -35,8 +39,13 @@ pub fn read(document: &Document<'_>, selection: &Asked<'_>, problems: &mut Probl
     }
     let operation = choose(document, selection.operation, problems)?;
     let mut tokens = Tokens::default();
-    let mut builder =
-        Builder { document, tokens: &mut tokens, problems, request: Request::default(), variables: Map::new() };
+    let mut builder = RequestBuilder {
+        document,
+        tokens: &mut tokens,
+        problems,
+        request: ActionRequest::default(),
+        variables: Map::new(),
+    };
     builder.request.method = operation.method.to_ascii_uppercase();
     builder.url(&operation);
     builder.parameters(&operation);
@@ -49,21 +58,22 @@ pub fn read(document: &Document<'_>, selection: &Asked<'_>, problems: &mut Probl
 }
 
 fn choose<'a>(
-    document: &'a Document<'_>,
+    document: &'a ParsedDocument<'_>,
     requested: Option<&str>,
     problems: &mut Problems<'_>,
-) -> Option<Operation<'a>> {
+) -> Option<ApiOperation<'a>> {
     let mut operations = Vec::new();
     for (path, item) in document.root.get("paths").and_then(Json::as_object).into_iter().flatten() {
         let Some(item) = item.as_object() else { continue };
         for method in METHODS {
             if let Some(object) = item.get(method).and_then(Json::as_object) {
-                operations.push(Operation { method, path, at: format!("paths.{path}.{method}"), item, object });
+                operations.push(ApiOperation { method, path, at: format!("paths.{path}.{method}"), item, object });
             }
         }
     }
-    let id = |operation: &Operation<'_>| operation.object.get("operationId").and_then(Json::as_str).map(str::to_owned);
-    let label = |operation: &Operation<'_>| format!("{} {}", operation.method.to_ascii_uppercase(), operation.path);
+    let id =
+        |operation: &ApiOperation<'_>| operation.object.get("operationId").and_then(Json::as_str).map(str::to_owned);
+    let label = |operation: &ApiOperation<'_>| format!("{} {}", operation.method.to_ascii_uppercase(), operation.path);
     let names: Vec<String> =
         operations.iter().map(|operation| id(operation).unwrap_or_else(|| label(operation))).collect();
     let count = operations.len();
@@ -89,16 +99,16 @@ fn choose<'a>(
     found
 }
 
-struct Builder<'a, 'd, 'p, 's> {
-    document: &'a Document<'d>,
+struct RequestBuilder<'a, 'd, 'p, 's> {
+    document: &'a ParsedDocument<'d>,
     tokens: &'a mut Tokens,
     problems: &'p mut Problems<'s>,
-    request: Request,
+    request: ActionRequest,
     /// The variables that the agent passes, by name.
     variables: Map<String, Json>,
 }
 
-impl Builder<'_, '_, '_, '_> {
+impl RequestBuilder<'_, '_, '_, '_> {
     /// Follows a local `$ref`. Returns the value and its path in the document.
     fn resolved<'v>(&'v self, value: &'v Json, at: &str) -> (&'v Json, String) {
         let Some(name) = value.get("$ref").and_then(Json::as_str) else { return (value, at.to_owned()) };
@@ -118,12 +128,12 @@ impl Builder<'_, '_, '_, '_> {
         self.problems.add(self.document.at(at), at, message, help);
     }
 
-    fn text(&mut self, at: &str, text: &str) -> Value {
+    fn text(&mut self, at: &str, text: &str) -> RequestText {
         let spot = self.document.spot(at, text, self.tokens);
-        Value { text: Zeroizing::new(text.to_owned()), spot, at: self.document.at(at) }
+        RequestText { text: Zeroizing::new(text.to_owned()), spot, at: self.document.at(at) }
     }
 
-    fn url(&mut self, operation: &Operation<'_>) {
+    fn url(&mut self, operation: &ApiOperation<'_>) {
         let places = [
             (format!("{}.servers.0", operation.at), operation.object.get("servers")),
             (format!("paths.{}.servers.0", operation.path), operation.item.get("servers")),
@@ -141,10 +151,10 @@ impl Builder<'_, '_, '_, '_> {
         }
         let path = operation.path.replace('{', "{{").replace('}', "}}");
         self.request.url =
-            Value { text: Zeroizing::new(format!("{url}{path}")), spot: None, at: self.document.at(&at) };
+            RequestText { text: Zeroizing::new(format!("{url}{path}")), spot: None, at: self.document.at(&at) };
     }
 
-    fn parameters(&mut self, operation: &Operation<'_>) {
+    fn parameters(&mut self, operation: &ApiOperation<'_>) {
         let lists = [
             (format!("{}.parameters", operation.at), operation.object.get("parameters")),
             (format!("paths.{}.parameters", operation.path), operation.item.get("parameters")),
@@ -170,11 +180,11 @@ impl Builder<'_, '_, '_, '_> {
             let (schema, at) = self.resolved(parameter.get("schema").unwrap_or(&Json::Null), &format!("{at}.schema"));
             (schema.clone(), at)
         };
-        let value = match self.fixed(&schema, &schema_at) {
+        let value = match self.fixed_value(&schema, &schema_at) {
             Some(value) if location != "path" => value,
             _ if location == "path" || parameter.get("required") == Some(&Json::Bool(true)) => {
                 self.variable(name, &schema, parameter.get("description"));
-                Value::plain(&format!("{{{{{name}}}}}"))
+                RequestText::plain(&format!("{{{{{name}}}}}"))
             }
             // The agent need not pass it, and the document has no value for it.
             _ => return,
@@ -182,7 +192,7 @@ impl Builder<'_, '_, '_, '_> {
         match location {
             "path" => {}
             "query" => self.request.query.push((name.to_owned(), value)),
-            "header" => self.request.headers.push(Header { name: name.to_owned(), value }),
+            "header" => self.request.headers.push(RequestHeader { name: name.to_owned(), value }),
             _ => self.problem(
                 at,
                 "is a kind of parameter that custom actions do not support",
@@ -192,7 +202,7 @@ impl Builder<'_, '_, '_, '_> {
     }
 
     /// Returns the only value that a schema allows, or its default.
-    fn fixed(&mut self, schema: &Json, at: &str) -> Option<Value> {
+    fn fixed_value(&mut self, schema: &Json, at: &str) -> Option<RequestText> {
         let single = schema.get("enum").and_then(Json::as_array).filter(|values| values.len() == 1);
         let (at, value) = match (schema.get("const"), single, schema.get("default")) {
             (Some(value), ..) => (format!("{at}.const"), value),
@@ -202,7 +212,7 @@ impl Builder<'_, '_, '_, '_> {
         };
         Some(match value {
             Json::String(text) => self.text(&at, text),
-            other => Value::plain(&other.to_string()),
+            other => RequestText::plain(&other.to_string()),
         })
     }
 
@@ -216,7 +226,7 @@ impl Builder<'_, '_, '_, '_> {
     }
 
     /// Sets the body: each field has its fixed value, or is passed by the agent.
-    fn body(&mut self, operation: &Operation<'_>) {
+    fn body(&mut self, operation: &ApiOperation<'_>) {
         let Some(body) = operation.object.get("requestBody") else { return };
         let (body, at) = self.resolved(body, &format!("{}.requestBody", operation.at));
         let Some(content) = body.pointer("/content/application~1json/schema").cloned() else {
@@ -225,29 +235,31 @@ impl Builder<'_, '_, '_, '_> {
         let (schema, at) = self.resolved(&content, &format!("{at}.content.application/json.schema"));
         let schema = schema.clone();
         let required = schema.get("required").and_then(Json::as_array).cloned().unwrap_or_default();
-        let (mut tree, mut fields) = (Map::new(), Table::new());
+        let (mut tree, mut fields) = (Map::new(), ConfigTable::new());
         for (name, property) in schema.get("properties").and_then(Json::as_object).into_iter().flatten() {
             let (property, at) = self.resolved(property, &format!("{at}.properties.{name}"));
             let property = property.clone();
-            let value = match self.fixed(&property, &at) {
+            let value = match self.fixed_value(&property, &at) {
                 Some(value) => value,
                 None if required.contains(&json!(name)) => {
                     self.variable(name, &property, None);
-                    Value::plain(&format!("{{{{{name}}}}}"))
+                    RequestText::plain(&format!("{{{{{name}}}}}"))
                 }
                 None => continue,
             };
             tree.insert(name.clone(), json!(*value.text));
-            fields.push((name.clone(), Leaf::new(&value.text, value.spot).into()));
+            fields.push((name.clone(), ConfigLeaf::new(&value.text, value.spot).into()));
         }
         if !tree.is_empty() {
-            self.request.body = Some(Body { tree: Json::Object(tree), node: Node::Table(fields) });
-            self.request.headers.push(Header { name: "Content-Type".into(), value: Value::plain("application/json") });
+            self.request.body = Some(JsonBody { tree: Json::Object(tree), node: ConfigNode::Table(fields) });
+            self.request
+                .headers
+                .push(RequestHeader { name: "Content-Type".into(), value: RequestText::plain("application/json") });
         }
     }
 
     /// Returns a note for each security scheme for which the request has no value.
-    fn security(&self, operation: &Operation<'_>) -> Vec<String> {
+    fn security(&self, operation: &ApiOperation<'_>) -> Vec<String> {
         let requirements = operation.object.get("security").or_else(|| self.document.root.get("security"));
         let schemes = requirements.and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_object);
         let schemes = schemes.flat_map(Map::keys).filter(|name| {
@@ -263,7 +275,7 @@ impl Builder<'_, '_, '_, '_> {
         notes.collect()
     }
 
-    fn finish(mut self, operation: &Operation<'_>) -> Request {
+    fn finish(mut self, operation: &ApiOperation<'_>) -> ActionRequest {
         let field = |key: &str| operation.object.get(key).and_then(Json::as_str);
         let mut add = |name: &str, value: Json| {
             self.request.fields.push((name.to_owned(), node(&value)));

@@ -5,17 +5,17 @@
 
 use zeroize::Zeroizing;
 
-use super::asterisk::{self, Line, Section};
-use crate::cli::adopt::config::{Leaf, Node, Reading, Table};
+use super::asterisk::{self, Section, Setting};
+use crate::cli::adopt::config::{ConfigLeaf, ConfigNode, ConfigTable, Reading};
 use crate::cli::adopt::equivalence::Facts;
-use crate::cli::adopt::source::{Problems, Source};
+use crate::cli::adopt::source::{Problems, SourceFile};
 use crate::cli::adopt::tokens::{Quoting, Tokens};
 use guillemet_plan::encode;
 use guillemet_plan::expr::{DigestAlgorithm, Op};
 use guillemet_template::Format;
 
 /// A trunk: an endpoint and the sections it refers to or is referred to by.
-struct Trunk<'a> {
+struct PjsipTrunk<'a> {
     endpoint: &'a Section,
     auth: Option<&'a Section>,
     /// Whether the auth is for incoming calls, so that callers have to know it.
@@ -25,7 +25,7 @@ struct Trunk<'a> {
     identify: Option<&'a Section>,
 }
 
-impl<'a> Trunk<'a> {
+impl<'a> PjsipTrunk<'a> {
     fn of(sections: &'a [Section], endpoint: &'a Section) -> Self {
         let named = |kind: &str, key: &str| {
             let name = endpoint.get(key)?.value.split(',').next()?.trim().to_owned();
@@ -77,7 +77,7 @@ impl<'a> Trunk<'a> {
         facts
     }
 
-    fn fact(&self, facts: &mut Facts, kind: &str, section: &Section, line: &Line) {
+    fn fact(&self, facts: &mut Facts, kind: &str, section: &Section, line: &Setting) {
         let path = format!("{kind}.{}", line.key);
         let joined = || {
             let of_key = section.lines.iter().filter(|other| other.key == line.key);
@@ -113,16 +113,16 @@ fn digest(auth: &Section, password: &str) -> Option<Zeroizing<String>> {
 }
 
 /// Reads one trunk of a file. `requested` is its endpoint, which is needed if there are several.
-pub fn read(source: &Source, requested: Option<&str>, problems: &mut Problems<'_>) -> Option<Reading> {
+pub fn read(source: &SourceFile, requested: Option<&str>, problems: &mut Problems<'_>) -> Option<Reading> {
     let sections = asterisk::read(&source.text, problems);
     let endpoint = choose(&sections, requested, problems)?;
-    let trunk = Trunk::of(&sections, endpoint);
+    let trunk = PjsipTrunk::of(&sections, endpoint);
     let facts = trunk.facts();
     let mut tokens = Tokens::default();
-    let mut config: Table = vec![("name".into(), endpoint.name.as_str().into())];
-    let mut leaf = |line: &Line| {
+    let mut config: ConfigTable = vec![("name".into(), endpoint.name.as_str().into())];
+    let mut leaf = |line: &Setting| {
         let token = tokens.add(None, line.range.clone(), &line.value, Quoting::Asterisk);
-        Leaf::new(&line.value, Some(tokens.spot(token)))
+        ConfigLeaf::new(&line.value, Some(tokens.spot(token)))
     };
     if trunk.inbound {
         config.push(("direction".into(), "inbound".into()));
@@ -167,13 +167,13 @@ pub fn read(source: &Source, requested: Option<&str>, problems: &mut Problems<'_
         problems.add(Some(endpoint.at), &endpoint.name, "has no auth section, so no password", Some(help));
     }
     let addresses = trunk.identify.into_iter().flat_map(|section| &section.lines).filter(|line| line.key == "match");
-    let addresses: Vec<Node> =
+    let addresses: Vec<ConfigNode> =
         addresses.flat_map(|line| line.value.split(',')).map(|address| address.trim().into()).collect();
     if !addresses.is_empty() {
-        config.push(("allowed_ips".into(), Node::List(addresses)));
+        config.push(("allowed_ips".into(), ConfigNode::List(addresses)));
     }
     if trunk.registration.is_some() {
-        config.push(("register".into(), Node::Other(true.into())));
+        config.push(("register".into(), ConfigNode::Other(true.into())));
     }
     Some(Reading {
         config,
@@ -236,12 +236,12 @@ fn uri(uri: &str) -> Option<(&str, Option<&str>)> {
 /// Reads a rendered document, which has one trunk.
 fn read_document(text: &str) -> Result<Facts, String> {
     // The file's name and the problems are never shown: the error below has no details.
-    let source = Source { label: String::new(), text: Zeroizing::new(text.to_owned()), file: None, mark: 0 };
+    let source = SourceFile { label: String::new(), text: Zeroizing::new(text.to_owned()), file: None, mark: 0 };
     let mut problems = Problems::new(&source);
     let sections = asterisk::read(&source.text, &mut problems);
     let endpoint = sections.iter().find(|section| section.kind() == "endpoint");
     match endpoint {
-        Some(endpoint) if problems.is_empty() => Ok(Trunk::of(&sections, endpoint).facts()),
+        Some(endpoint) if problems.is_empty() => Ok(PjsipTrunk::of(&sections, endpoint).facts()),
         _ => Err("Asterisk could not read it".into()),
     }
 }

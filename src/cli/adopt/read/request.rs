@@ -5,18 +5,18 @@ use std::ops::Range;
 use serde_json::Value as Json;
 use zeroize::Zeroizing;
 
-use super::document::Document;
+use super::document::ParsedDocument;
 use super::http;
-use super::url::{self, Taken, Wanted};
-use crate::cli::adopt::config::{Leaf, Node, Table};
+use super::url::{self, SplitUrl, UrlChoice};
+use crate::cli::adopt::config::{ConfigLeaf, ConfigNode, ConfigTable};
 use crate::cli::adopt::equivalence::Facts;
 use crate::cli::adopt::source::Problems;
 use crate::cli::adopt::tokens::{Quoting, Spot, Tokens};
-use crate::cli::client::part;
+use crate::cli::client::percent_encode;
 
 /// A text of the request, with its place.
 #[derive(Clone, Default)]
-pub struct Value {
+pub struct RequestText {
     /// The text as the request sends it.
     pub text: Zeroizing<String>,
     /// The place in the file; `None` if it cannot be replaced there.
@@ -25,7 +25,7 @@ pub struct Value {
     pub at: Option<usize>,
 }
 
-impl Value {
+impl RequestText {
     /// Makes a text that has no place in the file.
     pub fn plain(text: &str) -> Self {
         Self { text: Zeroizing::new(text.to_owned()), spot: None, at: None }
@@ -42,8 +42,8 @@ impl Value {
         self.spot.clone().map(|spot| Spot { encoded: true, ..spot })
     }
 
-    fn leaf(&self) -> Leaf {
-        Leaf::new(&self.text, self.spot.clone())
+    fn leaf(&self) -> ConfigLeaf {
+        ConfigLeaf::new(&self.text, self.spot.clone())
     }
 }
 
@@ -55,27 +55,27 @@ fn append_query(url: &mut Zeroizing<String>, text: &str) {
 }
 
 /// A header of the request.
-pub struct Header {
+pub struct RequestHeader {
     /// The name as the file spells it.
     pub name: String,
     /// The header's value with its place.
-    pub value: Value,
+    pub value: RequestText,
 }
 
 /// A body in JSON.
-pub struct Body {
+pub struct JsonBody {
     /// The body as a plain tree.
     pub tree: Json,
     /// The same tree, with the places of its texts.
-    pub node: Node,
+    pub node: ConfigNode,
 }
 
-impl Body {
+impl JsonBody {
     /// Parses a text as a body.
     ///
     /// # Errors
     /// With the reason it is neither an object nor a list.
-    pub fn read(value: &Value, tokens: &mut Tokens) -> Result<Self, String> {
+    pub fn read(value: &RequestText, tokens: &mut Tokens) -> Result<Self, String> {
         if !value.text.trim_start().starts_with(['{', '[']) {
             return Err("it does not start with `{` or `[`".into());
         }
@@ -84,7 +84,7 @@ impl Body {
             Some(spot) => tokens.add(Some(spot.token), spot.at.clone(), &value.text, Quoting::Plain),
             None => tokens.add(None, 0..0, &value.text, Quoting::Plain),
         };
-        let document = Document::within(&value.text, token)?;
+        let document = ParsedDocument::within(&value.text, token)?;
         let tree = document.root.get("").cloned().unwrap_or_default();
         // A body without a place cannot have places for its parts.
         let node = if spot.is_some() { document.node("", &tree, tokens) } else { node(&tree) };
@@ -93,43 +93,43 @@ impl Body {
 }
 
 /// Returns a tree as a node whose texts have no place.
-pub fn node(value: &Json) -> Node {
+pub fn node(value: &Json) -> ConfigNode {
     match value {
         Json::String(text) => text.as_str().into(),
-        Json::Array(items) => Node::List(items.iter().map(node).collect()),
-        Json::Object(map) => Node::Table(map.iter().map(|(name, value)| (name.clone(), node(value))).collect()),
-        other => Node::Other(other.clone()),
+        Json::Array(items) => ConfigNode::List(items.iter().map(node).collect()),
+        Json::Object(map) => ConfigNode::Table(map.iter().map(|(name, value)| (name.clone(), node(value))).collect()),
+        other => ConfigNode::Other(other.clone()),
     }
 }
 
 /// A request that a custom action makes.
 #[derive(Default)]
-pub struct Request {
+pub struct ActionRequest {
     /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`, or another method that was reported as a problem.
     pub method: String,
     /// The URL, with the part of the query it contains.
-    pub url: Value,
+    pub url: RequestText,
     /// Further parts of the query, already encoded.
-    pub query_texts: Vec<Value>,
+    pub query_texts: Vec<RequestText>,
     /// Further parameters of the query, not encoded.
-    pub query: Vec<(String, Value)>,
+    pub query: Vec<(String, RequestText)>,
     /// The headers, in the file's order.
-    pub headers: Vec<Header>,
+    pub headers: Vec<RequestHeader>,
     /// The body; `None` for a request without one.
-    pub body: Option<Body>,
+    pub body: Option<JsonBody>,
     /// The timeout in milliseconds; `None` if the file sets none.
     pub timeout_ms: Option<u64>,
     /// Options that a config has no place for, by name, to compare and report.
     pub options: Vec<(String, Json)>,
     /// Further fields of the config, beside those of the request.
-    pub fields: Table,
+    pub fields: ConfigTable,
     /// The same fields as a document of the target `json` has them.
     pub facts: Vec<(String, Json)>,
 }
 
-impl Request {
+impl ActionRequest {
     /// Returns the header of this name, ignoring case.
-    pub fn header(&self, name: &str) -> Option<&Header> {
+    pub fn header(&self, name: &str) -> Option<&RequestHeader> {
         self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))
     }
 
@@ -140,7 +140,10 @@ impl Request {
             append_query(&mut url, &extra.text);
         }
         for (name, value) in &self.query {
-            append_query(&mut url, &Zeroizing::new(format!("{}={}", part(name), part(&value.text))));
+            append_query(
+                &mut url,
+                &Zeroizing::new(format!("{}={}", percent_encode(name), percent_encode(&value.text))),
+            );
         }
         url
     }
@@ -166,7 +169,7 @@ impl Request {
     }
 
     /// Returns the config that makes this request. The tool gets the name `name` if `fields` has none.
-    pub fn config(mut self, name: &str, taken: Taken, problems: &mut Problems<'_>) -> Table {
+    pub fn config(mut self, name: &str, taken: SplitUrl, problems: &mut Problems<'_>) -> ConfigTable {
         let mut config = std::mem::take(&mut self.fields);
         if !config.iter().any(|(field, _)| field == "name") {
             config.insert(0, ("name".into(), name.into()));
@@ -179,11 +182,11 @@ impl Request {
             }
         }
         let signed = config.iter().any(|(field, _)| field == "auth");
-        let mut headers = Table::new();
-        for Header { name, value } in std::mem::take(&mut self.headers) {
+        let mut headers = ConfigTable::new();
+        for RequestHeader { name, value } in std::mem::take(&mut self.headers) {
             let auth = name.eq_ignore_ascii_case("authorization") && !signed;
             match auth.then(|| http::auth(&value.text, value.spot.as_ref())).flatten() {
-                Some(auth) => config.push(("auth".into(), Node::Table(auth))),
+                Some(auth) => config.push(("auth".into(), ConfigNode::Table(auth))),
                 None => {
                     let leaf = http::header(&name, &value.text, value.spot.clone());
                     headers.push((name, leaf.into()));
@@ -192,27 +195,28 @@ impl Request {
         }
         for (field, table) in [("headers", headers), ("query_params", taken.query)] {
             if !table.is_empty() {
-                config.push((field.into(), Node::Table(table)));
+                config.push((field.into(), ConfigNode::Table(table)));
             }
         }
         if let Some(body) = self.body.take() {
             config.push(("body".into(), body.node));
         }
         if let Some(timeout) = self.timeout_ms {
-            config.push(("timeout_ms".into(), Node::Other(timeout.into())));
+            config.push(("timeout_ms".into(), ConfigNode::Other(timeout.into())));
         }
         config
     }
 
     /// Takes the URL and its query apart. If a further part of the query cannot be taken apart, all parts go into the
     /// URL.
-    pub fn take_url_apart(&self, choice: Wanted) -> Taken {
-        let explicit: Table = self.query.iter().map(|(name, value)| (name.clone(), value.leaf().into())).collect();
-        let parsed: Option<Vec<Table>> =
+    pub fn take_url_apart(&self, choice: UrlChoice) -> SplitUrl {
+        let explicit: ConfigTable =
+            self.query.iter().map(|(name, value)| (name.clone(), value.leaf().into())).collect();
+        let parsed: Option<Vec<ConfigTable>> =
             self.query_texts.iter().map(|text| url::take_query(&text.text, text.spot.as_ref())).collect();
         let mut taken = url::take_apart(&self.url.text, self.url.spot.as_ref(), choice);
         let is_parsed = parsed.is_some();
-        let extra: Table = parsed.unwrap_or_default().into_iter().flatten().chain(explicit).collect();
+        let extra: ConfigTable = parsed.unwrap_or_default().into_iter().flatten().chain(explicit).collect();
         let mut names: Vec<&str> = taken.query.iter().chain(&extra).map(|(name, _)| name.as_str()).collect();
         let count = names.len();
         names.sort_unstable();

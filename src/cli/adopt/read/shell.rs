@@ -47,7 +47,7 @@ impl Shell<'_, '_, '_> {
                     self.end_word(start);
                     self.at += 1;
                     if !self.words.is_empty() {
-                        return self.nothing_more();
+                        return self.expect_end();
                     }
                 }
                 '#' if self.word.is_none() => self.at += self.rest().find('\n').unwrap_or(self.rest().len()),
@@ -64,8 +64,8 @@ impl Shell<'_, '_, '_> {
                 '"' => self.double(start),
                 '$' if self.rest().starts_with("$'") => self.ansi(start),
                 '$' if self.rest().starts_with("$\"") => self.at += 1,
-                '$' if self.expands() => self.foreign(start, VALUE_HELP),
-                '`' => self.foreign(start, VALUE_HELP),
+                '$' if self.expands() => self.reject_expansion(start, VALUE_HELP),
+                '`' => self.reject_expansion(start, VALUE_HELP),
                 '|' | '&' | ';' | '<' | '>' | '(' | ')' => {
                     self.end_word(start);
                     let message = format!("`{c}` starts something other than the command");
@@ -115,7 +115,7 @@ impl Shell<'_, '_, '_> {
     }
 
     /// Checks that only comments follow the line break that ends the command.
-    fn nothing_more(&mut self) {
+    fn expect_end(&mut self) {
         let mut at = self.at;
         for line in self.rest().split_inclusive('\n') {
             if !line.trim().is_empty() && !line.trim_start().starts_with('#') {
@@ -154,12 +154,12 @@ impl Shell<'_, '_, '_> {
                 },
                 Some('`') => {
                     self.at = at;
-                    self.foreign(start, VALUE_HELP);
+                    self.reject_expansion(start, VALUE_HELP);
                 }
                 Some('$') => {
                     self.at = at;
                     if self.expands() {
-                        self.foreign(start, VALUE_HELP);
+                        self.reject_expansion(start, VALUE_HELP);
                     } else {
                         self.at += 1;
                         self.push(start, '$');
@@ -238,7 +238,7 @@ impl Shell<'_, '_, '_> {
     }
 
     /// Adds a problem for text that the shell would insert, and skips it.
-    fn foreign(&mut self, start: usize, help: &str) {
+    fn reject_expansion(&mut self, start: usize, help: &str) {
         let at = self.at;
         self.at += 1;
         let name = self.rest().len() - self.rest().trim_start_matches(['{', '(']).len();
@@ -268,10 +268,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cli::adopt::source::Source;
+    use crate::cli::adopt::source::SourceFile;
 
     fn read(text: &str) -> (Vec<String>, bool) {
-        let source = Source::of(text);
+        let source = SourceFile::of(text);
         let mut problems = Problems::new(&source);
         let words = words(text, &mut problems).into_iter().map(|word| {
             assert!(word.range.end <= text.len());

@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::url::Wanted;
+use super::url::UrlChoice;
 use super::{action, cal_com, livekit, mcp, pjsip};
 use crate::cli::adopt::config::{Reading, leaves};
-use crate::cli::adopt::source::{Problems, Source};
+use crate::cli::adopt::source::{Problems, SourceFile};
 use crate::cli::adopt::tokens::Spot;
 
 /// Examples of files, at least one for each reader.
@@ -21,11 +21,11 @@ const FILES: [&str; 8] = [
 ];
 
 /// Runs every reader on one file.
-fn read_all(source: &Source) -> Vec<Reading> {
-    let selection = action::Asked { name: "n", operation: None, url: Wanted::Any };
+fn read_all(source: &SourceFile) -> Vec<Reading> {
+    let selection = action::ActionChoices { name: "n", operation: None, url: UrlChoice::Any };
     let mut problems = Problems::new(source);
     let readings = [
-        mcp::read(source, None, Wanted::Any, &mut problems),
+        mcp::read(source, None, UrlChoice::Any, &mut problems),
         pjsip::read(source, None, &mut problems),
         livekit::read(source, "n", &mut problems),
         action::read(source, &selection, &mut problems),
@@ -46,7 +46,7 @@ fn mark_all(reading: &Reading, text: &str) -> String {
 #[test]
 fn each_file_is_read_by_its_reader() {
     for text in FILES {
-        let source = Source::of(text);
+        let source = SourceFile::of(text);
         let marked = read_all(&source).iter().any(|reading| mark_all(reading, text).contains("«n»"));
         assert!(marked, "{text}");
     }
@@ -66,7 +66,7 @@ proptest! {
         let at = at.index(chars.len());
         let (before, after) = (&chars[..at], &chars[(at + len).min(chars.len())..]);
         let text: String = before.iter().copied().chain(new.chars()).chain(after.iter().copied()).collect();
-        let source = Source::of(&text);
+        let source = SourceFile::of(&text);
         for reading in read_all(&source) {
             mark_all(&reading, &text);
             // The function reads any document or returns an error.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use crate::cli::adopt::config::{Hint, Leaf, Table};
+use crate::cli::adopt::config::{ConfigLeaf, ConfigTable, Hint};
 use crate::cli::adopt::detect;
 use crate::cli::adopt::equivalence::Facts;
 use crate::cli::adopt::tokens::Spot;
@@ -21,7 +21,7 @@ const QUERY: &str = "it is a query parameter that looks like a credential";
 
 /// The user's choice about the field `url`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum UrlChoice {
     /// The user chose nothing, so the URL's look decides.
     Any,
     /// The whole URL becomes one secret.
@@ -31,11 +31,11 @@ pub enum Wanted {
 }
 
 /// A URL taken apart into the rest of it and the parameters of its query.
-pub struct Taken {
+pub struct SplitUrl {
     /// The URL without the parameters that were taken out.
-    pub url: Leaf,
+    pub url: ConfigLeaf,
     /// The parameters that were taken out, decoded.
-    pub query: Table,
+    pub query: ConfigTable,
     /// Whether the whole URL is one secret, including its query.
     pub whole: bool,
 }
@@ -94,7 +94,7 @@ impl Pair<'_> {
 
     fn is_credential(&self) -> bool {
         let (name, value) = self.raw.split_once('=').unwrap_or((self.raw, ""));
-        detect::like_a_credential(name, value).is_some()
+        detect::credential_reason(name, value).is_some()
     }
 }
 
@@ -125,22 +125,25 @@ fn pairs(query: &str, at: usize) -> Vec<Pair<'_>> {
 
 /// Takes a URL apart: its query becomes parameters, and each credential in the rest becomes a hint. If the URL as a
 /// whole is a credential, it stays one text.
-pub fn take_apart(url: &str, spot: Option<&Spot>, choice: Wanted) -> Taken {
-    let as_secret =
-        |reason| Taken { url: Leaf::new(url, spot.cloned()).credential("url", reason), query: Vec::new(), whole: true };
-    if choice == Wanted::Whole {
+pub fn take_apart(url: &str, spot: Option<&Spot>, choice: UrlChoice) -> SplitUrl {
+    let as_secret = |reason| SplitUrl {
+        url: ConfigLeaf::new(url, spot.cloned()).credential("url", reason),
+        query: Vec::new(),
+        whole: true,
+    };
+    if choice == UrlChoice::Whole {
         return as_secret("chosen with --secret");
     }
     let Some(parts) = parts(url) else {
-        return Taken { url: Leaf::new(url, spot.cloned()), query: Vec::new(), whole: false };
+        return SplitUrl { url: ConfigLeaf::new(url, spot.cloned()), query: Vec::new(), whole: false };
     };
     let has_variables = url.contains("{{") || url.contains("${");
-    let random = |segment: &&str| detect::like_a_credential("", segment).is_some();
+    let random = |segment: &&str| detect::credential_reason("", segment).is_some();
     let capability = parts.path.split('/').any(|segment| random(&segment));
     let query_at = url.len() - parts.fragment.len() - parts.query.map_or(0, str::len);
     let pairs = parts.query.map_or_else(Vec::new, |query| pairs(query, query_at));
     let unsplit = |pair: &&Pair<'_>| pair.split.is_none() && pair.is_credential();
-    if choice == Wanted::Any && !has_variables {
+    if choice == UrlChoice::Any && !has_variables {
         if capability {
             return as_secret(CAPABILITY);
         }
@@ -156,7 +159,7 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, choice: Wanted) -> Taken {
         Some(Hint { range, value: Some(value), filter: Some(ValueFilter::Url), spot: part(&source), purpose, reason })
     };
     let mut hints = Vec::new();
-    if let (Wanted::Any, Some(user)) = (choice, parts.user) {
+    if let (UrlChoice::Any, Some(user)) = (choice, parts.user) {
         let at = parts.scheme.len();
         let colon = user.find(':').map_or(user.len(), |colon| colon + 1);
         let password = at + colon..at + user.len();
@@ -165,7 +168,7 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, choice: Wanted) -> Taken {
             if password.is_empty() { (at..at + user.len(), "token") } else { (password, "password") };
         hints.extend(hint(range.clone(), range, purpose.into(), USERINFO));
     }
-    if choice == Wanted::Any && capability && has_variables {
+    if choice == UrlChoice::Any && capability && has_variables {
         let mut at =
             url.len() - parts.fragment.len() - parts.query.map_or(0, |query| query.len() + 1) - parts.path.len();
         for segment in parts.path.split('/') {
@@ -176,14 +179,14 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, choice: Wanted) -> Taken {
             at += segment.len() + 1;
         }
     }
-    let mut query = Table::new();
+    let mut query = ConfigTable::new();
     let mut text = Zeroizing::new(url[..query_at.saturating_sub(usize::from(parts.query.is_some()))].to_owned());
     let mut separator = '?';
     for pair in &pairs {
         let value = pair.value_range();
         if let Some((name, decoded)) = &pair.split {
             let encoded = part(&value).map(|spot| Spot { encoded: true, ..spot });
-            let mut leaf = Leaf::new(decoded, encoded);
+            let mut leaf = ConfigLeaf::new(decoded, encoded);
             if pair.is_credential() {
                 leaf = leaf.credential(&detect::words(name).join("-"), QUERY);
             }
@@ -194,7 +197,7 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, choice: Wanted) -> Taken {
         separator = '&';
         let start = text.len();
         text.push_str(pair.raw);
-        if choice == Wanted::Any && unsplit(&pair) {
+        if choice == UrlChoice::Any && unsplit(&pair) {
             let name = detect::words(pair.raw.split('=').next().unwrap_or_default()).join("-");
             hints.extend(hint(start + (value.start - pair.at)..text.len(), value, name, QUERY));
         }
@@ -202,15 +205,15 @@ pub fn take_apart(url: &str, spot: Option<&Spot>, choice: Wanted) -> Taken {
     text.push_str(parts.fragment);
     let is_unchanged = *text == *url;
     let spot = spot.map(|spot| Spot { encoded: spot.encoded || !is_unchanged, ..spot.clone() });
-    Taken { url: Leaf { text, spot, hints }, query, whole: false }
+    SplitUrl { url: ConfigLeaf { text, spot, hints }, query, whole: false }
 }
 
 /// Takes apart a query that is given separately from its URL. Returns `None` if a parameter cannot be taken out
 /// exactly.
-pub fn take_query(query: &str, spot: Option<&Spot>) -> Option<Table> {
+pub fn take_query(query: &str, spot: Option<&Spot>) -> Option<ConfigTable> {
     let parameter = |pair: Pair<'_>| {
         let encoded = spot.map(|spot| Spot { encoded: true, ..spot.part(&pair.value_range()) });
-        pair.split.map(|(name, value)| ((*name).clone(), Leaf::new(&value, encoded).into()))
+        pair.split.map(|(name, value)| ((*name).clone(), ConfigLeaf::new(&value, encoded).into()))
     };
     pairs(query, 0).into_iter().map(parameter).collect()
 }
@@ -244,12 +247,12 @@ pub fn url_facts(facts: &mut Facts, path: &str, url: &str, whole: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::adopt::config::Node;
+    use crate::cli::adopt::config::ConfigNode;
 
-    fn taken(url: &str, choice: Wanted) -> (String, Vec<(String, String)>, Vec<String>) {
+    fn taken(url: &str, choice: UrlChoice) -> (String, Vec<(String, String)>, Vec<String>) {
         let taken = take_apart(url, None, choice);
         let query = taken.query.iter().map(|(name, node)| match node {
-            Node::Text(leaf) => (name.clone(), (*leaf.text).clone()),
+            ConfigNode::Text(leaf) => (name.clone(), (*leaf.text).clone()),
             _ => panic!("no text"),
         });
         let query = query.collect();
@@ -267,17 +270,17 @@ mod tests {
 
     #[test]
     fn a_query_becomes_parameters() {
-        let (url, query, hints) = taken("https://x.example/mcp?tenant=a%20b&token=s%2Fc#f", Wanted::Any);
+        let (url, query, hints) = taken("https://x.example/mcp?tenant=a%20b&token=s%2Fc#f", UrlChoice::Any);
         assert_eq!((url.as_str(), hints.len()), ("https://x.example/mcp#f", 0));
         assert_eq!(query, [pair("tenant", "a b"), pair("token", "s/c")]);
     }
 
     #[test]
     fn what_cannot_be_taken_out_exactly_stays() {
-        let (url, query, hints) = taken("https://x/?q=a+b&flag&n=&v=${V}&a=1&a=2&b=%zz&c=3", Wanted::Any);
+        let (url, query, hints) = taken("https://x/?q=a+b&flag&n=&v=${V}&a=1&a=2&b=%zz&c=3", UrlChoice::Any);
         assert_eq!(url, "https://x/?q=a+b&flag&n=&v=${V}&a=1&a=2&b=%zz");
         assert_eq!((query, hints.len()), (vec![pair("c", "3")], 0));
-        let (url, query, hints) = taken("https://x/?token=a%2Fb&token=c&d=1", Wanted::Any);
+        let (url, query, hints) = taken("https://x/?token=a%2Fb&token=c&d=1", UrlChoice::Any);
         assert_eq!(url, "https://x/?token=a%2Fb&token=c");
         assert_eq!((query, hints), (vec![pair("d", "1")], vec!["token=a%2Fb:a/b".into(), "token=c:c".into()]));
     }
@@ -289,20 +292,20 @@ mod tests {
             "https://x/?api_key=ab+cd%2f",
             "https://x/?api_key=%zz",
         ] {
-            let (text, query, hints) = taken(url, Wanted::Any);
+            let (text, query, hints) = taken(url, UrlChoice::Any);
             assert_eq!((text.as_str(), query, hints), (url, vec![], vec![format!("url={url}:{url}")]), "{url}");
         }
-        let (_, query, hints) = taken("https://x/s/k3Jd82mNq0PzX7vLwT5y?x=1", Wanted::Plain);
+        let (_, query, hints) = taken("https://x/s/k3Jd82mNq0PzX7vLwT5y?x=1", UrlChoice::Plain);
         assert_eq!((query, hints.len()), (vec![pair("x", "1")], 0));
-        let (_, _, hints) = taken("https://x/{{id}}/k3Jd82mNq0PzX7vLwT5y", Wanted::Any);
+        let (_, _, hints) = taken("https://x/{{id}}/k3Jd82mNq0PzX7vLwT5y", UrlChoice::Any);
         assert_eq!(hints, ["token=k3Jd82mNq0PzX7vLwT5y:k3Jd82mNq0PzX7vLwT5y"]);
     }
 
     #[test]
     fn who_stands_before_the_host() {
-        let (url, _, hints) = taken("https://me:p%40ss@x/y", Wanted::Any);
+        let (url, _, hints) = taken("https://me:p%40ss@x/y", UrlChoice::Any);
         assert_eq!((url.as_str(), hints), ("https://me:p%40ss@x/y", vec!["password=p%40ss:p@ss".to_owned()]));
-        assert_eq!(taken("https://t0ken@x/y", Wanted::Any).2, ["token=t0ken:t0ken"]);
-        assert_eq!(taken("${URL}?token=x", Wanted::Any).0, "${URL}?token=x");
+        assert_eq!(taken("https://t0ken@x/y", UrlChoice::Any).2, ["token=t0ken:t0ken"]);
+        assert_eq!(taken("${URL}?token=x", UrlChoice::Any).0, "${URL}?token=x");
     }
 }

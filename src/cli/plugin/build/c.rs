@@ -52,7 +52,7 @@ fn compiler(dir: &Path) -> Option<Command> {
         command
     };
     if let Some(python) =
-        local_program(dir, "python3").filter(|python| says(python, &["-c", "import ziglang"]).is_some())
+        local_program(dir, "python3").filter(|python| output_of(python, &["-c", "import ziglang"]).is_some())
     {
         return Some(zig(python, &["-m", "ziglang"]));
     }
@@ -70,12 +70,12 @@ fn compiler(dir: &Path) -> Option<Command> {
 
 /// Reports whether a clang is recent enough for `#embed`, which puts schema.json into the plugin.
 fn is_recent(clang: &Path) -> bool {
-    let version = says(clang, &["-dumpversion"]);
+    let version = output_of(clang, &["-dumpversion"]);
     version.and_then(|version| version.split('.').next()?.trim().parse().ok()).is_some_and(|major: u32| major >= 19)
 }
 
 /// Returns the output of a program, or `None` if it fails or cannot be run.
-fn says(program: &Path, arguments: &[&str]) -> Option<String> {
+fn output_of(program: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }

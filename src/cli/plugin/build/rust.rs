@@ -26,9 +26,9 @@ pub fn build(dir: &Path) -> Result<Vec<u8>, Failure> {
         true => missing(&format!("this Rust has no standard library for {TARGET}"), dir, Language::Rust.setup()),
         false => Failure::new(error),
     };
-    let rustc = Rustc::ask(&rustc, dir).map_err(with_hint)?;
+    let rustc = Rustc::detect(&rustc, dir).map_err(with_hint)?;
     let mut command = Command::new(cargo);
-    wasm::clean(&mut command, &KEPT);
+    wasm::clean_environment(&mut command, &KEPT);
     command.args(["build", "--release", "--lib", "--target", TARGET, "--message-format=json-render-diagnostics"]);
     if !io::stderr().is_terminal() {
         command.arg("--quiet");

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use super::{Checked, Status, Tried, Wrong};
+use super::{CanaryStatus, ComponentCheck, Mistake, TriedConfig};
 use guillemet_plan::protocol::Description;
-use guillemet_plugin::cases::{Case, Found};
+use guillemet_plugin::cases::{Case, CaseResult};
 use guillemet_plugin::client::Planner;
 use guillemet_plugin::schema::Schema;
 use guillemet_plugin::{canary, cases, schema};
@@ -14,7 +14,7 @@ use guillemet_plugin::{canary, cases, schema};
 const EXAMPLES_MAX: usize = 256;
 
 /// Tries the cases or the examples, and records the mistakes.
-pub async fn run(checked: &mut Checked, planner: &Planner, folder: &Path) {
+pub async fn run(checked: &mut ComponentCheck, planner: &Planner, folder: &Path) {
     let Some(description) = checked.report.description.clone() else { return };
     if folder.is_dir() {
         match cases::read(folder) {
@@ -22,12 +22,12 @@ pub async fn run(checked: &mut Checked, planner: &Planner, folder: &Path) {
                 let schema = serde_json::from_str(&description.schema).ok().and_then(|tree| Schema::new(&tree).ok());
                 for case in files.iter().flat_map(|file| &file.cases) {
                     if let Some(schema) = schema.as_ref().filter(|_| case.document.is_some()) {
-                        checked.note_refused(case, &schema.refuses(&case.config));
+                        checked.note_refused(case, &schema.mistakes(&case.config));
                     }
                     checked.try_case(planner, &description, case, true).await;
                 }
             }
-            Err(error) => checked.wrong(error.to_string(), None),
+            Err(error) => checked.add_mistake(error.to_string(), None),
         }
         checked.note_untried(&description);
         return;
@@ -57,9 +57,9 @@ pub async fn run(checked: &mut Checked, planner: &Planner, folder: &Path) {
     checked.note_untried(&description);
 }
 
-impl Checked {
-    fn wrong(&mut self, message: String, help: Option<String>) {
-        let problem = Wrong { about: "canaries", message, help };
+impl ComponentCheck {
+    fn add_mistake(&mut self, message: String, help: Option<String>) {
+        let problem = Mistake { about: "canaries", message, help };
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
@@ -70,54 +70,60 @@ impl Checked {
     async fn try_case(&mut self, planner: &Planner, description: &Description, case: &Case, written: bool) {
         let target = case.target(description).to_owned();
         let status = match cases::run(planner, description, case).await {
-            Found::Planned { plan, cost, .. } => {
+            CaseResult::Planned { plan, cost, .. } => {
                 self.plan.micros = self.plan.micros.max(cost.micros);
                 self.plan.memory = self.plan.memory.max(cost.memory);
                 let problems = canary::check(&plan);
                 for problem in &problems {
-                    self.wrong(format!("{}: {}", case.name, problem.message), Some("use an encoder there".into()));
+                    self.add_mistake(
+                        format!("{}: {}", case.name, problem.message),
+                        Some("use an encoder there".into()),
+                    );
                 }
                 match problems.is_empty() {
-                    false => Status::Failed,
-                    true if canary::reads(&plan) => Status::Ok,
-                    true => Status::Unread,
+                    false => CanaryStatus::Failed,
+                    true if canary::can_read(&plan) => CanaryStatus::Ok,
+                    true => CanaryStatus::Unread,
                 }
             }
-            Found::Problems(_) if written && case.document.is_none() => Status::NoDocument,
-            Found::Problems(problems) => {
+            CaseResult::Problems(_) if written && case.document.is_none() => CanaryStatus::NoDocument,
+            CaseResult::Problems(problems) => {
                 let messages: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
                 if written {
                     let help = "`guillemet plugin test` shows what differs".into();
-                    self.wrong(format!("{}: there is no document ({})", case.name, messages.join("; ")), Some(help));
+                    self.add_mistake(
+                        format!("{}: there is no document ({})", case.name, messages.join("; ")),
+                        Some(help),
+                    );
                 }
                 // An example is a guess. It only matters that each target was tried at all, which `note_untried`
                 // checks.
-                Status::NoDocument
+                CanaryStatus::NoDocument
             }
-            Found::Failed(message) => {
-                self.wrong(format!("{} (target `{target}`): {message}", case.name), None);
-                Status::Failed
+            CaseResult::Failed(message) => {
+                self.add_mistake(format!("{} (target `{target}`): {message}", case.name), None);
+                CanaryStatus::Failed
             }
         };
-        self.canaries.push(Tried { name: case.name.clone(), target, status });
+        self.canaries.push(TriedConfig { name: case.name.clone(), target, status });
     }
 
     /// Records a case whose config the schema refuses, so that an editor would mark it.
     fn note_refused(&mut self, case: &Case, messages: &[String]) {
         for rejection in messages {
             let message = format!("it rejects the config of the case \"{}\": {rejection}", case.name);
-            self.problems.push(Wrong { about: "schema", message, help: None });
+            self.problems.push(Mistake { about: "schema", message, help: None });
         }
     }
 
     /// Records the targets for which no config was planned.
     fn note_untried(&mut self, description: &Description) {
         for target in &description.targets {
-            let tried = |tried: &Tried| tried.target == target.id && tried.status != Status::NoDocument;
+            let tried = |tried: &TriedConfig| tried.target == target.id && tried.status != CanaryStatus::NoDocument;
             if !self.canaries.iter().any(tried) {
                 let help =
                     "add a case for it in `cases`, beside the component, or add `examples` to the fields of the schema";
-                self.wrong(
+                self.add_mistake(
                     format!("the target `{}` could not be tested: no config produced a document", target.id),
                     Some(help.into()),
                 );

@@ -1,10 +1,10 @@
 //! Prints the results of `plugin check`.
 
 use super::super::super::output;
-use super::{Checked, Status, Wrong};
+use super::{CanaryStatus, ComponentCheck, Mistake};
 
 /// Prints all results, section by section.
-pub fn print(checked: &Checked) {
+pub fn print(checked: &ComponentCheck) {
     let size = bytes(checked.size);
     output::line(&format!("{}, {size}, SHA-256 {}", checked.file.display(), checked.digest));
     section(checked, "component", &[]);
@@ -15,7 +15,7 @@ pub fn print(checked: &Checked) {
     section(checked, "imports", &imports.collect::<Vec<_>>());
     section(checked, "description", &description(checked));
     let schema = match &checked.report.description {
-        Some(_) if clean(checked, "schema") => vec!["describes every secret field; valid".to_owned()],
+        Some(_) if has_no_mistakes(checked, "schema") => vec!["describes every secret field; valid".to_owned()],
         _ => Vec::new(),
     };
     section(checked, "schema", &schema);
@@ -25,38 +25,38 @@ pub fn print(checked: &Checked) {
     }
 }
 
-fn of<'a>(checked: &'a Checked, about: &'a str) -> impl Iterator<Item = &'a Wrong> {
+fn mistakes_about<'a>(checked: &'a ComponentCheck, about: &'a str) -> impl Iterator<Item = &'a Mistake> {
     checked.problems.iter().filter(move |problem| problem.about == about)
 }
 
-fn clean(checked: &Checked, about: &str) -> bool {
-    of(checked, about).next().is_none()
+fn has_no_mistakes(checked: &ComponentCheck, about: &str) -> bool {
+    mistakes_about(checked, about).next().is_none()
 }
 
 /// Prints a section, unless it has neither lines nor mistakes.
-fn section(checked: &Checked, name: &str, lines: &[String]) {
-    if lines.is_empty() && clean(checked, name) {
+fn section(checked: &ComponentCheck, name: &str, lines: &[String]) {
+    if lines.is_empty() && has_no_mistakes(checked, name) {
         return;
     }
     output::line(name);
     lines.iter().for_each(|line| output::line(&format!("  {line}")));
-    of(checked, name).for_each(mistake);
+    mistakes_about(checked, name).for_each(print_mistake);
 }
 
-fn mistake(problem: &Wrong) {
-    output::coloured(output::Colour::Red, &format!("  wrong: {}", problem.message));
+fn print_mistake(problem: &Mistake) {
+    output::colored_line(output::Colour::Red, &format!("  wrong: {}", problem.message));
     if let Some(help) = &problem.help {
         output::line(&format!("    help: {help}"));
     }
 }
 
 /// Prints only the mistakes. Returns how many there are.
-pub fn print_mistakes(checked: &Checked) -> usize {
-    checked.problems.iter().for_each(mistake);
+pub fn print_mistakes(checked: &ComponentCheck) -> usize {
+    checked.problems.iter().for_each(print_mistake);
     checked.problems.len()
 }
 
-fn description(checked: &Checked) -> Vec<String> {
+fn description(checked: &ComponentCheck) -> Vec<String> {
     let Some(description) = &checked.report.description else { return Vec::new() };
     let mut lines = vec![
         format!("feature        {}", description.feature),
@@ -74,25 +74,25 @@ fn description(checked: &Checked) -> Vec<String> {
     lines
 }
 
-fn canaries(checked: &Checked) -> Vec<String> {
-    let line = |tried: &super::Tried| {
+fn canaries(checked: &ComponentCheck) -> Vec<String> {
+    let line = |tried: &super::TriedConfig| {
         let verdict = match tried.status {
-            Status::Ok => "ok     ",
-            Status::Failed => "failed ",
-            Status::Unread => "unread ",
-            Status::NoDocument => "no document",
+            CanaryStatus::Ok => "ok     ",
+            CanaryStatus::Failed => "failed ",
+            CanaryStatus::Unread => "unread ",
+            CanaryStatus::NoDocument => "no document",
         };
         format!("{verdict}  {} (target `{}`)", tried.name, tried.target)
     };
     let mut lines: Vec<String> =
-        checked.canaries.iter().filter(|tried| tried.status != Status::NoDocument).map(line).collect();
-    if checked.canaries.iter().any(|tried| tried.status == Status::Unread) {
+        checked.canaries.iter().filter(|tried| tried.status != CanaryStatus::NoDocument).map(line).collect();
+    if checked.canaries.iter().any(|tried| tried.status == CanaryStatus::Unread) {
         lines.push("not read back: there is no parser for this kind of document; relies on the encoders".into());
     }
     lines
 }
 
-fn cost(checked: &Checked) -> Vec<String> {
+fn cost(checked: &ComponentCheck) -> Vec<String> {
     let (report, limits) = (&checked.report, &checked.limits);
     let memory = |cost: u64| format!("{} of {}", bytes(cost), bytes(limits.memory));
     let mut lines = vec![format!("compile   {} of {}", time(report.compile_micros), time(limits.load_micros))];

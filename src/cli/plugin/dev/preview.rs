@@ -22,9 +22,9 @@ use guillemet_template::catalog::Catalog;
 
 /// The compiled form of the last component, kept because compiling takes most of a round.
 #[derive(Default)]
-pub struct Forms(Mutex<Option<([u8; 32], Vec<u8>)>>);
+pub struct LastForm(Mutex<Option<([u8; 32], Vec<u8>)>>);
 
-impl CompiledCache for Forms {
+impl CompiledCache for LastForm {
     fn get(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
         let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cached.as_ref().filter(|(key, _)| key == digest).map(|(_, form)| form.clone())
@@ -42,7 +42,7 @@ pub struct Preview {
     config: PathBuf,
     template: PathBuf,
     target: Option<String>,
-    forms: Arc<Forms>,
+    forms: Arc<LastForm>,
     /// The document that was shown last.
     last: Option<String>,
 }
@@ -50,7 +50,7 @@ pub struct Preview {
 impl Preview {
     /// Makes a preview of a template file. `target` is `None` for the plugin's default, `config` is a configuration
     /// with `vars` that need not exist, and `home` is the temporary home to work in.
-    pub fn new(home: Home, config: PathBuf, template: PathBuf, target: Option<String>, forms: Arc<Forms>) -> Self {
+    pub fn new(home: Home, config: PathBuf, template: PathBuf, target: Option<String>, forms: Arc<LastForm>) -> Self {
         Self { home, config, template, target, forms, last: None }
     }
 

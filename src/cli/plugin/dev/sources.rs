@@ -21,7 +21,7 @@ const FILES_MAX: usize = 5_000;
 const FILE_MAX: u64 = 4 << 20;
 
 /// The files by their path in the project, each with a digest of its content.
-pub type Seen = BTreeMap<PathBuf, [u8; 32]>;
+pub type FileDigests = BTreeMap<PathBuf, [u8; 32]>;
 
 /// The files of a project, and a template that may be outside of it.
 pub struct Sources {
@@ -49,12 +49,12 @@ impl Sources {
     }
 
     /// Returns the present files. Changes after this call are reported by [`Self::event`].
-    pub fn look(&mut self) -> Seen {
+    pub fn scan(&mut self) -> FileDigests {
         let mut folders = vec![self.dir.clone()];
         let parent = self.template.parent().filter(|parent| !parent.as_os_str().is_empty());
         folders.push(parent.unwrap_or(Path::new(".")).to_owned());
         // Each folder is watched before it is read, so that no change in between is missed.
-        let mut seen = Seen::new();
+        let mut seen = FileDigests::new();
         folders.iter().for_each(|folder| self.watch(folder));
         self.walk(&self.dir.clone(), DEPTH_MAX, &mut seen);
         if let Some(digest) = digest(&self.template) {
@@ -65,7 +65,7 @@ impl Sources {
     }
 
     /// Reports whether the kernel reports changes. If not, the caller has to look again at intervals.
-    pub fn is_told(&self) -> bool {
+    pub fn reports_changes(&self) -> bool {
         self.watcher.is_some()
     }
 
@@ -74,7 +74,7 @@ impl Sources {
         self.signal.notified().await;
     }
 
-    fn walk(&mut self, folder: &Path, depth: usize, seen: &mut Seen) {
+    fn walk(&mut self, folder: &Path, depth: usize, seen: &mut FileDigests) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
             let Ok(kind) = entry.file_type() else { continue };
@@ -130,7 +130,7 @@ fn digest(path: &Path) -> Option<[u8; 32]> {
 }
 
 /// Returns the paths of the files that differ, sorted.
-pub fn changed(before: &Seen, after: &Seen) -> Vec<String> {
+pub fn changed(before: &FileDigests, after: &FileDigests) -> Vec<String> {
     let removed = before.keys().filter(|path| !after.contains_key(*path));
     let other = after.iter().filter(|(path, digest)| before.get(*path) != Some(digest)).map(|(path, _)| path);
     let mut changed: Vec<String> = removed.chain(other).map(|path| path.display().to_string()).collect();
@@ -152,18 +152,18 @@ mod tests {
         };
         let mut sources = Sources::new(dir.path(), &dir.path().join("template.toml"));
         write("src/lib.rs", "a");
-        let before = sources.look();
+        let before = sources.scan();
         for other in ["a.wasm", "Cargo.lock", "target/x.rs", "node_modules/a.js", ".a.swp", "a.c~", "v/pyvenv.cfg"] {
             write(other, "b");
         }
-        assert_eq!(changed(&before, &sources.look()), Vec::<String>::new());
+        assert_eq!(changed(&before, &sources.scan()), Vec::<String>::new());
         write("src/lib.rs", "a");
-        assert_eq!(changed(&before, &sources.look()), Vec::<String>::new(), "saved as it was");
+        assert_eq!(changed(&before, &sources.scan()), Vec::<String>::new(), "saved as it was");
         write("src/lib.rs", "b");
         write("cases/a.toml", "");
         write("template.toml", "");
-        assert_eq!(changed(&before, &sources.look()), ["cases/a.toml", "src/lib.rs", "template.toml"]);
+        assert_eq!(changed(&before, &sources.scan()), ["cases/a.toml", "src/lib.rs", "template.toml"]);
         fs::remove_file(dir.path().join("src/lib.rs")).unwrap();
-        assert!(changed(&before, &sources.look()).contains(&"src/lib.rs".to_owned()));
+        assert!(changed(&before, &sources.scan()).contains(&"src/lib.rs".to_owned()));
     }
 }

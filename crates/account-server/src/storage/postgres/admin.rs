@@ -3,19 +3,19 @@
 use deadpool_postgres::{GenericClient, Transaction};
 
 use super::schema::TABLES;
-use super::{big, bytes, number, row, rows, run, some_bytes};
+use super::{bytes, execute, number, query, query_opt, some_bytes, to_i64};
 use crate::storage::{AccountRow, KeyKind, NewAccount, Retention, StorageError, StorageTotals};
-use guillemet_wire::{AccountId, Hash, Newest};
+use guillemet_wire::{AccountId, Hash, HeadRef};
 
 pub(super) async fn create(transaction: &Transaction<'_>, account: &NewAccount) -> Result<(), StorageError> {
     let id = account.id.0.as_slice();
     let insert = "INSERT INTO accounts (id, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-    if run(transaction, insert, &[&id, &big(account.at)]).await? == 0 {
+    if execute(transaction, insert, &[&id, &to_i64(account.at)]).await? == 0 {
         return Err(StorageError::Taken);
     }
-    let (hash, kind) = (account.key_hash.0.as_slice(), i16::from(KeyKind::Creation.number()));
+    let (hash, kind) = (account.key_hash.0.as_slice(), i16::from(KeyKind::Creation.to_number()));
     let insert = "INSERT INTO keys (id, account, hash, kind, came) VALUES ($1, $2, $3, $4, 0)";
-    run(transaction, insert, &[&account.key_id, &id, &hash, &kind]).await?;
+    execute(transaction, insert, &[&account.key_id, &id, &hash, &kind]).await?;
     Ok(())
 }
 
@@ -25,12 +25,12 @@ pub(super) async fn accounts(transaction: &Transaction<'_>) -> Result<Vec<Accoun
             (SELECT count(DISTINCT device) FROM keys WHERE account = accounts.id AND kind = $1 AND ended IS NULL)
         FROM accounts ORDER BY created_at, id";
     let mut accounts = Vec::new();
-    for row in rows(transaction, text, &[&i16::from(KeyKind::Device.number())]).await? {
+    for row in query(transaction, text, &[&i16::from(KeyKind::Device.to_number())]).await? {
         let seq = number(&row, 2)?;
         accounts.push(AccountRow {
             id: AccountId(bytes(&row, 0)?),
             created_at: number(&row, 1)?,
-            newest: some_bytes(&row, 3)?.map(|hash| Newest { seq, hash: Hash(hash) }),
+            newest: some_bytes(&row, 3)?.map(|hash| HeadRef { seq, hash: Hash(hash) }),
             objects: number(&row, 4)?,
             bytes: number(&row, 5)?,
             kept_from: number(&row, 6)? + 1,
@@ -43,11 +43,11 @@ pub(super) async fn accounts(transaction: &Transaction<'_>) -> Result<Vec<Accoun
 
 pub(super) async fn delete(transaction: &Transaction<'_>, account: AccountId) -> Result<(), StorageError> {
     let id = account.0.as_slice();
-    if run(transaction, "DELETE FROM accounts WHERE id = $1", &[&id]).await? == 0 {
+    if execute(transaction, "DELETE FROM accounts WHERE id = $1", &[&id]).await? == 0 {
         return Err(StorageError::NoAccount);
     }
     for table in TABLES {
-        run(transaction, &format!("DELETE FROM {table} WHERE account = $1"), &[&id]).await?;
+        execute(transaction, &format!("DELETE FROM {table} WHERE account = $1"), &[&id]).await?;
     }
     Ok(())
 }
@@ -56,31 +56,32 @@ pub(super) async fn restore(
     transaction: &Transaction<'_>,
     account: AccountId,
     seq: u64,
-) -> Result<Newest, StorageError> {
-    let (id, at) = (account.0.as_slice(), big(seq));
-    row(transaction, "SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE", &[&id])
+) -> Result<HeadRef, StorageError> {
+    let (id, at) = (account.0.as_slice(), to_i64(seq));
+    query_opt(transaction, "SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE", &[&id])
         .await?
         .ok_or(StorageError::NoAccount)?;
-    let head = row(transaction, "SELECT hash, epoch FROM heads WHERE account = $1 AND seq = $2", &[&id, &at]).await?;
+    let head =
+        query_opt(transaction, "SELECT hash, epoch FROM heads WHERE account = $1 AND seq = $2", &[&id, &at]).await?;
     let head = head.ok_or(StorageError::NoHead(seq))?;
-    let (hash, epoch) = (bytes::<32>(&head, 0)?, big(number(&head, 1)?));
-    run(transaction, "DELETE FROM heads WHERE account = $1 AND seq > $2", &[&id, &at]).await?;
+    let (hash, epoch) = (bytes::<32>(&head, 0)?, to_i64(number(&head, 1)?));
+    execute(transaction, "DELETE FROM heads WHERE account = $1 AND seq > $2", &[&id, &at]).await?;
     for table in ["records", "wraps", "links", "keys"] {
-        run(transaction, &format!("DELETE FROM {table} WHERE account = $1 AND came > $2"), &[&id, &at]).await?;
+        execute(transaction, &format!("DELETE FROM {table} WHERE account = $1 AND came > $2"), &[&id, &at]).await?;
     }
     for table in ["records", "wraps", "keys"] {
         let text = format!("UPDATE {table} SET ended = NULL WHERE account = $1 AND ended > $2");
-        run(transaction, &text, &[&id, &at]).await?;
+        execute(transaction, &text, &[&id, &at]).await?;
     }
     let text = "UPDATE accounts SET seq = $2, hash = $3, epoch = $4 WHERE id = $1";
-    run(transaction, text, &[&id, &at, &hash.as_slice(), &epoch]).await?;
-    count(transaction, id).await?;
-    Ok(Newest { seq, hash: Hash(hash) })
+    execute(transaction, text, &[&id, &at, &hash.as_slice(), &epoch]).await?;
+    recount(transaction, id).await?;
+    Ok(HeadRef { seq, hash: Hash(hash) })
 }
 
 /// Counts again what an account stores.
-async fn count(transaction: &Transaction<'_>, account: &[u8]) -> Result<(), StorageError> {
-    run(
+async fn recount(transaction: &Transaction<'_>, account: &[u8]) -> Result<(), StorageError> {
+    execute(
         transaction,
         "UPDATE accounts SET
             objects = (SELECT count(*) FROM records WHERE account = $1 AND ended IS NULL AND box IS NOT NULL),
@@ -94,31 +95,32 @@ async fn count(transaction: &Transaction<'_>, account: &[u8]) -> Result<(), Stor
 }
 
 pub(super) async fn prune(transaction: &Transaction<'_>, retention: Retention) -> Result<u64, StorageError> {
-    let before = big(retention.before);
-    run(transaction, "DELETE FROM invites WHERE until < $1", &[&before]).await?;
+    let before = to_i64(retention.before);
+    execute(transaction, "DELETE FROM invites WHERE until < $1", &[&before]).await?;
     // The newest head always stays.
-    let keep = big(retention.keep.max(1));
+    let keep = to_i64(retention.keep.max(1));
     // Selects for each account the head that is `keep` back, or the newest before it that is old enough. Pushes wait
     // meanwhile.
     let text = "SELECT id, (SELECT max(seq) FROM heads WHERE account = id AND pushed_at < $1 AND seq <=
             (SELECT seq FROM heads WHERE account = id ORDER BY seq DESC LIMIT 1 OFFSET $2))
         FROM accounts ORDER BY id FOR UPDATE OF accounts";
     let mut pruned = 0;
-    for row in rows(transaction, text, &[&before, &keep]).await? {
+    for row in query(transaction, text, &[&before, &keep]).await? {
         let (id, Some(last)) = (bytes::<16>(&row, 0)?, row.try_get::<_, Option<i64>>(1)?) else { continue };
         let id = id.as_slice();
-        pruned += run(transaction, "DELETE FROM heads WHERE account = $1 AND seq <= $2", &[&id, &last]).await?;
+        pruned += execute(transaction, "DELETE FROM heads WHERE account = $1 AND seq <= $2", &[&id, &last]).await?;
         for table in ["records", "wraps", "keys"] {
-            run(transaction, &format!("DELETE FROM {table} WHERE account = $1 AND ended <= $2"), &[&id, &last]).await?;
+            execute(transaction, &format!("DELETE FROM {table} WHERE account = $1 AND ended <= $2"), &[&id, &last])
+                .await?;
         }
-        run(transaction, "UPDATE accounts SET pruned = $2 WHERE id = $1", &[&id, &last]).await?;
-        count(transaction, id).await?;
+        execute(transaction, "UPDATE accounts SET pruned = $2 WHERE id = $1", &[&id, &last]).await?;
+        recount(transaction, id).await?;
     }
     Ok(pruned)
 }
 
 pub(super) async fn totals(client: &impl GenericClient) -> Result<StorageTotals, StorageError> {
     let text = "SELECT count(*), coalesce(sum(objects), 0)::bigint, coalesce(sum(bytes), 0)::bigint FROM accounts";
-    let Some(row) = row(client, text, &[]).await? else { return Ok(StorageTotals::default()) };
+    let Some(row) = query_opt(client, text, &[]).await? else { return Ok(StorageTotals::default()) };
     Ok(StorageTotals { accounts: number(&row, 0)?, objects: number(&row, 1)?, bytes: number(&row, 2)? })
 }

@@ -23,9 +23,9 @@ const ALIVE: Duration = Duration::from_secs(15);
 const WAIT: Duration = Duration::from_secs(10);
 
 /// Announces a change to all servers when the transaction is committed.
-pub(super) async fn tell(transaction: &Transaction<'_>, account: AccountId, wake: Wake) -> Result<(), StorageError> {
-    let text = text(account, wake);
-    super::run(transaction, "SELECT pg_notify($1, $2)", &[&CHANNEL, &text]).await.map(drop)
+pub(super) async fn notify(transaction: &Transaction<'_>, account: AccountId, wake: Wake) -> Result<(), StorageError> {
+    let text = format_notification(account, wake);
+    super::execute(transaction, "SELECT pg_notify($1, $2)", &[&CHANNEL, &text]).await.map(drop)
 }
 
 /// Listens until the task is aborted.
@@ -44,7 +44,7 @@ async fn listen_once(config: &Config, tls: &Tls, hub: &Arc<Hub>) -> Result<(), S
     let notifications = async move {
         while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
             if let AsyncMessage::Notification(notification) = message?
-                && let Some((account, wake)) = read(notification.payload())
+                && let Some((account, wake)) = parse_notification(notification.payload())
             {
                 listeners.wake(account, wake);
             }
@@ -53,7 +53,7 @@ async fn listen_once(config: &Config, tls: &Tls, hub: &Arc<Hub>) -> Result<(), S
     };
     let ping = async {
         client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
-        hub.look();
+        hub.wake_all();
         loop {
             tokio::time::sleep(ALIVE).await;
             let timed_out = |_| StorageError::Database("the listening connection went silent".into());
@@ -66,18 +66,18 @@ async fn listen_once(config: &Config, tls: &Tls, hub: &Arc<Hub>) -> Result<(), S
     }
 }
 
-fn text(account: AccountId, wake: Wake) -> String {
+fn format_notification(account: AccountId, wake: Wake) -> String {
     match wake {
         Wake::Head(seq) => format!("{account} head {seq}"),
         Wake::Enrolment => format!("{account} enrolment"),
         Wake::Usage => format!("{account} usage"),
         Wake::Revoked(device) => format!("{account} revoked {device}"),
-        Wake::Look => format!("{account} look"),
+        Wake::Unknown => format!("{account} look"),
     }
 }
 
-/// Parses a notification. A kind that this version does not know becomes [`Wake::Look`].
-fn read(text: &str) -> Option<(AccountId, Wake)> {
+/// Parses a notification. A kind that this version does not know becomes [`Wake::Unknown`].
+fn parse_notification(text: &str) -> Option<(AccountId, Wake)> {
     let mut words = text.split(' ');
     let account = words.next()?.parse().ok()?;
     let wake = match (words.next()?, words.next()) {
@@ -85,7 +85,7 @@ fn read(text: &str) -> Option<(AccountId, Wake)> {
         ("enrolment", None) => Wake::Enrolment,
         ("usage", None) => Wake::Usage,
         ("revoked", Some(device)) => Wake::Revoked(device.parse().ok()?),
-        _ => Wake::Look,
+        _ => Wake::Unknown,
     };
     Some((account, wake))
 }
@@ -98,10 +98,10 @@ mod tests {
     #[test]
     fn what_is_told_is_heard() {
         let account = AccountId([1; 16]);
-        for wake in [Wake::Head(7), Wake::Enrolment, Wake::Usage, Wake::Revoked(DeviceId([2; 16])), Wake::Look] {
-            assert_eq!(read(&text(account, wake)), Some((account, wake)));
+        for wake in [Wake::Head(7), Wake::Enrolment, Wake::Usage, Wake::Revoked(DeviceId([2; 16])), Wake::Unknown] {
+            assert_eq!(parse_notification(&format_notification(account, wake)), Some((account, wake)));
         }
-        assert_eq!(read(&format!("{account} something newer")), Some((account, Wake::Look)));
-        assert_eq!(read("nothing"), None);
+        assert_eq!(parse_notification(&format!("{account} something newer")), Some((account, Wake::Unknown)));
+        assert_eq!(parse_notification("nothing"), None);
     }
 }

@@ -32,7 +32,7 @@ impl Tls {
 }
 
 impl MakeTlsConnect<Socket> for Tls {
-    type Stream = Stream;
+    type Stream = DatabaseStream;
     type TlsConnect = Connect;
     type Error = Infallible;
 
@@ -46,34 +46,34 @@ impl MakeTlsConnect<Socket> for Tls {
 pub(super) struct Connect(TlsConnector, Option<ServerName<'static>>);
 
 impl TlsConnect<Socket> for Connect {
-    type Stream = Stream;
+    type Stream = DatabaseStream;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<DatabaseStream>> + Send>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
             let no_host = || io::Error::other("a server without a host name has no certificate; use sslmode=disable");
-            Ok(Stream(self.0.connect(self.1.ok_or_else(no_host)?, socket).await?))
+            Ok(DatabaseStream(self.0.connect(self.1.ok_or_else(no_host)?, socket).await?))
         })
     }
 }
 
 /// An established TLS connection to the database.
-pub(super) struct Stream(tokio_rustls::client::TlsStream<Socket>);
+pub(super) struct DatabaseStream(tokio_rustls::client::TlsStream<Socket>);
 
-impl TlsStream for Stream {
+impl TlsStream for DatabaseStream {
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for DatabaseStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for DatabaseStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }

@@ -3,17 +3,17 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::file::TABLES;
-use super::push::run;
+use super::push::execute;
 use crate::storage::{AccountRow, KeyKind, NewAccount, Retention, StorageError, StorageTotals};
-use guillemet_wire::{AccountId, Hash, Newest};
+use guillemet_wire::{AccountId, Hash, HeadRef};
 
 pub(super) fn create(database: &Connection, account: &NewAccount) -> Result<(), StorageError> {
     let insert = "INSERT INTO accounts (id, created_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-    if run(database, insert, params![account.id.0, account.at])? == 0 {
+    if execute(database, insert, params![account.id.0, account.at])? == 0 {
         return Err(StorageError::Taken);
     }
-    let key = params![account.key_id, account.id.0, account.key_hash.0, KeyKind::Creation.number()];
-    run(database, "INSERT INTO keys (id, account, hash, kind, came) VALUES (?1, ?2, ?3, ?4, 0)", key)?;
+    let key = params![account.key_id, account.id.0, account.key_hash.0, KeyKind::Creation.to_number()];
+    execute(database, "INSERT INTO keys (id, account, hash, kind, came) VALUES (?1, ?2, ?3, ?4, 0)", key)?;
     Ok(())
 }
 
@@ -29,7 +29,7 @@ pub(super) fn accounts(database: &Connection) -> Result<Vec<AccountRow>, Storage
         Ok(AccountRow {
             id: AccountId(row.get(0)?),
             created_at: row.get(1)?,
-            newest: hash.map(|hash| Newest { seq, hash: Hash(hash) }),
+            newest: hash.map(|hash| HeadRef { seq, hash: Hash(hash) }),
             objects: row.get(4)?,
             bytes: row.get(5)?,
             kept_from: row.get::<_, u64>(6)? + 1,
@@ -37,41 +37,41 @@ pub(super) fn accounts(database: &Connection) -> Result<Vec<AccountRow>, Storage
             devices: row.get(8)?,
         })
     };
-    Ok(query.query_map([KeyKind::Device.number()], read)?.collect::<Result<_, _>>()?)
+    Ok(query.query_map([KeyKind::Device.to_number()], read)?.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn delete(database: &Connection, account: AccountId) -> Result<(), StorageError> {
-    if run(database, "DELETE FROM accounts WHERE id = ?1", [account.0])? == 0 {
+    if execute(database, "DELETE FROM accounts WHERE id = ?1", [account.0])? == 0 {
         return Err(StorageError::NoAccount);
     }
     for table in TABLES {
-        run(database, &format!("DELETE FROM {table} WHERE account = ?1"), [account.0])?;
+        execute(database, &format!("DELETE FROM {table} WHERE account = ?1"), [account.0])?;
     }
     Ok(())
 }
 
-pub(super) fn restore(database: &Connection, account: AccountId, seq: u64) -> Result<Newest, StorageError> {
-    super::file::found(database, account)?;
+pub(super) fn restore(database: &Connection, account: AccountId, seq: u64) -> Result<HeadRef, StorageError> {
+    super::file::current_head(database, account)?;
     let text = "SELECT hash, epoch FROM heads WHERE account = ?1 AND seq = ?2";
     let head = database.prepare_cached(text)?.query_row(params![account.0, seq], |row| Ok((row.get(0)?, row.get(1)?)));
     let (hash, epoch): ([u8; 32], u64) = head.optional()?.ok_or(StorageError::NoHead(seq))?;
     let at = params![account.0, seq];
-    run(database, "DELETE FROM heads WHERE account = ?1 AND seq > ?2", at)?;
+    execute(database, "DELETE FROM heads WHERE account = ?1 AND seq > ?2", at)?;
     for table in ["records", "wraps", "links", "keys"] {
-        run(database, &format!("DELETE FROM {table} WHERE account = ?1 AND came > ?2"), at)?;
+        execute(database, &format!("DELETE FROM {table} WHERE account = ?1 AND came > ?2"), at)?;
     }
     for table in ["records", "wraps", "keys"] {
-        run(database, &format!("UPDATE {table} SET ended = NULL WHERE account = ?1 AND ended > ?2"), at)?;
+        execute(database, &format!("UPDATE {table} SET ended = NULL WHERE account = ?1 AND ended > ?2"), at)?;
     }
     let values = params![account.0, seq, hash, epoch];
-    run(database, "UPDATE accounts SET seq = ?2, hash = ?3, epoch = ?4 WHERE id = ?1", values)?;
-    count(database, account)?;
-    Ok(Newest { seq, hash: Hash(hash) })
+    execute(database, "UPDATE accounts SET seq = ?2, hash = ?3, epoch = ?4 WHERE id = ?1", values)?;
+    recount(database, account)?;
+    Ok(HeadRef { seq, hash: Hash(hash) })
 }
 
 /// Counts again what an account stores.
-fn count(database: &Connection, account: AccountId) -> Result<(), StorageError> {
-    run(
+fn recount(database: &Connection, account: AccountId) -> Result<(), StorageError> {
+    execute(
         database,
         "UPDATE accounts SET
             objects = (SELECT count(*) FROM records WHERE account = ?1 AND ended IS NULL AND box IS NOT NULL),
@@ -84,7 +84,7 @@ fn count(database: &Connection, account: AccountId) -> Result<(), StorageError> 
 }
 
 pub(super) fn prune(database: &Connection, retention: Retention) -> Result<u64, StorageError> {
-    run(database, "DELETE FROM invites WHERE until < ?1", [retention.before])?;
+    execute(database, "DELETE FROM invites WHERE until < ?1", [retention.before])?;
     // Selects for each account the head that is `keep` back, or the newest before it that is old enough.
     let mut query = database.prepare_cached(
         "SELECT id, (SELECT max(seq) FROM heads WHERE account = id AND pushed_at < ?1 AND seq <=
@@ -98,12 +98,12 @@ pub(super) fn prune(database: &Connection, retention: Retention) -> Result<u64, 
     for (account, last) in accounts {
         let Some(last) = last else { continue };
         let until = params![account.0, last];
-        pruned += run(database, "DELETE FROM heads WHERE account = ?1 AND seq <= ?2", until)? as u64;
+        pruned += execute(database, "DELETE FROM heads WHERE account = ?1 AND seq <= ?2", until)? as u64;
         for table in ["records", "wraps", "keys"] {
-            run(database, &format!("DELETE FROM {table} WHERE account = ?1 AND ended <= ?2"), until)?;
+            execute(database, &format!("DELETE FROM {table} WHERE account = ?1 AND ended <= ?2"), until)?;
         }
-        run(database, "UPDATE accounts SET pruned = ?2 WHERE id = ?1", until)?;
-        count(database, account)?;
+        execute(database, "UPDATE accounts SET pruned = ?2 WHERE id = ?1", until)?;
+        recount(database, account)?;
     }
     Ok(pruned)
 }

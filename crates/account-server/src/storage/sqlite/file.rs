@@ -7,8 +7,8 @@ use std::{fs, io};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
-use crate::storage::{Found, StorageError};
-use guillemet_wire::{AccountId, Hash, Newest};
+use crate::storage::{CurrentHead, StorageError};
+use guillemet_wire::{AccountId, Hash, HeadRef};
 
 /// The name of the database file.
 pub const DATABASE: &str = "account.db";
@@ -77,7 +77,7 @@ pub(in crate::storage) const TABLES: [&str; 8] =
     ["heads", "records", "wraps", "links", "keys", "invites", "enrolments", "usage"];
 
 /// Creates the file if it does not exist (folder 0700, file 0600), and checks that it can be used.
-pub(super) fn ready(folder: &Path) -> Result<PathBuf, StorageError> {
+pub(super) fn prepare(folder: &Path) -> Result<PathBuf, StorageError> {
     let failed = |error| StorageError::Database(format!("{}: {error}", folder.display()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let path = folder.join(DATABASE);
@@ -104,7 +104,7 @@ pub(super) fn ready(folder: &Path) -> Result<PathBuf, StorageError> {
 }
 
 /// Opens the file in a folder for reading only.
-pub(in crate::storage) fn look(folder: &Path) -> Result<Connection, StorageError> {
+pub(in crate::storage) fn open_read_only(folder: &Path) -> Result<Connection, StorageError> {
     let path = folder.join(DATABASE);
     if !path.exists() {
         return Err(StorageError::Database(format!("there is no database in {}", folder.display())));
@@ -119,7 +119,7 @@ pub(in crate::storage) fn look(folder: &Path) -> Result<Connection, StorageError
 
 /// Opens a connection to the file.
 pub(super) fn connect(path: &Path) -> Result<Connection, StorageError> {
-    // Only `ready` creates the file.
+    // Only `prepare` creates the file.
     let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     database.busy_timeout(BUSY)?;
     database.pragma_update(None, "synchronous", "FULL")?;
@@ -128,11 +128,11 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StorageError> {
 }
 
 /// Returns the newest head of an account.
-pub(super) fn found(database: &Connection, account: AccountId) -> Result<Found, StorageError> {
+pub(super) fn current_head(database: &Connection, account: AccountId) -> Result<CurrentHead, StorageError> {
     let mut query = database.prepare_cached("SELECT seq, hash, epoch FROM accounts WHERE id = ?1")?;
     let row = query.query_row([account.0], |row| {
         let (seq, hash): (u64, Option<[u8; 32]>) = (row.get(0)?, row.get(1)?);
-        Ok(Found { newest: hash.map(|hash| Newest { seq, hash: Hash(hash) }), epoch: row.get(2)? })
+        Ok(CurrentHead { newest: hash.map(|hash| HeadRef { seq, hash: Hash(hash) }), epoch: row.get(2)? })
     });
     row.optional()?.ok_or(StorageError::NoAccount)
 }

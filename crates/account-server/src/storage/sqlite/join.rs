@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::push::{put_key, run};
-use crate::storage::{ENROLMENTS_MAX, KeyKind, KnownKey, StorageError, refused};
+use super::push::{execute, put_key};
+use crate::storage::{ENROLMENTS_MAX, KeyKind, KnownKey, StorageError, invalid_field};
 use guillemet_base::names::Millis;
 use guillemet_wire::{AccountId, DeviceId, DeviceKey, Enrolment, Hash, PublicKey, Sealed, UsageUpload, Wrap};
 
@@ -15,7 +15,7 @@ pub(super) fn key(database: &Connection, id: &str) -> Result<Option<KnownKey>, S
     });
     let found = row.optional()?;
     Ok(found.and_then(|(account, hash, kind, device)| {
-        Some(KnownKey { account, hash, kind: KeyKind::numbered(kind)?, device })
+        Some(KnownKey { account, hash, kind: KeyKind::from_number(kind)?, device })
     }))
 }
 
@@ -36,9 +36,9 @@ pub(super) fn invite(
     token_hash: Hash,
     until: Millis,
 ) -> Result<(), StorageError> {
-    super::file::found(database, account)?;
+    super::file::current_head(database, account)?;
     let insert = "INSERT INTO invites (account, token, until) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-    run(database, insert, params![account.0, token_hash.0, until])?;
+    execute(database, insert, params![account.0, token_hash.0, until])?;
     Ok(())
 }
 
@@ -66,22 +66,22 @@ pub(super) fn enrol(
     }
     let mut count = database.prepare_cached("SELECT count(*) FROM enrolments WHERE account = ?1")?;
     if count.query_row([account.0], |row| row.get::<_, u64>(0))? >= ENROLMENTS_MAX {
-        return Err(refused("key.device".into(), "too many devices are waiting; reject some of them"));
+        return Err(invalid_field("key.device".into(), "too many devices are waiting; reject some of them"));
     }
     let mut taken = database.prepare_cached(
         "SELECT count(*) FROM keys WHERE account = ?1 AND device = ?2 AND kind <> ?3 AND ended IS NULL",
     )?;
-    let taken: u64 = taken.query_row(params![account.0, device.0, KeyKind::Pending.number()], |row| row.get(0))?;
+    let taken: u64 = taken.query_row(params![account.0, device.0, KeyKind::Pending.to_number()], |row| row.get(0))?;
     if taken > 0 {
-        return Err(refused("key.device".into(), "this device is already in the account"));
+        return Err(invalid_field("key.device".into(), "this device is already in the account"));
     }
-    forget(database, account, device)?;
+    remove_enrolment(database, account, device)?;
     if !put_key(database, account, &enrolment.key, KeyKind::Pending, 0)? {
-        return Err(refused("key.key_id".into(), "this key id already exists; generate another one"));
+        return Err(invalid_field("key.key_id".into(), "this key id already exists; generate another one"));
     }
     let used = "UPDATE invites SET device = ?3 WHERE account = ?1 AND token = ?2";
-    run(database, used, params![account.0, token_hash.0, device.0])?;
-    run(
+    execute(database, used, params![account.0, token_hash.0, device.0])?;
+    execute(
         database,
         "INSERT INTO enrolments (account, device, at, key_id, key_hash, public_key, mac, name)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -100,15 +100,19 @@ pub(super) fn enrol(
 }
 
 /// Removes a device that waits, with its key. Returns whether there was one.
-fn forget(database: &Connection, account: AccountId, device: DeviceId) -> Result<bool, StorageError> {
-    let pending = params![account.0, device.0, KeyKind::Pending.number()];
-    run(database, "DELETE FROM keys WHERE account = ?1 AND device = ?2 AND kind = ?3 AND ended IS NULL", pending)?;
+fn remove_enrolment(database: &Connection, account: AccountId, device: DeviceId) -> Result<bool, StorageError> {
+    let pending = params![account.0, device.0, KeyKind::Pending.to_number()];
+    execute(database, "DELETE FROM keys WHERE account = ?1 AND device = ?2 AND kind = ?3 AND ended IS NULL", pending)?;
     let waiting = params![account.0, device.0];
-    Ok(run(database, "DELETE FROM enrolments WHERE account = ?1 AND device = ?2", waiting)? == 1)
+    Ok(execute(database, "DELETE FROM enrolments WHERE account = ?1 AND device = ?2", waiting)? == 1)
 }
 
-pub(super) fn turn_away(database: &Connection, account: AccountId, device: DeviceId) -> Result<bool, StorageError> {
-    forget(database, account, device)
+pub(super) fn reject_enrolment(
+    database: &Connection,
+    account: AccountId,
+    device: DeviceId,
+) -> Result<bool, StorageError> {
+    remove_enrolment(database, account, device)
 }
 
 pub(super) fn enrolments(database: &Connection, account: AccountId) -> Result<Vec<Enrolment>, StorageError> {
@@ -129,7 +133,7 @@ pub(super) fn enrolments(database: &Connection, account: AccountId) -> Result<Ve
 pub(super) fn put_usage(database: &Connection, account: AccountId, usage: &UsageUpload) -> Result<(), StorageError> {
     // The device may have been revoked since its key was checked.
     let text = "SELECT count(*) FROM keys WHERE account = ?1 AND device = ?2 AND kind = ?3 AND ended IS NULL";
-    let values = params![account.0, usage.device.0, KeyKind::Device.number()];
+    let values = params![account.0, usage.device.0, KeyKind::Device.to_number()];
     if database.prepare_cached(text)?.query_row(values, |row| row.get::<_, u64>(0))? == 0 {
         return Err(StorageError::Ended);
     }
@@ -139,7 +143,7 @@ pub(super) fn put_usage(database: &Connection, account: AccountId, usage: &Usage
     if let Some(stored) = stored.filter(|stored| *stored >= usage.counter) {
         return Err(StorageError::NotHigher { stored });
     }
-    run(
+    execute(
         database,
         "INSERT OR REPLACE INTO usage (account, device, counter, epoch, box) VALUES (?1, ?2, ?3, ?4, ?5)",
         params![account.0, usage.device.0, usage.counter, usage.epoch, usage.sealed.0],

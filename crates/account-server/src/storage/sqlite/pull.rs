@@ -3,10 +3,10 @@
 use rusqlite::{Connection, params};
 
 use crate::storage::StorageError;
-use crate::storage::page::{HEADS_MAX, Room, behind, next};
+use crate::storage::page::{HEADS_MAX, PageBudget, next, position_before};
 use guillemet_wire::{
-    AccountId, ChangedRecord, ChangesPage, DeviceId, EpochLink, Hash, Newest, ObjectId, PullCursor, Sealed, SealedHead,
-    SealedRecord, Wrap,
+    AccountId, ChangedRecord, ChangesPage, DeviceId, EpochLink, Hash, HeadRef, ObjectId, PullCursor, Sealed,
+    SealedHead, SealedRecord, Wrap,
 };
 
 /// Reads one page from one state of the file.
@@ -17,18 +17,18 @@ pub(super) fn changes(
     from: PullCursor,
     limit: usize,
 ) -> Result<ChangesPage, StorageError> {
-    let newest = super::file::found(database, account)?.newest;
+    let newest = super::file::current_head(database, account)?.newest;
     let pruned = database
         .prepare_cached("SELECT pruned FROM accounts WHERE id = ?1")?
         .query_row([account.0], |row| row.get(0))?;
     if from.heads_after < pruned {
         return Err(StorageError::ContinuityLost { pruned });
     }
-    let mut room = Room::default();
+    let mut room = PageBudget::default();
     let heads = heads(database, account, from.heads_after, &mut room)?;
     let reached = heads.last().map_or(from.heads_after, |head| head.seq);
     let (records, cut) = records(database, account, &from, reached, limit, &mut room)?;
-    let seq = newest.map_or(0, |newest: Newest| newest.seq);
+    let seq = newest.map_or(0, |newest: HeadRef| newest.seq);
     Ok(ChangesPage {
         newest,
         wraps: wraps(database, account, device, &heads)?,
@@ -43,7 +43,7 @@ fn heads(
     database: &Connection,
     account: AccountId,
     after: u64,
-    room: &mut Room,
+    room: &mut PageBudget,
 ) -> Result<Vec<SealedHead>, StorageError> {
     let text = "SELECT seq, epoch, prev, box FROM heads WHERE account = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
     let mut query = database.prepare_cached(text)?;
@@ -51,7 +51,7 @@ fn heads(
     let mut heads = Vec::new();
     while let Some(row) = rows.next()? {
         let sealed = Sealed(row.get(3)?);
-        if !room.take(sealed.0.len()) {
+        if !room.reserve(sealed.0.len()) {
             break;
         }
         heads.push(SealedHead { seq: row.get(0)?, epoch: row.get(1)?, prev: Hash(row.get(2)?), sealed });
@@ -66,18 +66,18 @@ fn records(
     from: &PullCursor,
     reached: u64,
     limit: usize,
-    room: &mut Room,
+    room: &mut PageBudget,
 ) -> Result<(Vec<ChangedRecord>, bool), StorageError> {
     let mut query = database.prepare_cached(
         "SELECT came, id, revision, epoch, box FROM records
         WHERE account = ?1 AND ended IS NULL AND (came, id) > (?2, ?3) AND came <= ?4 ORDER BY came, id LIMIT ?5",
     )?;
-    let (after, id) = behind(from);
+    let (after, id) = position_before(from);
     let mut rows = query.query(params![account.0, after, id.0, reached, limit + 1])?;
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
         let sealed = row.get::<_, Option<Vec<u8>>>(4)?.map(Sealed);
-        if records.len() == limit || !room.take(sealed.as_ref().map_or(0, |sealed| sealed.0.len())) {
+        if records.len() == limit || !room.reserve(sealed.as_ref().map_or(0, |sealed| sealed.0.len())) {
             return Ok((records, true));
         }
         let record = SealedRecord { id: ObjectId(row.get(1)?), revision: row.get(2)?, epoch: row.get(3)?, sealed };

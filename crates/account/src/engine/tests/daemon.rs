@@ -88,7 +88,7 @@ impl Daemon {
     }
 
     fn remember(&mut self) {
-        self.disk.memory = serde_json::to_vec(&self.engine.memory()).unwrap();
+        self.disk.memory = serde_json::to_vec(&self.engine.to_stored()).unwrap();
     }
 
     /// Writes an update to disk.
@@ -129,7 +129,7 @@ impl Daemon {
 
     /// Ends the daemon as `kill -9` does, and starts it again.
     pub fn crash(&mut self) {
-        let memory: Memory = serde_json::from_slice(&self.disk.memory).unwrap();
+        let memory: StoredEngine = serde_json::from_slice(&self.disk.memory).unwrap();
         let records = self.disk.records.iter().map(|(id, (leaf, sealed))| (*id, *leaf, sealed.clone())).collect();
         let secrets: Vec<_> = self.disk.secrets.values().cloned().map(Arc::new).collect();
         let intents = self.disk.intents.iter().map(|(_, bytes)| Intent::decode(bytes).unwrap()).collect();
@@ -142,10 +142,11 @@ impl Daemon {
     pub fn cloned(&self) -> Self {
         let me = self.engine.me();
         let mut secret = *me.secret.expose();
-        let me = Me { account: me.account, device: me.device, secret: DeviceSecret::from_bytes(&mut secret) };
+        let me =
+            DeviceIdentity { account: me.account, device: me.device, secret: DeviceSecret::from_bytes(&mut secret) };
         let mut clone = Self {
             name: format!("{}, cloned", self.name),
-            engine: Engine::found(me, KEEP),
+            engine: Engine::create(me, KEEP),
             disk: self.disk.clone(),
             templates: self.templates.clone(),
             broken: self.broken.clone(),
@@ -181,7 +182,7 @@ impl Daemon {
 
     /// Returns the secret with this name.
     pub fn find(&self, name: &str) -> Option<&Arc<Secret>> {
-        self.engine.view().named(&name.parse().unwrap())
+        self.engine.view().find_by_name(&name.parse().unwrap())
     }
 
     pub fn id_of(&self, name: &str) -> SecretId {
@@ -199,7 +200,7 @@ impl Daemon {
         let intents = Intent::between(before, &after);
         self.disk.secrets.insert(after.id, (*after).clone());
         self.disk.intents.extend(intents.iter().map(|intent| (intent.id, intent.encode().to_vec())));
-        self.engine.edited(after, intents);
+        self.engine.record_edit(after, intents);
         self.check();
     }
 
@@ -211,10 +212,10 @@ impl Daemon {
     /// Claims a name as the inventory does: a name in use is refused, a former one that nothing here references is
     /// taken.
     fn claim(&mut self, name: &SecretName, to: Option<SecretId>, now: Millis) -> Result<(), Taken> {
-        let Some(holder) = self.engine.view().named(name).filter(|holder| Some(holder.id) != to).cloned() else {
+        let Some(holder) = self.engine.view().find_by_name(name).filter(|holder| Some(holder.id) != to).cloned() else {
             return Ok(());
         };
-        if holder.name == *name || self.references().names(name) {
+        if holder.name == *name || self.references().may_reference(name) {
             return Err(Taken);
         }
         let mut robbed = holder.next(now);
@@ -258,24 +259,24 @@ impl Daemon {
     pub fn prepare(&mut self, proposal: &Proposal, now: Millis) -> Result<Option<PreparedPush>, PushError> {
         let candidate = self.engine.prepare(proposal, &self.references(), now)?;
         if let Some(candidate) = &candidate {
-            self.engine.sending(candidate);
+            self.engine.record_sent(candidate);
             self.remember();
         }
         Ok(candidate)
     }
 
     pub fn accepted(&mut self, candidate: PreparedPush) {
-        let update = self.engine.accepted(candidate);
+        let update = self.engine.commit_push(candidate);
         self.commit(update);
     }
 
     pub fn pulled(&mut self, pages: &[ChangesPage]) -> Result<(), PullError> {
-        let update = self.engine.pulled(pages)?;
+        let update = self.engine.apply_pull(pages)?;
         self.commit(update);
         Ok(())
     }
 
-    pub fn adopt(&mut self, newest: Newest, pages: &[ChangesPage]) -> Result<(), PullError> {
+    pub fn adopt(&mut self, newest: HeadRef, pages: &[ChangesPage]) -> Result<(), PullError> {
         let update = self.engine.adopt(newest, pages)?;
         self.disk.intents = self.engine.pending().map(|intent| (intent.id, intent.encode().to_vec())).collect();
         self.commit(update);
@@ -288,7 +289,7 @@ impl Daemon {
 
     /// Returns everything that a refusal must not change.
     pub fn state(&self) -> Everything {
-        let memory = serde_json::to_vec(&self.engine.memory()).unwrap();
+        let memory = serde_json::to_vec(&self.engine.to_stored()).unwrap();
         let (view, base) = (shown(self.engine.view().secrets()), shown(self.engine.base().secrets()));
         (memory, view, base, self.engine.pending().map(|intent| intent.id).collect())
     }
@@ -304,7 +305,7 @@ pub fn assert_unique(holdings: &Replica) {
     for secret in holdings.secrets() {
         for name in std::iter::once(&secret.name).chain(&secret.former_names) {
             assert!(names.insert(name.key()), "`{name}` is in use twice");
-            assert_eq!(holdings.named(name).map(|holder| holder.id), Some(secret.id), "`{name}` is found");
+            assert_eq!(holdings.find_by_name(name).map(|holder| holder.id), Some(secret.id), "`{name}` is found");
         }
     }
 }

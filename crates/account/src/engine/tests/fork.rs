@@ -150,7 +150,7 @@ fn even_the_first_pull_of_a_device_is_refused_where_anything_is_changed() {
     let me = &scene.world.devices[index];
     let joined = scene.world.joined(
         A,
-        Me {
+        DeviceIdentity {
             account: me.engine.me().account,
             device: me.id(),
             secret: DeviceSecret::from_bytes(&mut me.engine.me().secret.expose()),

@@ -103,13 +103,13 @@ impl Lies<'_> {
         let (first, epoch) = (self.whole.heads[0].clone(), self.epoch);
         self.lie("an old head has a new number", Tampered, |all| {
             let head = SealedHead { seq: first.seq, prev: first.prev, epoch, sealed: old.sealed };
-            let newest = Newest { seq: head.seq, hash: head.hash(account) };
+            let newest = HeadRef { seq: head.seq, hash: head.hash(account) };
             (all.heads, all.newest) = (vec![head], Some(newest));
         });
         let revoked = self.by_a_revoked_device(first.prev);
         let expected = if self.epoch > 1 { Expect::Refused(PullError::OldEpoch) } else { Tampered };
         self.lie("a revoked device makes a head", expected, |all| {
-            (all.newest, all.heads) = (Some(Newest { seq: revoked.seq, hash: revoked.hash(account) }), vec![revoked]);
+            (all.newest, all.heads) = (Some(HeadRef { seq: revoked.seq, hash: revoked.hash(account) }), vec![revoked]);
         });
     }
 
@@ -210,7 +210,7 @@ impl Lies<'_> {
         self.lie("there is no head", ROLLBACK(known, 0), |all| all.newest = None);
         self.lie("the newest is older", ROLLBACK(known, known - 1), |all| all.newest.as_mut().unwrap().seq = known - 1);
         self.lie("it is another head", FORK(known), |all| all.newest.as_mut().unwrap().seq = known);
-        self.lie("nothing is new", Unchanged, |all| all.newest = Some(Newest { seq: known, hash }));
+        self.lie("nothing is new", Unchanged, |all| all.newest = Some(HeadRef { seq: known, hash }));
         let mut pages = self.scene.honest.clone();
         let twice = pages[self.pick % pages.len()].clone();
         let offered = twice.heads.first().map(|head| head.seq);

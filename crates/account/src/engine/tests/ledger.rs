@@ -92,7 +92,10 @@ impl Ledger {
             self.deletes.push((head.seq, id));
             for (device, references) in base.all_references().filter(|(device, _)| **device != by) {
                 for name in names(&deleted.secret) {
-                    assert!(!references.names(name), "`{name}` was deleted while {device} was known to name it");
+                    assert!(
+                        !references.may_reference(name),
+                        "`{name}` was deleted while {device} was known to name it"
+                    );
                 }
             }
         }
@@ -157,8 +160,11 @@ impl Ledger {
     fn audit_references(&self, base: &Replica, device: &Daemon) {
         for ((id, _, name), seen) in self.added.iter().filter(|((id, ..), _)| *id == device.id()) {
             let name: SecretName = name.parse().unwrap();
-            assert!(base.references(*id).is_some_and(|references| references.names(&name)), "`{name}` is published");
-            if base.named(&name).is_some() {
+            assert!(
+                base.references(*id).is_some_and(|references| references.may_reference(&name)),
+                "`{name}` is published"
+            );
+            if base.find_by_name(&name).is_some() {
                 continue;
             }
             for (seq, deleted) in &self.deletes {

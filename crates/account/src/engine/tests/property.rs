@@ -58,7 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// The exchange in progress between a device and the server.
 enum Flight {
-    Push { candidate: Box<PreparedPush>, delete: Option<SecretId>, answer: Option<Result<Newest, Refused>> },
+    Push { candidate: Box<PreparedPush>, delete: Option<SecretId>, answer: Option<Result<HeadRef, Refused>> },
     Pull { pages: Vec<ChangesPage>, next: Option<PullCursor> },
 }
 
@@ -180,7 +180,7 @@ impl Run {
         }
     }
 
-    fn deliver(&mut self, sent: Late) -> Result<Newest, Refused> {
+    fn deliver(&mut self, sent: Late) -> Result<HeadRef, Refused> {
         let newest = self.world.server.push(sent.by, sent.onto, &sent.push)?;
         self.ledger.witness(&self.world.server, sent.by, sent.delete);
         Ok(newest)
@@ -237,7 +237,7 @@ impl Run {
         };
         // The device's inventory checks its own templates.
         let secret = delete.and_then(|id| device.engine.view().secret(id));
-        let is_named = |name| device.references().names(name);
+        let is_named = |name| device.references().may_reference(name);
         if secret.is_some_and(|secret| std::iter::once(&secret.name).chain(&secret.former_names).any(is_named)) {
             return None;
         }

@@ -12,7 +12,7 @@ fn repair(world: &mut World, index: usize) {
     let device = &world.devices[index];
     let pages = world.server.all_changes(device.id(), PullCursor::default()).unwrap();
     let onto = pages.last().unwrap().newest.unwrap();
-    assert!(device.engine.knows(onto), "this device has seen that head");
+    assert!(device.engine.has_verified(onto), "this device has seen that head");
     let records = pages.iter().flat_map(|page| &page.records).map(|changed| &changed.record);
     let has = records.filter_map(|record| {
         let sealed = record.sealed.as_ref()?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use guillemet_wire::{
-    AccountId, BODY_MAX, ChangedRecord, ChangesPage, DeviceId, EpochLink, Hash, Newest, ObjectId, PullCursor, Push,
+    AccountId, BODY_MAX, ChangedRecord, ChangesPage, DeviceId, EpochLink, Hash, HeadRef, ObjectId, PullCursor, Push,
     RECORDS_MAX, SealedHead, SealedRecord, Wrap,
 };
 
@@ -59,8 +59,8 @@ impl Server {
         }
     }
 
-    pub fn newest(&self) -> Option<Newest> {
-        self.heads.last().map(|head| Newest { seq: head.seq, hash: head.hash(self.account) })
+    pub fn newest(&self) -> Option<HeadRef> {
+        self.heads.last().map(|head| HeadRef { seq: head.seq, hash: head.hash(self.account) })
     }
 
     pub fn knows(&self, device: DeviceId) -> bool {
@@ -68,7 +68,7 @@ impl Server {
     }
 
     /// Accepts or refuses a push with `If-Match: onto`.
-    pub fn push(&mut self, by: DeviceId, onto: Hash, push: &Push) -> Result<Newest, Refused> {
+    pub fn push(&mut self, by: DeviceId, onto: Hash, push: &Push) -> Result<HeadRef, Refused> {
         // The push is encoded and decoded, as if it travelled.
         let body = serde_json::to_vec(push).unwrap();
         if body.len() > BODY_MAX {

@@ -270,7 +270,11 @@ fn intents_are_read_as_they_were_written() {
 fn a_device_that_is_admitted_twice_is_there_once() {
     let mut world = World::of(2, &[("cal-com", "one")]);
     let b = world.devices[B].engine.me();
-    let again = Me { account: b.account, device: b.device, secret: DeviceSecret::from_bytes(&mut b.secret.expose()) };
+    let again = DeviceIdentity {
+        account: b.account,
+        device: b.device,
+        secret: DeviceSecret::from_bytes(&mut b.secret.expose()),
+    };
     let mut twin = world.devices[B].cloned();
     world.wish(A, &admit(&again, "B", false)).unwrap();
     assert_eq!(world.devices[A].engine.head().unwrap().0.devices.len(), 2);

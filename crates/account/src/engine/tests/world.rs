@@ -23,12 +23,12 @@ pub enum Failed {
 }
 
 /// Returns a device that is in no account yet.
-pub fn me(account: AccountId) -> Me {
-    Me { account, device: DeviceId(random()), secret: DeviceSecret::random() }
+pub fn me(account: AccountId) -> DeviceIdentity {
+    DeviceIdentity { account, device: DeviceId(random()), secret: DeviceSecret::random() }
 }
 
 /// Returns the wish to admit a device.
-pub fn admit(me: &Me, name: &str, is_recovery: bool) -> Proposal {
+pub fn admit(me: &DeviceIdentity, name: &str, is_recovery: bool) -> Proposal {
     Proposal::Admit { id: me.device, key: PublicKey(me.secret.public()), name: name.into(), is_recovery, api_key: None }
 }
 
@@ -38,7 +38,7 @@ impl World {
         let account = AccountId(random());
         let me = me(account);
         let server = Server::new(account, me.device);
-        let mut world = Self { server, devices: vec![Daemon::new("A", Engine::found(me, KEEP))], clock: 1000 };
+        let mut world = Self { server, devices: vec![Daemon::new("A", Engine::create(me, KEEP))], clock: 1000 };
         for (name, value) in existing {
             let now = world.tick();
             world.devices[0].create(name, value, now).unwrap();
@@ -73,7 +73,7 @@ impl World {
     }
 
     /// Returns the device as it begins with the wrap that it was admitted with.
-    pub fn joined(&self, inviter: usize, me: Me, name: &str) -> Daemon {
+    pub fn joined(&self, inviter: usize, me: DeviceIdentity, name: &str) -> Daemon {
         let wrap = self.server.wrap(me.device).unwrap();
         let inviter = PublicKey(self.devices[inviter].engine.me().secret.public());
         let (key, anchor) = open_wrap(me.account, (me.device, &me.secret), &inviter, &wrap).unwrap();
@@ -103,7 +103,7 @@ impl World {
     }
 
     /// Sends a push without handling the answer.
-    pub fn send(&mut self, index: usize, candidate: &PreparedPush) -> Result<Newest, Refused> {
+    pub fn send(&mut self, index: usize, candidate: &PreparedPush) -> Result<HeadRef, Refused> {
         self.server.push(self.devices[index].id(), candidate.onto.hash, &candidate.push)
     }
 

@@ -11,7 +11,7 @@ use std::sync::{Once, OnceLock};
 
 /// The first entry of a list that only grows: a signal handler can neither wait for a lock nor follow a pointer to an
 /// entry that another thread removes.
-static FIRST: Mapping = Mapping::none();
+static FIRST: Mapping = Mapping::empty();
 static CATCH: Once = Once::new();
 /// The action for `SIGBUS` before this module set its own.
 static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
@@ -26,7 +26,7 @@ struct Mapping {
 }
 
 impl Mapping {
-    const fn none() -> Self {
+    const fn empty() -> Self {
         Self {
             is_taken: AtomicBool::new(false),
             start: AtomicUsize::new(0),
@@ -36,13 +36,13 @@ impl Mapping {
         }
     }
 
-    fn holds(&self, address: usize) -> bool {
+    fn contains(&self, address: usize) -> bool {
         let start = self.start.load(Ordering::Acquire);
         start != 0 && address.wrapping_sub(start) < self.len.load(Ordering::Relaxed)
     }
 
     /// Replaces the mapping by zeros. Called by the signal handler. Returns `false` if that fails.
-    fn lose(&self) -> bool {
+    fn replace_with_zeros(&self) -> bool {
         if self.is_lost.swap(true, Ordering::AcqRel) {
             // Another thread is doing this. The access of this thread is tried again until the zeros are there.
             return true;
@@ -70,7 +70,7 @@ impl Guarded {
         CATCH.call_once(catch);
         let mut mapping = &FIRST;
         while mapping.is_taken.swap(true, Ordering::AcqRel) {
-            mapping = mapping.next.get_or_init(|| Box::leak(Box::new(Mapping::none())));
+            mapping = mapping.next.get_or_init(|| Box::leak(Box::new(Mapping::empty())));
         }
         mapping.len.store(len, Ordering::Relaxed);
         mapping.is_lost.store(false, Ordering::Relaxed);
@@ -116,8 +116,8 @@ extern "C" fn on_fault(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc:
     // SAFETY: this is the location of this thread's `errno`, which is live.
     let before = unsafe { *errno };
     let mut mappings = std::iter::successors(Some(&FIRST), |mapping| mapping.next.get().copied());
-    let guarded = mappings.find(|mapping| is_missing && mapping.holds(address));
-    if !guarded.is_some_and(Mapping::lose)
+    let guarded = mappings.find(|mapping| is_missing && mapping.contains(address));
+    if !guarded.is_some_and(Mapping::replace_with_zeros)
         && let Some(before) = BEFORE.get()
     {
         // SAFETY: `sigaction` may be called from a handler, and the action is complete.

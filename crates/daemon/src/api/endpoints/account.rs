@@ -28,7 +28,7 @@ pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<AccountStatus>,
     let mut fields = cx.administrators_fields().await?;
     let (text, name) = (fields.text("code"), fields.text("name"));
     if name.as_ref().is_some_and(|name| name.trim().is_empty() || name.len() > NAME_MAX) {
-        fields.wrong("name", format!("must have 1 to {NAME_MAX} bytes"));
+        fields.add_error("name", format!("must have 1 to {NAME_MAX} bytes"));
     }
     let request = JoinRequest {
         name: guillemet_base::display::sanitize(name.as_deref().unwrap_or_default().trim(), NAME_MAX),
@@ -38,7 +38,7 @@ pub async fn begin(mut cx: RequestContext<'_>) -> Result<Created<AccountStatus>,
     };
     let read = text.as_deref().map(AccountCode::parse);
     if let Some(Err(error)) = &read {
-        fields.wrong("code", error.to_string());
+        fields.add_error("code", error.to_string());
     }
     fields.finish()?;
     let Some(Ok(code)) = read else {

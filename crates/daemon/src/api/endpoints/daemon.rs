@@ -21,7 +21,7 @@ use guillemet_http::metrics::MEDIA_TYPE;
 /// `GET /v1/events`: what changes from now on.
 pub async fn events(cx: RequestContext<'_>) -> Result<Response<EventStream>, HttpError> {
     cx.url.query([])?;
-    if !cx.slot.stream() {
+    if !cx.slot.begin_stream() {
         let message = "this user has reached its limit of event streams; close one, or raise limits.connections";
         return Err(HttpError::new(HttpErrorCode::RateLimited, message));
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::api::context::RequestContext;
-use crate::api::request::{self, Fields};
-use crate::api::response::{Document, Json};
+use crate::api::request::{self, BodyFields};
+use crate::api::response::{Json, RenderResponse};
 use crate::app::error::AppError;
 use crate::app::inline::InlineTemplate;
 use crate::app::serving::{PLAN_TIME, RenderOptions};
@@ -26,19 +26,19 @@ pub async fn list(cx: RequestContext<'_>) -> Result<Json<TemplateListing>, HttpE
 /// `GET /v1/templates/{feature}/{name}`: returns one template.
 pub async fn show(cx: RequestContext<'_>) -> Result<Json<TemplateView>, HttpError> {
     cx.url.query([])?;
-    let (_, prepared) = serving::current(cx.app, &cx.url.template_id()?, Instant::now() + PLAN_TIME).await?;
+    let (_, prepared) = serving::current_template(cx.app, &cx.url.template_id()?, Instant::now() + PLAN_TIME).await?;
     Ok(Json(templates::template(cx.app, &prepared).await))
 }
 
 /// `GET /v1/templates/{feature}/{name}/explain`: returns the document with names in place of the values.
 pub async fn explain(cx: RequestContext<'_>) -> Result<Json<Explanation>, HttpError> {
     let [target] = cx.url.query(["target"])?;
-    let (_, prepared, plan) = serving::planned(cx.app, &cx.url.template_id()?, target.as_deref()).await?;
+    let (_, prepared, plan) = serving::current_plan(cx.app, &cx.url.template_id()?, target.as_deref()).await?;
     Ok(Json(templates::explain(&prepared, &plan, target.as_deref())))
 }
 
 /// `GET /v1/render/{feature}/{name}`: renders a stored template.
-pub async fn render(cx: RequestContext<'_>) -> Result<Document, HttpError> {
+pub async fn render(cx: RequestContext<'_>) -> Result<RenderResponse, HttpError> {
     let [target] = cx.url.query(["target"])?;
     let id = cx.url.template_id()?;
     let options = RenderOptions {
@@ -47,11 +47,11 @@ pub async fn render(cx: RequestContext<'_>) -> Result<Document, HttpError> {
         if_none_match: cx.if_none_match(),
     };
     let (rendered, plan) = serving::render(cx.app, &id, options, cx.principal).await?;
-    Ok(Document { rendered, plan, requested: target })
+    Ok(RenderResponse { rendered, plan, requested: target })
 }
 
 /// `POST /v1/render`: renders a template that comes with the request.
-pub async fn render_inline(mut cx: RequestContext<'_>) -> Result<Document, HttpError> {
+pub async fn render_inline(mut cx: RequestContext<'_>) -> Result<RenderResponse, HttpError> {
     cx.url.query([])?;
     let mut fields = cx.fields().await?;
     let template = read_inline(&mut fields);
@@ -60,16 +60,16 @@ pub async fn render_inline(mut cx: RequestContext<'_>) -> Result<Document, HttpE
     fields.finish()?;
     let template = template.ok_or_else(|| AppError::Invalid(Vec::new()))?;
     let (rendered, plan) = inline::render(cx.app, &template, cx.if_none_match(), cx.principal).await?;
-    Ok(Document { rendered, plan: Arc::new(plan), requested: template.target })
+    Ok(RenderResponse { rendered, plan: Arc::new(plan), requested: template.target })
 }
 
 /// Reads the template in a body. Returns `None` if a field is missing or wrong, which `finish` then reports.
-fn read_inline(fields: &mut Fields) -> Option<InlineTemplate> {
+fn read_inline(fields: &mut BodyFields) -> Option<InlineTemplate> {
     let feature = fields.text("feature");
     let format = fields.one_of("format", &["toml", "json", "jsonc", "yaml"]);
     let text = fields.text("template");
     if text.as_ref().is_some_and(|text| text.len() as u64 > TEMPLATE_MAX) {
-        fields.wrong("template", format!("a template can have at most {} KiB", TEMPLATE_MAX >> 10));
+        fields.add_error("template", format!("a template can have at most {} KiB", TEMPLATE_MAX >> 10));
     }
     let target = fields.optional_text("target");
     let format = format.as_deref().and_then(Format::from_extension);

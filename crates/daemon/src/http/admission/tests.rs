@@ -10,11 +10,11 @@ fn holder(uid: u32, pid: u32) -> SlotHolder {
     SlotHolder { uid, pid }
 }
 
-fn reason(slot: &Slot<()>) -> Option<EndReason> {
+fn reason(slot: &ConnectionSlot<()>) -> Option<EndReason> {
     slot.state.end_reason.get().copied()
 }
 
-fn is_taken(slot: &Slot<()>) -> bool {
+fn is_taken(slot: &ConnectionSlot<()>) -> bool {
     reason(slot) == Some(EndReason::Taken)
 }
 
@@ -88,17 +88,17 @@ const CASES: &[Case] = &[
 fn who_gets_a_slot_and_whose() {
     for (what, limit, connections, (uid, pid), expected) in CASES {
         let admission = Admission::new(*limit, OWNER);
-        let slots: Vec<Slot<()>> = connections
+        let slots: Vec<ConnectionSlot<()>> = connections
             .iter()
             .map(|(uid, pid, busy)| {
-                let slot = admission.take(holder(*uid, *pid), ()).unwrap_or_else(|| panic!("{what}"));
+                let slot = admission.admit(holder(*uid, *pid), ()).unwrap_or_else(|| panic!("{what}"));
                 if *busy {
-                    slot.state.asked();
+                    slot.state.request_arrived();
                 }
                 slot
             })
             .collect();
-        let slot = admission.take(holder(*uid, *pid), ());
+        let slot = admission.admit(holder(*uid, *pid), ());
         let taken: Vec<usize> = (0..slots.len()).filter(|index| is_taken(&slots[*index])).collect();
         let got = match (&slot, taken.as_slice()) {
             (Some(_), []) => Got::Free,
@@ -114,8 +114,8 @@ fn who_gets_a_slot_and_whose() {
 fn one_user_alone_leaves_slots_for_the_next_even_with_requests_on_all_of_its_own() {
     let admission = Admission::new(256, OWNER);
     let busy = |uid| {
-        let slots: Vec<Slot<()>> = std::iter::from_fn(|| admission.take(holder(uid, uid), ())).collect();
-        slots.iter().for_each(|slot| slot.state.asked());
+        let slots: Vec<ConnectionSlot<()>> = std::iter::from_fn(|| admission.admit(holder(uid, uid), ())).collect();
+        slots.iter().for_each(|slot| slot.state.request_arrived());
         slots
     };
     let (first, second, third) = (busy(1), busy(2), busy(3));
@@ -127,8 +127,8 @@ fn one_user_alone_leaves_slots_for_the_next_even_with_requests_on_all_of_its_own
 #[tokio::test]
 async fn a_slot_is_free_when_the_connection_that_had_it_is_gone() {
     let admission = Admission::new(1, OWNER);
-    let former = admission.take(holder(1, 1), ()).unwrap();
-    let mut slot = admission.take(holder(1, 2), ()).unwrap();
+    let former = admission.admit(holder(1, 1), ()).unwrap();
+    let mut slot = admission.admit(holder(1, 2), ()).unwrap();
     assert!(is_taken(&former));
     let waiting = tokio::spawn(async move { (slot.is_free(Duration::from_secs(60)).await, slot) });
     tokio::task::yield_now().await;
@@ -137,7 +137,7 @@ async fn a_slot_is_free_when_the_connection_that_had_it_is_gone() {
     let (free, mut slot) = waiting.await.unwrap();
     assert!(free && slot.is_free(Duration::ZERO).await);
     // A connection that does not end in time is not waited for.
-    let mut next = admission.take(holder(2, 2), ()).unwrap();
+    let mut next = admission.admit(holder(2, 2), ()).unwrap();
     assert!(is_taken(&slot) && !next.is_free(Duration::from_millis(1)).await);
     drop(slot);
 }
@@ -145,11 +145,11 @@ async fn a_slot_is_free_when_the_connection_that_had_it_is_gone() {
 #[test]
 fn only_an_idle_connection_is_ended_for_its_silence() {
     let admission = Admission::new(8, OWNER);
-    let take = || admission.take(holder(OWNER, 1), ()).unwrap();
+    let take = || admission.admit(holder(OWNER, 1), ()).unwrap();
     let (busy, idle, reading, spared) = (take(), take(), take(), take());
-    busy.state.asked();
-    assert_eq!(reading.state.reading(), ReadAllowance::FromIdle);
-    assert_eq!(spared.state.reading(), ReadAllowance::FromIdle);
+    busy.state.request_arrived();
+    assert_eq!(reading.state.begin_read(), ReadAllowance::FromIdle);
+    assert_eq!(spared.state.begin_read(), ReadAllowance::FromIdle);
     spared.state.nothing_read();
     admission.end_silent(Duration::ZERO);
     // A part of a head does not count as a request.
@@ -158,33 +158,33 @@ fn only_an_idle_connection_is_ended_for_its_silence() {
         [None, Some(EndReason::Silent), Some(EndReason::Silent), Some(EndReason::Silent)]
     );
     assert_eq!([&busy, &idle, &reading].map(|slot| slot.state.has_rest()), [true, true, false]);
-    busy.state.answered();
+    busy.state.response_ready();
     assert!(busy.state.is_busy());
-    busy.state.flushed();
+    busy.state.all_written();
     assert!(!busy.state.is_busy());
     admission.end_silent(Duration::from_secs(60));
     assert_eq!(reason(&busy), None);
     // What had arrived before the end is read and answered.
-    assert_eq!(spared.state.reading(), ReadAllowance::Rest);
+    assert_eq!(spared.state.begin_read(), ReadAllowance::Rest);
     spared.state.rest_arrived();
-    assert_eq!(spared.state.reading(), ReadAllowance::More);
+    assert_eq!(spared.state.begin_read(), ReadAllowance::More);
     assert!(spared.state.is_last());
 }
 
 #[test]
 fn streams_leave_slots_for_requests() {
     let admission = Admission::new(16, OWNER);
-    let slots = |uid, count| (0..count).map(|_| admission.take(holder(uid, uid), ()).unwrap()).collect::<Vec<_>>();
+    let slots = |uid, count| (0..count).map(|_| admission.admit(holder(uid, uid), ()).unwrap()).collect::<Vec<_>>();
     let (own, first, second) = (slots(OWNER, 4), slots(1, 6), slots(2, 3));
-    let streams = |slots: &[Slot<()>]| slots.iter().filter(|slot| slot.stream()).count();
+    let streams = |slots: &[ConnectionSlot<()>]| slots.iter().filter(|slot| slot.begin_stream()).count();
     assert_eq!([&own, &first, &second].map(|slots| streams(slots)), [2, 2, 2]);
     drop(first);
     assert_eq!(streams(&second), 0, "two for each, and these go on");
     // A peer that lost its rights loses its streams at once, and its idle connections.
-    second[0].state.asked();
+    second[0].state.request_arrived();
     admission.end_forbidden(|(), streams| streams);
     assert_eq!(own.iter().filter(|slot| reason(slot) == Some(EndReason::Forbidden)).count(), 2);
-    second[2].state.asked();
+    second[2].state.request_arrived();
     admission.end_forbidden(|(), _| true);
     assert_eq!(reason(&second[2]), None);
 }
@@ -192,13 +192,13 @@ fn streams_leave_slots_for_requests() {
 #[tokio::test]
 async fn a_stop_waits_for_the_last_connection_also_for_one_that_lost_its_slot() {
     let admission = Admission::new(1, OWNER);
-    let former = admission.take(holder(1, 1), ()).unwrap();
-    let slot = admission.take(holder(1, 2), ()).unwrap();
+    let former = admission.admit(holder(1, 1), ()).unwrap();
+    let slot = admission.admit(holder(1, 2), ()).unwrap();
     let stopping = tokio::spawn({
         let admission = Arc::clone(&admission);
         async move { admission.stop().await }
     });
-    assert_eq!(slot.state.ended().await, EndReason::Stop);
+    assert_eq!(slot.state.wait_for_end().await, EndReason::Stop);
     drop(slot);
     tokio::task::yield_now().await;
     assert!(!stopping.is_finished());
@@ -229,14 +229,15 @@ proptest! {
     fn whatever_happens_the_limit_holds_and_no_request_is_cut(limit in 1_usize..20, steps in steps()) {
         let admission = Admission::new(limit, OWNER);
         let reserved = Shares::new(limit, OWNER).reserved();
-        let mut slots: Vec<(SlotHolder, bool, Slot<()>)> = Vec::new();
+        let mut slots: Vec<(SlotHolder, bool, ConnectionSlot<()>)> = Vec::new();
         for step in steps {
-            let held = |slots: &[(SlotHolder, bool, Slot<()>)], uid| slots.iter().filter(|(holder, ..)| holder.uid == uid).count();
-            let pick = |index: usize, slots: &[(SlotHolder, bool, Slot<()>)]| (!slots.is_empty()).then(|| index % slots.len());
+            type Slots = [(SlotHolder, bool, ConnectionSlot<()>)];
+            let held = |slots: &Slots, uid| slots.iter().filter(|(holder, ..)| holder.uid == uid).count();
+            let pick = |index: usize, slots: &Slots| (!slots.is_empty()).then(|| index % slots.len());
             match step {
                 Step::Connect(uid, pid) => {
                     let (own, comes) = (held(&slots, uid), holder(uid, pid));
-                    let slot = admission.take(comes, ());
+                    let slot = admission.admit(comes, ());
                     let taken: HashSet<u64> = slots.iter().filter(|(.., slot)| is_taken(slot)).map(|(.., slot)| slot.number).collect();
                     if uid == OWNER && own < reserved {
                         prop_assert!(slot.is_some() && taken.is_empty(), "the owner's quarter");
@@ -254,14 +255,14 @@ proptest! {
                 Step::Ask(index) => {
                     if let Some(index) = pick(index, &slots) {
                         slots[index].1 = true;
-                        slots[index].2.state.asked();
+                        slots[index].2.state.request_arrived();
                     }
                 }
                 Step::Answer(index) => {
                     if let Some(index) = pick(index, &slots).filter(|index| slots[*index].1) {
                         slots[index].1 = false;
-                        slots[index].2.state.answered();
-                        slots[index].2.state.flushed();
+                        slots[index].2.state.response_ready();
+                        slots[index].2.state.all_written();
                     }
                 }
                 Step::Leave(index) => {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::reports::Kept;
-use guillemet_account::engine::{Engine, Memory, Notice, Update};
+use super::reports::StoredReport;
+use guillemet_account::engine::{Engine, Notice, StoredEngine, Update};
 use guillemet_account::intent::Intent;
 use guillemet_base::names::Millis;
 use guillemet_secret::record::Secret;
@@ -34,7 +34,7 @@ pub struct AccountFacts {
     /// The name of this device.
     pub name: String,
     /// Why this device has stopped syncing; `None` while it syncs.
-    pub stopped: Option<Stopped>,
+    pub stopped: Option<StopReason>,
     /// The invitations from this device that have not been used yet.
     pub invited: Vec<Invited>,
     /// The counter of the last usage report.
@@ -43,7 +43,7 @@ pub struct AccountFacts {
 
 /// Why a device has stopped syncing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stopped {
+pub struct StopReason {
     /// The code of the refusal, for programs.
     pub code: String,
     /// What happened and what to do about it.
@@ -64,9 +64,9 @@ pub struct Invited {
 /// The form in which the account is stored.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
+struct AccountDocument {
     facts: AccountFacts,
-    engine: Memory,
+    engine: StoredEngine,
     notices: Vec<Notice>,
 }
 
@@ -80,7 +80,7 @@ pub(in crate::inventory) struct SyncedVault {
     /// The pending intents that are written down, each with its label, in the order of the engine.
     pub(in crate::inventory) stored: VecDeque<(guillemet_wire::IntentId, String)>,
     /// The newest usage report of each device.
-    pub(super) usage: Vec<Kept>,
+    pub(super) usage: Vec<StoredReport>,
 }
 
 /// Reads the account of a vault; `None` if the vault is in none.
@@ -96,7 +96,7 @@ pub(in crate::inventory) fn load(
     let Some(bytes) = vault.document(ACCOUNT)?.filter(|bytes| !bytes.is_empty()) else {
         return Ok(None);
     };
-    let document: Document = serde_json::from_slice(&bytes)
+    let document: AccountDocument = serde_json::from_slice(&bytes)
         .map_err(|_| damaged("its account data does not have the format that Guillemet writes".into()))?;
     let (mut intents, mut stored, mut next) = (Vec::new(), VecDeque::new(), 0);
     for (label, bytes) in vault.documents(INTENT)? {
@@ -114,7 +114,7 @@ pub(in crate::inventory) fn load(
     let reports = vault.document(USAGE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let (engine, update) = Engine::load(document.engine, records.collect(), secrets, intents, former_versions)
         .map_err(|error| damaged(error.to_string()))?;
-    let usage = Kept::open_all(&engine, reports);
+    let usage = StoredReport::open_all(&engine, reports);
     let synced = SyncedVault { engine, facts: document.facts, notices: document.notices, next, stored, usage };
     Ok(Some((synced, update)))
 }
@@ -152,8 +152,11 @@ impl StoredSync {
 
 impl SyncedVault {
     pub(in crate::inventory) fn document(&self) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-        let document =
-            Document { facts: self.facts.clone(), engine: self.engine.memory(), notices: self.notices.clone() };
+        let document = AccountDocument {
+            facts: self.facts.clone(),
+            engine: self.engine.to_stored(),
+            notices: self.notices.clone(),
+        };
         serde_json::to_vec(&document).map(Zeroizing::new).map_err(VaultError::Unserializable)
     }
 }

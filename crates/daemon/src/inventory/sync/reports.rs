@@ -32,7 +32,7 @@ pub struct UsageReport {
 
 /// The form in which a report is sealed.
 #[derive(Serialize, Deserialize)]
-struct Document {
+struct ReportDocument {
     at: Millis,
     /// The number of uses and the last use of each secret.
     secrets: BTreeMap<String, (u64, Option<Millis>)>,
@@ -58,7 +58,7 @@ impl UsageReport {
 
     /// Reads what [`Self::to_bytes`] wrote; `None` if it is anything else.
     pub fn read(device: DeviceId, counter: u64, bytes: &[u8]) -> Option<Self> {
-        let document: Document = serde_json::from_slice(bytes).ok()?;
+        let document: ReportDocument = serde_json::from_slice(bytes).ok()?;
         let entry = |(id, (count, last_used)): (String, (u64, Option<Millis>))| {
             let id = data_encoding::HEXLOWER.decode(id.as_bytes()).ok()?.try_into().ok()?;
             Some((SecretId(id), Totals { count, last_used }))
@@ -77,7 +77,7 @@ impl UsageReport {
     /// If the report cannot be serialized.
     pub fn to_bytes(&self) -> Result<Vec<u8>, VaultError> {
         let entry = |(id, totals): (&SecretId, &Totals)| (id.to_string(), (totals.count, totals.last_used));
-        let document = Document { at: self.at, secrets: self.totals.iter().map(entry).collect() };
+        let document = ReportDocument { at: self.at, secrets: self.totals.iter().map(entry).collect() };
         serde_json::to_vec(&document).map_err(VaultError::Unserializable)
     }
 
@@ -89,7 +89,7 @@ impl UsageReport {
     }
 
     /// Returns whether it counts the same uses as another.
-    pub fn counts_the_same(&self, other: &Self) -> bool {
+    pub fn has_same_counts(&self, other: &Self) -> bool {
         self.totals == other.totals
     }
 
@@ -102,12 +102,12 @@ impl UsageReport {
 }
 
 /// A report in sealed and in opened form.
-pub(super) struct Kept {
+pub(super) struct StoredReport {
     sealed: guillemet_wire::UsageUpload,
     report: Arc<UsageReport>,
 }
 
-impl Kept {
+impl StoredReport {
     /// Opens reports, and drops those that do not open, because a server can send anything.
     pub(super) fn open_all(engine: &Engine, uploads: Vec<guillemet_wire::UsageUpload>) -> Vec<Self> {
         let open = |sealed: guillemet_wire::UsageUpload| {
@@ -138,7 +138,7 @@ impl SyncedVault {
 impl Inventory {
     /// Returns the newest report of each device, including this one.
     pub fn reports(&self) -> Vec<Arc<UsageReport>> {
-        let owned = self.owned();
+        let owned = self.lock();
         let reports = owned.sync.iter().flat_map(|synced| &synced.usage);
         reports.map(|stored| Arc::clone(&stored.report)).collect()
     }
@@ -148,7 +148,7 @@ impl Inventory {
     /// # Errors
     /// [`AccountError::None`] without an account, [`AccountError::Inventory`] if the vault cannot be written.
     pub fn keep_reports(&self, uploads: Vec<guillemet_wire::UsageUpload>) -> Result<(), AccountError> {
-        let mut owned = self.owned();
+        let mut owned = self.lock();
         let synced = owned.sync.as_mut().ok_or(AccountError::None)?;
         let is_known = |upload: &guillemet_wire::UsageUpload| {
             synced
@@ -157,7 +157,7 @@ impl Inventory {
                 .any(|stored| stored.report.device == upload.device && stored.report.counter >= upload.counter)
         };
         let newer: Vec<_> = uploads.into_iter().filter(|upload| !is_known(upload)).collect();
-        let newer = Kept::open_all(&synced.engine, newer);
+        let newer = StoredReport::open_all(&synced.engine, newer);
         if newer.is_empty() {
             return Ok(());
         }

@@ -121,7 +121,8 @@ fn the_log_can_be_lost_or_damaged() {
     let crashed = bytes(&home);
     drop(vault);
     let expected = expected(&home);
-    let (log, index) = (file::sidecar(&home.vault_file(), "-wal"), file::sidecar(&home.vault_file(), "-shm"));
+    let (log, index) =
+        (file::companion_path(&home.vault_file(), "-wal"), file::companion_path(&home.vault_file(), "-shm"));
     assert!(crashed.contains_key(&log), "what a crash leaves");
     for lost in [vec![&log], vec![&index], vec![&log, &index]] {
         let mut files = crashed.clone();
@@ -155,7 +156,7 @@ fn a_damaged_log_of_a_change_under_way_loses_nothing_else() {
     drop(reader);
     drop((other, vault));
     let after = expected(&home);
-    let log = file::sidecar(&home.vault_file(), "-wal");
+    let log = file::companion_path(&home.vault_file(), "-wal");
     let len = crashed[&log].len();
     assert!(len > 4096);
     for at in (0..len).step_by(1499) {
@@ -180,7 +181,7 @@ fn a_damaged_log_of_a_change_under_way_loses_nothing_else() {
 #[test]
 fn what_is_left_of_another_vault_is_not_mixed_into_a_new_one() {
     let (_dir, home) = home();
-    let log = file::sidecar(&home.vault_file(), "-wal");
+    let log = file::companion_path(&home.vault_file(), "-wal");
     fs::write(&log, b"the last changes of somebody").unwrap();
     let before = bytes(&home);
     assert!(matches!(Vault::create(&home, &new_key_file(&home)), Err(VaultError::Leftover(path)) if path == log));

@@ -41,7 +41,7 @@ fn contents(vault: &Vault, secrets: &[Secret]) -> Contents {
 }
 
 fn rekey(vault: &mut Vault, home: &Home, unlock: &NewUnlock) -> Result<(), VaultError> {
-    vault.rekey(unlock, AuditChange::new(ChangeKind::VaultRekeyed, &Actor::own(), 7))?;
+    vault.rekey(unlock, AuditChange::new(ChangeKind::VaultRekeyed, &Actor::this_process(), 7))?;
     vault.name_new_key(home, unlock)
 }
 

@@ -34,11 +34,11 @@ impl Files {
 }
 
 fn small(files: &Files) -> Result<Recorder, RecorderError> {
-    files.try_open(Options { journal_len: SMALL, ..Options::default() })
+    files.try_open(RecorderOptions { journal_len: SMALL, ..RecorderOptions::default() })
 }
 
 fn count(recorder: &Recorder) -> u64 {
-    recorder.of(id(1)).unwrap().totals.count
+    recorder.usage_of(id(1)).unwrap().totals.count
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_clock_that_jumps_counts_the_same() {
         for _ in 0..30 {
             record(&recorder, *time, Outcome::Answered, &[1], "f");
         }
-        let usage = recorder.of(id(1)).unwrap();
+        let usage = recorder.usage_of(id(1)).unwrap();
         assert_eq!(usage.totals.count, 30 * (index as u64 + 1));
         assert_eq!(usage.totals.last_used, times[..=index].iter().copied().max());
         assert_eq!(usage.by_day.iter().map(|day| day.count).sum::<u64>(), usage.totals.count);
@@ -184,7 +184,7 @@ fn a_damaged_part_of_the_trail_is_told_of_and_not_written_over() {
 /// Puts the trail into the one table that earlier versions had: chunks of all users, sealed in their format.
 fn as_before(files: &Files) -> u64 {
     let key = Key::from_bytes(&mut [5; 32]);
-    let boxes = trail::Boxes::new(&key, VAULT);
+    let boxes = trail::TrailSealer::new(&key, VAULT);
     let database = rusqlite::Connection::open(files.dir.path().join("db")).unwrap();
     database
         .execute_batch(
@@ -198,7 +198,7 @@ fn as_before(files: &Files) -> u64 {
     let mut written = 0;
     for (kind, class) in [(0u8, Class::Answer), (1, Class::Refusal)] {
         let mut all = Vec::new();
-        for (chunks, _) in trail::kept(&database, class, usize::MAX).unwrap() {
+        for (chunks, _) in trail::kept_chunks(&database, class, usize::MAX).unwrap() {
             for chunk in chunks {
                 let frames = trail::open(&database, &boxes, chunk.id).unwrap().unwrap().frames.unwrap();
                 let records = trail::records(&frames).unwrap();

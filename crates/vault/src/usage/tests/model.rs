@@ -34,7 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(0),
         1 => (0..3u64).prop_map(|day| (400_000 + day) * DAY),
     ];
-    let outcome = (0..8u8).prop_map(|code| Outcome::numbered(code).unwrap_or(Outcome::Answered));
+    let outcome = (0..8u8).prop_map(|code| Outcome::from_code(code).unwrap_or(Outcome::Answered));
     let subjects = proptest::collection::vec(0..=NAME, 0..4);
     let record = (time, outcome, subjects, 0..3u8, 0..3u8, 1..40usize).prop_map(
         |(time, outcome, subjects, place, caller, times)| Step::Record {
@@ -173,7 +173,7 @@ impl Model {
     }
 
     fn check_secret(&self, secret: u8, recorder: &Recorder) {
-        let usage = recorder.of(id(secret)).unwrap();
+        let usage = recorder.usage_of(id(secret)).unwrap();
         let (mut places, mut callers) = (Counts::new(), Counts::new());
         for ((_, place, caller), (count, last)) in self.answers.iter().filter(|((of, ..), _)| *of == secret) {
             add(&mut places, place_of(*place), *count, *last);
@@ -252,7 +252,9 @@ proptest! {
     ) {
         let mut files = Files::new();
         let mut bound = bound;
-        let open = |files: &Files, events| files.try_open(Options { journal_len: SMALL, events, changes: events }).unwrap();
+        let open = |files: &Files, events| {
+            files.try_open(RecorderOptions { journal_len: SMALL, events, changes: events }).unwrap()
+        };
         let mut recorder = open(&files, bound);
         let mut model = Model::default();
         for step in steps {

@@ -19,7 +19,7 @@ fn kept(files: &Files) -> u64 {
 }
 
 fn with(files: &Files, events: usize) -> Recorder {
-    files.try_open(Options { journal_len: 64 << 10, events, changes: events }).unwrap()
+    files.try_open(RecorderOptions { journal_len: 64 << 10, events, changes: events }).unwrap()
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_bound_that_was_lowered_holds_at_once_and_after_the_next_start() {
     let recorder = with(&files, 5);
     record(&recorder, 7, Outcome::Answered, &[1], "f");
     assert_eq!(all(&recorder), [(Outcome::Answered, 7)]);
-    assert_eq!(recorder.of(id(1)).unwrap().totals.count, 601);
+    assert_eq!(recorder.usage_of(id(1)).unwrap().totals.count, 601);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn callers_cannot_fill_the_vault_with_names_and_places() {
         let event = RequestEvent { template: Some("t"), ..event(1, Outcome::Answered, &caller, &uses) };
         recorder.record(&event).unwrap();
     }
-    let usage = recorder.of(id(1)).unwrap();
+    let usage = recorder.usage_of(id(1)).unwrap();
     let places: Vec<_> =
         usage.by_template.iter().map(|place| (place.template.as_deref(), place.field.as_str(), place.count)).collect();
     assert_eq!(places, [(Some("t"), "", 5)]);
@@ -135,14 +135,17 @@ fn a_name_that_becomes_known_keeps_what_was_refused_before() {
     let files = Files::new();
     let recorder = files.open(SMALL);
     let caller = caller();
-    for (time, subject) in [(7, recorder.unknown(1000, "Some-Name", 7)), (8, Subject::Name("some-name"))] {
+    for (time, subject) in [(7, recorder.unknown_subject(1000, "Some-Name", 7)), (8, Subject::Name("some-name"))] {
         let uses = [RecordedUse { subject, field: "f" }];
         recorder.record(&event(time, Outcome::Missing, &caller, &uses)).unwrap();
     }
     let refusals = recorder.refusals(None, "SOME-NAME").unwrap();
     assert_eq!(refusals.iter().map(|refused| (refused.count, refused.last)).collect::<Vec<_>>(), [(2, 8)]);
     let events = uses(&recorder);
-    assert_eq!((events[0].name.as_deref(), events[1].unknown), (Some("some-name"), Some(recorder.hashed("some-name"))));
+    assert_eq!(
+        (events[0].name.as_deref(), events[1].unknown),
+        (Some("some-name"), Some(recorder.hash_name("some-name")))
+    );
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! The options of curl [8, its manual], and the meaning of each for a request.
 
-use Does::{
+use OptionEffect::{
     Agent, Bearer, Cookie, Data, DataEncoded, Get, Header as Head, Json, Method, Not, NotWith, Output, OutputTo,
     Referer, Seconds, Transfer, TransferBy, Url, UrlQuery, User,
 };
 
 /// The effect of an option on the request.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Does {
+pub enum OptionEffect {
     Header,
     User,
     Bearer,
@@ -34,14 +34,14 @@ pub enum Does {
     NotWith(&'static str),
 }
 
-const FORM: Does = NotWith("sends a form with parts; a custom action sends JSON");
-const FILE: Does = NotWith("reads another file, which adopt does not read");
-const CLIENT: Does = NotWith("is a client certificate, which custom actions do not support");
-const SCHEME: Does = Not("selects an authentication method that custom actions do not support");
-const ROUTE: Does = NotWith("sends the request another way");
+const FORM: OptionEffect = NotWith("sends a form with parts; a custom action sends JSON");
+const FILE: OptionEffect = NotWith("reads another file, which adopt does not read");
+const CLIENT: OptionEffect = NotWith("is a client certificate, which custom actions do not support");
+const SCHEME: OptionEffect = Not("selects an authentication method that custom actions do not support");
+const ROUTE: OptionEffect = NotWith("sends the request another way");
 
 /// The known options: long name, short name (`\0` for none), and effect.
-pub const OPTIONS: &[(&str, char, Does)] = &[
+pub const OPTIONS: &[(&str, char, OptionEffect)] = &[
     ("header", 'H', Head),
     ("user", 'u', User),
     ("oauth2-bearer", '\0', Bearer),
@@ -111,7 +111,7 @@ pub const OPTIONS: &[(&str, char, Does)] = &[
     ("next", ':', Not("starts a second request")),
 ];
 
-impl Does {
+impl OptionEffect {
     /// Reports whether the option takes a value: the rest of its word, or the next word.
     pub fn takes_value(self) -> bool {
         !matches!(self, Get | Output | Transfer | Not(_))
