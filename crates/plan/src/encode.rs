@@ -15,7 +15,7 @@ mod restrict;
 mod text;
 
 use self::encoders::Form;
-pub use self::encoders::{DigestAlgorithm, ENCODERS, EncoderDefinition, FILTERS, Op, Place, Signature};
+pub use self::encoders::{DigestAlgorithm, ENCODERS, EncoderDefinition, EncoderOptions, FILTERS, Op, Place, Signature};
 
 /// The longest text that an expression may produce, in bytes. Nested encoders can double it each time.
 pub const TEXT_MAX: usize = 4 << 20;

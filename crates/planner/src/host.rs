@@ -12,10 +12,10 @@ use wasmtime::{Config, Engine, Store, StoreContextMut, Strategy, Trap};
 
 use self::bindings::exports::guillemet::feature::plugin as guest;
 use self::limits::Limits;
-use super::encoder::{Broken, Encoder, Options};
+use super::encoder::{Broken, Encoder, digest_algorithm};
 use guillemet_base::display::sanitize;
 use guillemet_base::problem::{PROBLEMS_MAX, Problem, sanitize_problems};
-use guillemet_plan::encode::{ENCODERS, EncoderDefinition, Signature};
+use guillemet_plan::encode::{ENCODERS, EncoderDefinition, EncoderOptions, Signature};
 use guillemet_plan::protocol::{About, Cost, Description, DocumentKind, Import, Report, Rule, TIME_MAX, Target};
 use guillemet_plan::{contract, slots};
 
@@ -342,7 +342,7 @@ impl Call {
         &mut self,
         definition: &EncoderDefinition,
         texts: &[&str],
-        options: Options,
+        options: EncoderOptions,
     ) -> wasmtime::Result<(String,)> {
         Ok((self.encoder.call(definition, texts, options)?,))
     }
@@ -366,29 +366,29 @@ fn link_encode(linker: &mut Linker<Call>) -> wasmtime::Result<()> {
         let name = definition.name;
         match definition.signature {
             Signature::Text(_) => encode.func_wrap(name, |mut context: Context<'_>, (text,): (String,)| {
-                context.data_mut().encode(definition, &[&text], Options::default())
+                context.data_mut().encode(definition, &[&text], EncoderOptions::default())
             }),
             Signature::TwoTexts(_) => {
                 encode.func_wrap(name, |mut context: Context<'_>, (first, second): (String, String)| {
-                    context.data_mut().encode(definition, &[&first, &second], Options::default())
+                    context.data_mut().encode(definition, &[&first, &second], EncoderOptions::default())
                 })
             }
             Signature::DigestTexts(_) => encode.func_wrap(
                 name,
                 |mut context: Context<'_>, (user, realm, password, option): (String, String, String, String)| {
-                    let options = Options { option, ..Options::default() };
+                    let options = EncoderOptions { algorithm: digest_algorithm(&option)?, ..EncoderOptions::default() };
                     context.data_mut().encode(definition, &[&user, &realm, &password], options)
                 },
             ),
             Signature::TextOptionReason { .. } => {
                 encode.func_wrap(name, |mut context: Context<'_>, (text, option, reason): (String, String, String)| {
-                    let options = Options { option, reason, ..Options::default() };
+                    let options = EncoderOptions { option, reason, ..EncoderOptions::default() };
                     context.data_mut().encode(definition, &[&text], options)
                 })
             }
             Signature::TextNumberReason(_) => {
                 encode.func_wrap(name, |mut context: Context<'_>, (text, number, reason): (String, u32, String)| {
-                    let options = Options { number, reason, ..Options::default() };
+                    let options = EncoderOptions { number, reason, ..EncoderOptions::default() };
                     context.data_mut().encode(definition, &[&text], options)
                 })
             }
