@@ -16,6 +16,7 @@ use self::rest::{Next, REST, Rest};
 use super::error::{AppError, ErrorCode};
 use super::{App, audit, identity};
 use crate::config::{self, Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart, located};
+use crate::inventory::Panicked;
 use guillemet_api::configuration::{ConfigurationView, Reloaded};
 use guillemet_base::files::Fingerprint;
 use guillemet_base::names::Millis;
@@ -193,10 +194,7 @@ pub async fn reload(app: &Arc<App>, cause: Cause) -> Result<Reloaded, Arc<Config
         let _turn = app.configuration.turn.lock().await;
         reload_in_turn(&app, cause).await
     });
-    reloading.await.unwrap_or_else(|_| {
-        let message = "internal error in the daemon; see its log".to_owned();
-        Err(Arc::new(ConfigRefusal::whole(None, message)))
-    })
+    reloading.await.unwrap_or_else(|_| Err(Arc::new(ConfigRefusal::whole(None, Panicked.to_string()))))
 }
 
 /// Reads the file again if it changed since it was last read, once it has stopped changing. Tries a refused file again
@@ -381,7 +379,7 @@ async fn record(app: &Arc<App>, cause: &Cause, before: ConfigDigest, after: Conf
         app.inventory.run(move |inventory| inventory.set_document(DOCUMENT, after.to_string().as_bytes(), &[change]));
     match recorded.await {
         Ok(recorded) => recorded.map_err(|error| error.to_string()),
-        Err(_) => Err("internal error in the daemon".into()),
+        Err(panicked) => Err(panicked.to_string()),
     }
 }
 

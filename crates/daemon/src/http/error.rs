@@ -12,7 +12,7 @@ use crate::resolve::budget::Exhausted;
 use guillemet_api::error::{ErrorBody, ErrorEntry};
 
 /// The body of an error that cannot be written, which no error is.
-const UNWRITABLE: &[u8] = br#"{"code":"internal_error","message":"the daemon failed inside; its log says where"}"#;
+const UNWRITABLE: &[u8] = br#"{"code":"internal_error","message":"internal error in the daemon; see its log"}"#;
 
 /// What went wrong, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

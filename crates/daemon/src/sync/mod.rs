@@ -319,14 +319,15 @@ pub async fn devices(sync: &SyncState) -> Result<Vec<DeviceView>, SyncError> {
 /// machine's certificates.
 ///
 /// # Errors
-/// [`SyncError::Server`] if URL, pin or certificates cannot be used; [`SyncError::Other`] if the key is not valid.
+/// [`SyncError::Server`] if URL, pin or certificates cannot be used; [`SyncError::Other`] if the key is not valid;
+/// [`SyncError::Panicked`].
 async fn connect(url: String, pin: Option<Hash>, api_key: Option<Zeroizing<String>>) -> Result<Client, SyncError> {
     let opened = tokio::task::spawn_blocking(move || {
         let key = api_key.map(|key| ApiKey::parse(&key)).transpose();
         let key = key.map_err(|error| SyncError::Other(error.to_string()))?;
         Ok::<_, SyncError>(Client::new(&url, pin, key.as_ref())?)
     });
-    opened.await.map_err(|_| SyncError::Other("the address of the server could not be determined".into()))?
+    opened.await.map_err(|_| Panicked)?
 }
 
 /// Returns the code and message for the contact, if the error means that one side refuses the other.
