@@ -214,11 +214,6 @@ fn several(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-/// Returns the body of a request that makes this vault part of an account.
-fn join_body<'a>(code: &'a str, name: &'a str, server: Option<&'a str>) -> JoinAccount<'a> {
-    JoinAccount { code, name, server, same_names: BTreeMap::new(), all_same_names: None }
-}
-
 impl Create {
     fn run(self, home: &Home) -> Done {
         let text = prompt::code("Account creation code")?;
@@ -227,7 +222,7 @@ impl Create {
             return Err(Failure::new(format!("this is {found}; use it with `guillemet account join`")));
         }
         let name = self.device.name.clone().unwrap_or_else(host_name);
-        let body = join_body(&text, &name, Some(&self.url));
+        let body = JoinAccount::new(&text, &name, Some(&self.url));
         let answer = client::send(home, Method::POST, "/v1/account", None, &body)?;
         joined(&self.device, &client::good(home, answer)?)
     }
@@ -265,7 +260,7 @@ impl Join {
             AccountCode::Invite(_) => {}
         }
         let name = self.device.name.clone().unwrap_or_else(host_name);
-        let mut body = join_body(&text, &name, self.server.as_deref());
+        let mut body = JoinAccount::new(&text, &name, self.server.as_deref());
         body.all_same_names = self.same_names.map(Into::into);
         output::note("waiting for the account…");
         let mut answer = client::send(home, Method::POST, "/v1/account", None, &body)?;

@@ -216,6 +216,13 @@ pub struct JoinAccount<'a> {
     pub all_same_names: Option<SameName>,
 }
 
+impl<'a> JoinAccount<'a> {
+    /// Makes the body of a request that decides about no secret that is on both sides.
+    pub fn new(code: &'a str, name: &'a str, server: Option<&'a str>) -> Self {
+        Self { code, name, server, same_names: BTreeMap::new(), all_same_names: None }
+    }
+}
+
 /// The body of a request that proposes a repair, or does it.
 #[derive(Debug, Default, Serialize)]
 pub struct RepairAccount<'a> {
