@@ -11,7 +11,6 @@ use zeroize::Zeroizing;
 use super::terminal::{self, Answer, Refusal, Session, Stop};
 use super::{Failure, output};
 use guillemet_secret::reader::{NotASecret, SECRET_MAX, SecretRule, read_file, secret_in};
-use guillemet_vault::passphrase::Passphrase;
 
 /// The longest answer to a question that is not a secret, in bytes.
 const ANSWER_MAX: usize = 256;
@@ -148,7 +147,7 @@ pub struct AskedPassphrase {
 ///
 /// # Errors
 /// When there is neither, or it is typed differently the second time.
-pub fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<Passphrase, Failure> {
+pub fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<Zeroizing<String>, Failure> {
     let AskedPassphrase { question, flag, twice } = *asked;
     if let Some(fd) = fd {
         let what = format!("the passphrase from descriptor {fd}");
@@ -169,13 +168,12 @@ pub fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<Passphrase
             },
         }?;
         let text = std::str::from_utf8(&file).map_err(|_| Failure::new("the passphrase is not UTF-8"))?;
-        return Ok(text.to_owned().into());
+        return Ok(Zeroizing::new(text.to_owned()));
     }
     if !terminal::is_there() {
         return Err(Failure::new(format!("a passphrase is needed, but there is no terminal; pass it with {flag} N")));
     }
-    let text = typed(question, Answer::Line, twice, &format!("Pass it with {flag} N"))?;
-    Ok(text.as_str().to_owned().into())
+    typed(question, Answer::Line, twice, &format!("Pass it with {flag} N"))
 }
 
 /// Asks for a secret without echo. With `twice` set, asks for it again unless no input. `instead` names

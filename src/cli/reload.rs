@@ -6,7 +6,6 @@ use hyper::Method;
 use super::{Done, client, output};
 use guillemet_api::configuration::Reloaded;
 use guillemet_base::home::Home;
-use guillemet_daemon::config::located;
 
 #[derive(Args)]
 pub struct Reload {
@@ -32,7 +31,7 @@ impl Reload {
             output::note(&format!("warning: {restart} takes effect only after a restart of the daemon"));
         }
         for warning in &reloaded.warnings {
-            output::note(&format!("warning: {}", located(reloaded.file.as_ref(), warning)));
+            output::note(&format!("warning: {}", warning.located(reloaded.file.as_ref())));
         }
         Ok(())
     }

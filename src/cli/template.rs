@@ -7,14 +7,12 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::client::{part, template_path};
-use super::{Done, Failure, client, output};
+use super::{Done, Failure, client, offline, output};
 use guillemet_api::Listing;
 use guillemet_api::status::DaemonStatus;
 use guillemet_api::templates::{ExplainedUse, Explanation, Strays, TemplateListing, TemplateView};
 use guillemet_base::home::Home;
-use guillemet_daemon::app::templates::strays as stray_listing;
-use guillemet_daemon::config;
-use guillemet_plugin::offline::{Checked, OfflineCompiler};
+use guillemet_plugin::offline::Checked;
 
 #[derive(Subcommand)]
 pub enum Template {
@@ -76,8 +74,7 @@ fn other_configuration(home: &Home) -> Option<String> {
     // A daemon that `GUILLEMET_SOCKET` names may serve another home.
     client::is_of_home(home).ok().filter(|is_own| *is_own)?;
     let DaemonStatus { configuration: in_force, .. } = client::get(home, "/v1/status").ok()?;
-    let (_, text) = config::load(home).ok()?;
-    if in_force.digest == text.digest().to_string() {
+    if in_force.digest == offline::configuration_digest(home)? {
         return None;
     }
     let why = in_force.problems.first().map_or_else(String::new, |problem| format!(": {}", problem.message));
@@ -132,17 +129,16 @@ impl List {
 
 impl Check {
     fn run(self, home: &Home) -> Done {
-        let (config, _) = config::load(home).map_err(|error| {
+        let compiler = offline::compiler(home).map_err(|Failure(error)| {
             Failure::new(format!(
                 "{error}\nno template was checked. A running daemon keeps using the configuration it loaded \
                      before; run `{}` to see which",
                 home.command("status")
             ))
         })?;
-        let compiler = OfflineCompiler::new(home.plugins(), config.variables)?;
         let Checked { templates: checked, strays, unreadable } =
             compiler.check(home.templates(), &self.ids, self.target.as_deref())?;
-        let strays = stray_listing(&strays);
+        let strays = offline::strays(&strays);
         if let Some(note) = other_configuration(home) {
             output::note(&note);
         }

@@ -57,7 +57,8 @@ fn new(home: &Home, method: Method, asked: &AskedPassphrase, fd: Option<i32>) ->
 
 /// Reads a passphrase and leaves nothing of it on the stack, because the daemon lives long.
 fn passphrase(asked: &AskedPassphrase, fd: Option<i32>) -> Result<UnlockWith, Failure> {
-    leaving_nothing(|| prompt::passphrase(asked, fd)).map(UnlockWith::Passphrase)
+    let passphrase = leaving_nothing(|| prompt::passphrase(asked, fd).map(|text| text.as_str().to_owned().into()))?;
+    Ok(UnlockWith::Passphrase(passphrase))
 }
 
 /// Returns advice to keep a copy of a new key file.

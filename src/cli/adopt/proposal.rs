@@ -60,7 +60,9 @@ impl Proposal {
             output::line(&format!("  {line}"));
         }
         output::line(&format!("\n{}, compared with {} rendered for {}", self.source.shown, self.id(), self.target));
-        self.compared.print();
+        for (sign, line) in self.compared.lines() {
+            output::diff(sign, &line);
+        }
         output::line("");
         self.compared.told().iter().chain(&self.notes).for_each(|note| output::note(note));
     }

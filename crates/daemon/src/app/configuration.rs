@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use self::rest::{Next, REST, Rest};
 use super::error::{AppError, ErrorCode};
 use super::{App, audit, identity};
-use crate::config::{self, Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart, located};
+use crate::config::{self, Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart};
 use crate::inventory::Panicked;
 use guillemet_api::configuration::{ConfigurationView, Reloaded};
 use guillemet_base::files::Fingerprint;
@@ -140,7 +140,7 @@ impl App {
         let file = self.home.config_file();
         let refused = self.configuration.refused.load();
         let problems = refused.iter().flat_map(|refused| &refused.problems);
-        problems.map(|problem| located(&file, problem)).collect()
+        problems.map(|problem| problem.located(&file)).collect()
     }
 
     /// Returns the warnings about the configuration, one line for each.
@@ -159,7 +159,7 @@ impl App {
                 restart.join(", ")
             ));
         }
-        warnings.extend(self.rules.load().warnings().iter().map(|warning| located(&file, warning)));
+        warnings.extend(self.rules.load().warnings().iter().map(|warning| warning.located(&file)));
         warnings
     }
 

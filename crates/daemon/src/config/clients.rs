@@ -167,10 +167,11 @@ fn secret(reader: &mut Reader<'_>, entries: &Entries<'_>, (text, offset): TextAt
 mod tests {
     use super::super::{Config, ConfigText};
     use super::*;
+    use guillemet_base::problem::Problem;
 
     fn parse(text: &str) -> Result<Vec<ClientRule>, Vec<String>> {
         let parsed = Config::parse(&ConfigText::from(text), |_| None);
-        parsed.map(|config| config.clients).map_err(|problems| problems.iter().map(super::super::told).collect())
+        parsed.map(|config| config.clients).map_err(|problems| problems.iter().map(Problem::to_string).collect())
     }
 
     #[test]
