@@ -190,7 +190,7 @@ fn host_name() -> String {
 
 fn joined(device: &Device, answer: &Answer) -> Done {
     if device.json {
-        output::json(&answer.json());
+        output::json(&answer.json()?);
         return Ok(());
     }
     let status: AccountStatus = answer.read()?;
@@ -232,7 +232,7 @@ impl Invite {
     fn run(self, home: &Home) -> Done {
         let answer = client::fetch(home, Method::POST, "/v1/account/invitations")?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&answer.json()?);
             return Ok(());
         }
         let made: Invitation = answer.read()?;
@@ -317,7 +317,7 @@ impl Devices {
     fn run(self, home: &Home) -> Done {
         let answer = client::fetch(home, Method::GET, "/v1/account/devices")?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&answer.json()?);
             return Ok(());
         }
         let devices: Listing<DeviceView> = answer.read()?;
@@ -362,7 +362,7 @@ impl Revoke {
         prompt::confirm(&format!("Revoke `{name}` ({id}) and re-key the account?"), self.yes)?;
         let answer = client::fetch(home, Method::DELETE, &format!("/v1/account/devices/{}", part(id)))?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&answer.json()?);
             return Ok(());
         }
         let RevokedDevice { secrets, .. } = answer.read()?;
@@ -388,7 +388,7 @@ impl RecoveryCode {
     fn run(self, home: &Home) -> Done {
         let answer = client::fetch(home, Method::POST, "/v1/account/recovery")?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&answer.json()?);
             return Ok(());
         }
         let made: account::RecoveryCode = answer.read()?;
@@ -417,7 +417,7 @@ impl Repair {
             }
             RepairAction::None => {
                 if self.json {
-                    output::json(&answer.json());
+                    output::json(&answer.json()?);
                 } else {
                     output::line("there is nothing to repair");
                 }
@@ -432,7 +432,7 @@ impl Repair {
         prompt::confirm("Continue?", self.yes)?;
         let done = ask(Some(&plan.server_words))?;
         if self.json {
-            output::json(&done.json());
+            output::json(&done.json()?);
         } else {
             output::line("repaired");
         }
@@ -444,7 +444,7 @@ impl Status {
     fn run(self, home: &Home) -> Done {
         let answer = client::fetch(home, Method::GET, "/v1/account")?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&answer.json()?);
             return Ok(());
         }
         let status: AccountStatus = answer.read()?;

@@ -18,7 +18,7 @@ impl Reload {
     pub fn run(self, home: &Home) -> Done {
         let answer = client::fetch(home, Method::POST, "/v1/reload")?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&answer.json()?);
             return Ok(());
         }
         let reloaded: Reloaded = answer.read()?;

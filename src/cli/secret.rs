@@ -202,7 +202,7 @@ impl Named {
     fn run(self, home: &Home) -> Done {
         let answer = client::fetch(home, Method::GET, &path(&self.name))?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&answer.json()?);
             return Ok(());
         }
         let detail: SecretDetail = answer.read()?;

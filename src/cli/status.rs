@@ -18,7 +18,7 @@ impl Status {
     pub fn run(self, home: &Home) -> Done {
         let answer = client::fetch(home, Method::GET, "/v1/status")?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&answer.json()?);
             return Ok(());
         }
         let status: DaemonStatus = answer.read()?;

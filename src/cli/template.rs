@@ -183,7 +183,7 @@ impl Explain {
         let path = format!("/v1/templates/{}/explain{target}", template_path(&self.id)?);
         let answer = client::fetch(home, Method::GET, &path)?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&answer.json()?);
             return Ok(());
         }
         let explained: Explanation = answer.read()?;

@@ -44,7 +44,7 @@ impl Usage {
         }
         let answer = client::fetch(home, Method::GET, &path)?;
         if self.json {
-            output::json(&answer.json());
+            output::json(&answer.json()?);
             return Ok(());
         }
         let Listing { count, items } = answer.read()?;

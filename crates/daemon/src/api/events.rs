@@ -19,6 +19,8 @@ use crate::http::error::HttpError;
 const ALIVE: Duration = Duration::from_secs(15);
 /// The number of events that wait for a listener that does not read.
 const WAITING: usize = 16;
+/// Tells a listener that it did not get everything, so that it reads the state anew.
+const MISSED: &[u8] = b"event: missed\ndata: {}\n\n";
 
 /// The body of the response: a stream of events.
 pub struct Stream(mpsc::Receiver<Bytes>);
@@ -58,11 +60,14 @@ async fn forward(mut listening: Receiver<crate::events::Event>, sender: mpsc::Se
             () = sender.closed() => return,
             () = tokio::time::sleep(ALIVE) => Bytes::from_static(b": alive\n\n"),
             event = listening.recv() => match event {
-                Ok(event) => {
-                    let data = serde_json::to_string(&event).unwrap_or_default();
-                    format!("event: {}\ndata: {data}\n\n", event.kind()).into()
-                }
-                Err(RecvError::Lagged(_)) => Bytes::from_static(b"event: missed\ndata: {}\n\n"),
+                Ok(event) => match serde_json::to_string(&event) {
+                    Ok(data) => format!("event: {}\ndata: {data}\n\n", event.kind()).into(),
+                    Err(error) => {
+                        tracing::error!(%error, "an event could not be written as JSON");
+                        Bytes::from_static(MISSED)
+                    }
+                },
+                Err(RecvError::Lagged(_)) => Bytes::from_static(MISSED),
                 Err(RecvError::Closed) => return,
             },
         };

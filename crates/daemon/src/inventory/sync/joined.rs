@@ -113,7 +113,16 @@ pub(in crate::inventory) fn load(
         let leaf = guillemet_account::tree::RecordLeaf::of(record.revision, record.epoch, &sealed);
         Some((guillemet_wire::ObjectId(record.id), leaf, sealed))
     });
-    let reports = vault.document(USAGE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let reports = match vault.document(USAGE)?.map(|bytes| serde_json::from_slice(&bytes)) {
+        Some(Ok(reports)) => reports,
+        Some(Err(error)) => {
+            // The server has them too, and they are fetched again.
+            let column = error.column();
+            tracing::warn!(column, "the stored usage reports of the account's devices cannot be read");
+            Vec::new()
+        }
+        None => Vec::new(),
+    };
     let (engine, update) = Engine::load(document.engine, records.collect(), secrets, intents, keep)
         .map_err(|error| damaged(error.to_string()))?;
     let usage = Kept::open_all(&engine, reports);
@@ -163,7 +172,10 @@ impl StoredSync {
 
 impl SyncedVault {
     /// Encodes intents that come after the kept ones, with the next labels. Labels sort in the order of the intents.
-    pub(in crate::inventory) fn encode_intents<'a>(&self, intents: impl Iterator<Item = &'a Intent>) -> Vec<StoredIntent> {
+    pub(in crate::inventory) fn encode_intents<'a>(
+        &self,
+        intents: impl Iterator<Item = &'a Intent>,
+    ) -> Vec<StoredIntent> {
         let labels = (self.next..).map(|number| format!("{INTENT}{number:016x}"));
         intents
             .zip(labels)
