@@ -332,6 +332,7 @@ impl Opened {
         let events = Arc::new(EventBus::default());
         let stored = (self.vault, self.stored_sync);
         let catalog = Catalog::new(home.templates());
+        #[expect(clippy::disallowed_methods, reason = "nothing is served yet; below, it becomes an InventoryHandle")]
         let inventory =
             Inventory::new(stored, catalog, Arc::clone(&resolver), Arc::clone(&events), config.former_versions)
                 .map_err(system("cannot start the thread that reads templates"))?;
@@ -464,7 +465,9 @@ async fn live(
 /// Folds the recorded usage, as the last thing that a daemon does.
 async fn fold_usage(app: &App) -> Result<(), DaemonError> {
     let resolver = Arc::clone(&app.resolver);
-    match tokio::task::spawn_blocking(move || resolver.recorder.keep(true)).await {
+    #[expect(clippy::disallowed_methods, reason = "on a blocking thread")]
+    let fold = move || resolver.recorder.keep(true);
+    match tokio::task::spawn_blocking(fold).await {
         Ok(Err(error)) => Err(error.into()),
         _ => Ok(()),
     }
@@ -542,8 +545,9 @@ async fn keep_usage(app: Arc<App>) {
         if fold {
             folded = Instant::now();
         }
-        let kept = tokio::task::spawn_blocking(move || resolver.recorder.keep(fold));
-        if let Ok(Err(error)) = kept.await {
+        #[expect(clippy::disallowed_methods, reason = "on a blocking thread")]
+        let keep = move || resolver.recorder.keep(fold);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(keep).await {
             tracing::error!(%error, "usage cannot be saved; once the journal is full, no secrets are delivered");
         }
     }

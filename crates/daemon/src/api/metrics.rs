@@ -137,6 +137,7 @@ fn put(encoder: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Re
 ///
 /// # Errors
 /// If usage cannot be folded or read.
+#[expect(clippy::disallowed_methods, reason = "whoever has an `&Inventory` is on a blocking thread")]
 pub fn text(app: &App, inventory: &Inventory, answered: &RequestCounters) -> Result<String, RecorderError> {
     let recorder = &app.resolver.recorder;
     // Read before `sums` folds the journal.

@@ -346,6 +346,7 @@ async fn apply(app: &Arc<App>, config: Arc<Config>, changed: &[&str]) {
     let keep_events = changed.contains(&"usage.events") || changed.contains(&"usage.changes");
     let plan_again = changed.contains(&"vars") || changed.contains(&"env.allow");
     let resolver = Arc::clone(&app.resolver);
+    #[expect(clippy::disallowed_methods, reason = "on a blocking thread")]
     let applied = app.inventory.run(move |inventory| {
         inventory.keep_changes(changes);
         if keep_events && let Err(error) = resolver.recorder.keep_events(events, changes) {

@@ -55,6 +55,7 @@ async fn changeable_templates(app: &Arc<App>) -> Option<String> {
 pub async fn status(app: &Arc<App>) -> Result<DaemonStatus, AppError> {
     let ([active, disabled, missing], unreadable, all_strays, unkept) = {
         let (resolver, since) = (Arc::clone(&app.resolver), Instant::now());
+        #[expect(clippy::disallowed_methods, reason = "on a blocking thread")]
         let look = move |inventory: &Inventory| {
             let unkept = resolver.recorder.problems();
             (inventory.counts(since), inventory.unreadable(), inventory.strays(), unkept)
