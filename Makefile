@@ -7,7 +7,7 @@ TIME  ?= 60
 
 .PHONY: demo test bench fuzz build target fmt clean
 
-## Builds, then shows the main job in a throw-away home.
+## Builds, then shows the main job in a temporary home.
 demo: target
 	$(CARGO) build --release --locked --bin guillemet --example mcp
 	target/release/guillemet demo --mcp target/release/examples/mcp

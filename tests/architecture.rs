@@ -129,6 +129,133 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
+/// The modules of the program, each with the crates of ours that it names besides `base`. A row `module::*` is for the
+/// modules below that have no row of their own, and are allowed the same.
+///
+/// A command talks to the daemon through `api`. What `init`, `vault`, `daemon`, `planner`, `account serve`, `account
+/// admin` and `demo` reach beyond that, and `adopt`, `template` and the tools for authors without a vault, is here.
+const MODULES: [(&str, &[&str]); 40] = [
+    ("lib", &[]),
+    ("main", &[]),
+    // The child process begins here.
+    ("cli", &["planner"]),
+    ("cli::console", &["api"]),
+    ("cli::no_daemon", &["api"]),
+    ("cli::output", &[]),
+    ("cli::paths", &[]),
+    ("cli::reload", &["api"]),
+    ("cli::render", &[]),
+    ("cli::render::*", &[]),
+    ("cli::secret", &["api"]),
+    ("cli::secret::*", &["api"]),
+    ("cli::status", &["api"]),
+    ("cli::temporary", &[]),
+    ("cli::terminal", &[]),
+    ("cli::usage", &["api"]),
+    // Shows the line of a template that a problem is about, from the user's own file.
+    ("cli::client", &["api", "template"]),
+    // Reads values as the vault does: which bytes of a file are the value, and how many it can have.
+    ("cli::prompt", &["secret"]),
+    // A code is checked before it is sent, and a person compares its words.
+    ("cli::account", &["api", "account"]),
+    // What a command without a daemon knows of the configuration, and shows as the daemon does.
+    ("cli::offline", &["daemon", "plugin"]),
+    ("cli::template", &["api", "plugin"]),
+    ("cli::template::*", &["plugin", "plan", "template"]),
+    ("cli::plugin", &[]),
+    ("cli::plugin::*", &["plugin", "plan", "template"]),
+    ("cli::plugin::add", &["api"]),
+    ("cli::plugin::list", &["api"]),
+    ("cli::adopt", &["api", "plugin", "plan", "template"]),
+    ("cli::adopt::store", &["api", "template"]),
+    // Reads the file into memory that wipes itself.
+    ("cli::adopt::file", &["secret", "template"]),
+    ("cli::adopt::proposal", &["template"]),
+    // The pure part: the file's text in; the template, the secrets and what stays in the file out.
+    ("cli::adopt::*", &["plan", "template"]),
+    // And the longest value that a secret can have.
+    ("cli::adopt::credentials", &["secret", "plan", "template"]),
+    ("cli::daemon", &["daemon", "vault"]),
+    ("cli::vault", &["vault"]),
+    // The ways to unlock a vault, for the two above.
+    ("cli::unlock", &["vault"]),
+    // `account serve` and `account admin`.
+    ("cli::account_server", &["account-server", "account", "wire"]),
+    ("cli::demo", &["api", "daemon", "vault"]),
+    ("cli::demo::account", &["api", "daemon", "vault"]),
+    ("cli::demo::parts", &[]),
+    ("cli::demo::templates", &[]),
+];
+
+/// What the pure part of `adopt` cannot name, so that it reaches no file, process or connection.
+const IMPURE: [&str; 7] = ["env::", "fs::", "io::", "os::", "process::", "Stream", "Home"];
+
+/// Returns the code of a file without its comments and unit tests.
+fn code(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap();
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
+}
+
+/// Returns the modules of the program, each with its code.
+fn modules() -> BTreeMap<String, String> {
+    let root = Path::new(ROOT).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    files.retain(|file| !file.file_stem().unwrap().to_string_lossy().ends_with("tests"));
+    let name = |file: &Path| {
+        let path = file.strip_prefix(&root).unwrap().with_extension("").to_string_lossy().replace('/', "::");
+        path.strip_suffix("::mod").map_or(path.clone(), str::to_owned)
+    };
+    files.iter().map(|file| (name(file), code(file))).collect()
+}
+
+/// Returns the row of [`MODULES`] that is about a module.
+fn row(module: &str) -> Option<&'static str> {
+    let names = MODULES.iter().map(|(name, _)| *name);
+    let above = names.clone().filter(|name| name.strip_suffix('*').is_some_and(|above| module.starts_with(above)));
+    names.clone().find(|name| *name == module).or_else(|| above.max_by_key(|name| name.len()))
+}
+
+/// Returns the crates of ours that a text names, without `base`.
+fn crates_named(text: &str) -> BTreeSet<&'static str> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let names = ARROWS.iter().map(|(name, _)| *name).filter(|name| !matches!(*name, "" | "base"));
+    let is_named = |name: &&str| {
+        let word = package(name).replace('-', "_");
+        text.match_indices(&word).any(|(at, _)| !text[at + word.len()..].starts_with(is_word))
+    };
+    names.filter(is_named).collect()
+}
+
+#[test]
+fn modules_of_the_program_use_the_crates_that_they_may_use() {
+    assert_eq!(crates_named("use guillemet_account_server::x; guillemet_plan::y"), ["account-server", "plan"].into());
+    let mut used: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (module, code) in modules() {
+        let row = row(&module).unwrap_or_else(|| panic!("MODULES has no row for {module}"));
+        used.entry(row).or_default().extend(crates_named(&code));
+    }
+    for (row, allowed) in MODULES {
+        let used = used.get(row).unwrap_or_else(|| panic!("there is no module {row}"));
+        assert_eq!(*used, allowed.iter().copied().collect(), "{row}: what it uses, and its row in MODULES");
+    }
+}
+
+#[test]
+fn the_pure_part_of_adopt_reaches_nothing() {
+    let modules = modules();
+    let is_pure = |module: &str| module == "cli::adopt::credentials" || row(module) == Some("cli::adopt::*");
+    let pure: Vec<_> = modules.iter().filter(|(module, _)| is_pure(module)).collect();
+    assert!(pure.len() > 15, "{pure:?}");
+    for (module, code) in pure {
+        let found: Vec<_> = IMPURE.iter().filter(|name| code.contains(**name)).collect();
+        assert!(found.is_empty(), "{module} names {found:?}");
+        let commands: Vec<_> = named(code, "cli").into_iter().filter(|name| *name != "Failure").collect();
+        assert!(commands.is_empty(), "{module} names {commands:?} of the command line");
+    }
+}
+
 /// The parts of other crates that parse documents, and that only commands without a daemon use.
 const PARSERS: [(&str, &[&str]); 2] =
     [("guillemet_plan", &["document"]), ("guillemet_plugin", &["canary", "cases", "offline", "schema"])];

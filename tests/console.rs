@@ -687,6 +687,19 @@ fn templates_are_explained_and_plugins_shown() {
     assert_eq!(browser.get("/settings/developers/templates/mcp-server/a?target=none").status, 404);
     let page = browser.page("/settings/developers/templates/mcp-server/b");
     assert!(page.says("what = << secret \"x\" >>"), "{}", page.text);
+
+    let action = "name = 'a'\nmethod = 'GET'\nurl = 'https://a.example'\nparameters = { type = 'object' }\n\
+        auth = { type = 'api_key', in = 'query', name = 'k', value = \"<< secret 'k' >>\" }\n";
+    guillemet.write("custom-action/a.toml", action);
+    guillemet.write("custom-action/b.toml", &format!("targets = ['json', 'curl']\n{action}"));
+    for (id, target) in [("a", "json"), ("a", "curl"), ("b", "json"), ("b", "curl")] {
+        let page = browser.page(&format!("/settings/developers/templates/custom-action/{id}?target={target}"));
+        let times = |text: &str| page.text.matches(text).count();
+        assert_eq!(times("puts a secret into the query"), 1, "{id} {target}: {}", page.text);
+        // A warning about curl alone: of the template that is meant for it, and of the document for it.
+        let is_told = id == "b" || target == "curl";
+        assert_eq!(times("curl has no agent that passes them"), usize::from(is_told), "{id} {target}: {}", page.text);
+    }
     let page = browser.page("/settings/developers/plugins");
     assert!(page.says("mcp-server") && page.says("built-in"), "{}", page.text);
 }

@@ -99,7 +99,7 @@ fn each_save_shows_what_became_of_it() {
     assert_eq!(dev.interrupt(), Some(0));
     let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["tmp"], "nothing is written into the home of its user");
-    assert_eq!(std::fs::read_dir(home.path().join("tmp")).unwrap().count(), 0, "the throw-away home is gone");
+    assert_eq!(std::fs::read_dir(home.path().join("tmp")).unwrap().count(), 0, "the temporary home is gone");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use guillemet_daemon::api::request::BodyFields;
 use guillemet_daemon::resolve::budget::Budget;
 use guillemet_daemon::resolve::snapshot::{CurrentSnapshot, Snapshot, SnapshotState};
 use guillemet_daemon::resolve::{RenderedConfig, Resolver};
-use guillemet_plan::encode::{self, ENCODERS, FILTERS, ValueSource};
+use guillemet_plan::encode::{self, DigestAlgorithm, ENCODERS, EncoderOptions, FILTERS, ValueSource};
 use guillemet_plan::expr::{Expr, Part};
 use guillemet_plugin::fill::Values;
 use guillemet_secret::crypto::{DeviceSecret, Key};
@@ -234,10 +234,13 @@ impl ValueSource for One {
 
 #[test]
 fn no_refusal_of_an_encoder_shows_the_value() {
-    let operations = ENCODERS
-        .iter()
-        .chain(&FILTERS)
-        .flat_map(|definition| ["\";\n", "4n4"].map(|option| (definition, definition.op(option, 8, "for a reason"))));
+    let operations = ENCODERS.iter().chain(&FILTERS).flat_map(|definition| {
+        let algorithms = DigestAlgorithm::ALL.map(|(_, algorithm)| algorithm);
+        ["\";\n", "4n4"].into_iter().zip(algorithms).map(move |(option, algorithm)| {
+            let options = EncoderOptions { option: option.into(), algorithm, number: 8, reason: "for a reason".into() };
+            (definition, definition.op(options))
+        })
+    });
     let values = [
         CANARY,
         "c4n4ry\r\nSet-Cookie: a",

@@ -6,7 +6,9 @@
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use guillemet_base::sys::memory::Clear;
-use guillemet_plan::encode::{ENCODERS, EncoderDefinition, FILTERS, Refusal, ValueSource, eval, literal};
+use guillemet_plan::encode::{
+    ENCODERS, EncoderDefinition, EncoderOptions, FILTERS, Refusal, ValueSource, eval, literal,
+};
 use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, TextParts};
 use guillemet_template::ValueFilter;
 use sha2::Digest;
@@ -78,8 +80,14 @@ fn op(which: u8, texts: &[&str]) -> (&'static EncoderDefinition, Op) {
     let which = usize::from(which);
     let count = FILTERS.len() + ENCODERS.len();
     let definition = FILTERS.iter().chain(ENCODERS).nth(which % count).expect("it is below the count");
-    let number = u32::try_from(which / count).expect("it is below 256");
-    (definition, definition.op(texts[1], number, "that cannot stand here"))
+    let number = which / count;
+    let options = EncoderOptions {
+        option: texts[1].to_owned(),
+        algorithm: DigestAlgorithm::ALL[number % DigestAlgorithm::ALL.len()].1,
+        number: u32::try_from(number).expect("it is below 256"),
+        reason: "that cannot stand here".into(),
+    };
+    (definition, definition.op(options))
 }
 
 /// Splits a text into literal text, a value and literal text. Returns it with the value.

@@ -190,7 +190,7 @@ fn host_name() -> String {
 
 fn print_joined(device: &DeviceArgs, response: &ApiResponse) -> Done {
     if device.json {
-        output::json(&response.json());
+        output::json(&response.json()?);
         return Ok(());
     }
     let status: AccountStatus = response.read()?;
@@ -214,11 +214,6 @@ fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// Returns the body of a request that makes this vault part of an account.
-fn join_body<'a>(code: &'a str, name: &'a str, server: Option<&'a str>) -> JoinAccount<'a> {
-    JoinAccount { code, name, server, same_names: BTreeMap::new(), all_same_names: None }
-}
-
 impl AccountCreateArgs {
     fn run(self, home: &Home) -> Done {
         let text = prompt::code("Account creation code")?;
@@ -227,7 +222,7 @@ impl AccountCreateArgs {
             return Err(Failure::new(format!("this is {kind}; use it with `guillemet account join`")));
         }
         let name = self.device.name.clone().unwrap_or_else(host_name);
-        let body = join_body(&text, &name, Some(&self.url));
+        let body = JoinAccount::new(&text, &name, Some(&self.url));
         let response = client::send(home, Method::POST, "/v1/account", None, &body)?;
         print_joined(&self.device, &client::error_for_status(home, response)?)
     }
@@ -237,7 +232,7 @@ impl AccountInviteArgs {
     fn run(self, home: &Home) -> Done {
         let response = client::fetch(home, Method::POST, "/v1/account/invitations")?;
         if self.json {
-            output::json(&response.json());
+            output::json(&response.json()?);
             return Ok(());
         }
         let invitation: Invitation = response.read()?;
@@ -265,7 +260,7 @@ impl AccountJoinArgs {
             AccountCode::Invite(_) => {}
         }
         let name = self.device.name.clone().unwrap_or_else(host_name);
-        let mut body = join_body(&text, &name, self.server.as_deref());
+        let mut body = JoinAccount::new(&text, &name, self.server.as_deref());
         body.all_same_names = self.same_names.map(Into::into);
         output::note("waiting for the account…");
         let mut response = client::send(home, Method::POST, "/v1/account", None, &body)?;
@@ -322,7 +317,7 @@ impl AccountDevicesArgs {
     fn run(self, home: &Home) -> Done {
         let response = client::fetch(home, Method::GET, "/v1/account/devices")?;
         if self.json {
-            output::json(&response.json());
+            output::json(&response.json()?);
             return Ok(());
         }
         let devices: Listing<DeviceView> = response.read()?;
@@ -367,7 +362,7 @@ impl AccountRevokeArgs {
         prompt::confirm(&format!("Revoke `{name}` ({id}) and re-key the account?"), self.yes)?;
         let response = client::fetch(home, Method::DELETE, &format!("/v1/account/devices/{}", percent_encode(id)))?;
         if self.json {
-            output::json(&response.json());
+            output::json(&response.json()?);
             return Ok(());
         }
         let RevokedDevice { secrets, .. } = response.read()?;
@@ -393,7 +388,7 @@ impl AccountRecoveryArgs {
     fn run(self, home: &Home) -> Done {
         let response = client::fetch(home, Method::POST, "/v1/account/recovery")?;
         if self.json {
-            output::json(&response.json());
+            output::json(&response.json()?);
             return Ok(());
         }
         let recovery: account::RecoveryCode = response.read()?;
@@ -422,7 +417,7 @@ impl AccountRepairArgs {
             }
             RepairAction::None => {
                 if self.json {
-                    output::json(&response.json());
+                    output::json(&response.json()?);
                 } else {
                     output::line("there is nothing to repair");
                 }
@@ -437,7 +432,7 @@ impl AccountRepairArgs {
         prompt::confirm("Continue?", self.yes)?;
         let done = ask(Some(&plan.server_words))?;
         if self.json {
-            output::json(&done.json());
+            output::json(&done.json()?);
         } else {
             output::line("repaired");
         }
@@ -449,7 +444,7 @@ impl AccountStatusArgs {
     fn run(self, home: &Home) -> Done {
         let response = client::fetch(home, Method::GET, "/v1/account")?;
         if self.json {
-            output::json(&response.json());
+            output::json(&response.json()?);
             return Ok(());
         }
         let status: AccountStatus = response.read()?;

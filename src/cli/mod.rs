@@ -12,6 +12,7 @@ mod console;
 mod daemon;
 mod demo;
 mod no_daemon;
+mod offline;
 mod output;
 mod paths;
 mod plugin;
@@ -35,8 +36,6 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use guillemet_base::home::Home;
 use guillemet_base::logging;
-use guillemet_daemon::config;
-use guillemet_plugin::offline::OfflineCompiler;
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -120,15 +119,6 @@ impl<E: std::error::Error> From<E> for Failure {
 }
 
 type Done = Result<(), Failure>;
-
-/// Returns a compiler with the plugins of a home and the variables of its configuration.
-///
-/// # Errors
-/// Fails if the configuration cannot be used.
-fn offline_compiler(home: &Home) -> Result<OfflineCompiler, Failure> {
-    let (config, _) = config::load(home)?;
-    Ok(OfflineCompiler::new(home.plugins(), config.variables)?)
-}
 
 /// Runs the command line and returns the exit status: 0 on success, 1 if the command fails, 2 if its arguments are
 /// wrong.

@@ -11,7 +11,6 @@ use zeroize::Zeroizing;
 use super::terminal::{self, InputKind, PromptError, Stop, TerminalSession};
 use super::{Failure, output};
 use guillemet_secret::reader::{NotASecret, SECRET_MAX, SecretRule, read_file, secret_in};
-use guillemet_vault::passphrase::Passphrase;
 
 /// The longest answer to a question that is not a secret, in bytes.
 const ANSWER_MAX: usize = 256;
@@ -151,7 +150,7 @@ pub struct AskedPassphrase {
 ///
 /// # Errors
 /// When there is neither, or it is typed differently the second time.
-pub fn passphrase(prompt: &AskedPassphrase, fd: Option<i32>) -> Result<Passphrase, Failure> {
+pub fn passphrase(prompt: &AskedPassphrase, fd: Option<i32>) -> Result<Zeroizing<String>, Failure> {
     let AskedPassphrase { question, flag, twice } = *prompt;
     if let Some(fd) = fd {
         let subject = format!("the passphrase from descriptor {fd}");
@@ -172,13 +171,12 @@ pub fn passphrase(prompt: &AskedPassphrase, fd: Option<i32>) -> Result<Passphras
             },
         }?;
         let text = std::str::from_utf8(&file).map_err(|_| Failure::new("the passphrase is not UTF-8"))?;
-        return Ok(text.to_owned().into());
+        return Ok(Zeroizing::new(text.to_owned()));
     }
     if !terminal::is_interactive() {
         return Err(Failure::new(format!("a passphrase is needed, but there is no terminal; pass it with {flag} N")));
     }
-    let text = ask_hidden(question, InputKind::Line, twice, &format!("Pass it with {flag} N"))?;
-    Ok(text.as_str().to_owned().into())
+    ask_hidden(question, InputKind::Line, twice, &format!("Pass it with {flag} N"))
 }
 
 /// Asks for a secret without echo. With `twice` set, asks for it again unless no input. `alternative` names

@@ -6,7 +6,6 @@ use hyper::Method;
 use super::{Done, client, output};
 use guillemet_api::configuration::Reloaded;
 use guillemet_base::home::Home;
-use guillemet_daemon::config::format_located;
 
 #[derive(Args)]
 pub struct ReloadArgs {
@@ -19,7 +18,7 @@ impl ReloadArgs {
     pub fn run(self, home: &Home) -> Done {
         let response = client::fetch(home, Method::POST, "/v1/reload")?;
         if self.json {
-            output::json(&response.json());
+            output::json(&response.json()?);
             return Ok(());
         }
         let reloaded: Reloaded = response.read()?;
@@ -32,7 +31,7 @@ impl ReloadArgs {
             output::note(&format!("warning: {restart} takes effect only after a restart of the daemon"));
         }
         for warning in &reloaded.warnings {
-            output::note(&format!("warning: {}", format_located(reloaded.file.as_ref(), warning)));
+            output::note(&format!("warning: {}", warning.located(reloaded.file.as_ref())));
         }
         Ok(())
     }

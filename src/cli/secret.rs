@@ -202,7 +202,7 @@ impl SecretShowArgs {
     fn run(self, home: &Home) -> Done {
         let response = client::fetch(home, Method::GET, &path(&self.name))?;
         if self.json {
-            output::json(&response.json());
+            output::json(&response.json()?);
             return Ok(());
         }
         let detail: SecretDetail = response.read()?;

@@ -18,7 +18,7 @@ impl StatusArgs {
     pub fn run(self, home: &Home) -> Done {
         let response = client::fetch(home, Method::GET, "/v1/status")?;
         if self.json {
-            output::json(&response.json());
+            output::json(&response.json()?);
             return Ok(());
         }
         let status: DaemonStatus = response.read()?;

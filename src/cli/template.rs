@@ -7,14 +7,12 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::client::{percent_encode, template_path};
-use super::{Done, Failure, client, output};
+use super::{Done, Failure, client, offline, output};
 use guillemet_api::Listing;
 use guillemet_api::status::DaemonStatus;
 use guillemet_api::templates::{ExplainedUse, Explanation, Strays, TemplateListing, TemplateView};
 use guillemet_base::home::Home;
-use guillemet_daemon::app::templates::strays as stray_listing;
-use guillemet_daemon::config;
-use guillemet_plugin::offline::{CheckReport, OfflineCompiler};
+use guillemet_plugin::offline::CheckReport;
 
 #[derive(Subcommand)]
 pub enum TemplateCommand {
@@ -76,8 +74,7 @@ fn other_configuration(home: &Home) -> Option<String> {
     // A daemon that `GUILLEMET_SOCKET` names may serve another home.
     client::daemon_serves_home(home).ok().filter(|is_own| *is_own)?;
     let DaemonStatus { configuration: active, .. } = client::get(home, "/v1/status").ok()?;
-    let (_, text) = config::load(home).ok()?;
-    if active.digest == text.digest().to_string() {
+    if active.digest == offline::configuration_digest(home)? {
         return None;
     }
     let reason = active.problems.first().map_or_else(String::new, |problem| format!(": {}", problem.message));
@@ -132,17 +129,16 @@ impl TemplateListArgs {
 
 impl TemplateCheckArgs {
     fn run(self, home: &Home) -> Done {
-        let (config, _) = config::load(home).map_err(|error| {
+        let compiler = offline::compiler(home).map_err(|Failure(error)| {
             Failure::new(format!(
                 "{error}\nno template was checked. A running daemon keeps using the configuration it loaded \
                      before; run `{}` to see which",
                 home.command("status")
             ))
         })?;
-        let compiler = OfflineCompiler::new(home.plugins(), config.variables)?;
         let CheckReport { templates: checked, strays, unreadable } =
             compiler.check(home.templates(), &self.ids, self.target.as_deref())?;
-        let strays = stray_listing(&strays);
+        let strays = offline::strays(&strays);
         if let Some(note) = other_configuration(home) {
             output::note(&note);
         }
@@ -187,7 +183,7 @@ impl TemplateExplainArgs {
         let path = format!("/v1/templates/{}/explain{target}", template_path(&self.id)?);
         let response = client::fetch(home, Method::GET, &path)?;
         if self.json {
-            output::json(&response.json());
+            output::json(&response.json()?);
             return Ok(());
         }
         let explained: Explanation = response.read()?;

@@ -57,7 +57,8 @@ fn new(home: &Home, method: Method, prompt: &AskedPassphrase, fd: Option<i32>) -
 
 /// Reads a passphrase and leaves nothing of it on the stack, because the daemon lives long.
 fn passphrase(prompt: &AskedPassphrase, fd: Option<i32>) -> Result<UnlockWith, Failure> {
-    with_wiped_stack(|| prompt::passphrase(prompt, fd)).map(UnlockWith::Passphrase)
+    let passphrase = with_wiped_stack(|| prompt::passphrase(prompt, fd).map(|text| text.as_str().to_owned().into()))?;
+    Ok(UnlockWith::Passphrase(passphrase))
 }
 
 /// Returns advice to keep a copy of a new key file.

@@ -44,7 +44,7 @@ impl UsageArgs {
         }
         let response = client::fetch(home, Method::GET, &path)?;
         if self.json {
-            output::json(&response.json());
+            output::json(&response.json()?);
             return Ok(());
         }
         let Listing { count, items } = response.read()?;

@@ -119,13 +119,21 @@ impl ServerError {
     }
 }
 
+/// A response that cannot be written as JSON, which is logged.
+impl From<serde_json::Error> for ServerError {
+    fn from(error: serde_json::Error) -> Self {
+        tracing::error!(%error, "a response could not be written");
+        Self::new(ServerErrorCode::Internal, "internal error in the account server; see its log")
+    }
+}
+
 impl From<StorageError> for ServerError {
     fn from(error: StorageError) -> Self {
         let message = error.to_string();
         match error {
-            StorageError::Behind(newest) => Self {
-                detail: newest.and_then(|newest| serde_json::to_string(&newest).ok()),
-                ..Self::new(ServerErrorCode::PreconditionFailed, message)
+            StorageError::Behind(newest) => match newest.map(|newest| serde_json::to_string(&newest)).transpose() {
+                Ok(detail) => Self { detail, ..Self::new(ServerErrorCode::PreconditionFailed, message) },
+                Err(error) => error.into(),
             },
             StorageError::ContinuityLost { .. } => Self::new(ServerErrorCode::ContinuityLost, message),
             StorageError::Refused(errors) => Self::fields(errors),

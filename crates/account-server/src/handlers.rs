@@ -234,11 +234,7 @@ fn listing<T: Serialize>(items: Vec<T>) -> Result<Response<AnswerBody>, ServerEr
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Result<Response<AnswerBody>, ServerError> {
-    let bytes = serde_json::to_vec(value).map_err(|error| {
-        tracing::error!(%error, "a response could not be written");
-        ServerError::new(ServerErrorCode::Internal, "internal error in the account server; see its log")
-    })?;
-    Ok(whole(status, "application/json", bytes))
+    Ok(whole(status, "application/json", serde_json::to_vec(value)?))
 }
 
 fn whole(status: StatusCode, media_type: &'static str, bytes: Vec<u8>) -> Response<AnswerBody> {

@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// The state of sync with the account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "FlatStatus")]
 pub struct AccountStatus {
     /// Whether this vault is in an account.
     pub joined: bool,
@@ -20,6 +22,27 @@ pub struct AccountStatus {
     /// The account; its fields are absent if this vault is in none.
     #[serde(flatten)]
     pub account: Option<AccountView>,
+}
+
+/// An [`AccountStatus`] as it is read. A flattened `Option` would be `None` if any field of the account were damaged.
+#[derive(Deserialize)]
+struct FlatStatus {
+    joined: bool,
+    state: Cow<'static, str>,
+    code: Option<String>,
+    message: Option<String>,
+    #[serde(flatten)]
+    account: Map<String, Value>,
+}
+
+impl TryFrom<FlatStatus> for AccountStatus {
+    type Error = serde_json::Error;
+
+    fn try_from(flat: FlatStatus) -> Result<Self, Self::Error> {
+        let FlatStatus { joined, state, code, message, account } = flat;
+        let account = if joined { Some(serde_json::from_value(Value::Object(account))?) } else { None };
+        Ok(Self { joined, state, code, message, account })
+    }
 }
 
 /// The account that a vault is in.
@@ -193,9 +216,60 @@ pub struct JoinAccount<'a> {
     pub all_same_names: Option<SameName>,
 }
 
+impl<'a> JoinAccount<'a> {
+    /// Makes the body of a request that decides about no secret that is on both sides.
+    pub fn new(code: &'a str, name: &'a str, server: Option<&'a str>) -> Self {
+        Self { code, name, server, same_names: BTreeMap::new(), all_same_names: None }
+    }
+}
+
 /// The body of a request that proposes a repair, or does it.
 #[derive(Debug, Default, Serialize)]
 pub struct RepairAccount<'a> {
     /// The fingerprint words of the server's head, which a person has compared; `None` for a proposal.
     pub confirm: Option<&'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_as_it_was_written_or_not_at_all() {
+        let none = AccountStatus { joined: false, state: "none".into(), code: None, message: None, account: None };
+        let account = AccountView {
+            account: "a1".into(),
+            server: "https://example.org".into(),
+            device: "d1".into(),
+            device_name: "office".into(),
+            devices: 2,
+            secrets: 3,
+            seq: Some(4),
+            epoch: None,
+            words: Some("one two".into()),
+            head_made_at: None,
+            head_age_seconds: Some(5),
+            heard_at: None,
+            pending: 0,
+            notices: vec![NoticeView { at: "now".into(), message: "m".into() }],
+        };
+        let joined = AccountStatus {
+            joined: true,
+            state: "refused".into(),
+            code: Some("rollback".into()),
+            message: Some("m".into()),
+            account: Some(account),
+        };
+        for status in [&none, &joined] {
+            let written = serde_json::to_string(status).unwrap();
+            assert_eq!(serde_json::from_str::<AccountStatus>(&written).unwrap(), *status, "{written}");
+        }
+        let mut damaged = serde_json::to_value(&joined).unwrap();
+        damaged["devices"] = "two".into();
+        let error = serde_json::from_value::<AccountStatus>(damaged).unwrap_err().to_string();
+        assert!(error.contains("two") && error.contains("usize"), "{error}");
+        let half = r#"{"joined":true,"state":"connected","code":null,"message":null,"account":"a1"}"#;
+        let error = serde_json::from_str::<AccountStatus>(half).unwrap_err().to_string();
+        assert!(error.contains("missing field `server`"), "{error}");
+    }
 }

@@ -114,9 +114,12 @@ impl ApiResponse {
         serde_json::from_slice(&self.body).map_err(|error| ApiClientError::Unexpected(error.line(), error.column()))
     }
 
-    /// Parses the body as any JSON, to pass it on; null if it is not JSON.
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_default()
+    /// Parses the body as any JSON, to pass it on.
+    ///
+    /// # Errors
+    /// [`ClientError::Unexpected`].
+    pub fn json(&self) -> Result<Value, ApiClientError> {
+        self.read()
     }
 
     /// Returns the error that the API describes; `None` if the status is below 400, or the body cannot be read.

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
+use serde::de::Error as _;
 use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use crate::Problem;
 use crate::secrets::ReferenceView;
@@ -23,8 +25,10 @@ pub struct ErrorBody {
     pub errors: Vec<ErrorEntry>,
 }
 
-/// One of the things that are wrong. Which fields an entry has depends on what it is about.
+/// One of the things that are wrong. Which fields an entry has depends on what it is about. One that was read is written
+/// again in the same form.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(remote = "Self")]
 pub struct ErrorEntry {
     /// The field of the request or of the config; `None` if it is not known.
     #[serde(default)]
@@ -71,6 +75,34 @@ enum Layout {
     Secret,
     Reference,
     Problem,
+}
+
+impl Layout {
+    /// Returns what an entry with these fields is about.
+    fn of(fields: &Map<String, Value>) -> Self {
+        let has = |key| fields.contains_key(key);
+        let mut keys = fields.keys().map(String::as_str);
+        let first = keys.next().unwrap_or_default();
+        if has("path") {
+            Self::Problem
+        } else if matches!(first, "device" | "template") || has("device") || has("retry_after_ms") {
+            Self::Reference
+        } else if has("line") || (first, keys.next(), keys.next().is_some()) == ("field", Some("message"), true) {
+            Self::Secret
+        } else {
+            Self::Field
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = Map::deserialize(deserializer)?;
+        let layout = Layout::of(&fields);
+        // The inherent function, which `remote` derives.
+        let entry = Self::deserialize(Value::Object(fields)).map_err(D::Error::custom)?;
+        Ok(Self { layout, ..entry })
+    }
 }
 
 impl ErrorEntry {
@@ -185,6 +217,45 @@ mod tests {
         let problem = ErrorEntry { file: Some("c.toml".into()), ..ErrorEntry::of_problem(&problem) };
         let text = r#"{"path":"url","line":3,"column":null,"message":"m","help":null,"field":"url","file":"c.toml"}"#;
         assert_eq!(written(&problem), text);
+    }
+
+    #[test]
+    fn an_entry_is_written_again_as_it_was_read() {
+        let full = ErrorEntry {
+            field: Some("f".into()),
+            message: "m".into(),
+            reason: Some("missing".into()),
+            name: Some("n".into()),
+            device: Some("d".into()),
+            template: Some("f/a".into()),
+            file: Some("c.toml".into()),
+            line: Some(1),
+            column: Some(2),
+            help: Some("h".into()),
+            retry_after_ms: Some(3),
+            layout: Layout::Field,
+        };
+        for layout in [Layout::Field, Layout::Secret, Layout::Reference, Layout::Problem] {
+            for without in 0..1_u32 << 10 {
+                let keep = |index: u32| without & (1 << index) == 0;
+                let entry = ErrorEntry {
+                    field: full.field.clone().filter(|_| keep(0)),
+                    message: full.message.clone(),
+                    reason: full.reason.clone().filter(|_| keep(1)),
+                    name: full.name.clone().filter(|_| keep(2)),
+                    device: full.device.clone().filter(|_| keep(3)),
+                    template: full.template.clone().filter(|_| keep(4)),
+                    file: full.file.clone().filter(|_| keep(5)),
+                    line: full.line.filter(|_| keep(6)),
+                    column: full.column.filter(|_| keep(7)),
+                    help: full.help.clone().filter(|_| keep(8)),
+                    retry_after_ms: full.retry_after_ms.filter(|_| keep(9)),
+                    layout,
+                };
+                let text = written(&entry);
+                assert_eq!(written(&serde_json::from_str(&text).unwrap()), text, "{layout:?}");
+            }
+        }
     }
 
     #[test]

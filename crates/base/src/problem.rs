@@ -2,6 +2,9 @@
 //!
 //! Knows nothing of who finds it or who reads it.
 
+use std::fmt;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::display::sanitize;
@@ -32,6 +35,30 @@ pub struct Problem {
     pub help: Option<String>,
 }
 
+impl Problem {
+    /// Formats the problem of a file in one line. It begins with the path of the file, if the problem has a line.
+    pub fn located(&self, file: &Path) -> String {
+        if self.line.is_some() { format!("{}:{self}", file.display()) } else { self.to_string() }
+    }
+}
+
+/// Formats the problem in one line that begins with its place, without the advice.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers = [self.line, self.column];
+        for number in numbers.into_iter().flatten() {
+            write!(f, "{number}:")?;
+        }
+        if numbers != [None, None] {
+            f.write_str(" ")?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "`{}` ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
 /// Makes untrusted problems safe to show, and returns at most `PROBLEMS_MAX` of them.
 pub fn sanitize_problems(problems: Vec<Problem>) -> Vec<Problem> {
     let sanitized = problems.into_iter().take(PROBLEMS_MAX).map(|problem| Problem {
@@ -41,4 +68,22 @@ pub fn sanitize_problems(problems: Vec<Problem>) -> Vec<Problem> {
         ..problem
     });
     sanitized.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_begins_with_its_place() {
+        let path = Path::new("/etc/guillemet.toml");
+        let mut problem = Problem { message: "must be a number".into(), ..Problem::default() };
+        assert_eq!(problem.located(path), "must be a number");
+        problem.path = "usage.events".into();
+        assert_eq!(problem.located(path), "`usage.events` must be a number");
+        problem.line = Some(3);
+        assert_eq!(problem.located(path), "/etc/guillemet.toml:3: `usage.events` must be a number");
+        problem.column = Some(10);
+        assert_eq!(problem.located(path), "/etc/guillemet.toml:3:10: `usage.events` must be a number");
+    }
 }

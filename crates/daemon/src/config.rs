@@ -172,32 +172,8 @@ impl ConfigError {
 }
 
 fn lines(path: &Path, problems: &[Problem]) -> String {
-    let lines: Vec<String> = problems.iter().map(|problem| format_located(path, problem)).collect();
+    let lines: Vec<String> = problems.iter().map(|problem| problem.located(path)).collect();
     lines.join("\n")
-}
-
-/// Formats a problem of a configuration file in one line. It begins with the file and line, if the problem has a line.
-pub fn format_located(path: &Path, problem: &Problem) -> String {
-    if problem.line.is_some() {
-        format!("{}:{}", path.display(), format_problem(problem))
-    } else {
-        format_problem(problem)
-    }
-}
-
-/// Formats a problem in one line that begins with its place.
-fn format_problem(problem: &Problem) -> String {
-    let mut text = String::new();
-    for number in [problem.line, problem.column].into_iter().flatten() {
-        text.push_str(&format!("{number}:"));
-    }
-    if !text.is_empty() {
-        text.push(' ');
-    }
-    if !problem.path.is_empty() {
-        text.push_str(&format!("`{}` ", problem.path));
-    }
-    text + &problem.message
 }
 
 /// Returns a variable of this process's environment.
@@ -349,7 +325,8 @@ mod tests {
     }
 
     fn parse_with(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<String>> {
-        Config::parse(&ConfigText::from(text), env).map_err(|problems| problems.iter().map(format_problem).collect())
+        Config::parse(&ConfigText::from(text), env)
+            .map_err(|problems| problems.iter().map(Problem::to_string).collect())
     }
 
     #[test]

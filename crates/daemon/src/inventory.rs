@@ -381,6 +381,7 @@ impl Inventory {
     ///
     /// # Errors
     /// [`InventoryError::Usage`] if the journal fails.
+    #[expect(clippy::disallowed_methods, reason = "the inventory is used on blocking threads")]
     pub fn forget_usage(&self, id: SecretId) -> Result<(), InventoryError> {
         Ok(self.resolver.recorder.forget(id)?)
     }
@@ -434,6 +435,7 @@ impl Inventory {
     ///
     /// # Errors
     /// [`InventoryError::NotFound`] if there is no such row, [`InventoryError::Usage`] if the journal fails.
+    #[expect(clippy::disallowed_methods, reason = "the inventory is used on blocking threads")]
     pub fn show(&self, name: &SecretName, since: Instant) -> Result<SecretDetail, InventoryError> {
         let index = self.scanned_index(since);
         let state = self.resolver.current.load();

@@ -333,6 +333,7 @@ impl OpenedVault {
         let events = Arc::new(EventBus::default());
         let stored = (self.vault, self.stored_sync);
         let catalog = Catalog::new(home.templates());
+        #[expect(clippy::disallowed_methods, reason = "nothing is served yet; below, it becomes an InventoryHandle")]
         let inventory =
             Inventory::new(stored, catalog, Arc::clone(&resolver), Arc::clone(&events), config.former_versions)
                 .map_err(system("cannot start the thread that reads templates"))?;
@@ -465,7 +466,9 @@ async fn serve(
 /// Folds the recorded usage, as the last thing that a daemon does.
 async fn fold_usage(app: &App) -> Result<(), DaemonError> {
     let resolver = Arc::clone(&app.resolver);
-    match tokio::task::spawn_blocking(move || resolver.recorder.maintain(true)).await {
+    #[expect(clippy::disallowed_methods, reason = "on a blocking thread")]
+    let fold = move || resolver.recorder.maintain(true);
+    match tokio::task::spawn_blocking(fold).await {
         Ok(Err(error)) => Err(error.into()),
         _ => Ok(()),
     }
@@ -545,8 +548,9 @@ async fn keep_usage(app: Arc<App>) {
         if fold {
             last_fold = Instant::now();
         }
-        let result = tokio::task::spawn_blocking(move || resolver.recorder.maintain(fold));
-        if let Ok(Err(error)) = result.await {
+        #[expect(clippy::disallowed_methods, reason = "on a blocking thread")]
+        let keep = move || resolver.recorder.maintain(fold);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(keep).await {
             tracing::error!(%error, "usage cannot be saved; once the journal is full, no secrets are delivered");
         }
     }

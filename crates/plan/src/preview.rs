@@ -78,7 +78,7 @@ fn collect_encodings(expr: &Expr, index: u32, out: &mut Vec<&'static str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encode::ENCODERS;
+    use crate::encode::{ENCODERS, EncoderOptions};
     use crate::plan::Use;
     use crate::protocol::Target;
 
@@ -113,6 +113,12 @@ mod tests {
 
     #[test]
     fn literal_text_beside_a_secret_is_shown_as_its_encoder_writes_it() {
+        let options = EncoderOptions {
+            option: "x".into(),
+            number: 100,
+            reason: "for a reason".into(),
+            ..EncoderOptions::default()
+        };
         for (name, expected) in [
             ("url", "a;\"&\n «key»"),
             ("forbid", "a;\"&\n «key»"),
@@ -134,7 +140,7 @@ mod tests {
             let text = vec![Part::Literal("a;\"&\n ".into()), Part::Expr(Expr::Secret(0))];
             let mut args = vec![text];
             args.resize(definition.texts(), Vec::new());
-            let op = definition.op("x", 100, "for a reason");
+            let op = definition.op(options.clone());
             let shown = document(&plan(Expr::Apply { op, args }));
             assert_eq!(shown, expected, "{name}");
         }

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::encoder::{Encoder, PluginError, each_secret, forged_slot};
+use super::encoder::{Encoder, PluginError, forged_slot};
 use guillemet_plan::encode::Placement;
 use guillemet_plan::expr::Expr;
 use guillemet_plan::protocol::{DocumentKind, Emission, PlanReference, PlannedSlot};
@@ -63,12 +63,7 @@ pub fn check(
             text
         }
     };
-    let mut reached = HashSet::new();
-    for slot in &reader.slots {
-        each_secret(&slot.expr, &mut |emission| {
-            reached.insert(emission);
-        });
-    }
+    let reached: HashSet<u32> = reader.slots.iter().flat_map(|slot| slot.expr.emissions()).collect();
     for (index, emission) in emissions.iter().enumerate() {
         if !reached.contains(&(index as u32)) {
             reader.problems.push(dropped(emission, references));

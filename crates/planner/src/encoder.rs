@@ -7,8 +7,10 @@ use std::collections::HashMap;
 
 use guillemet_base::display::sanitize;
 use guillemet_base::problem::{PROBLEMS_MAX, Problem};
-use guillemet_plan::encode::{EncoderDefinition, Placement, Refusal, Signature, check_literal, literal};
-use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, TextParts};
+use guillemet_plan::encode::{
+    DigestAlgorithm, EncoderDefinition, EncoderOptions, Placement, Refusal, Signature, check_literal, literal,
+};
+use guillemet_plan::expr::{Expr, Op, Part, TextParts};
 use guillemet_plan::protocol::{Emission, PlanReference};
 use guillemet_plan::slots::{self, SLOT_LEN};
 
@@ -26,17 +28,6 @@ const REASON_MAX: usize = 300;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct PluginError(pub String);
-
-/// The parameters of an encoder that follow its texts. Those that it does not have are empty.
-#[derive(Default)]
-pub struct EncoderOptions {
-    /// What may not be in the text, or the name of a digest algorithm.
-    pub option: String,
-    /// The most bytes of the text.
-    pub number: u32,
-    /// The reason for refusing text.
-    pub reason: String,
-}
 
 /// The expression that a slot stands for, with its size.
 #[derive(Clone)]
@@ -115,17 +106,13 @@ impl Encoder {
         texts: &[&str],
         options: EncoderOptions,
     ) -> Result<String, PluginError> {
-        let EncoderOptions { option, number, reason } = options;
-        let op = match &definition.signature {
-            Signature::Text(op) | Signature::TwoTexts(op) => op.clone(),
-            Signature::DigestTexts(op) => op(digest_algorithm(&option)?),
-            Signature::TextOptionReason { option: word, .. } if option.is_empty() => {
-                return Err(PluginError(format!("it called `{}` without a {word}", definition.name)));
-            }
-            Signature::TextOptionReason { op, .. } => op(option, sanitize(&reason, REASON_MAX)),
-            Signature::TextNumberReason(op) => op(number, sanitize(&reason, REASON_MAX)),
-        };
-        self.apply(op, texts)
+        if let Signature::TextOptionReason { option: word, .. } = definition.signature
+            && options.option.is_empty()
+        {
+            return Err(PluginError(format!("it called `{}` without a {word}", definition.name)));
+        }
+        let reason = sanitize(&options.reason, REASON_MAX);
+        self.apply(definition.op(EncoderOptions { reason, ..options }), texts)
     }
 
     /// Applies an operation: encodes plain text, or returns a new slot for the operation.
@@ -198,7 +185,7 @@ impl Encoder {
             .iter()
             .filter_map(|slot| self.expr(slot))
             .filter(|expr| expr.place() != Some(Placement::UrlComponent))
-            .filter_map(first_secret)
+            .filter_map(first_emission)
             .collect();
         for emission in &bare {
             let field = self.emissions.get(*emission as usize).map_or("", |emission| &emission.field);
@@ -234,7 +221,7 @@ impl Encoder {
     fn field(&self, text: &str) -> Option<String> {
         let of_secret = || {
             let slot = slots::find(text).into_iter().next().map(|at| slots::canonical(text, at))?;
-            let emission = first_secret(self.expr(&slot)?)?;
+            let emission = first_emission(self.expr(&slot)?)?;
             self.emissions.get(emission as usize).map(|emission| emission.field.clone())
         };
         self.fields.get(text).cloned().or_else(of_secret)
@@ -282,7 +269,10 @@ fn literal_parts(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Returns the digest algorithm with this name.
-fn digest_algorithm(name: &str) -> Result<DigestAlgorithm, PluginError> {
+///
+/// # Errors
+/// Fails with [`Broken`] if the contract has none with this name.
+pub fn digest_algorithm(name: &str) -> Result<DigestAlgorithm, PluginError> {
     let found = DigestAlgorithm::ALL.iter().find(|(label, _)| *label == name);
     found
         .map(|(_, algorithm)| *algorithm)
@@ -290,26 +280,8 @@ fn digest_algorithm(name: &str) -> Result<DigestAlgorithm, PluginError> {
 }
 
 /// Returns the first emission in an expression.
-fn first_secret(expr: &Expr) -> Option<u32> {
-    let mut first = None;
-    each_secret(expr, &mut |emission| {
-        first.get_or_insert(emission);
-    });
-    first
-}
-
-/// Calls `visit` with every emission in an expression.
-pub fn each_secret(expr: &Expr, visit: &mut impl FnMut(u32)) {
-    match expr {
-        Expr::Secret(emission) => visit(*emission),
-        Expr::Apply { args, .. } => {
-            for part in args.iter().flatten() {
-                if let Part::Expr(inner) = part {
-                    each_secret(inner, visit);
-                }
-            }
-        }
-    }
+fn first_emission(expr: &Expr) -> Option<u32> {
+    expr.emissions().first().copied()
 }
 
 #[cfg(test)]

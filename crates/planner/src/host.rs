@@ -12,10 +12,10 @@ use wasmtime::{Config, Engine, Store, StoreContextMut, Strategy, Trap};
 
 use self::bindings::exports::guillemet::feature::plugin as guest;
 use self::limits::CallLimiter;
-use super::encoder::{Encoder, EncoderOptions, PluginError};
+use super::encoder::{Encoder, PluginError, digest_algorithm};
 use guillemet_base::display::sanitize;
 use guillemet_base::problem::{PROBLEMS_MAX, Problem, sanitize_problems};
-use guillemet_plan::encode::{ENCODERS, EncoderDefinition, Signature};
+use guillemet_plan::encode::{ENCODERS, EncoderDefinition, EncoderOptions, Signature};
 use guillemet_plan::protocol::{About, BrokenRule, Cost, Description, DocumentKind, Import, Report, TIME_MAX, Target};
 use guillemet_plan::{contract, slots};
 
@@ -384,7 +384,7 @@ fn link_encode(linker: &mut Linker<Call>) -> wasmtime::Result<()> {
             Signature::DigestTexts(_) => encode.func_wrap(
                 name,
                 |mut context: Context<'_>, (user, realm, password, option): (String, String, String, String)| {
-                    let options = EncoderOptions { option, ..EncoderOptions::default() };
+                    let options = EncoderOptions { algorithm: digest_algorithm(&option)?, ..EncoderOptions::default() };
                     context.data_mut().encode(definition, &[&user, &realm, &password], options)
                 },
             ),

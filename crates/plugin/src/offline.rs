@@ -78,12 +78,14 @@ impl OfflineCompiler {
 ///
 /// # Errors
 /// Fails with a problem for each value that is missing or that its place cannot hold.
-pub fn fill(plan: &Plan, values: &BTreeMap<String, SealedValue>) -> Result<Clear, Vec<Problem>> {
+pub fn fill(plan: &Plan, values: &BTreeMap<String, &str>) -> Result<Clear, Vec<Problem>> {
+    let sealed: BTreeMap<&str, SealedValue> =
+        values.iter().map(|(name, value)| (name.as_str(), SealedValue::seal(value))).collect();
     let of_use = |index: usize, message: String| {
         let usage = &plan.uses[index];
         Problem { path: usage.field.clone(), line: Some(usage.line), message, ..Problem::default() }
     };
-    let resolved: Vec<Option<&SealedValue>> = plan.uses.iter().map(|usage| values.get(&*usage.key)).collect();
+    let resolved: Vec<Option<&SealedValue>> = plan.uses.iter().map(|usage| sealed.get(&*usage.key)).collect();
     let missing = resolved.iter().enumerate().filter(|(_, value)| value.is_none());
     let mut problems: Vec<Problem> =
         missing.map(|(index, _)| of_use(index, format!("there is no value for `{}`", plan.uses[index].name))).collect();

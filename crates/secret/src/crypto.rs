@@ -14,7 +14,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-pub use self::wrap::{DeviceSecret, WeakKey, is_weak, unwrap, wrap, wrap_with};
+pub use self::wrap::{DeviceSecret, WeakKey, is_weak, unwrap, wrap};
 pub use guillemet_base::random::random;
 use guillemet_base::sys::memory::{KEY_LEN, SecretPage};
 

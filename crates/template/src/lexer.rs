@@ -64,8 +64,6 @@ pub struct Lexed {
     pub call_prefix: String,
     /// The references to secrets, in the order of the text.
     pub references: Vec<Reference>,
-    /// The other names in the tags, in the order of the text.
-    pub roots: Vec<Root>,
 }
 
 /// A place in a template that names a secret.
@@ -79,17 +77,6 @@ pub struct Reference {
     pub column: u32,
     /// The filters applied to the value, first to last.
     pub filters: Vec<ValueFilter>,
-}
-
-/// A name in a tag that is not a secret. Used to report the place of an unknown one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Root {
-    /// The name as written, without what follows a dot.
-    pub name: String,
-    /// The line of the name, counted from 1.
-    pub line: u32,
-    /// The column of the name, in characters and counted from 1.
-    pub column: u32,
 }
 
 /// Splits a template into the text for the engine and its references.
@@ -393,7 +380,7 @@ impl<'a> Lexer<'a> {
                         } else if tokens.is_empty() {
                             self.problem(start, "the tag is empty", RAW_HELP);
                         }
-                        self.names(&tokens);
+                        self.refuse_secret(&tokens);
                         self.emit(kind, dash, content, closing_dash);
                     }
                 }
@@ -576,19 +563,12 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Records the names of a tag; `secret` is an error here.
-    fn names(&mut self, tokens: &[(usize, Token<'a>)]) {
+    /// Reports each `secret` in a tag that does not begin with it.
+    fn refuse_secret(&mut self, tokens: &[(usize, Token<'a>)]) {
         let mut before = None;
         for (at, token) in tokens {
-            if let Token::Name(name) = token
-                && before != Some(&Token::Operator("."))
-            {
-                if *name == "secret" {
-                    self.problem(*at, "`secret` cannot be used here", FORM_HELP);
-                } else {
-                    let (line, column) = self.cursor.position(*at);
-                    self.lexed.roots.push(Root { name: (*name).to_owned(), line, column });
-                }
+            if *token == Token::Name("secret") && before != Some(&Token::Operator(".")) {
+                self.problem(*at, "`secret` cannot be used here", FORM_HELP);
             }
             before = Some(token);
         }

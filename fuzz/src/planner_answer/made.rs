@@ -3,7 +3,7 @@
 
 use arbitrary::{Result, Unstructured};
 use guillemet_base::problem::Problem;
-use guillemet_plan::encode::{ENCODERS, EncoderDefinition, Placement, Signature};
+use guillemet_plan::encode::{ENCODERS, EncoderDefinition, EncoderOptions, Placement, Signature};
 use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, TextParts};
 use guillemet_plan::protocol::{
     Cost, Description, DocumentKind, Emission, Planned, PlannedSlot, PlannerResponse, Report, Target,
@@ -40,7 +40,9 @@ pub fn planned(bytes: &[u8]) -> Result<Planned> {
         if kind == DocumentKind::Text && !rarely(u, 16)? {
             let is_terminal = |definition: &&EncoderDefinition| definition.place == Placement::TextDocument;
             let terminal: Vec<_> = ENCODERS.iter().filter(is_terminal).collect();
-            let op = u.choose(&terminal)?.op("x", 40, "for a reason");
+            let reason = "for a reason".into();
+            let options = EncoderOptions { option: "x".into(), number: 40, reason, ..EncoderOptions::default() };
+            let op = u.choose(&terminal)?.op(options);
             expr = Expr::Apply { op, args: vec![vec![Part::Expr(expr)]] };
         }
         let written = if u.ratio(1, 4)? { slot(number).to_lowercase() } else { slot(number) };

@@ -7,7 +7,6 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::detect;
-use crate::cli::output;
 
 /// The text that is shown in place of a hidden value.
 const MASK: &str = "••••••";
@@ -151,24 +150,25 @@ impl Comparison {
         self.0.iter().filter(|row| matches!(row, FactChange::Changed(..))).count()
     }
 
-    /// Prints the comparison like a diff: `-` is the file, `+` the rendered config.
-    pub fn print(&self) {
+    /// Returns the lines of a diff, each with its sign: `-` is the file, `+` the rendered config, a space is both.
+    pub fn lines(&self) -> Vec<(char, String)> {
+        let mut lines = Vec::new();
         for row in &self.0 {
             match row {
-                FactChange::Kept(path, value) => output::diff(' ', &format!("{path} = {value}")),
+                FactChange::Kept(path, value) => lines.push((' ', format!("{path} = {value}"))),
                 FactChange::Placed(path, value) => {
-                    output::diff('-', &format!("{path} = {}", mask_marks(value)));
-                    output::diff('+', &format!("{path} = {value}"));
+                    lines.push(('-', format!("{path} = {}", mask_marks(value))));
+                    lines.push(('+', format!("{path} = {value}")));
                 }
                 FactChange::Changed(path, old, new) => {
-                    for (sign, value) in [('-', old), ('+', new)] {
-                        if let Some(value) = value {
-                            output::diff(sign, &format!("{path} = {value}"));
-                        }
-                    }
+                    let of = |(sign, value): (char, &Option<String>)| {
+                        value.as_ref().map(|value| (sign, format!("{path} = {value}")))
+                    };
+                    lines.extend([('-', old), ('+', new)].into_iter().filter_map(of));
                 }
             }
         }
+        lines
     }
 
     /// Describes each difference in a line of words.

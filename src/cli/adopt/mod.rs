@@ -9,6 +9,7 @@ mod credentials;
 mod detect;
 pub(super) mod emit;
 mod equivalence;
+mod file;
 mod naming;
 mod proposal;
 mod read;
@@ -27,7 +28,8 @@ use proposal::AdoptProposal;
 use read::{action, cal_com, livekit, mcp, pjsip, url};
 use source::{Problems, SourceFile};
 
-use super::{Done, Failure, client, offline_compiler, output, prompt, secret};
+use super::offline::compiler;
+use super::{Done, Failure, client, output, prompt, secret};
 use guillemet_api::Listing;
 use guillemet_api::secrets::{SecretStatus, SecretView};
 use guillemet_base::home::Home;
@@ -39,7 +41,6 @@ use guillemet_plan::plan::Plan;
 use guillemet_plan::preview;
 use guillemet_plan::protocol::Description;
 use guillemet_plugin::offline::{self, OfflineCompiler};
-use guillemet_secret::memory::SealedValue;
 use guillemet_template::Format;
 
 /// The longest name of a template, in bytes.
@@ -142,8 +143,8 @@ impl AdoptArgs {
 
     /// Works out the proposal. Changes nothing.
     fn propose(self, home: &Home) -> Result<AdoptProposal, Failure> {
-        let source = SourceFile::read(&self.file)?;
-        let compiler = offline_compiler(home)?;
+        let source = file::read(&self.file)?;
+        let compiler = compiler(home)?;
         let description = compiler.describe(&self.feature).map_err(Failure::new)?;
         let fields = SecretFields::new(&description.secret_fields).map_err(|rules| Failure::new(rules.join("\n")))?;
         let choices = Choices { secrets: self.secret.clone(), keep: self.keep.clone() };
@@ -247,10 +248,9 @@ fn known_names(home: &Home) -> Result<BTreeMap<String, NameStatus>, Failure> {
     Ok(names)
 }
 
-/// Returns the values that were found, sealed, by the key of their secret's name.
-fn values(findings: &FindingsByField) -> BTreeMap<String, SealedValue> {
-    let found = findings.values().flatten();
-    found.map(|finding| (finding.name.key(), SealedValue::seal(&finding.value))).collect()
+/// Returns the values that were found, by the key of their secret's name.
+fn values(findings: &FindingsByField) -> BTreeMap<String, &str> {
+    findings.values().flatten().map(|finding| (finding.name.key(), finding.value.as_str())).collect()
 }
 
 /// Returns the problems of a template that is not written yet, each at the place in the file that its field came from.

@@ -60,7 +60,9 @@ impl AdoptProposal {
             output::line(&format!("  {line}"));
         }
         output::line(&format!("\n{}, compared with {} rendered for {}", self.source.label, self.id(), self.target));
-        self.comparison.print();
+        for (sign, line) in self.comparison.lines() {
+            output::diff(sign, &line);
+        }
         output::line("");
         self.comparison.describe().iter().chain(&self.notes).for_each(|note| output::note(note));
     }

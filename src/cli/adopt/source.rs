@@ -1,20 +1,15 @@
-//! The file with the plain values, read once, and the list of everything that is wrong with it.
+//! The text with the plain values, and the list of everything that is wrong with it.
 //!
 //! Invariant: the file's content is only in buffers that wipe themselves, and a message made here contains nothing from
 //! it except names of fields.
 
-use std::fs::File;
-use std::io::ErrorKind;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
 use crate::cli::Failure;
 use guillemet_base::files::Fingerprint;
 use guillemet_base::problem::Problem;
-use guillemet_secret::reader::read;
-use guillemet_template::catalog::TEMPLATE_MAX;
 use guillemet_template::tokens::PositionCursor;
 
 /// The file that is adopted, with its content.
@@ -30,30 +25,12 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
-    /// Reads a file, or standard input for `-`.
+    /// Makes a source of the bytes of a file, and of what is known about the file itself.
     ///
     /// # Errors
-    /// When it cannot be read, is larger than a template can be, or is not UTF-8.
-    pub fn read(path: &Path) -> Result<Self, Failure> {
-        let is_stdin = path.as_os_str() == "-";
-        let label = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
-        let unreadable = |error: std::io::Error| Failure::new(format!("{label} cannot be read: {error}"));
-        let all_of = |from: BorrowedFd<'_>| {
-            read(from, TEMPLATE_MAX as usize).map_err(|error| match error.kind() {
-                ErrorKind::FileTooLarge => {
-                    Failure::new(format!("{label} is larger than {} KiB, too large for a config", TEMPLATE_MAX >> 10))
-                }
-                _ => unreadable(error),
-            })
-        };
-        let (bytes, file) = if is_stdin {
-            (all_of(std::io::stdin().as_fd())?, None)
-        } else {
-            let file = File::open(path).map_err(unreadable)?;
-            let bytes = all_of(file.as_fd())?;
-            (bytes, Some((path.to_owned(), Fingerprint::from_metadata(&file.metadata().map_err(unreadable)?))))
-        };
-        let Ok(text) = std::str::from_utf8(&bytes) else {
+    /// When the bytes are not UTF-8.
+    pub fn new(label: String, bytes: &[u8], file: Option<(PathBuf, Fingerprint)>) -> Result<Self, Failure> {
+        let Ok(text) = std::str::from_utf8(bytes) else {
             let line = bytes.utf8_chunks().next().map_or(0, |chunk| chunk.valid().matches('\n').count()) + 1;
             return Err(Failure::new(format!("{label}:{line} is not UTF-8; save it as UTF-8 first")));
         };

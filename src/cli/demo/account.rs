@@ -1,6 +1,5 @@
 //! The demo's account: a server, a second machine, and a rotation that reaches the other machine.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -108,8 +107,7 @@ pub fn show(office: &Home) -> Done {
 
 /// Makes a machine part of the account of a code.
 fn join(home: &Home, code: &str, name: &str) -> Result<AccountStatus, Failure> {
-    let (same_names, all_same_names) = (BTreeMap::new(), None);
-    client::post(home, "/v1/account", &JoinAccount { code, name, server: None, same_names, all_same_names })
+    client::post(home, "/v1/account", &JoinAccount::new(code, name, None))
 }
 
 /// Rotates a secret on one machine. Returns the time from the acknowledgment to the other machine's first render of the

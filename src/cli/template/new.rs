@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use clap::Args;
 
 use super::starter::Starter;
-use crate::cli::{Done, Failure, adopt, offline_compiler, output};
+use crate::cli::{Done, Failure, adopt, offline, output};
 use guillemet_base::files;
 use guillemet_base::home::Home;
 use guillemet_base::names::SecretName;
@@ -53,7 +53,7 @@ impl TemplateNewArgs {
         let is_own = own.is_some();
         let starter = match own {
             Some(starter) => starter,
-            None => Starter::of_plugin(&offline_compiler(home)?.describe(&feature).map_err(Failure::new)?, &name)?,
+            None => Starter::of_plugin(&offline::compiler(home)?.describe(&feature).map_err(Failure::new)?, &name)?,
         };
         let text = starter.text(Format::from_extension(&format).unwrap_or(Format::Toml));
         let path = file(&format);
@@ -68,7 +68,7 @@ impl TemplateNewArgs {
         let render = home.command(&format!("render {id}"));
         output::note(&format!("\nNext, with the daemon running:\n{add}  {render}"));
         if !is_own
-            && offline_compiler(home)?
+            && offline::compiler(home)?
                 .check(home.templates(), std::slice::from_ref(&id), None)?
                 .templates
                 .iter()

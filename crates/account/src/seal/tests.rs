@@ -1,9 +1,11 @@
 //! Vectors, and tests that nothing opens except what was sealed, in the place it was sealed for.
 
+use crypto_box::SalsaBox;
+use crypto_box::aead::Aead;
 use proptest::prelude::*;
 
 use super::*;
-use guillemet_secret::crypto::{DeviceSecret, WeakKey, wrap_with};
+use guillemet_secret::crypto::{DeviceSecret, WeakKey, wrap};
 use guillemet_wire::{HeadRef, PublicKey, Wrap};
 
 fn count<const N: usize>(from: u8) -> [u8; N] {
@@ -147,7 +149,7 @@ fn public(secret: &DeviceSecret) -> PublicKey {
 /// Returns a wrap with these bytes inside.
 fn wrapped(plaintext: &[u8]) -> Wrap {
     let (sender, me) = devices();
-    let sealed = Sealed(wrap_with(&sender, &me.public(), &count(0x40), plaintext).unwrap());
+    let sealed = Sealed(wrap(&sender, &me.public(), plaintext).unwrap());
     Wrap { device: ME, epoch: 3, sender: SENDER, sealed }
 }
 
@@ -161,8 +163,11 @@ fn opened(wrap: &Wrap) -> Result<(EpochKey, HeadRef), BadWrap> {
 #[test]
 fn wraps_are_those_of_another_implementation() {
     let (sender, me) = devices();
+    let (nonce, sender_secret): ([u8; 24], [u8; 32]) = (count(0x40), count(0x01));
     let plaintext = key(3, 0x80).wrap_content(account(), DeviceId(count(0xd0)), DeviceId(count(0xe0)), head());
-    let sealed = Sealed(wrap_with(&sender, &me.public(), &count(0x40), &plaintext).unwrap());
+    let boxed =
+        SalsaBox::new(&me.public().into(), &sender_secret.into()).encrypt(&nonce.into(), &plaintext[..]).unwrap();
+    let sealed = Sealed([&nonce[..], &boxed].concat());
     assert_eq!(sealed.0.len(), 185);
     assert_eq!(hash(&sealed), "d0abc908da3c12d8b493e410ba7e56518ac4e0666c8cec32acd59a9ad836b2b4");
     let wrap = Wrap { device: DeviceId(count(0xe0)), epoch: 3, sender: DeviceId(count(0xd0)), sealed };

@@ -11,7 +11,7 @@ use guillemet_http::event_stream::{EventSender, EventStream, RETRY, event, event
 
 /// The number of events that wait for a listener that does not read.
 const WAITING: usize = 16;
-/// The event for a listener that may have missed others.
+/// Tells a listener that it did not get everything, so that it reads the state anew.
 const MISSED: Bytes = Bytes::from_static(b"event: missed\ndata: {}\n\n");
 
 /// Returns a stream of everything that changes from now on, until the caller disconnects or the daemon stops.
@@ -40,6 +40,7 @@ async fn forward(mut events: Receiver<Event>, to: EventSender) {
             // The listener learns that it missed something, and looks for itself.
             Ok(Err(error)) => {
                 tracing::error!(%error, "an event could not be written as JSON");
+
                 MISSED
             }
             Err(RecvError::Lagged(_)) => MISSED,

@@ -71,8 +71,9 @@ pub async fn record_failed(app: &Arc<App>, changes: Vec<AuditChange>) {
 /// [`AppError::Unavailable`] if they cannot be written. The change must then not be made, or not be acknowledged.
 pub async fn record(app: &Arc<App>, changes: Vec<AuditChange>) -> Result<(), AppError> {
     let resolver = Arc::clone(&app.resolver);
-    let recorded = tokio::task::spawn_blocking(move || resolver.recorder.record_changes(&changes)).await;
-    match recorded {
+    #[expect(clippy::disallowed_methods, reason = "on a blocking thread")]
+    let write = move || resolver.recorder.record_changes(&changes);
+    match tokio::task::spawn_blocking(write).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(AppError::Unavailable(unrecorded_message(&error))),
         Err(_) => Err(AppError::internal()),

@@ -15,9 +15,8 @@ use tokio::sync::oneshot;
 use self::debounce::{Debouncer, NextStep, QUIET_TIME};
 use super::error::{AppError, ErrorCode};
 use super::{App, audit, identity};
-use crate::config::{
-    self, Config, ConfigDigest, ConfigError, ConfigText, changed_keys, format_located, keys_for_restart,
-};
+use crate::config::{self, Config, ConfigDigest, ConfigError, ConfigText, changed_keys, keys_for_restart};
+use crate::inventory::Panicked;
 use guillemet_api::configuration::{ConfigurationView, Reloaded};
 use guillemet_base::files::Fingerprint;
 use guillemet_base::names::Millis;
@@ -147,7 +146,7 @@ impl App {
         let file = self.home.config_file();
         let refusal = self.configuration.refusal.load();
         let problems = refusal.iter().flat_map(|refusal| &refusal.problems);
-        problems.map(|problem| format_located(&file, problem)).collect()
+        problems.map(|problem| problem.located(&file)).collect()
     }
 
     /// Returns the warnings about the configuration, one line for each.
@@ -166,7 +165,7 @@ impl App {
                 restart.join(", ")
             ));
         }
-        warnings.extend(self.rules.load().warnings().iter().map(|warning| format_located(&file, warning)));
+        warnings.extend(self.rules.load().warnings().iter().map(|warning| warning.located(&file)));
         warnings
     }
 
@@ -201,10 +200,7 @@ pub async fn reload(app: &Arc<App>, cause: ReloadCause) -> Result<Reloaded, Arc<
         let _guard = app.configuration.exclusive.lock().await;
         reload_exclusively(&app, cause).await
     });
-    reloading.await.unwrap_or_else(|_| {
-        let message = "internal error in the daemon; see its log".to_owned();
-        Err(Arc::new(ConfigRefusal::of_whole_file(None, message)))
-    })
+    reloading.await.unwrap_or_else(|_| Err(Arc::new(ConfigRefusal::of_whole_file(None, Panicked.to_string()))))
 }
 
 /// Reads the file again if it changed since it was last read, once it has stopped changing. Tries a refused file again
@@ -370,6 +366,7 @@ async fn apply(app: &Arc<App>, config: Arc<Config>, changed: &[&str]) {
     let keep_events = changed.contains(&"usage.events") || changed.contains(&"usage.changes");
     let plan_again = changed.contains(&"vars") || changed.contains(&"env.allow");
     let resolver = Arc::clone(&app.resolver);
+    #[expect(clippy::disallowed_methods, reason = "on a blocking thread")]
     let applied = app.inventory.run(move |inventory| {
         inventory.keep_changes(changes);
         if keep_events && let Err(error) = resolver.recorder.keep_events(events, changes) {
@@ -403,7 +400,7 @@ async fn record(app: &Arc<App>, cause: &ReloadCause, before: ConfigDigest, after
         app.inventory.run(move |inventory| inventory.set_document(DOCUMENT, after.to_string().as_bytes(), &[change]));
     match recorded.await {
         Ok(recorded) => recorded.map_err(|error| error.to_string()),
-        Err(_) => Err("internal error in the daemon".into()),
+        Err(panicked) => Err(panicked.to_string()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::configuration::ConfigRefusal as RefusedConfiguration;
-use crate::inventory::{AccountError, BlockerView, InventoryError};
+use crate::inventory::{AccountError, BlockerView, InventoryError, Panicked};
 use crate::resolve::budget::Exhausted;
 use crate::resolve::{Fault, RefusalReason, ResolveError};
 use crate::sync::SyncError;
@@ -20,6 +20,8 @@ use guillemet_base::problem::Problem;
 use guillemet_plugin::plans::PlanError;
 use guillemet_plugin::registry::AddError;
 use guillemet_template::catalog::Unwritable;
+use guillemet_vault::store::VaultError;
+use guillemet_vault::usage::RecorderError;
 
 /// Seconds after which a caller may try again if memory for answers has run out. Most answers are taken within one
 /// second.
@@ -251,7 +253,7 @@ impl AppError {
 
     /// Makes the error of a service that panicked.
     pub fn internal() -> Self {
-        Self::Internal("internal error; see the daemon's log")
+        Self::Internal(Panicked::MESSAGE)
     }
 
     /// Makes the error for one invalid field.
@@ -436,6 +438,8 @@ fn inventory_code(error: &InventoryError) -> ErrorCode {
         | InventoryError::Referenced { .. }
         | InventoryError::Formerly { .. } => ErrorCode::Conflict,
         InventoryError::Value(_) | InventoryError::Version(_) => ErrorCode::Validation,
+        InventoryError::Vault(VaultError::Unserializable(_))
+        | InventoryError::Usage(RecorderError::Vault(VaultError::Unserializable(_))) => ErrorCode::Internal,
         InventoryError::Vault(_) | InventoryError::Usage(_) => ErrorCode::Unavailable,
     }
 }
@@ -467,8 +471,10 @@ fn inventory_entries(error: &InventoryError) -> Vec<ErrorEntry> {
 fn sync_code(error: &SyncError) -> ErrorCode {
     match error {
         SyncError::Account(AccountError::Unprepared(PushError::NoDevice | PushError::NoSecret)) => ErrorCode::NotFound,
+        SyncError::Account(AccountError::Unprepared(PushError::Unserializable(_))) | SyncError::Panicked(_) => {
+            ErrorCode::Internal
+        }
         SyncError::Account(_)
-        | SyncError::Panicked(_)
         | SyncError::Other(_)
         | SyncError::Server(AccountClientError::Refused { status: 403, .. }) => ErrorCode::Conflict,
         SyncError::Server(_)
@@ -507,5 +513,26 @@ fn sync_entries(error: &SyncError) -> Vec<ErrorEntry> {
             vec![entry]
         }
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_the_daemon_can_have_done_wrong_is_an_internal_error() {
+        let unserializable = || serde_json::from_str::<()>("").unwrap_err();
+        let vault = || VaultError::Unserializable(unserializable());
+        for error in [
+            AppError::internal(),
+            SyncError::Panicked(Panicked).into(),
+            SyncError::from(AccountError::Unprepared(PushError::Unserializable(unserializable()))).into(),
+            SyncError::from(AccountError::from(vault())).into(),
+            InventoryError::Usage(vault().into()).into(),
+        ] {
+            assert_eq!(error.code(), ErrorCode::Internal, "{error}");
+        }
+        assert_eq!(AppError::internal().to_string(), AppError::from(SyncError::Panicked(Panicked)).to_string());
     }
 }

@@ -211,7 +211,7 @@ pub async fn put_in_force(app: &App, config: Arc<Config>) -> Arc<Rules> {
 /// Logs the rules that apply to nobody.
 fn log_unmatched(app: &App, rules: &Rules) {
     for warning in rules.warnings() {
-        tracing::warn!("{}", crate::config::format_located(&app.home.config_file(), &warning));
+        tracing::warn!("{}", warning.located(&app.home.config_file()));
     }
 }
 

@@ -56,6 +56,7 @@ async fn changeable_templates(app: &Arc<App>) -> Option<String> {
 pub async fn status(app: &Arc<App>) -> Result<DaemonStatus, AppError> {
     let ([active, disabled, missing], unreadable, all_strays, recorder_problems) = {
         let (resolver, since) = (Arc::clone(&app.resolver), Instant::now());
+        #[expect(clippy::disallowed_methods, reason = "on a blocking thread")]
         let read = move |inventory: &Inventory| {
             let recorder_problems = resolver.recorder.problems();
             (inventory.counts(since), inventory.unreadable(), inventory.strays(), recorder_problems)

@@ -86,6 +86,12 @@ pub async fn template(app: &Arc<App>, prepared: &Prepared) -> TemplateView {
     }
 }
 
+/// Returns whether a template is meant for this target, so that its warnings are among those of the template.
+pub async fn is_meant_for(app: &Arc<App>, prepared: &Prepared, target: &str) -> bool {
+    let targets = prepared.targets(&app.registry, &app.config.load_full().variables).await;
+    targets.is_ok_and(|targets| targets.list.iter().any(|own| own.id == target))
+}
+
 /// Explains a plan of a template: its document with names in place of values, and what happens to each value.
 /// `requested` is the target as the caller named it.
 pub fn explain(prepared: &Prepared, plan: &Plan, requested: Option<&str>) -> Explanation {

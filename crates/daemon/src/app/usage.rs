@@ -109,6 +109,7 @@ pub async fn list(app: &Arc<App>, page: Page, query: EventQuery) -> Result<Listi
 ///
 /// # Errors
 /// If usage cannot be folded or read.
+#[expect(clippy::disallowed_methods, reason = "`list` calls it on a blocking thread")]
 fn events(resolver: &Resolver, page: Page, query: &EventQuery) -> Result<Listing<EventView>, RecorderError> {
     let recorder = &resolver.recorder;
     let (_, deletions) = recorder.trail(&Deletions, 0, usize::MAX)?;

@@ -171,12 +171,11 @@ fn secret(reader: &mut ConfigReader<'_>, entries: &Entries<'_>, (text, offset): 
 mod tests {
     use super::super::{Config, ConfigText};
     use super::*;
+    use guillemet_base::problem::Problem;
 
     fn parse(text: &str) -> Result<Vec<ClientRule>, Vec<String>> {
         let parsed = Config::parse(&ConfigText::from(text), |_| None);
-        parsed
-            .map(|config| config.clients)
-            .map_err(|problems| problems.iter().map(super::super::format_problem).collect())
+        parsed.map(|config| config.clients).map_err(|problems| problems.iter().map(Problem::to_string).collect())
     }
 
     #[test]

@@ -134,9 +134,13 @@ pub async fn live(visit: &Visit<'_>) -> PageResult {
             last_used_on: row.last_used_on,
             last_used,
         };
-        (row.name, serde_json::to_value(live).unwrap_or_default())
+        Ok((row.name, serde_json::to_value(live)?))
     });
-    let secrets: serde_json::Map<String, serde_json::Value> = names.collect();
+    let secrets = names.collect::<Result<serde_json::Map<_, _>, serde_json::Error>>();
+    let secrets = secrets.map_err(|error| {
+        tracing::error!(%error, "the table of secrets could not be written as JSON");
+        AppError::internal()
+    })?;
     let body = serde_json::json!({"count": count, "secrets": secrets}).to_string();
     let mut response: Response<Full<Bytes>> = Response::new(Full::new(body.into()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -35,9 +35,16 @@ pub async fn show(visit: &Visit<'_>) -> PageResult {
     let template = Arc::clone(&prepared.template);
     let text = tokio::task::spawn_blocking(move || template.text()).await.ok().flatten().unwrap_or_default();
     let (problems, warnings) = (with_lines(&view.problems, &text), with_lines(&view.warnings, &text));
-    let (explained, error) = match serving::current_plan(app, &id, target.as_deref()).await {
-        Ok((_, prepared, plan)) => (Some(templates::explain(&prepared, &plan, target.as_deref())), None),
-        Err(error) => (None, Some(HttpError::from(error))),
+    let (explained, further, error) = match serving::current_plan(app, &id, target.as_deref()).await {
+        Ok((_, prepared, plan)) => {
+            let explained = templates::explain(&prepared, &plan, target.as_deref());
+            let is_own = templates::is_meant_for(app, &prepared, &plan.target.id).await;
+            let is_above =
+                |warning: &&Problem| view.warnings.contains(warning) || (is_own && plan.warnings.contains(warning));
+            let further: Vec<Problem> = explained.warnings.iter().filter(|it| !is_above(it)).cloned().collect();
+            (Some(explained), further, None)
+        }
+        Err(error) => (None, Vec::new(), Some(HttpError::from(error))),
     };
     let present = explained.as_ref().map(|explained| explained.target.clone());
     let target = present.or(target).or_else(|| view.targets.first().cloned()).unwrap_or_default();
@@ -50,6 +57,7 @@ pub async fn show(visit: &Visit<'_>) -> PageResult {
         found => context! { problems => data(problems), warnings => data(warnings) },
         target,
         explained => data(&explained),
+        further => data(with_lines(&further, &text)),
         refused => error.as_ref().map(HttpError::message),
         others => data(error.as_ref().map(HttpError::errors).unwrap_or_default()),
     };

@@ -19,8 +19,13 @@ pub struct InventoryHandle(Arc<Inventory>);
 
 /// The error of a call that panicked, or that the stopping daemon did not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("internal error in the daemon; see its log")]
+#[error("{}", Panicked::MESSAGE)]
 pub struct Panicked;
+
+impl Panicked {
+    /// What callers are told about an internal error. The log says where it happened.
+    pub const MESSAGE: &str = "internal error in the daemon; see its log";
+}
 
 impl InventoryHandle {
     /// Wraps the inventory, so that only [`InventoryHandle::run`] can reach it.

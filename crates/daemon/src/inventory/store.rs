@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::references::blocked_view;
-use super::sync::{ACCOUNT, AccountError, NOTICES, label, load};
+use super::sync::{ACCOUNT, AccountError, NOTICES, StoredIntent, load};
 use super::views::{BlockerView, blocker_view};
 use super::{Inventory, InventoryError, Owned};
 use crate::events::{Change, Event};
@@ -45,14 +45,10 @@ impl Inventory {
             return Ok(owned.vault.write(&writes)?);
         };
         let intents: Vec<Vec<Intent>> = changed.iter().map(|(before, after)| Intent::between(*before, after)).collect();
-        let encoded: Vec<_> = intents.iter().flatten().map(|intent| (intent.id, intent.encode())).collect();
-        let labels: Vec<_> = (synced.next..).map(label).take(encoded.len()).collect();
-        for (label, (_, bytes)) in labels.iter().zip(&encoded) {
-            writes.documents.push((Cow::from(label.as_str()), Some(bytes)));
-        }
+        let added = synced.encode_intents(intents.iter().flatten());
+        writes.documents.extend(added.iter().map(StoredIntent::document));
         owned.vault.write(&writes)?;
-        synced.next += labels.len() as u64;
-        synced.stored.extend(encoded.iter().map(|(id, _)| *id).zip(labels));
+        synced.keep(&added);
         for ((_, after), intents) in changed.iter().zip(intents) {
             synced.engine.record_edit(Arc::clone(after), intents);
         }
@@ -160,16 +156,11 @@ impl Inventory {
         if !stored.back().is_none_or(is_last) {
             removed.extend(stored.drain(..).map(|(_, label)| label));
         }
-        let added: Vec<Arc<Intent>> = synced.engine.pending().skip(stored.len()).cloned().collect();
-        let encoded: Vec<_> = added.iter().map(|intent| intent.encode()).collect();
-        let labels: Vec<_> = (synced.next..).map(label).take(added.len()).collect();
+        let added = synced.encode_intents(synced.engine.pending().skip(stored.len()).map(|intent| &**intent));
         writes.documents.extend(removed.into_iter().map(|label| (Cow::from(label), None)));
-        for (label, bytes) in labels.iter().zip(&encoded) {
-            writes.documents.push((Cow::from(label.clone()), Some(bytes)));
-        }
-        synced.next += labels.len() as u64;
-        stored.extend(added.iter().map(|intent| intent.id).zip(labels));
+        writes.documents.extend(added.iter().map(StoredIntent::document));
         synced.stored = stored;
+        synced.keep(&added);
         let document = synced.document()?;
         writes.documents.push((Cow::from(ACCOUNT), Some(&document)));
         let records: Vec<AccountRecord> = update.records.iter().map(account_record).collect();

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use self::joined::USAGE;
-pub(super) use self::joined::{ACCOUNT, SyncedVault, label, load};
+pub(super) use self::joined::{ACCOUNT, StoredIntent, SyncedVault, load};
 pub use self::joined::{AccountFacts, Invited, StopReason, StoredSync};
 pub use self::reports::UsageReport;
 use super::references::local_references;

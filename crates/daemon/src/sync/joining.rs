@@ -8,7 +8,7 @@ use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
 use super::{Contact, SyncError, SyncState, connect, steps};
-use crate::inventory::{AccountError, AccountFacts, Inventory, Invited};
+use crate::inventory::{AccountError, AccountFacts, Inventory, Invited, Panicked};
 use guillemet_account::client::{AccountClient, AccountClientError};
 use guillemet_account::code::{AccountAddress, AccountCode, Creation, InvitationCode, Recovery};
 use guillemet_account::engine::{DeviceIdentity, Engine, Proposal, RecordWrite, References};
@@ -304,7 +304,7 @@ async fn run_engine<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, guillemet_account::engine::PullError> + Send + 'static,
 ) -> Result<T, SyncError> {
     let done = tokio::task::spawn_blocking(work).await;
-    let done = done.map_err(|_| SyncError::Other("internal error in the daemon; see its log".into()))?;
+    let done = done.map_err(|_| Panicked)?;
     Ok(done.map_err(AccountError::from)?)
 }
 

@@ -320,7 +320,8 @@ pub async fn devices(sync: &SyncState) -> Result<Vec<DeviceView>, SyncError> {
 /// machine's certificates.
 ///
 /// # Errors
-/// [`SyncError::Server`] if URL, pin or certificates cannot be used; [`SyncError::Other`] if the key is not valid.
+/// [`SyncError::Server`] if URL, pin or certificates cannot be used; [`SyncError::Other`] if the key is not valid;
+/// [`SyncError::Panicked`].
 async fn connect(
     url: String,
     pin: Option<Hash>,
@@ -331,7 +332,7 @@ async fn connect(
         let key = key.map_err(|error| SyncError::Other(error.to_string()))?;
         Ok::<_, SyncError>(AccountClient::new(&url, pin, key.as_ref())?)
     });
-    client.await.map_err(|_| SyncError::Other("the address of the server could not be determined".into()))?
+    client.await.map_err(|_| Panicked)?
 }
 
 /// Returns the code and message for the contact, if the error means that one side refuses the other.

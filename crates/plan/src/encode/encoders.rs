@@ -42,6 +42,19 @@ pub enum Signature {
     TextNumberReason(fn(u32, String) -> Op),
 }
 
+/// The parameters of an encoder that follow its texts. Those that it does not have are ignored.
+#[derive(Clone, Debug, Default)]
+pub struct EncoderOptions {
+    /// What may not be in the text.
+    pub option: String,
+    /// The algorithm of a digest.
+    pub algorithm: DigestAlgorithm,
+    /// The most bytes of the text.
+    pub number: u32,
+    /// The reason for refusing text.
+    pub reason: String,
+}
+
 /// Where the result of an encoder may be. Every encoder may also be an argument of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
@@ -321,17 +334,14 @@ impl EncoderDefinition {
         }
     }
 
-    /// Makes the operation with these options, as far as it has any; `number` also chooses a digest algorithm. For tests
-    /// and fuzzing.
-    pub fn op(&self, option: &str, number: u32, reason: &str) -> Op {
+    /// Makes the operation with those of the options that it has.
+    pub fn op(&self, options: EncoderOptions) -> Op {
+        let EncoderOptions { option, algorithm, number, reason } = options;
         match &self.signature {
             Signature::Text(op) | Signature::TwoTexts(op) => op.clone(),
-            Signature::DigestTexts(op) => {
-                let algorithms = DigestAlgorithm::ALL;
-                op(algorithms[number as usize % algorithms.len()].1)
-            }
-            Signature::TextOptionReason { op, .. } => op(option.to_owned(), reason.to_owned()),
-            Signature::TextNumberReason(op) => op(number, reason.to_owned()),
+            Signature::DigestTexts(op) => op(algorithm),
+            Signature::TextOptionReason { op, .. } => op(option, reason),
+            Signature::TextNumberReason(op) => op(number, reason),
         }
     }
 
@@ -378,10 +388,11 @@ impl Op {
     }
 }
 
-/// A digest algorithm for SIP (RFC 8760).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A digest algorithm for SIP (RFC 8760). The default is the one that a challenge without an algorithm means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DigestAlgorithm {
     /// MD5, written `MD5` in the contract.
+    #[default]
     #[serde(rename = "MD5")]
     Md5,
     /// SHA-256, written `SHA-256` in the contract.

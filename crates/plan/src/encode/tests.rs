@@ -18,6 +18,10 @@ fn op(op: Op, args: Vec<TextParts>) -> Expr {
     Expr::Apply { op, args }
 }
 
+fn options(number: u32) -> EncoderOptions {
+    EncoderOptions { option: "x".into(), number, reason: "for a reason".into(), ..EncoderOptions::default() }
+}
+
 fn secret(emission: u32) -> Part {
     Part::Expr(Expr::Secret(emission))
 }
@@ -277,7 +281,7 @@ proptest! {
     #[test]
     fn nothing_panics_and_no_refusal_shows_the_text(value in "[\\PC\\pC]{4,40}") {
         for definition in ENCODERS.iter().chain(&FILTERS) {
-            let op = definition.op("x", 3, "for a reason");
+            let op = definition.op(options(3));
             if let Err(refusal) = literal(&op, &vec![value.as_str(); definition.texts()]) {
                 prop_assert!(!refusal.reason.contains(&value));
             }
@@ -321,7 +325,7 @@ fn the_table_is_the_contract() {
 #[test]
 fn an_operation_has_the_definition_that_makes_it() {
     for definition in ENCODERS.iter().chain(&FILTERS) {
-        let op = definition.op("x", 1, "for a reason");
+        let op = definition.op(options(1));
         assert!(std::ptr::eq(op.definition(), definition), "{}", definition.name);
         let written = serde_json::to_value(&op).unwrap();
         let key = written.as_object().map_or(written.as_str(), |fields| fields.keys().next().map(String::as_str));

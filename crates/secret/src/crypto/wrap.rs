@@ -73,12 +73,8 @@ pub fn wrap(sender: &DeviceSecret, recipient: &[u8; KEY_LEN], plaintext: &[u8]) 
     wrap_with(sender, recipient, &random(), plaintext)
 }
 
-/// Seals as [`wrap`] does, with a nonce of the caller's choice. A nonce must never be used twice with the same two keys,
-/// so only test vectors choose one.
-///
-/// # Errors
-/// [`WeakKey`] if the recipient's key protects nothing.
-pub fn wrap_with(
+/// Seals as [`wrap`] does, with this nonce. A nonce must never be used twice with the same two keys.
+fn wrap_with(
     sender: &DeviceSecret,
     recipient: &[u8; KEY_LEN],
     nonce: &[u8; NONCE_LEN],

@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::cli::plugin::test::print_lines;
-use crate::cli::{Done, Failure, client, output};
+use crate::cli::{Done, Failure, client, offline, output};
 use guillemet_base::home::Home;
 use guillemet_base::problem::Problem;
-use guillemet_daemon::config::Config;
 use guillemet_plan::preview;
 use guillemet_plugin::client::CompiledCache;
 use guillemet_plugin::plans::Prepared;
@@ -64,7 +63,7 @@ impl Preview {
             output::line(&format!("plan     there is no {file}: create it, or pass another file with `--template`"));
             return Ok(());
         }
-        let config = self.config()?;
+        let variables = offline::variables(&self.config)?;
         let Some(id) = self.place(component, feature)? else {
             output::line(&format!(
                 "plan     {file} is not a template: its name must end in .toml, .json, .jsonc, .yaml or .yml"
@@ -76,7 +75,7 @@ impl Preview {
         let template = catalog.get(&id).ok_or_else(|| Failure::new(format!("{file} cannot be read as a template")))?;
         let registry = Registry::unpinned_with(self.home.plugins(), Arc::clone(&self.forms) as _);
         let prepared = Prepared::new(Arc::clone(template));
-        match prepared.plan(self.target.as_deref(), &registry, &config.variables).await {
+        match prepared.plan(self.target.as_deref(), &registry, &variables).await {
             Ok(plan) => {
                 self.show_document(&file, &plan.target.id, preview::document(&plan));
                 self.show_problems(&id, "warning: ", &preview::warnings(&plan, self.target.as_deref()));
@@ -87,14 +86,6 @@ impl Preview {
             }
         }
         Ok(())
-    }
-
-    fn config(&self) -> Result<Config, Failure> {
-        if self.config.exists() {
-            return Ok(Config::load(&self.config, |name| std::env::var(name).ok())?);
-        }
-        fs::write(self.home.config_file(), "")?;
-        Ok(Config::load(&self.home.config_file(), |_| None)?)
     }
 
     /// Copies the template and the component into the home. Returns the template's id, or `None` if its file name has

@@ -1,5 +1,6 @@
 //! The account as the vault stores it, read when the daemon starts.
 
+use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -10,9 +11,10 @@ use super::reports::StoredReport;
 use guillemet_account::engine::{Engine, Notice, StoredEngine, Update};
 use guillemet_account::intent::Intent;
 use guillemet_base::names::Millis;
+use guillemet_base::sys::memory::Clear;
 use guillemet_secret::record::Secret;
 use guillemet_vault::store::{Vault, VaultError, Writes};
-use guillemet_wire::Hash;
+use guillemet_wire::{Hash, IntentId};
 
 /// The label of the document with everything of the account but records and intents.
 pub(in crate::inventory) const ACCOUNT: &str = "account";
@@ -78,7 +80,7 @@ pub(in crate::inventory) struct SyncedVault {
     /// The number of the next intent's document.
     pub(in crate::inventory) next: u64,
     /// The pending intents that are written down, each with its label, in the order of the engine.
-    pub(in crate::inventory) stored: VecDeque<(guillemet_wire::IntentId, String)>,
+    pub(in crate::inventory) stored: VecDeque<(IntentId, String)>,
     /// The newest usage report of each device.
     pub(super) usage: Vec<StoredReport>,
 }
@@ -111,7 +113,16 @@ pub(in crate::inventory) fn load(
         let leaf = guillemet_account::tree::RecordLeaf::of(record.revision, record.epoch, &sealed);
         Some((guillemet_wire::ObjectId(record.id), leaf, sealed))
     });
-    let reports = vault.document(USAGE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let reports = match vault.document(USAGE)?.map(|bytes| serde_json::from_slice(&bytes)) {
+        Some(Ok(reports)) => reports,
+        Some(Err(error)) => {
+            // The server has them too, and they are fetched again.
+            let column = error.column();
+            tracing::warn!(column, "the stored usage reports of the account's devices cannot be read");
+            Vec::new()
+        }
+        None => Vec::new(),
+    };
     let (engine, update) = Engine::load(document.engine, records.collect(), secrets, intents, former_versions)
         .map_err(|error| damaged(error.to_string()))?;
     let usage = StoredReport::open_all(&engine, reports);
@@ -119,9 +130,18 @@ pub(in crate::inventory) fn load(
     Ok(Some((synced, update)))
 }
 
-/// Returns the label of an intent's document. Labels sort in the order of the intents.
-pub(in crate::inventory) fn label(number: u64) -> String {
-    format!("{INTENT}{number:016x}")
+/// An intent as a document of the vault.
+pub(in crate::inventory) struct StoredIntent {
+    id: IntentId,
+    label: String,
+    bytes: Clear,
+}
+
+impl StoredIntent {
+    /// Returns the document with its label, to be written.
+    pub(in crate::inventory) fn document(&self) -> (Cow<'_, str>, Option<&[u8]>) {
+        (Cow::from(&self.label), Some(&self.bytes))
+    }
 }
 
 /// The account of a vault that has just been opened; `None` inside if the vault is in none.
@@ -151,6 +171,24 @@ impl StoredSync {
 }
 
 impl SyncedVault {
+    /// Encodes intents that come after the kept ones, with the next labels. Labels sort in the order of the intents.
+    pub(in crate::inventory) fn encode_intents<'a>(
+        &self,
+        intents: impl Iterator<Item = &'a Intent>,
+    ) -> Vec<StoredIntent> {
+        let labels = (self.next..).map(|number| format!("{INTENT}{number:016x}"));
+        intents
+            .zip(labels)
+            .map(|(intent, label)| StoredIntent { id: intent.id, label, bytes: intent.encode() })
+            .collect()
+    }
+
+    /// Adds intents to the kept ones, in the order in which [`Self::encode_intents`] returned them.
+    pub(in crate::inventory) fn keep(&mut self, added: &[StoredIntent]) {
+        self.next += added.len() as u64;
+        self.stored.extend(added.iter().map(|intent| (intent.id, intent.label.clone())));
+    }
+
     pub(in crate::inventory) fn document(&self) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let document = AccountDocument {
             facts: self.facts.clone(),
