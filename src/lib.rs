@@ -8,5 +8,5 @@
 pub mod cli;
 #[cfg(test)]
 #[allow(dead_code, reason = "the integration tests use the rest of it")]
-#[path = "../tests/support/missing.rs"]
+#[path = "../tests/it/support/missing.rs"]
 mod missing;

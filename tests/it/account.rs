@@ -1,17 +1,15 @@
 //! Two machines with one vault: real daemons, and the account server over real TLS. A change on one reaches the other,
 //! both go on without the server, and no delete gets past a template of the other machine (promise Guarded).
 
-mod support;
-
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+use crate::support::account::Place;
+use crate::support::daemon::Answer;
+use crate::support::listening::Listening;
+use crate::support::relay::{Point, Relay};
+use crate::support::team::{Machine, Team, in_sync, until};
 use serde_json::{Value, json};
-use support::account::Place;
-use support::daemon::Answer;
-use support::listening::Listening;
-use support::relay::{Point, Relay};
-use support::team::{Machine, Team, in_sync, until};
 
 #[test]
 fn what_changes_on_one_machine_is_rendered_by_the_other() {

@@ -2,19 +2,17 @@
 //! devices and keys in everything that is sent to the server, in everything it keeps, and in the daemons' logs at trace
 //! level (promises Blind and Zero knowledge).
 
-mod support;
-
+use crate::support::account::Place;
+use crate::support::canary::{Canary, Scanner};
+use crate::support::daemon::Guillemet;
+use crate::support::relay::Relay;
+use crate::support::team::{Machine, Team, in_sync, until};
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use guillemet_account::code::AccountCode;
 use guillemet_base::home::Home;
 use guillemet_vault::keys::UnlockWith;
 use guillemet_vault::store::Vault;
 use serde_json::{Value, json};
-use support::account::Place;
-use support::canary::{Canary, Scanner};
-use support::daemon::Guillemet;
-use support::relay::Relay;
-use support::team::{Machine, Team, in_sync, until};
 
 /// Makes a canary that is valid as a name: it has no special characters.
 fn name(label: &str) -> Canary {

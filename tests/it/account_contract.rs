@@ -1,17 +1,15 @@
 //! Checks the real account server against `openapi-account.yaml`, with Schemathesis: it makes valid and invalid
 //! requests from the description, one by one and in sequences. Every answer has to be one that the description lists.
 //!
-//! Not tested here: the events, a stream without an end (tests/account_server.rs).
-
-mod support;
+//! Not tested here: the events, a stream without an end (tests/it/account_server.rs).
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::account::{Device, Place, Server, change, object, record, sealed};
+use crate::support::missing;
 use guillemet_wire::{Hash, InviteRegistration, Newest, Push};
-use support::account::{Device, Place, Server, change, object, record, sealed};
-use support::missing;
 
 /// Returns the folder of the test's programs, which `tests/run` installs.
 fn programs() -> PathBuf {

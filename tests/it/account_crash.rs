@@ -4,17 +4,15 @@
 //! The requests come from a seed, which is printed on failure. `CRASH_SEED` repeats it, as far as the timing of threads
 //! allows.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::support::account::Place;
+use crate::support::random::Random;
+use crate::support::team::{Machine, Team, in_sync};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::account::Place;
-use support::random::Random;
-use support::team::{Machine, Team, in_sync};
 
 /// The number of kills between two checks of everything.
 const KILLS: u64 = 5;
@@ -164,7 +162,7 @@ fn kill(place: Place, looks: u64) {
         machine.run();
     }
     team.found(&a);
-    support::team::join(&a, &b);
+    crate::support::team::join(&a, &b);
     let mut editors = [("alpha", &a), ("beta", &b)].map(|(name, _)| {
         let random = Random::new(random.next());
         Editor { random, name, count: 0, sent: BTreeMap::new() }

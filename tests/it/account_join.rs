@@ -1,15 +1,13 @@
 //! How machines join an account: a person decides about every name that exists on both sides, and a code works for one
 //! machine and only in its own place.
 
-mod support;
-
+use crate::support::account::Place;
+use crate::support::team::{Machine, Team, in_sync, join, until};
 use guillemet_account::code::{AccountCode, InvitationCode};
 use guillemet_base::random::random;
 use serde_json::{Value, json};
-use support::account::Place;
-use support::team::{Machine, Team, in_sync, join, until};
 
-fn names_of(refused: &support::daemon::Answer) -> Vec<String> {
+fn names_of(refused: &crate::support::daemon::Answer) -> Vec<String> {
     assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("conflict")), "{}", refused.text());
     refused.errors("name")
 }

@@ -1,14 +1,12 @@
 //! Old state: a recovery code that was printed long ago, and a machine that was off for longer than the server keeps
 //! the account's heads. Nothing of either is lost.
 
-mod support;
-
+use crate::support::account::{Place, Server};
+use crate::support::team::{Machine, Team, in_sync, join, until};
 use guillemet_account::client::ClientError;
 use guillemet_account::code::{AccountCode, Recovery};
 use guillemet_wire::PullCursor;
 use serde_json::{Value, json};
-use support::account::{Place, Server};
-use support::team::{Machine, Team, in_sync, join, until};
 
 /// Returns a recovery code, as it is printed.
 fn print(machine: &Machine) -> String {

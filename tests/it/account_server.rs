@@ -1,13 +1,16 @@
 //! The account server over real TLS: one story for every storage, and how the server behaves when it is stopped, full,
 //! overloaded, or asked by callers without rights.
 
-mod support;
-
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Instant;
 
+use crate::support::account::{
+    Device, PATIENCE, Place, Server, change, ends, head, object, record, sealed, status, told, until,
+};
+use crate::support::daemon::PROGRAM;
+use crate::support::users::{AGENT, can};
 use guillemet_account::client::{Client, ClientError};
 use guillemet_base::random::random;
 use guillemet_wire::api_key::ApiKey;
@@ -15,11 +18,6 @@ use guillemet_wire::{
     AccountId, EpochLink, Hash, InviteRegistration, Newest, PullCursor, Push, SealedHead, SealedRecord, ServerEvent,
     UsageUpload,
 };
-use support::account::{
-    Device, PATIENCE, Place, Server, change, ends, head, object, record, sealed, status, told, until,
-};
-use support::daemon::PROGRAM;
-use support::users::{AGENT, can};
 
 fn after(seq: u64) -> PullCursor {
     PullCursor { heads_after: seq, records_after: seq, after_id: None }

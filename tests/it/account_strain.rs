@@ -1,17 +1,15 @@
 //! An account server that is slow to answer, asks for less traffic, or has a lot to store; and machines that are killed
 //! while they join. In every case a request waits only if it has to, and everything arrives.
 
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::account::Place;
+use crate::support::daemon::Guillemet;
+use crate::support::random::Random;
+use crate::support::team::{Team, in_sync, join, until};
 use rustix::process::Signal;
 use serde_json::json;
-use support::account::Place;
-use support::daemon::Guillemet;
-use support::random::Random;
-use support::team::{Team, in_sync, join, until};
 
 #[test]
 fn nobody_waits_for_a_server_that_does_not_answer() {

@@ -1,19 +1,17 @@
 //! Trouble with an account: a machine is revoked, a machine is cloned, the server is restored from an old backup. Each
 //! case is reported by name, and nothing that was typed is lost (promises Zero knowledge and Nothing lost).
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use crate::support::account::{Place, change, object, record};
+use crate::support::daemon::Guillemet;
+use crate::support::team::{Machine, Team, in_sync, join, until};
 use guillemet_account::code::AccountCode;
 use guillemet_wire::PullCursor;
 use serde_json::{Value, json};
-use support::account::{Place, change, object, record};
-use support::daemon::Guillemet;
-use support::team::{Machine, Team, in_sync, join, until};
 
 #[test]
 fn a_machine_that_is_put_out_hears_no_more() {
@@ -196,7 +194,7 @@ fn set_back() -> SetBack {
     SetBack { team, a, b, values }
 }
 
-fn repair(machine: &Machine, confirm: Value) -> support::daemon::Answer {
+fn repair(machine: &Machine, confirm: Value) -> crate::support::daemon::Answer {
     machine.post("/v1/account/repair", &json!({"confirm": confirm}))
 }
 

@@ -1,9 +1,12 @@
 //! What one machine of an account shows about the others' uses: wherever it shows uses at all, and before a delete.
 
-mod support;
-
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::support::account::{Place, Server};
+use crate::support::browser::{Browser, Page, SECRETS};
+use crate::support::relay::Relay;
+use crate::support::team::{Machine, Team, in_sync, join, until};
+use crate::support::terminal::Terminal;
 use data_encoding::HEXLOWER;
 use guillemet_account::client::Client;
 use guillemet_account::seal::{BoxKind, EpochKey};
@@ -14,11 +17,6 @@ use guillemet_vault::store::Vault;
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{AccountId, DeviceId, UsageUpload};
 use serde_json::{Value, json};
-use support::account::{Place, Server};
-use support::browser::{Browser, Page, SECRETS};
-use support::relay::Relay;
-use support::team::{Machine, Team, in_sync, join, until};
-use support::terminal::Terminal;
 
 /// Returns the row with this name from a listing of the API.
 fn row(machine: &Machine, name: &str) -> Value {

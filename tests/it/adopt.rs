@@ -1,14 +1,12 @@
 //! `adopt` as a person meets it: what it shows, what a yes does, and that nothing happens without one.
 
-mod support;
-
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::adopt::Adopting;
-use support::consumers;
-use support::daemon::PROGRAM;
+use crate::support::adopt::Adopting;
+use crate::support::consumers;
+use crate::support::daemon::PROGRAM;
 
 const TOKEN: &str = "t0ken \"<< %q'";
 const KEY: &str = "ws_9182-x";

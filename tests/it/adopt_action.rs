@@ -1,17 +1,15 @@
 //! `adopt` of custom actions: the rendered action describes the same request that curl sends for the original command.
 //! A server records both.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::support::adopt::Adopting;
+use crate::support::consumers;
 use serde_json::{Value, json};
-use support::adopt::Adopting;
-use support::consumers;
 
 /// A request as the server saw it, without what curl adds on its own.
 #[derive(Debug, PartialEq)]

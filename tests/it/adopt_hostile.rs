@@ -2,15 +2,13 @@
 //! `adopt` refuses with the reason and changes nothing. No value is printed or in the template, and none is left in a
 //! file that was replaced. The test works out the expected config itself, without the program's readers.
 
-mod support;
-
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use crate::support::adopt::{Adopting, Ran};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::{Value, json};
-use support::adopt::{Adopting, Ran};
 
 const CASES: u32 = 24;
 

@@ -1,16 +1,14 @@
 //! `adopt` of SIP trunks and of Cal.com's credentials: compares the original with the rendered config, with readers of
 //! the test's own and with python-dotenv.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::support::adopt::Adopting;
+use crate::support::consumers;
 use serde_json::{Value, json};
-use support::adopt::Adopting;
-use support::consumers;
 
 /// Reads the sections of a file as Asterisk documents its format: each name with its keys and values. Does not support
 /// templates.

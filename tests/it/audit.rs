@@ -1,19 +1,17 @@
 //! What changes leave in the audit trail of the real daemon: who wanted what, and how it ended. Also that nobody can
 //! push the events of others out of it.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 
+use crate::support::account::Place;
+use crate::support::browser::{Browser, SECRETS};
+use crate::support::component::pager;
+use crate::support::daemon::Guillemet;
+use crate::support::disk::{fill, home_on_disk};
+use crate::support::team::{Machine, Team, join, until};
 use guillemet_daemon::api::routes::{Endpoint, ROUTES};
 use serde_json::{Value, json};
-use support::account::Place;
-use support::browser::{Browser, SECRETS};
-use support::component::pager;
-use support::daemon::Guillemet;
-use support::disk::{fill, home_on_disk};
-use support::team::{Machine, Team, join, until};
 
 const CANARY: &str = "canary-value";
 /// A value that a caller sent in place of a name.
@@ -176,7 +174,7 @@ fn what_cannot_be_recorded_is_not_done() {
     guillemet.run();
     guillemet.add("cal-key", CANARY);
     let browser = Browser::open(&guillemet);
-    let link = support::browser::link(&guillemet);
+    let link = crate::support::browser::link(&guillemet);
     let filler = guillemet.path("filler");
     fill(&filler, 0);
     let revealed = guillemet.post("/v1/resolve", &json!({"secrets": ["cal-key"], "reveal": true}));
@@ -201,9 +199,9 @@ fn the_console_records_its_sessions_and_what_they_change() {
     assert_eq!(taken.status, 409);
     // A form of another session is refused, and the refusal is recorded with its page.
     let other = Browser::open(&guillemet);
-    let mut forged = Browser::at(&support::browser::link(&guillemet));
+    let mut forged = Browser::at(&crate::support::browser::link(&guillemet));
     forged.cookie = browser.cookie.clone();
-    let body = support::browser::encode(&[("csrf", &other.csrf())]);
+    let body = crate::support::browser::encode(&[("csrf", &other.csrf())]);
     let delete = format!("{SECRETS}/cal-key/delete");
     let form = [("content-type", "application/x-www-form-urlencoded")];
     assert_eq!(forged.ask("POST", &delete, &form, body.as_bytes()).status, 403);

@@ -1,16 +1,14 @@
 //! The console in a real Chromium: an operator's day with scripts and without, by keyboard alone, and with assistive
 //! settings. Also tries, from a hostile page, what such a page can do.
 
-mod support;
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 
+use crate::support::browser::{SECRETS, link};
+use crate::support::chromium::{Chromium, axe, keys};
+use crate::support::daemon::Guillemet;
 use serde_json::{Value, json};
-use support::browser::{SECRETS, link};
-use support::chromium::{Chromium, axe, keys};
-use support::daemon::Guillemet;
 
 const TEMPLATE: &str = r#"name = "calendar"
 url = "https://mcp.example/"
@@ -350,7 +348,7 @@ fn another_site_can_do_nothing_with_a_session() {
     assert_eq!(chromium.run("return document.cookie"), "");
 }
 
-/// Makes the pictures of the README: `PICTURES=docs/images cargo test --test browser -- --ignored`.
+/// Makes the pictures of the README: `PICTURES=docs/images cargo test --test it browser:: -- --ignored`.
 #[test]
 #[ignore = "writes the pictures of the README"]
 fn pictures() {

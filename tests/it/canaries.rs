@@ -1,11 +1,9 @@
 //! Canaries: `template check` fills a plugin's document with hostile values and reads it back, without a daemon and
 //! without a vault.
 
-mod support;
-
+use crate::support::component::{componentize, module};
+use crate::support::daemon::Guillemet;
 use serde_json::Value;
-use support::component::{componentize, module};
-use support::daemon::Guillemet;
 
 /// Each target of `tests/plugins/forgetful`, with a part of the resulting problem's message. It is `None` if the target
 /// forgets no encoder.

@@ -1,7 +1,5 @@
 //! Which callers may ask for what: real processes of other users and groups, against the rules of a real daemon.
 
-mod support;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::os::unix::net::UnixStream;
@@ -9,12 +7,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::daemon::{Guillemet, PROGRAM};
+use crate::support::listening::Listening;
+use crate::support::missing;
+use crate::support::users::{AGENT, GROUP, OTHER, as_user, can};
 use guillemet_daemon::api::routes::{Endpoint, ROUTES};
 use serde_json::{Value, json};
-use support::daemon::{Guillemet, PROGRAM};
-use support::listening::Listening;
-use support::missing;
-use support::users::{AGENT, GROUP, OTHER, as_user, can};
 
 const TEMPLATE: &str = "name = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\n\
                         Authorization = \"Bearer << secret \"calendar-token\" >>\"\n";

@@ -1,8 +1,6 @@
 //! `guillemet.toml` while the daemon runs: it is followed like templates, and a file that cannot be used changes
 //! nothing and is reported until it can.
 
-mod support;
-
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,10 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use crate::support::browser::{Browser, SECRETS};
+use crate::support::daemon::{Guillemet, receive};
+use crate::support::listening::Listening;
 use serde_json::{Value, json};
-use support::browser::{Browser, SECRETS};
-use support::daemon::{Guillemet, receive};
-use support::listening::Listening;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -1,21 +1,19 @@
 //! The console over real TCP: who gets in, what a form may do, what a page contains, and that every flow works without
 //! scripts.
 
-mod support;
-
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::support::browser::{Browser, Page, SECRETS, apart, encode, link};
+use crate::support::canary::{Canary, Scanner};
+use crate::support::daemon::{Answer, Guillemet, try_ask};
+use crate::support::missing;
+use crate::support::users::{self, AGENT, GROUP, OTHER, as_user};
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use serde_json::json;
-use support::browser::{Browser, Page, SECRETS, apart, encode, link};
-use support::canary::{Canary, Scanner};
-use support::daemon::{Answer, Guillemet, try_ask};
-use support::missing;
-use support::users::{self, AGENT, GROUP, OTHER, as_user};
 
 /// Every path of the console, with an existing name where the path has one.
 const PATHS: [(&str, &str); 21] = [

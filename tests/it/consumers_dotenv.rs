@@ -5,16 +5,14 @@
 //! such a value is quoted, at least one reader reads something else, and so does the reader that the refusal names for
 //! each kind of quotes.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::support::consumers::{Rotating, has, python, run_script};
+use crate::support::missing;
+use crate::support::passwords::{SEED, passwords};
+use crate::support::random::Random;
 use serde_json::{Value, json};
-use support::consumers::{Rotating, has, python, run_script};
-use support::missing;
-use support::passwords::{SEED, passwords};
-use support::random::Random;
 
 const NODE: &str = "node";
 

@@ -3,17 +3,15 @@
 //!
 //! Every value arrives exactly, or is refused for the reason that makes it impossible.
 
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::consumers::{Rotating, has, judge, python, run_script};
+use crate::support::passwords::{SEED, passwords};
+use crate::support::recorder::{Recorder, Request};
 use data_encoding::{BASE64, HEXLOWER};
 use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
-use support::consumers::{Rotating, has, judge, python, run_script};
-use support::passwords::{SEED, passwords};
-use support::recorder::{Recorder, Request};
 
 /// Returns an action with the value in every place of a request.
 fn everywhere(url: &str) -> String {

@@ -3,17 +3,15 @@
 //!
 //! Every value arrives exactly, or is refused for the reason that makes it impossible.
 
-mod support;
-
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::support::consumers::{Rotating, judge, python, run_script};
+use crate::support::daemon::PROGRAM;
+use crate::support::missing;
+use crate::support::passwords::{SEED, passwords};
 use serde_json::{Value, json};
-use support::consumers::{Rotating, judge, python, run_script};
-use support::daemon::PROGRAM;
-use support::missing;
-use support::passwords::{SEED, passwords};
 
 /// The targets with their template: one with headers and a query, and one whose whole URL is a secret.
 const TARGETS: [(&str, &str); 8] = [

@@ -2,23 +2,21 @@
 //! in with exactly the password, or Guillemet has refused it, with the reason, and had to.
 //!
 //! baresip and kamailio run as Debian packages them. **Asterisk and FreeSWITCH do not run**, because Debian 12 has
-//! neither. Readers in tests/support/sip, written from their sources, take their place, and a mistake of such a reader
+//! neither. Readers in tests/it/support/sip, written from their sources, take their place, and a mistake of such a reader
 //! would not be noticed here. LiveKit and Vapi do not run either: their configs are JSON, and are read as such.
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use crate::support::sip::baresip::Baresip;
+use crate::support::sip::kamailio::Kamailio;
+use crate::support::sip::{
+    PASSWORD, Rendered, SEED, Trunks, USER, assert_most, asterisk, freeswitch, ha1, installed, passwords,
+};
 use guillemet_plan::encode;
 use guillemet_plan::expr::Op;
 use serde_json::{Value, json};
-use support::sip::baresip::Baresip;
-use support::sip::kamailio::Kamailio;
-use support::sip::{
-    PASSWORD, Rendered, SEED, Trunks, USER, assert_most, asterisk, freeswitch, ha1, installed, passwords,
-};
 
 /// The realm of the accounts at the registrar.
 const REALM: &str = "guillemet.test";

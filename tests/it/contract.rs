@@ -1,9 +1,7 @@
 //! Checks the real daemon against `openapi.yaml`, with Schemathesis: it makes valid and invalid requests from the
 //! description, one by one and in sequences. Every answer has to be one that the description lists.
 //!
-//! Not tested here: `/v1/events`, a stream without an end (tests/events.rs).
-
-mod support;
+//! Not tested here: `/v1/events`, a stream without an end (tests/it/events.rs).
 
 use std::io::Write;
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -11,8 +9,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::daemon::Guillemet;
-use support::missing;
+use crate::support::daemon::Guillemet;
+use crate::support::missing;
 
 /// Returns the folder of the test's programs, which `tests/run` installs.
 fn programs() -> PathBuf {

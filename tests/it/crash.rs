@@ -4,16 +4,14 @@
 //! A point is a number of requests: the thread that sends that request kills the daemon. The requests of each thread
 //! come from a seed, which is printed on failure. `CRASH_SEED` repeats it, as far as the timing of threads allows.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::support::daemon::{Answer, Guillemet, receive, send};
+use crate::support::random::Random;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::daemon::{Answer, Guillemet, receive, send};
-use support::random::Random;
 
 const WORKERS: usize = 3;
 const SLOTS: usize = 4;

@@ -1,14 +1,12 @@
 //! The promises Blind, Once, Recorded, Whole, Isolated, Guarded, At once and Nothing lost, checked with the real daemon
 //! over its real socket.
 
-mod support;
-
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::support::component::hostile;
+use crate::support::daemon::{Guillemet, try_ask};
 use serde_json::{Value, json};
-use support::component::hostile;
-use support::daemon::{Guillemet, try_ask};
 
 const MCP: &str = r#"
 name = "calendar"
@@ -470,7 +468,7 @@ fn a_vault_with_a_passphrase_opens_with_it_alone() {
     let dir = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str], passphrase: &str| {
         use std::io::Write;
-        let mut child = std::process::Command::new(support::daemon::PROGRAM)
+        let mut child = std::process::Command::new(crate::support::daemon::PROGRAM)
             .arg("--home")
             .arg(dir.path())
             .args(arguments)

@@ -1,16 +1,14 @@
 //! A disk that is full or read-only, unreadable folders, damaged files: the real daemon reports a clear error or
 //! recovers completely (promise Nothing lost).
 
-mod support;
-
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::support::daemon::{Answer, Guillemet, PROGRAM};
+use crate::support::disk::{fill, home_on_disk};
 use serde_json::json;
-use support::daemon::{Answer, Guillemet, PROGRAM};
-use support::disk::{fill, home_on_disk};
 
 const MCP: &str =
     "name = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\nX = \"<< secret \"token\" >>\"\n";
@@ -321,7 +319,7 @@ fn an_unreadable_folder_or_file_is_told_and_guards_every_secret() {
                 let user = rustix::process::Uid::from_raw(nobody);
                 rustix::thread::set_thread_res_uid(user, user, user).unwrap();
             }
-            support::daemon::try_ask(&socket, method, path, &[], body.as_bytes())
+            crate::support::daemon::try_ask(&socket, method, path, &[], body.as_bytes())
         };
         std::thread::scope(|scope| scope.spawn(ask).join().unwrap())
     };

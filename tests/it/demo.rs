@@ -1,12 +1,10 @@
 //! The output of `make demo`, with a real MCP client and server; and the command line's own stories.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::daemon::{Guillemet, PROGRAM};
-use support::missing;
+use crate::support::daemon::{Guillemet, PROGRAM};
+use crate::support::missing;
 
 /// Returns the path of the example program, beside the program under test.
 fn mcp() -> Option<PathBuf> {

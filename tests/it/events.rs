@@ -1,13 +1,11 @@
 //! `/v1/events`: a listener is told of every change, and of nothing else.
 
-mod support;
-
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 
+use crate::support::daemon::Guillemet;
+use crate::support::listening::Listening;
 use serde_json::json;
-use support::daemon::Guillemet;
-use support::listening::Listening;
 
 #[test]
 fn every_change_is_told_in_order_and_no_value_with_it() {

@@ -1,15 +1,13 @@
 //! Kills the daemon, and makes the disk fail, at every system call that writes. The vault still opens, acknowledged
 //! changes are there, others are there completely or not at all, and the daemon goes on (promise Nothing lost).
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use crate::support::daemon::{Guillemet, try_ask};
+use crate::support::strace::{self, Attached, Fault};
 use serde_json::{Value, json};
-use support::daemon::{Guillemet, try_ask};
-use support::strace::{self, Attached, Fault};
 
 /// The system calls that change files.
 const CALLS: [&str; 14] = [

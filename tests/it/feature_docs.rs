@@ -1,13 +1,11 @@
 //! docs/features/*.md are made from the plugins' own descriptions and schemas, and from the daemon's explanation of the
-//! example templates. This test checks them. `BLESS=1 cargo nextest run --test feature_docs` writes them again.
-
-mod support;
+//! example templates. This test checks them. `BLESS=1 cargo nextest run --test it feature_docs::` writes them again.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::support::daemon::Guillemet;
 use serde_json::Value;
-use support::daemon::Guillemet;
 
 #[test]
 fn the_pages_of_the_features_are_those_of_the_plugins() {
@@ -44,7 +42,8 @@ fn the_pages_of_the_features_are_those_of_the_plugins() {
     }
 }
 
-const MADE: &str = "<!-- Made from the plugin's own schema by tests/feature_docs.rs; change that, not this page. -->\n";
+const MADE: &str =
+    "<!-- Made from the plugin's own schema by tests/it/feature_docs.rs; change that, not this page. -->\n";
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()

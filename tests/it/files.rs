@@ -2,8 +2,6 @@
 //! attributes, and leaves nothing when interrupted. A rename that rewrites templates gives no file to another user.
 //! File systems without some features work too.
 
-mod support;
-
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -11,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::support::daemon::{Guillemet, PROGRAM};
+use crate::support::missing;
+use crate::support::random::Random;
+use crate::support::strace;
 use rustix::fs::{XattrFlags, removexattr, setxattr};
 use rustix::process::{Signal, Uid};
 use serde_json::json;
-use support::daemon::{Guillemet, PROGRAM};
-use support::missing;
-use support::random::Random;
-use support::strace;
 
 /// The number of another user, who does not exist on this machine.
 const OTHER: u32 = 12_345;
@@ -400,7 +398,7 @@ impl Attacked {
         }
     }
 
-    fn rename(&self, round: u32) -> support::daemon::Answer {
+    fn rename(&self, round: u32) -> crate::support::daemon::Answer {
         let body = json!({"name": format!("name-{}", round + 1), "rewrite": true}).to_string();
         self.guillemet.ask("PATCH", &format!("/v1/secrets/name-{round}"), &[], body.as_bytes())
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-#[path = "../fuzz/src/lib.rs"]
+#[path = "../../fuzz/src/lib.rs"]
 mod invariants;
 
 /// Prints the name of the corpus file when it breaks an invariant, beside the panic's own output.

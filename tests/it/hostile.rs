@@ -1,16 +1,14 @@
 //! Hostile plugins in the real daemon: whatever a component does becomes an error that names it, while eight clients
 //! render another feature's template without a single failure (promise Isolated).
 
-mod support;
-
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::component::{componentize, hostile, hostile_in, module};
+use crate::support::daemon::{Answer, Guillemet, try_ask};
+use crate::support::wasm::{self, appended, core_module, core_modules, leb, replaced, vector};
 use serde_json::{Value, json};
-use support::component::{componentize, hostile, hostile_in, module};
-use support::daemon::{Answer, Guillemet, try_ask};
-use support::wasm::{self, appended, core_module, core_modules, leb, replaced, vector};
 
 /// The template that clients render while others do harm.
 const CALENDAR: &str = r#"

@@ -1,20 +1,18 @@
 //! Keys and passphrases in the memory of a running daemon are nowhere that another process can read. If the kernel has
 //! no such memory, they are only in locked pages, which are in no dump, no swap and no child.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 
+use crate::support::canary::{Canary, Scanner};
+use crate::support::daemon::Guillemet;
+use crate::support::missing;
+use crate::support::strace::{self, Fault};
 use guillemet_base::home::Home;
 use guillemet_secret::crypto::{self, Key};
 use guillemet_vault::keys::UnlockWith;
 use guillemet_vault::store::Vault;
 use serde_json::json;
-use support::canary::{Canary, Scanner};
-use support::daemon::Guillemet;
-use support::missing;
-use support::strace::{self, Fault};
 
 const TEMPLATE: &str = "name = 'a'\nurl = 'https://a.example/'\nheaders.Authorization = '<< secret \"token\" >>'\n";
 

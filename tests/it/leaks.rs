@@ -1,29 +1,27 @@
 //! Values go in and come out in every possible way. Afterwards they are nowhere: in no log at trace level, no error, no
 //! file, no planner, and not in the daemon's memory (promise Blind).
 
-mod support;
-
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use crate::support::browser::{self, Browser, SECRETS as SECRETS_PAGE};
+use crate::support::canary::{Canary, Scanner};
+use crate::support::component::hostile;
+use crate::support::daemon::{Guillemet, try_ask};
+use crate::support::missing;
+use crate::support::terminal::Terminal;
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::json;
-use support::browser::{self, Browser, SECRETS as SECRETS_PAGE};
-use support::canary::{Canary, Scanner};
-use support::component::hostile;
-use support::daemon::{Guillemet, try_ask};
-use support::missing;
-use support::terminal::Terminal;
 
 /// Far longer than every deadline, because being slow is not a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const TEMPLATES: [(&str, &str); 4] = [
-    ("mcp-server/calendar.jsonc", include_str!("../templates/mcp-server/calendar.jsonc")),
-    ("cal-com/frontdesk.toml", include_str!("../templates/cal-com/frontdesk.toml")),
-    ("sip-trunk/carrier.yaml", include_str!("../templates/sip-trunk/carrier.yaml")),
-    ("custom-action/crm-lookup.json", include_str!("../templates/custom-action/crm-lookup.json")),
+    ("mcp-server/calendar.jsonc", include_str!("../../templates/mcp-server/calendar.jsonc")),
+    ("cal-com/frontdesk.toml", include_str!("../../templates/cal-com/frontdesk.toml")),
+    ("sip-trunk/carrier.yaml", include_str!("../../templates/sip-trunk/carrier.yaml")),
+    ("custom-action/crm-lookup.json", include_str!("../../templates/custom-action/crm-lookup.json")),
 ];
 
 /// The secrets of those templates, with the special characters in the middle of their values.

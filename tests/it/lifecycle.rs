@@ -1,13 +1,11 @@
 //! The life of a secret in the real daemon: renamed, rotated and rolled back, by two operators at once and across
 //! crashes, while references go on working.
 
-mod support;
-
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::daemon::{Answer, Guillemet};
 use serde_json::{Value, json};
-use support::daemon::{Answer, Guillemet};
 
 /// Returns a template with a reference in every form, and text that only looks like one.
 fn template(name: &str) -> String {
@@ -299,16 +297,16 @@ fn a_rename_survives_being_cut_off_anywhere() {
     }
     guillemet.write("mcp-server/calendar.toml", &template("name-0"));
     guillemet.add("name-0", "value");
-    let mut rng = support::random::Random::new(4);
+    let mut rng = crate::support::random::Random::new(4);
     let mut name = "name-0".to_owned();
     for round in 1..=20 {
         let next = format!("name-{round}");
         let change = json!({"name": next, "rewrite": true}).to_string();
         let (socket, path) = (guillemet.path("run/guillemet.sock"), format!("/v1/secrets/{name}"));
-        let renaming = support::daemon::send(&socket, "PATCH", &path, &[], change.as_bytes()).unwrap();
+        let renaming = crate::support::daemon::send(&socket, "PATCH", &path, &[], change.as_bytes()).unwrap();
         std::thread::sleep(std::time::Duration::from_micros(rng.below(60_000)));
         guillemet.kill();
-        let acknowledged = support::daemon::receive(renaming).is_ok_and(|answer| answer.status == 200);
+        let acknowledged = crate::support::daemon::receive(renaming).is_ok_and(|answer| answer.status == 200);
         guillemet.run();
         let shown = guillemet.get(&format!("/v1/secrets/{next}"));
         assert!(shown.status == 200 || !acknowledged, "an acknowledged rename is gone");

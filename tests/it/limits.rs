@@ -1,8 +1,6 @@
 //! How much callers can take from the daemon, and how much the daemon keeps for itself: connections, time, descriptors,
 //! memory.
 
-mod support;
-
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -12,12 +10,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::component::hostile;
+use crate::support::daemon::{Guillemet, PROGRAM, receive, send, try_ask};
+use crate::support::missing;
+use crate::support::strace::{self, Fault};
+use crate::support::users::{self, AGENT, GROUP, OTHER, as_user};
 use serde_json::json;
-use support::component::hostile;
-use support::daemon::{Guillemet, PROGRAM, receive, send, try_ask};
-use support::missing;
-use support::strace::{self, Fault};
-use support::users::{self, AGENT, GROUP, OTHER, as_user};
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
 

@@ -1,11 +1,9 @@
 //! What happens to a test whose real part is missing: it reports that, and fails if everything has to be there.
 
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 
-use support::missing;
+use crate::support::missing;
 
 #[test]
 #[ignore = "is run by the test below"]
@@ -25,13 +23,13 @@ fn a_test_whose_part_is_missing_is_reported_and_fails_in_ci() {
     let file = folder.path().join("skipped");
     let run = |ci: &str| {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["lacks_a_part", "--exact", "--ignored"]).env("GUILLEMET_SKIPPED", &file).env("CI", ci);
+        command.args(["missing::lacks_a_part", "--exact", "--ignored"]).env("GUILLEMET_SKIPPED", &file).env("CI", ci);
         let output = command.output().unwrap();
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
     };
-    let lines = "missing::lacks_a_part: needs Asterisk: its own repository\n\
-                 missing::lacks_a_part: needs a part: `install a-part`\n\
-                 missing::lacks_a_part: needs a feature: another kernel\n";
+    let lines = "it::missing::lacks_a_part: needs Asterisk: its own repository\n\
+                 it::missing::lacks_a_part: needs a part: `install a-part`\n\
+                 it::missing::lacks_a_part: needs a feature: another kernel\n";
     assert!(run("").0);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), lines);
     std::fs::remove_file(&file).unwrap();
@@ -39,7 +37,7 @@ fn a_test_whose_part_is_missing_is_reported_and_fails_in_ci() {
     assert!(!is_passed && said.contains("needs a part: `install a-part`"), "{said}");
     let reported = std::fs::read_to_string(&file).unwrap();
     assert_eq!(
-        reported, "missing::lacks_a_part: needs Asterisk: its own repository\n",
+        reported, "it::missing::lacks_a_part: needs Asterisk: its own repository\n",
         "what the table lists fails nothing"
     );
 }
@@ -59,7 +57,7 @@ fn no_test_skips_itself_in_another_way() {
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let wants = ["(\"CI\")", "!(\"skipped"].iter().any(|word| text.contains(word));
-                let is_this = path.ends_with("tests/support/missing.rs") || path.ends_with("tests/missing.rs");
+                let is_this = path.ends_with("tests/it/support/missing.rs") || path.ends_with("tests/it/missing.rs");
                 files += 1;
                 found.extend((wants && !is_this).then_some(path));
             }

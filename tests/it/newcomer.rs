@@ -1,19 +1,17 @@
 //! The first minutes: the README's quick start and recipes exactly as written, the templates that `template new`
 //! writes, and text that is almost a placeholder.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use crate::support::daemon::{Guillemet, PROGRAM};
+use crate::support::missing;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
-use support::daemon::{Guillemet, PROGRAM};
-use support::missing;
 
 /// The longest time that one command may take.
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -263,7 +261,7 @@ fn a_new_template_renders_once_its_secrets_are_there() {
 fn a_plugin_gets_a_new_template_made_of_its_schema() {
     let guillemet = Guillemet::start();
     std::fs::create_dir_all(guillemet.path("plugins")).unwrap();
-    std::fs::write(guillemet.path("plugins/pager.wasm"), support::component::pager()).unwrap();
+    std::fs::write(guillemet.path("plugins/pager.wasm"), crate::support::component::pager()).unwrap();
     let made = guillemet.command(&["template", "new", "pager/on-call"]);
     let (_, said) = texts(&made);
     assert!(made.status.success() && said.contains(" secret add pager-on-call-production\n"), "{said}");

@@ -1,8 +1,6 @@
 //! Who can change a home: a daemon starts only if nobody else can, and values are sent only to a daemon that may have
 //! them. With the real binary and real modes, users, groups and sockets.
 
-mod support;
-
 use std::fs::{self, Permissions};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -12,9 +10,9 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::daemon::{Guillemet, PROGRAM};
+use crate::support::missing;
 use rustix::process::{Signal, Uid};
-use support::daemon::{Guillemet, PROGRAM};
-use support::missing;
 
 /// Numbers of users and of a group that no package uses.
 const AGENT: u32 = 61_001;

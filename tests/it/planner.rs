@@ -1,8 +1,6 @@
 //! The planner as the daemon uses it: the real child process, driven through its client, with a plugin that keeps the
 //! contract and one that breaks each of its rules (promises Blind, Once, Whole and Isolated).
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -11,14 +9,14 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::component::{componentize, hostile, module, pager};
+use crate::support::daemon::Guillemet;
+use crate::support::missing;
 use guillemet_base::problem::Problem;
 use guillemet_plan::expr::{Expr, Op, Part};
 use guillemet_plan::protocol::{Description, DocumentKind, PlanReference, PlanRequest, Planned, Request, Target};
 use guillemet_plugin::client::{CompiledCache, NoCache, PlanFailure, Planner, PlannerError, PlannerOptions};
 use guillemet_template::{Format, ValueFilter};
-use support::component::{componentize, hostile, module, pager};
-use support::daemon::Guillemet;
-use support::missing;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 
@@ -97,7 +95,7 @@ async fn what_a_plugin_panics_with_and_where_reaches_its_author() {
     planned(&planner, config(2)).await;
     let Err(failure @ PlanFailure::Broken { .. }) = planner.plan(config(3)).await else { panic!("no failure") };
     let message = failure.to_string();
-    let line = include_str!("plugins/pager/src/lib.rs").lines().position(|line| line.contains("LEVELS[level]"));
+    let line = include_str!("../plugins/pager/src/lib.rs").lines().position(|line| line.contains("LEVELS[level]"));
     let place = format!("(pager/src/lib.rs:{}:", line.unwrap() + 1);
     assert!(message.starts_with("it panicked: index out of bounds: the len is 3 but the index is 3 "), "{message}");
     assert!(message.contains(&place) && message.ends_with("report it to its author"), "{message}");

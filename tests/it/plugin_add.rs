@@ -1,17 +1,15 @@
 //! `plugin add`, `list`, `show` and `remove`, which decide who is trusted with the secrets of a feature's templates.
 //! With the real binary and a real daemon.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::component::{hostile_in, pager};
+use crate::support::daemon::{Guillemet, PROGRAM};
+use crate::support::missing;
 use serde_json::{Value, json};
-use support::component::{hostile_in, pager};
-use support::daemon::{Guillemet, PROGRAM};
-use support::missing;
 
 const TEMPLATE: &str = "url = 'https://pager.example'\ntoken = '<< secret \"pager-key\" >>'\n";
 

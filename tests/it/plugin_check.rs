@@ -1,15 +1,13 @@
 //! `plugin check` as an author uses it: the real binary on real components, sound ones and others. It needs neither
 //! daemon nor vault, so there is none.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::component::{componentize, hostile, hostile_in, module, pager};
+use crate::support::wasm::{self, appended, leb, vector};
 use serde_json::Value;
-use support::component::{componentize, hostile, hostile_in, module, pager};
-use support::wasm::{self, appended, leb, vector};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 /// A path at which nobody can make a folder, not even root.

@@ -1,14 +1,12 @@
 //! `plugin dev` as an author has it open beside an editor: the real program follows a project whose files change. A
 //! test waits for output, never for a fixed time.
 
-mod support;
-
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
+use crate::support::authors::{Language, Project};
+use crate::support::daemon::PROGRAM;
 use rustix::process::{Pid, Signal, kill_process};
-use support::authors::{Language, Project};
-use support::daemon::PROGRAM;
 
 /// A running `plugin dev`.
 struct Dev {

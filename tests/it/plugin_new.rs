@@ -1,13 +1,11 @@
 //! From `plugin new` to passing cases, in each language with its real tools: a project as it is made, and one that uses
 //! all of its author library. If a tool is missing, the message has the command that installs it.
 
-mod support;
-
 use std::path::Path;
 
-use support::authors::{Language, Project};
-use support::daemon::Guillemet;
-use support::transcript;
+use crate::support::authors::{Language, Project};
+use crate::support::daemon::Guillemet;
+use crate::support::transcript;
 
 /// A new project builds and passes its cases. Then a plugin with every kind of field is put in its place; the library
 /// finds what is wrong in a config, and reports where the author's own code fails.

@@ -1,13 +1,11 @@
 //! `plugin test` as an author uses it: the real binary on a project's folder with a real component. It needs neither
 //! daemon nor vault, so there is none.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use support::component::pager;
+use crate::support::component::pager;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 /// A path at which nobody can make a folder, not even root.

@@ -1,12 +1,10 @@
 //! Plugins made for another version of the contract, as real components. One of a later 1.x that uses nothing new
 //! works; any other is refused, and the message says what it needs.
 
-mod support;
-
 use std::path::PathBuf;
 
-use support::component::{componentize, hostile, module};
-use support::daemon::Guillemet;
+use crate::support::component::{componentize, hostile, module};
+use crate::support::daemon::Guillemet;
 
 /// Returns the component with another version in the names of its interfaces. Both versions have the same length.
 fn of_version(component: &[u8], from: &str, to: &str) -> Vec<u8> {

@@ -2,14 +2,12 @@
 //! and the terminal is restored however a prompt ends. Also that the output to a terminal contains nothing that could
 //! drive it.
 
-mod support;
-
 use std::os::unix::process::ExitStatusExt;
 
+use crate::support::daemon::{Guillemet, PROGRAM};
+use crate::support::terminal::Terminal;
 use rustix::process::Signal;
 use rustix::termios::LocalModes;
-use support::daemon::{Guillemet, PROGRAM};
-use support::terminal::Terminal;
 
 const KEY: &str = "-----BEGIN KEY-----\nline-one-of-the-key\n\tline-two-of-the-key\n-----END KEY-----";
 

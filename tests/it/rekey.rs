@@ -1,20 +1,18 @@
 //! `vault rekey`: the old key no longer opens the vault, the new one does, and nothing else has changed, even if the
 //! command is killed at any system call.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
+use crate::support::daemon::Guillemet;
+use crate::support::strace::{self, Fault};
+use crate::support::terminal::Terminal;
 use guillemet_base::home::Home;
 use guillemet_vault::keys::{METHODS, UnlockWith};
 use guillemet_vault::store::Vault;
 use serde_json::json;
-use support::daemon::Guillemet;
-use support::strace::{self, Fault};
-use support::terminal::Terminal;
 
 const OLD: &str = "correct horse battery staple nine";
 const NEW: &str = "nine purple elephants jump slowly";

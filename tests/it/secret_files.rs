@@ -1,15 +1,13 @@
 //! One rule for a secret from a file or a pipe: its bytes, without a byte order mark and without one line break at the
 //! end. It is never truncated, and the rule is the same for every command and every descriptor.
 
-mod support;
-
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
+use crate::support::daemon::Guillemet;
+use crate::support::terminal::Terminal;
 use serde_json::json;
-use support::daemon::Guillemet;
-use support::terminal::Terminal;
 
 const MOST: usize = 65_536;
 const GOOD: &str = "correct horse battery staple nine";

@@ -1,8 +1,6 @@
 //! How a daemon and its commands find each other: homes that share a runtime folder, sockets that vanish while the
 //! daemon runs, `GUILLEMET_SOCKET`, and a command's message if it finds no daemon.
 
-mod support;
-
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -12,10 +10,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::support::daemon::{Guillemet, PROGRAM, receive, try_ask};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, fcntl_lock, renameat_with};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::daemon::{Guillemet, PROGRAM, receive, try_ask};
 
 /// The longest time to wait for anything in a test.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,15 +1,13 @@
 //! What a machine lacks is reported at the start: a daemon that says it is ready can serve, and one that could not
 //! serve stops and names what is missing.
 
-mod support;
-
 use std::fs;
 use std::process::{Command, Stdio};
 
+use crate::support::daemon::{Guillemet, PROGRAM};
+use crate::support::missing;
+use crate::support::strace::{self, Fault};
 use serde_json::json;
-use support::daemon::{Guillemet, PROGRAM};
-use support::missing;
-use support::strace::{self, Fault};
 
 const TEMPLATE: &str = "name = 'a'\nurl = 'https://example.com'\n";
 

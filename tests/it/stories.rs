@@ -1,12 +1,10 @@
 //! An operator's stories on the command line, as data files in `tests/stories`, and the transcripts of the operators'
 //! handbook. Each runs in its own home, with the real program and its real daemon.
 
-mod support;
-
 use std::path::Path;
 
-use support::daemon::Guillemet;
-use support::transcript;
+use crate::support::daemon::Guillemet;
+use crate::support::transcript;
 
 fn tell(file: &str) {
     let guillemet = Guillemet::start();

@@ -1,14 +1,13 @@
 //! A planner that is completely taken over: another program runs in its place and answers what it likes. Each wrong
 //! answer is an error of that plan within its time limit, and the next request gets a working child (promise Isolated).
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::component::hostile;
 use guillemet_base::problem::Problem;
 use guillemet_plan::expr::Expr;
 use guillemet_plan::plan;
@@ -22,7 +21,6 @@ use guillemet_secret::memory::SealedValue;
 use guillemet_template::Format;
 use guillemet_template::lexer::Reference;
 use serde_json::Value;
-use support::component::hostile;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 /// Far longer than every deadline of a planner: hanging is a failure, but being slow is not.

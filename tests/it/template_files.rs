@@ -1,19 +1,17 @@
 //! The files of templates: no edit is missed, whatever the kernel reports about it, and a file system that hangs blocks
 //! nothing except the templates on it.
 
-mod support;
-
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::support::daemon::{Guillemet, receive, send};
+use crate::support::listening::Listening;
+use crate::support::missing;
+use crate::support::team::until;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use support::daemon::{Guillemet, receive, send};
-use support::listening::Listening;
-use support::missing;
-use support::team::until;
 
 fn text(secret: &str) -> String {
     format!("name = \"a\"\nurl = \"https://example.com/\"\n[headers]\nKey = \"<< secret '{secret}' >>\"\n")

@@ -1,11 +1,9 @@
 //! The targets that a template is for: those in its field `targets`, or its feature's default. The check, listings, a
 //! render without a target and the rules of callers all use them.
 
-mod support;
-
+use crate::support::daemon::Guillemet;
+use crate::support::users::{self, AGENT, GROUP, as_user};
 use serde_json::{Value, json};
-use support::daemon::Guillemet;
-use support::users::{self, AGENT, GROUP, as_user};
 
 /// A trunk without numbers. LiveKit, the default target, needs numbers, and Asterisk does not.
 const TRUNK: &str = "name = 'carrier'\ndirection = 'outbound'\ntermination_uri = 'sip.example.com:5061'\n\
@@ -134,7 +132,7 @@ fn a_rule_for_one_target_holds_whatever_a_template_names() {
     let status = |path: &str| {
         let socket = guillemet.path("run/guillemet.sock");
         let path = format!("/v1/render/sip-trunk/{path}");
-        as_user(AGENT, || support::daemon::try_ask(&socket, "GET", &path, &[], b"").unwrap().status)
+        as_user(AGENT, || crate::support::daemon::try_ask(&socket, "GET", &path, &[], b"").unwrap().status)
     };
     let write = |targets: &str| guillemet.write("sip-trunk/carrier.toml", &naming(targets));
     write("['pjsip', 'kamailio']");

@@ -1,8 +1,6 @@
 //! Logs and output that nobody reads: a full disk, a pipe whose reader has left, a closed terminal. The servers go on;
 //! a command whose requested output cannot be written fails.
 
-mod support;
-
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,9 +8,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::daemon::{Guillemet, PROGRAM};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use support::daemon::{Guillemet, PROGRAM};
 
 /// Far longer than every deadline, because being slow is not a failure.
 const PATIENCE: Duration = Duration::from_secs(60);

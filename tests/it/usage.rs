@@ -1,12 +1,10 @@
 //! The records of use are true: the real daemon's audit trail, who was refused what, and the numbers in `/metrics`.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::support::daemon::{Guillemet, PROGRAM};
 use serde_json::{Value, json};
-use support::daemon::{Guillemet, PROGRAM};
 
 const MCP: &str = r#"name = "a"
 url = "https://h/mcp"

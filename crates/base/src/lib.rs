@@ -12,7 +12,7 @@ pub mod lock_file;
 pub mod logging;
 #[cfg(test)]
 #[allow(dead_code, reason = "the integration tests use the rest of it")]
-#[path = "../../../tests/support/missing.rs"]
+#[path = "../../../tests/it/support/missing.rs"]
 mod missing;
 pub mod names;
 pub mod permissions;

@@ -19,7 +19,7 @@ mod targets;
 
 #[cfg(test)]
 #[allow(dead_code, reason = "the integration tests use the rest of it")]
-#[path = "../../../tests/support/missing.rs"]
+#[path = "../../../tests/it/support/missing.rs"]
 mod missing;
 mod slot_tracking;
 mod source_map;

@@ -21,5 +21,5 @@ pub mod wasm;
 
 #[cfg(test)]
 #[allow(dead_code, reason = "the integration tests use the rest of it")]
-#[path = "../../../tests/support/missing.rs"]
+#[path = "../../../tests/it/support/missing.rs"]
 mod missing;

@@ -1,7 +1,5 @@
 //! Helpers that several integration tests share.
 
-#![allow(dead_code, reason = "each test program uses a part")]
-
 pub mod account;
 pub mod adopt;
 pub mod authors;
