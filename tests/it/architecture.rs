@@ -9,14 +9,16 @@ use serde_json::Value;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Every crate with the crates of ours that it may use, from the bottom up. A crate may leave out what it does not need.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("base", &[]),
+    ("builtin", &[]),
+    ("mcp-example", &[]),
     ("api", &["base"]),
     ("secret", &["base"]),
     ("template", &["base"]),
     ("plan", &["template", "base"]),
     ("planner", &["plan", "template", "base"]),
-    ("plugin", &["plan", "template", "secret", "base"]),
+    ("plugin", &["builtin", "plan", "template", "secret", "base"]),
     ("vault", &["secret", "base"]),
     ("wire", &["base"]),
     ("account", &["wire", "secret", "template", "base"]),
@@ -39,6 +41,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "plan",
             "template",
             "secret",
+            "builtin",
             "base",
         ],
     ),

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use guillemet_plugin::client::{NoCache, Planner, PlannerOptions};
-use guillemet_plugin::{builtin, cases};
+use guillemet_builtin as builtin;
+use guillemet_plugin::cases;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 

@@ -8,8 +8,8 @@ use crate::support::missing;
 
 /// Returns the path of the example program, beside the program under test.
 fn mcp() -> Option<PathBuf> {
-    let program = Path::new(PROGRAM).parent()?.join("examples/mcp");
-    missing::has(program.exists(), "examples/mcp", "`cargo build --example mcp`").then_some(program)
+    let program = Path::new(PROGRAM).parent()?.join("mcp-example");
+    missing::has(program.exists(), "mcp-example", "`cargo build -p guillemet-mcp-example`").then_some(program)
 }
 
 #[test]

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::builtin;
+use guillemet_builtin as builtin;
 use super::client::{CompiledCache, PlanFailure, Planner, PlannerError};
 use guillemet_base::files::{self, Fingerprint, Links};
 use guillemet_plan::protocol::{Description, PlanRequest, Planned, Target};

@@ -9,7 +9,7 @@ use super::scaffold::{self, Language};
 use crate::cli::{Done, Failure, output};
 use guillemet_base::files::temporary_name;
 use guillemet_plan::description::{id_rule, is_id};
-use guillemet_plugin::builtin;
+use guillemet_builtin as builtin;
 
 #[derive(Args)]
 pub struct New {

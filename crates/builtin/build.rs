@@ -1,5 +1,5 @@
 //! Builds the plugins of the workspace `plugins` for wasm32-unknown-unknown and makes components of them, which
-//! `src/builtin.rs` embeds.
+//! `src/lib.rs` embeds.
 //!
 //! Invariants: the components are the same whoever builds them and from wherever (nothing of the
 //! caller's wrappers, flags, profiles or paths reaches them), and they import `encode` and nothing else.

@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of how a plugin runs: here, a component is bytes.
 
+pub mod wasm;
+
 /// A plugin that is part of the program.
 #[derive(Clone, Copy)]
 pub struct Builtin {
