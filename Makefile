@@ -1,4 +1,5 @@
-# Two commands do everything: `make demo` and `make test`. Each installs what it needs.
+# Two commands do everything: `make demo` and `make test`. Each installs what it needs. Both use one profile, in which
+# dependencies are optimized, so that a test run after the demo compiles none of them again.
 # `make fuzz TIME=3600 TARGET=lexer` looks for what the tests do not think of.
 
 CARGO ?= cargo
@@ -9,8 +10,8 @@ TIME  ?= 60
 
 ## Builds, then shows the main job in a throw-away home.
 demo: target
-	$(CARGO) build --release --locked --bin guillemet --example mcp
-	target/release/guillemet demo --mcp target/release/examples/mcp
+	$(CARGO) build --locked -p guillemet -p guillemet-mcp-example --bins
+	target/debug/guillemet demo --mcp target/debug/mcp-example
 
 ## All tests.
 test: target
@@ -25,6 +26,7 @@ bench: target
 fuzz: target
 	CARGO="$(CARGO)" ./fuzz/run $(TIME) $(TARGET)
 
+## The program to install: target/release/guillemet.
 build: target
 	$(CARGO) build --release --locked
 
