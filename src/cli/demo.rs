@@ -97,7 +97,9 @@ impl Demo {
                 must(answer.contains("check_availability"), "the MCP server did not accept the credentials")?;
                 output::line(&format!("   the server answered: {answer}"));
             }
-            None => output::line("   skipped: pass --mcp PROGRAM (build it with `cargo build -p guillemet-mcp-example`)"),
+            None => {
+                output::line("   skipped: pass --mcp PROGRAM (build it with `cargo build -p guillemet-mcp-example`)")
+            }
         }
         self.refusals(&home)?;
         step(7, "The inventory");

@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use guillemet_plugin::client::{NoCache, Planner, PlannerOptions};
 use guillemet_builtin as builtin;
 use guillemet_plugin::cases;
+use guillemet_plugin::client::{NoCache, Planner, PlannerOptions};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 

@@ -23,16 +23,13 @@ fn call(config: &Value) -> (bool, Value) {
 
 #[test]
 fn only_a_config_with_the_credentials_gets_an_answer() {
-    let mut server =
-        Command::new(PROGRAM).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut server = Command::new(PROGRAM).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let demanded = json!({"headers": {"x-key": "a b"}, "query": {"k": "x&y"}});
     let mut stdin = server.stdin.take().unwrap();
     writeln!(stdin, "{demanded}").unwrap();
     let mut url = String::new();
     BufReader::new(server.stdout.take().unwrap()).read_line(&mut url).unwrap();
-    let config = |query: &str, key: &str| {
-        json!({"mcpServers": {"calendar": {"url": format!("{}?k={query}", url.trim()), "headers": {"x-key": key}}}})
-    };
+    let config = |query: &str, key: &str| json!({"mcpServers": {"calendar": {"url": format!("{}?k={query}", url.trim()), "headers": {"x-key": key}}}});
     let (succeeded, answer) = call(&config("x%26y", "a b"));
     assert!(succeeded && answer.to_string().contains("tomorrow 09:30"), "{answer}");
     for (query, key) in [("x%26y", "a"), ("x&y", "a b")] {
