@@ -103,6 +103,7 @@ fn the_server_learns_nothing_and_no_log_tells() {
 }
 
 #[test]
+#[ignore = "a long form: make soak"]
 fn postgresql_learns_nothing_either() {
     let Some(place) = Place::postgres() else { return };
     blind(place);

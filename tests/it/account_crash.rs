@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::support::account::Place;
 use crate::support::random::Random;
 use crate::support::team::{Machine, Team, in_sync};
+use crate::support::tier;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -136,20 +137,20 @@ impl Sent {
 
 #[test]
 fn what_was_acknowledged_is_on_both_once_whoever_was_killed() {
-    kill(Place::sqlite(), 8);
+    for seed in tier::seeds(std::process::id().into()) {
+        kill(Place::sqlite(), seed, tier::rounds(6, 20));
+    }
 }
 
 /// The same with two servers, where each machine uses another one.
 #[test]
+#[ignore = "a long form: make soak"]
 fn what_was_acknowledged_is_on_both_once_on_postgresql() {
     let Some(place) = Place::postgres() else { return };
-    kill(place, 3);
+    kill(place, std::process::id().into(), tier::rounds(3, 20));
 }
 
-fn kill(place: Place, looks: u64) {
-    let seed = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| std::process::id().into());
-    eprintln!("CRASH_SEED={seed}");
+fn kill(place: Place, seed: u64, looks: u32) {
     let mut random = Random::new(seed);
     let mut team = Team::at(place);
     let (mut a, mut b) = (team.machine("alpha"), team.machine("beta"));

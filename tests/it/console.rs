@@ -341,8 +341,8 @@ fn no_form_is_taken_without_the_token_of_its_session() {
         let cut = &csrf[..csrf.len() - 1];
         for token in [None, Some(""), Some("x"), Some(cut), Some(others.as_str())] {
             assert_eq!(send(token), 403, "{path} with {token:?}");
-            assert_eq!(state(), before, "{path} with {token:?} has changed something");
         }
+        assert_eq!(state(), before, "{path} has changed something");
         // Only the token was wrong.
         let taken = send(Some(&csrf));
         assert!([200, 303].contains(&taken), "{path}: {taken}");

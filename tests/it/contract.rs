@@ -11,6 +11,7 @@ use std::process::Command;
 
 use crate::support::daemon::Guillemet;
 use crate::support::missing;
+use crate::support::tier;
 
 /// Returns the folder of the test's programs, which `tests/run` installs.
 fn programs() -> PathBuf {
@@ -84,8 +85,8 @@ fn the_daemon_answers_as_described() {
         .arg("run")
         .arg(file("openapi.yaml"))
         .args(["--url", &format!("http://127.0.0.1:{port}")])
-        // The same requests every time, and few enough to take less than half a minute.
-        .args(["--seed", "5", "--max-examples", "60"])
+        // The same requests every time.
+        .args(["--seed", "5", "--max-examples", &tier::rounds(20, 200).to_string()])
         .args(["--exclude-path", "/v1/events"])
         .args(["--request-timeout", "30"])
         .args(["--continue-on-failure", "--no-color"])

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::support::daemon::{Answer, Guillemet, receive, send};
 use crate::support::random::Random;
+use crate::support::tier;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -312,9 +313,7 @@ fn check(guillemet: &Guillemet, workers: &mut [Worker], shared: &Shared) {
 }
 
 /// Repeats cycles of start, work, kill, start and check.
-fn cycles(seed: u64, cycles: u64) {
-    let seed = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(seed);
-    println!("CRASH_SEED={seed}");
+fn cycles(seed: u64, cycles: u32) {
     let mut guillemet = Guillemet::init();
     guillemet.log_level = "warn";
     guillemet.run();
@@ -347,21 +346,8 @@ fn cycles(seed: u64, cycles: u64) {
 }
 
 #[test]
-fn killed_at_any_point_nothing_acknowledged_is_lost_1() {
-    cycles(1, 100);
-}
-
-#[test]
-fn killed_at_any_point_nothing_acknowledged_is_lost_2() {
-    cycles(2, 100);
-}
-
-#[test]
-fn killed_at_any_point_nothing_acknowledged_is_lost_3() {
-    cycles(3, 100);
-}
-
-#[test]
-fn killed_at_any_point_nothing_acknowledged_is_lost_4() {
-    cycles(4, 100);
+fn killed_at_any_point_nothing_acknowledged_is_lost() {
+    for seed in tier::seeds(1) {
+        cycles(seed, tier::rounds(60, 250));
+    }
 }

@@ -13,6 +13,7 @@ use crate::support::daemon::{Guillemet, PROGRAM};
 use crate::support::missing;
 use crate::support::random::Random;
 use crate::support::strace;
+use crate::support::tier;
 use rustix::fs::{XattrFlags, removexattr, setxattr};
 use rustix::process::{Signal, Uid};
 use serde_json::json;
@@ -337,7 +338,7 @@ fn a_render_that_is_interrupted_at_any_moment_leaves_nothing() {
     let usual = started.elapsed().as_micros() as u64;
     let mut random = Random::new(17);
     let mut ended = 0;
-    for round in 0..120 {
+    for round in 0..tier::rounds(60, 400) {
         rendering.set_value(&format!("value-{round}"));
         let mut child = Command::new(PROGRAM)
             .args(["--home", rendering.guillemet.dir.path().to_str().unwrap(), "render", ID, "--force", "--out"])
@@ -419,7 +420,7 @@ fn a_rewrite_where_others_can_write_is_refused_and_gives_nobody_a_file() {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let attacker = scope.spawn(|| attacked.attack(&is_over));
-        let refused = (0..200).all(|_| {
+        let refused = (0..tier::rounds(30, 200)).all(|_| {
             let answer = attacked.rename(0);
             answer.status == 409 && answer.errors("template") == [ID] && attacked.victim() == before
         });

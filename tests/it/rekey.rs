@@ -9,6 +9,7 @@ use std::process::{Output, Stdio};
 use crate::support::daemon::Guillemet;
 use crate::support::strace::{self, Fault};
 use crate::support::terminal::Terminal;
+use crate::support::tier;
 use guillemet_base::home::Home;
 use guillemet_vault::keys::{METHODS, UnlockWith};
 use guillemet_vault::store::Vault;
@@ -313,8 +314,7 @@ fn killed_anywhere((from, to): (By, By)) {
     let old_key = std::fs::read(base.path("vault.key")).unwrap_or_default();
     let (mut killed, mut seen) = (0, BTreeSet::new());
     for call in CALLS {
-        let mut at = 1;
-        while at < MOST {
+        for at in tier::calls(MOST) {
             let mut guillemet = Guillemet::copy(base.dir.path());
             guillemet.log_level = "info";
             let fault = Fault { call, what: "signal=KILL", at, lasting: false };
@@ -343,8 +343,6 @@ fn killed_anywhere((from, to): (By, By)) {
                 break;
             }
             killed += 1;
-            // Pages are all written in the same way, so only some are tried.
-            at += if call == "pwrite64" { 1 + at / 2 } else { 1 };
         }
     }
     println!("{from:?} to {to:?}: killed at {killed} calls, in the states {seen:?}");

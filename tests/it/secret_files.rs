@@ -7,6 +7,7 @@ use std::process::{Output, Stdio};
 
 use crate::support::daemon::Guillemet;
 use crate::support::terminal::Terminal;
+use crate::support::tier;
 use serde_json::json;
 
 const MOST: usize = 65_536;
@@ -76,7 +77,8 @@ fn a_value_is_the_bytes_of_its_file_but_for_what_is_around_it() {
     .into_iter()
     .enumerate()
     {
-        for way in 0..WAYS {
+        // The rule is one for all ways: each file is tried in one of them, and in `make soak` in every one.
+        for way in (0..WAYS).filter(|way| tier::rounds(0, 1) == 1 || *way == number % WAYS) {
             let name = format!("secret-{number}-{way}");
             let stored = || value(&guillemet, &name).unwrap();
             let done = by_way(&guillemet, way, &["secret", "add", &name], file.as_bytes());

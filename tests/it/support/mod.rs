@@ -21,6 +21,7 @@ pub mod sip;
 pub mod strace;
 pub mod team;
 pub mod terminal;
+pub mod tier;
 pub mod transcript;
 pub mod users;
 pub mod wasm;
