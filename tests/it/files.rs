@@ -348,7 +348,7 @@ fn a_render_that_is_interrupted_at_any_moment_leaves_nothing() {
             .unwrap();
         // A random moment, at which nothing is waited for.
         std::thread::sleep(std::time::Duration::from_micros(random.below(usual * 6 / 5)));
-        let signal = [Signal::INT, Signal::TERM, Signal::HUP][round % 3];
+        let signal = [Signal::INT, Signal::TERM, Signal::HUP][round as usize % 3];
         let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal);
         ended += u32::from(!child.wait().unwrap().success());
         assert_eq!(names(&rendering.folder), ["out"], "in round {round}");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use wit_component::ComponentEncoder;
+use guillemet_builtin::wasm;
 
 /// Returns the component `hostile`, which does what its target says.
 pub fn hostile() -> &'static [u8] {
@@ -51,7 +51,5 @@ pub fn module(name: &str) -> Vec<u8> {
 
 /// Makes a component from a core module that carries its WIT.
 pub fn componentize(module: &[u8]) -> Vec<u8> {
-    let mut encoder = ComponentEncoder::default();
-    encoder.validate(true).module(module).expect("a module with its WIT");
-    encoder.encode().expect("a component")
+    wasm::componentize(module).expect("a module with its WIT")
 }
