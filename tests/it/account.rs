@@ -8,7 +8,8 @@ use crate::support::account::Place;
 use crate::support::daemon::Answer;
 use crate::support::listening::Listening;
 use crate::support::relay::{Point, Relay};
-use crate::support::team::{Machine, Team, in_sync, until};
+use crate::support::team::{Machine, Team, in_sync};
+use guillemet_testing::wait::until;
 use serde_json::{Value, json};
 
 #[test]

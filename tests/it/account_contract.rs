@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::account::{Device, Place, Server, change, object, record, sealed};
-use crate::support::missing;
+use guillemet_testing::missing;
 use guillemet_wire::{Hash, InviteRegistration, Newest, Push};
 
 /// Returns the folder of the test's programs, which `tests/run` installs.

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::support::account::Place;
-use crate::support::random::Random;
 use crate::support::team::{Machine, Team, in_sync};
 use crate::support::tier;
+use guillemet_testing::random::Random;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

@@ -2,9 +2,10 @@
 //! machine and only in its own place.
 
 use crate::support::account::Place;
-use crate::support::team::{Machine, Team, in_sync, join, until};
+use crate::support::team::{Machine, Team, in_sync, join};
 use guillemet_account::code::{AccountCode, InvitationCode};
 use guillemet_base::random::random;
+use guillemet_testing::wait::until;
 use serde_json::{Value, json};
 
 fn names_of(refused: &crate::support::daemon::Answer) -> Vec<String> {

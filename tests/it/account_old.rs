@@ -2,9 +2,10 @@
 //! the account's heads. Nothing of either is lost.
 
 use crate::support::account::{Place, Server};
-use crate::support::team::{Machine, Team, in_sync, join, until};
+use crate::support::team::{Machine, Team, in_sync, join};
 use guillemet_account::client::ClientError;
 use guillemet_account::code::{AccountCode, Recovery};
+use guillemet_testing::wait::until;
 use guillemet_wire::PullCursor;
 use serde_json::{Value, json};
 

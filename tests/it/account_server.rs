@@ -6,13 +6,12 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::support::account::{
-    Device, PATIENCE, Place, Server, change, ends, head, object, record, sealed, status, told, until,
-};
+use crate::support::account::{Device, Place, Server, change, ends, head, object, record, sealed, status, told};
 use crate::support::daemon::PROGRAM;
 use crate::support::users::{AGENT, can};
 use guillemet_account::client::{Client, ClientError};
 use guillemet_base::random::random;
+use guillemet_testing::wait::{PATIENCE, until_async};
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{
     AccountId, EpochLink, Hash, InviteRegistration, Newest, PullCursor, Push, SealedHead, SealedRecord, ServerEvent,
@@ -348,7 +347,8 @@ async fn two_servers_on_one_database_are_one() {
     // The database is gone for a moment. Missed events arrive later, and requests in that time are answered late.
     place.postgres.as_mut().unwrap().restart();
     let seq = newest.seq + 1;
-    newest = until(async || first.push(newest, &change(newest, vec![])).await.ok()).await;
+    newest =
+        until_async("a push after the restart", async || first.push(newest, &change(newest, vec![])).await.ok()).await;
     assert_eq!(newest.seq, seq);
     while told(&mut events).await != (ServerEvent::Head { seq }) {}
 
@@ -491,7 +491,10 @@ async fn a_certificate_is_read_again_when_it_changes() {
     std::fs::write(&key, "no key").unwrap();
     let newer = write();
     let client = Client::new(&server.url, Some(newer), None).unwrap();
-    until(async || matches!(client.current().await, Err(ClientError::Unauthorized)).then_some(())).await;
+    until_async("the key has ended", async || {
+        matches!(client.current().await, Err(ClientError::Unauthorized)).then_some(())
+    })
+    .await;
     // An existing connection goes on, but a new one is refused.
     assert!(matches!(kept.current().await, Err(ClientError::Unauthorized)));
     assert!(matches!(server.client(None).current().await, Err(ClientError::Untrusted(_))));
@@ -508,7 +511,10 @@ fn renewed() -> (rcgen::CertifiedKey<rcgen::KeyPair>, Hash) {
 /// Waits until a server shows the certificate with this hash.
 async fn shows(url: &str, pin: Hash) {
     let client = Client::new(url, Some(pin), None).unwrap();
-    until(async || matches!(client.current().await, Err(ClientError::Unauthorized)).then_some(())).await;
+    until_async("the key has ended", async || {
+        matches!(client.current().await, Err(ClientError::Unauthorized)).then_some(())
+    })
+    .await;
 }
 
 /// `certbot` and `install` leave a certificate that belongs to root at first, and to the server's user a moment later.
@@ -537,7 +543,7 @@ async fn a_renewed_certificate_that_cannot_be_read_at_first_is_tried_again() {
 
     let (second, pin) = renewed();
     put(&second, 0);
-    until(async || (logged("stays in use") > 0).then_some(())).await;
+    until_async("the log tells of it", async || (logged("stays in use") > 0).then_some(())).await;
     // The former certificate is served in the meantime.
     assert!(matches!(server.client(None).current().await, Err(ClientError::Unauthorized)));
     chown(&key, Some(AGENT), None).unwrap();
@@ -557,7 +563,7 @@ async fn a_renewed_certificate_that_cannot_be_read_at_first_is_tried_again() {
     let told = logged("stays in use");
     prlimit(&["--nofile=0:"]);
     put(&third, AGENT);
-    until(async || (logged("stays in use") > told).then_some(())).await;
+    until_async("the log tells of it again", async || (logged("stays in use") > told).then_some(())).await;
     prlimit(&[&format!("--nofile={}:", files.trim())]);
     shows(&server.url, pin).await;
     assert_eq!(logged("Too many open files"), 1 + logged("could not be accepted"), "it is told once");
@@ -589,13 +595,13 @@ async fn nobody_gets_more_than_its_share() {
     assert_eq!(status(device.push(at_3, &body).await), 413);
 
     // Twenty requests at once, with a limit of five a second.
-    let busy = until(async || device.client.current().await.err()).await;
+    let busy = until_async("the limit is reached", async || device.client.current().await.err()).await;
     assert!(matches!(busy, ClientError::Busy { after } if after.as_secs() == 1), "{busy:?}");
-    until(async || device.client.current().await.ok()).await;
+    until_async("the limit is over", async || device.client.current().await.ok()).await;
 
     // As many streams as one key may open, and as many connections as there are.
     let mut streams = Vec::new();
-    until(async || {
+    until_async("as many streams as a key may open are open", async || {
         match device.client.events(device.account).await {
             Ok(stream) => streams.push(stream),
             Err(ClientError::Busy { .. }) if streams.len() == 8 => return Some(()),
@@ -609,11 +615,17 @@ async fn nobody_gets_more_than_its_share() {
     let refused = server.client(None).current().await;
     assert!(matches!(refused, Err(ClientError::Unreachable(_))), "{refused:?}");
     drop(connections);
-    until(async || matches!(server.client(None).current().await, Err(ClientError::Unauthorized)).then_some(())).await;
+    until_async("a stranger is heard again", async || {
+        matches!(server.client(None).current().await, Err(ClientError::Unauthorized)).then_some(())
+    })
+    .await;
 
     // Requests of a caller without a key are limited.
     let stranger = server.client(None);
-    until(async || matches!(stranger.current().await, Err(ClientError::Busy { .. })).then_some(())).await;
+    until_async("the stranger is limited", async || {
+        matches!(stranger.current().await, Err(ClientError::Busy { .. })).then_some(())
+    })
+    .await;
     assert!(server.stop());
 }
 
@@ -696,7 +708,7 @@ async fn kept_for_a_while(place: &Place) {
     }
     let server = Server::start_with(place, &["--retention", "0", "--keep-heads", "4"]);
     let device = device.at(&server);
-    let lost = until(async || device.pull(after(6), 1000).await.err()).await;
+    let lost = until_async("the former heads are removed", async || device.pull(after(6), 1000).await.err()).await;
     assert!(matches!(lost, ClientError::ContinuityLost), "{lost}");
     assert_eq!(device.pull(after(7), 1000).await.unwrap().heads.len(), 4);
     // A device that joins begins at a kept head and gets every record, with marks for removed ones.

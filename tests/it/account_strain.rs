@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::account::Place;
 use crate::support::daemon::Guillemet;
-use crate::support::random::Random;
-use crate::support::team::{Team, in_sync, join, until};
+use crate::support::team::{Team, in_sync, join};
+use guillemet_testing::random::Random;
+use guillemet_testing::wait::until;
 use rustix::process::Signal;
 use serde_json::json;
 

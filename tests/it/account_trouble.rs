@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::support::account::{Place, change, object, record};
 use crate::support::daemon::Guillemet;
-use crate::support::team::{Machine, Team, in_sync, join, until};
+use crate::support::team::{Machine, Team, in_sync, join};
 use guillemet_account::code::AccountCode;
+use guillemet_testing::wait::until;
 use guillemet_wire::PullCursor;
 use serde_json::{Value, json};
 

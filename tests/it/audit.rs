@@ -9,8 +9,9 @@ use crate::support::browser::{Browser, SECRETS};
 use crate::support::component::pager;
 use crate::support::daemon::Guillemet;
 use crate::support::disk::{fill, home_on_disk};
-use crate::support::team::{Machine, Team, join, until};
+use crate::support::team::{Machine, Team, join};
 use guillemet_daemon::api::routes::{Endpoint, ROUTES};
+use guillemet_testing::wait::until;
 use serde_json::{Value, json};
 
 const CANARY: &str = "canary-value";

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::daemon::{Guillemet, PROGRAM};
 use crate::support::listening::Listening;
-use crate::support::missing;
 use crate::support::users::{AGENT, GROUP, OTHER, as_user, can};
 use guillemet_daemon::api::routes::{Endpoint, ROUTES};
+use guillemet_testing::missing;
 use serde_json::{Value, json};
 
 const TEMPLATE: &str = "name = \"calendar\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\n\

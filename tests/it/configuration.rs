@@ -6,14 +6,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::process::Output;
-use std::time::{Duration, Instant};
 
 use crate::support::browser::{Browser, SECRETS};
 use crate::support::daemon::{Guillemet, receive};
 use crate::support::listening::Listening;
+use guillemet_testing::wait::{PATIENCE, until};
 use serde_json::{Value, json};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A template that shows a variable.
 const TEMPLATE: &str = "name = \"calendar\"\nurl = \"https://<< vars.host >>/mcp\"\n";
@@ -28,17 +26,6 @@ fn replace(guillemet: &Guillemet, text: &str) {
     let other = guillemet.path("guillemet.toml~");
     fs::write(&other, text).unwrap();
     fs::rename(other, guillemet.path("guillemet.toml")).unwrap();
-}
-
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn status(guillemet: &Guillemet) -> Value {

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use crate::support::browser::{Browser, Page, SECRETS, apart, encode, link};
 use crate::support::canary::{Canary, Scanner};
 use crate::support::daemon::{Answer, Guillemet, try_ask};
-use crate::support::missing;
 use crate::support::users::{self, AGENT, GROUP, OTHER, as_user};
 use data_encoding::{BASE64, BASE64URL_NOPAD};
+use guillemet_testing::missing;
 use serde_json::json;
 
 /// Every path of the console, with an existing name where the path has one.

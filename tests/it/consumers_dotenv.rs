@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::support::consumers::{Rotating, has, python, run_script};
-use crate::support::missing;
 use crate::support::passwords::{SEED, passwords};
-use crate::support::random::Random;
+use guillemet_testing::missing;
+use guillemet_testing::random::Random;
 use serde_json::{Value, json};
 
 const NODE: &str = "node";

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::consumers::{Rotating, judge, python, run_script};
 use crate::support::daemon::PROGRAM;
-use crate::support::missing;
 use crate::support::passwords::{SEED, passwords};
+use guillemet_testing::missing;
 use serde_json::{Value, json};
 
 /// The targets with their template: one with headers and a query, and one whose whole URL is a secret.

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::daemon::Guillemet;
-use crate::support::missing;
 use crate::support::tier;
+use guillemet_testing::missing;
 
 /// Returns the folder of the test's programs, which `tests/run` installs.
 fn programs() -> PathBuf {

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::support::daemon::{Answer, Guillemet, receive, send};
-use crate::support::random::Random;
 use crate::support::tier;
+use guillemet_testing::random::Random;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::daemon::{Guillemet, PROGRAM};
-use crate::support::missing;
+use guillemet_testing::missing;
 
 /// Returns the path of the example program, beside the program under test.
 fn mcp() -> Option<PathBuf> {

@@ -10,10 +10,10 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::daemon::{Guillemet, PROGRAM};
-use crate::support::missing;
-use crate::support::random::Random;
 use crate::support::strace;
 use crate::support::tier;
+use guillemet_testing::missing;
+use guillemet_testing::random::Random;
 use rustix::fs::{XattrFlags, removexattr, setxattr};
 use rustix::process::{Signal, Uid};
 use serde_json::json;

@@ -3,19 +3,17 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::support::browser::{self, Browser, SECRETS as SECRETS_PAGE};
 use crate::support::canary::{Canary, Scanner};
 use crate::support::component::hostile;
 use crate::support::daemon::{Guillemet, try_ask};
-use crate::support::missing;
 use crate::support::terminal::Terminal;
 use data_encoding::BASE64URL_NOPAD;
+use guillemet_testing::missing;
+use guillemet_testing::wait::PATIENCE;
 use serde_json::json;
-
-/// Far longer than every deadline, because being slow is not a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const TEMPLATES: [(&str, &str); 4] = [
     ("mcp-server/calendar.jsonc", include_str!("../../templates/mcp-server/calendar.jsonc")),

@@ -297,7 +297,7 @@ fn a_rename_survives_being_cut_off_anywhere() {
     }
     guillemet.write("mcp-server/calendar.toml", &template("name-0"));
     guillemet.add("name-0", "value");
-    let mut rng = crate::support::random::Random::new(4);
+    let mut rng = guillemet_testing::random::Random::new(4);
     let mut name = "name-0".to_owned();
     for round in 1..=20 {
         let next = format!("name-{round}");

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::component::hostile;
 use crate::support::daemon::{Guillemet, PROGRAM, receive, send, try_ask};
-use crate::support::missing;
 use crate::support::strace::{self, Fault};
 use crate::support::users::{self, AGENT, GROUP, OTHER, as_user};
+use guillemet_testing::missing;
 use serde_json::json;
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::daemon::{Guillemet, PROGRAM};
-use crate::support::missing;
+use guillemet_testing::missing;
 use rustix::process::{Signal, Uid};
 
 /// Numbers of users and of a group that no package uses.

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use crate::support::component::{componentize, hostile, module, pager};
 use crate::support::daemon::Guillemet;
-use crate::support::missing;
 use guillemet_base::problem::Problem;
 use guillemet_plan::expr::{Expr, Op, Part};
 use guillemet_plan::protocol::{Description, DocumentKind, PlanReference, PlanRequest, Planned, Request, Target};
 use guillemet_plugin::client::{CompiledCache, NoCache, PlanFailure, Planner, PlannerError, PlannerOptions};
 use guillemet_template::{Format, ValueFilter};
+use guillemet_testing::missing;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 

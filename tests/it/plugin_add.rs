@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::component::{hostile_in, pager};
 use crate::support::daemon::{Guillemet, PROGRAM};
-use crate::support::missing;
+use guillemet_testing::missing;
 use serde_json::{Value, json};
 
 const TEMPLATE: &str = "url = 'https://pager.example'\ntoken = '<< secret \"pager-key\" >>'\n";

@@ -8,24 +8,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
 use crate::support::daemon::{Guillemet, PROGRAM, receive, try_ask};
+use guillemet_testing::wait::{PATIENCE, until_holds};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, fcntl_lock, renameat_with};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-
-/// The longest time to wait for anything in a test.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits until a condition holds.
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// Users of one machine whose sessions share a runtime folder. Each has a folder under `HOME`.
 struct Machine(tempfile::TempDir);
@@ -308,7 +296,7 @@ fn a_socket_that_was_removed_is_bound_again() {
         let second = guillemet.command(&["daemon"]);
         let said = String::from_utf8_lossy(&second.stderr).into_owned();
         assert!(!second.status.success() && said.contains(&guillemet.pid().to_string()), "{said}");
-        wait_until("the socket is bound again", || lock.exists() && answers());
+        until_holds("the socket is bound again", || lock.exists() && answers());
         assert_eq!([mode(&run), mode(&socket), mode(&lock)], [0o700, 0o600, 0o600]);
         // Existing connections stay. A missing lock alone is made again without a new socket.
         let rebinds = format!("guillemet_socket_rebinds_total {}", (round + 1).min(2));
@@ -333,7 +321,7 @@ fn a_socket_that_cannot_be_bound_again_is_told_once_and_tried_again() {
     fs::create_dir(&other).unwrap();
     fs::set_permissions(&other, Permissions::from_mode(0o777)).unwrap();
     renameat_with(CWD, &run, CWD, &other, RenameFlags::EXCHANGE).unwrap();
-    wait_until("status warns", || !kept.warnings().is_empty());
+    until_holds("status warns", || !kept.warnings().is_empty());
     let [warning] = kept.warnings().try_into().unwrap();
     assert!(warning.contains("chmod 700") && warning.contains(text(&run)), "{warning}");
     let status = guillemet.command(&["status"]);
@@ -342,8 +330,8 @@ fn a_socket_that_cannot_be_bound_again_is_told_once_and_tried_again() {
     assert!(!status.status.success() && said.contains(&expected), "{said}");
 
     fs::set_permissions(&run, Permissions::from_mode(0o700)).unwrap();
-    wait_until("the socket is bound again", || guillemet.get_if_alive("/healthz").is_some());
-    wait_until("the warning is gone", || kept.warnings().is_empty());
+    until_holds("the socket is bound again", || guillemet.get_if_alive("/healthz").is_some());
+    until_holds("the warning is gone", || kept.warnings().is_empty());
     assert_eq!(guillemet.log().matches("clients cannot connect").count(), 1, "{}", guillemet.log());
 }
 
@@ -370,17 +358,17 @@ fn a_socket_behind_which_another_daemon_may_live_is_left_alone() {
     };
     let _foreign = bind("run/foreign.sock");
     let bound = inode(&socket);
-    wait_until("status warns", || !kept.warnings().is_empty());
+    until_holds("status warns", || !kept.warnings().is_empty());
     let [warning] = kept.warnings().try_into().unwrap();
     assert!(warning.contains("pid 17, home /a/foreign/home"), "{warning}");
     assert_eq!(inode(&socket), bound);
 
     // The lock is released, so the socket is now a leftover.
     drop(held);
-    wait_until("the socket is bound again", || {
+    until_holds("the socket is bound again", || {
         inode(&socket) != bound && try_ask(&socket, "GET", "/healthz", &[], b"").is_ok()
     });
-    wait_until("the warning is gone", || kept.warnings().is_empty());
+    until_holds("the warning is gone", || kept.warnings().is_empty());
 
     // At its end, the daemon does not remove a socket that is not its own.
     let _held: File = foreign_lock(&prepared);

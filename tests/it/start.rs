@@ -5,8 +5,8 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use crate::support::daemon::{Guillemet, PROGRAM};
-use crate::support::missing;
 use crate::support::strace::{self, Fault};
+use guillemet_testing::missing;
 use serde_json::json;
 
 const TEMPLATE: &str = "name = 'a'\nurl = 'https://example.com'\n";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::component::hostile;
 use guillemet_base::problem::Problem;
@@ -20,6 +20,7 @@ use guillemet_plugin::fill::{Values, fill};
 use guillemet_secret::memory::SealedValue;
 use guillemet_template::Format;
 use guillemet_template::lexer::Reference;
+use guillemet_testing::wait::until_holds_async;
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
@@ -146,14 +147,6 @@ impl Stranger {
     }
 }
 
-async fn until(what: &str, done: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 /// Reports whether no process with this id runs. A dead process that was not waited for counts as gone.
 fn is_gone(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -216,7 +209,7 @@ async fn whatever_it_does_is_an_error_in_time_and_the_next_child_works() {
             };
             assert!(message.starts_with("the planner for odd ") && message.contains(words), "{deed}: {message}");
             let pid = stranger.pid();
-            until("a lost child is ended", || is_gone(pid)).await;
+            until_holds_async("a lost child is ended", || is_gone(pid)).await;
             let planned = stranger.plan("ok").await.unwrap_or_else(|failure| panic!("{deed}: {failure:?}"));
             assert!(planned.document.starts_with("{\n  \"token\": \"Z"), "{deed}: {}", planned.document);
         });
@@ -238,7 +231,7 @@ async fn an_answer_that_nobody_asked_for_is_never_that_of_the_next_request() {
         std::fs::write(stranger.path("stale"), planned("stale")).unwrap();
         assert!(stranger.plan("ok").await.unwrap().document.contains("first"));
         std::fs::write(stranger.path("had"), "").unwrap();
-        until("it speaks again", || stranger.path("spoke").exists()).await;
+        until_holds_async("it speaks again", || stranger.path("spoke").exists()).await;
         let second = stranger.plan("ok").await.unwrap();
         assert!(second.document.starts_with("{\n  \"token\": \"Z"), "{}", second.document);
     }
@@ -251,7 +244,7 @@ async fn what_is_loaded_when_nobody_waits_any_more_is_there_for_the_next() {
     let stranger = Stranger::new(hostile(), &format!("{slow}\nexec {PROGRAM} planner"), b"");
     let impatient = tokio::time::timeout(Duration::from_millis(20), stranger.planner.plan(request("ok"))).await;
     assert!(impatient.is_err());
-    until("it has been started", || stranger.path("starts").exists()).await;
+    until_holds_async("it has been started", || stranger.path("starts").exists()).await;
     std::fs::write(stranger.path("go"), "").unwrap();
     stranger.plan("ok").await.unwrap();
     assert_eq!(std::fs::read_to_string(stranger.path("starts")).unwrap().lines().count(), 1);
@@ -264,12 +257,12 @@ async fn an_idle_child_is_ended() {
     let planner = Planner::with_options("odd", hostile(), Arc::new(NoCache), options);
     planner.plan(request("ok")).await.unwrap();
     let first = stranger.pid();
-    until("an idle child is ended", || is_gone(first)).await;
+    until_holds_async("an idle child is ended", || is_gone(first)).await;
     planner.plan(request("ok")).await.unwrap();
     assert_ne!(stranger.pid(), first);
     drop(planner);
     let second = stranger.pid();
-    until("the last handle takes the child with it", || is_gone(second)).await;
+    until_holds_async("the last handle takes the child with it", || is_gone(second)).await;
 }
 
 /// A dead child is a zombie until it is waited for. With nothing to plan, that could be for days.
@@ -283,7 +276,7 @@ async fn a_child_that_dies_between_two_requests_is_waited_for() {
     let first = stranger.pid();
     let pid = rustix::process::Pid::from_raw(first as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    until("a dead child is waited for", || !is_known(first)).await;
+    until_holds_async("a dead child is waited for", || !is_known(first)).await;
     assert!(!planner.is_running());
     planner.plan(request("ok")).await.unwrap();
     assert_ne!(stranger.pid(), first);

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::daemon::{Guillemet, receive, send};
 use crate::support::listening::Listening;
-use crate::support::missing;
-use crate::support::team::until;
+use guillemet_testing::missing;
+use guillemet_testing::wait::until;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 

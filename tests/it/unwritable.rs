@@ -6,14 +6,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::support::daemon::{Guillemet, PROGRAM};
+use guillemet_testing::wait::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-
-/// Far longer than every deadline, because being slow is not a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Opens a device that is always full.
 fn full() -> File {

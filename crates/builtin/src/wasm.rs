@@ -103,7 +103,7 @@ pub fn clean(cargo: &mut Command, kept: &[&str]) {
 /// # Errors
 /// When the module asks its host for something that the contract does not have.
 pub fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
-    let mut encoder = ComponentEncoder::default();
+    let encoder = ComponentEncoder::default();
     let encoded = encoder.validate(true).module(module).and_then(|mut encoder| encoder.encode());
     encoded.map_err(|error| format!("{error:#}"))
 }

@@ -16,8 +16,3 @@ pub mod offline;
 pub mod plans;
 pub mod registry;
 pub mod schema;
-
-#[cfg(test)]
-#[allow(dead_code, reason = "the integration tests use the rest of it")]
-#[path = "../../../tests/it/support/missing.rs"]
-mod missing;

@@ -1,10 +1,9 @@
 //! A real account server, and devices that push random bytes as sealed boxes, which nobody can open.
 
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use guillemet_account::client::{Client, ClientError, HeadEvents};
 use guillemet_account::code::Creation;
@@ -27,9 +26,8 @@ use tokio_rustls::TlsConnector;
 
 use super::daemon::{Answer, PROGRAM, receive};
 use super::postgres::Postgres;
-
-/// The longest time to wait for anything in a test.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use guillemet_testing::server::listening;
+use guillemet_testing::wait::PATIENCE;
 
 /// The place where a server keeps its accounts: a folder, and PostgreSQL if the test uses it.
 pub struct Place {
@@ -172,14 +170,14 @@ impl Server {
 
     fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let told = line.trim().strip_prefix("listening on ").and_then(|rest| rest.split_once(", pin sha256:"));
-        let Some((url, pin)) = told else {
-            let _ = child.kill();
-            panic!("the server did not start: {line:?}");
+        let (url, pin) = match listening(&mut BufReader::new(child.stdout.take().unwrap())).unwrap() {
+            Ok(parts) => parts,
+            Err(line) => {
+                let _ = child.kill();
+                panic!("the server did not start: {line:?}");
+            }
         };
-        Self { url: url.to_owned(), pin: pin.parse().unwrap(), child }
+        Self { url, pin: pin.parse().unwrap(), child }
     }
 
     pub fn client(&self, key: Option<&ApiKey>) -> Client {
@@ -414,17 +412,5 @@ pub fn status<T: std::fmt::Debug>(result: Result<T, ClientError>) -> u16 {
         Err(ClientError::ContinuityLost) => 409,
         Err(ClientError::Busy { .. }) => 429,
         other => panic!("it was not refused: {other:?}"),
-    }
-}
-
-/// Asks repeatedly until there is an answer. Panics after [`PATIENCE`].
-pub async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = ask().await {
-            return found;
-        }
-        assert!(begun.elapsed() < PATIENCE, "it does not come");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

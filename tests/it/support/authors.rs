@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use super::daemon::PROGRAM;
-use super::missing;
+use guillemet_testing::missing;
 
 /// The folder of plugins that use every function of their author library.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/authors");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
-use super::missing;
+use guillemet_testing::missing;
 
 /// The longest time to wait until something shows.
 const PATIENCE: Duration = Duration::from_secs(30);

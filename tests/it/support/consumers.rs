@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::daemon::Guillemet;
-use super::missing;
 use super::passwords::SEED;
+use guillemet_testing::missing;
 
 /// Reports whether a program is installed and works. If not, the test is reported as skipped.
 pub fn has(program: &Path, install: &str) -> bool {

@@ -8,12 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use guillemet_testing::wait::PATIENCE;
 use serde_json::{Value, json};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
-
-/// The longest time to wait for anything in a test.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Guillemet {
     pub dir: tempfile::TempDir,

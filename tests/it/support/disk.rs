@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::daemon::Guillemet;
-use super::missing;
+use guillemet_testing::missing;
 
 /// A disk in memory, mounted on a folder until this is dropped.
 pub struct Mounted(PathBuf);

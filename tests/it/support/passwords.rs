@@ -1,7 +1,7 @@
 //! Values that contain the syntax of formats: some written by hand, for each known way to break out, and some
 //! generated. All are printable ASCII.
 
-use super::random::Random;
+use guillemet_testing::random::Random;
 
 /// The seed of the generated values, so that every run has the same ones. Failures name it.
 pub const SEED: u64 = 0x67_75_69_6c;

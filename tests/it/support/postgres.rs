@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::account::PATIENCE;
-use super::missing;
+use guillemet_testing::missing;
+use guillemet_testing::wait::PATIENCE;
 
 /// A server with one database, on a socket in its own folder.
 pub struct Postgres {

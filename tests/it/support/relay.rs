@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::account::PATIENCE;
+use guillemet_testing::wait::PATIENCE;
 
 /// A request as the server receives it.
 #[derive(Clone, Debug)]

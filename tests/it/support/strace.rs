@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
-use super::missing;
+use guillemet_testing::missing;
 
 /// A fault to inject into a system call.
 #[derive(Clone, Copy, Debug)]

@@ -14,21 +14,7 @@ use serde_json::{Value, json};
 use super::account::{Place, Server};
 use super::daemon::{Answer, Guillemet, try_ask};
 use super::relay::Relay;
-
-/// The longest time to wait for anything in a test.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Asks repeatedly until there is an answer.
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = ask() {
-            return found;
-        }
-        assert!(begun.elapsed() < PATIENCE, "it does not come: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
+use guillemet_testing::wait::{PATIENCE, until};
 
 /// The connection between a machine and the server.
 pub struct Cable {

@@ -16,9 +16,7 @@ use rustix::termios::{
 };
 
 use super::daemon::PROGRAM;
-
-/// The longest time to wait for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+use guillemet_testing::wait::PATIENCE;
 
 /// The modes of a terminal: how it treats input and output.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_res_uid};
 
-use super::missing;
+use guillemet_testing::missing;
 
 /// Numbers of users and of a group that no package uses.
 pub const AGENT: u32 = 61_001;

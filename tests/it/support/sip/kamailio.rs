@@ -11,10 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use guillemet_testing::wait::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-
-/// The longest time to wait for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A configuration of kamailio, in its own folder.
 pub struct Kamailio {

@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use super::daemon::{Answer, Guillemet};
-use super::missing;
-use super::random::Random;
+use guillemet_testing::missing;
+use guillemet_testing::random::Random;
 
 pub mod asterisk;
 pub mod baresip;
