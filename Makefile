@@ -1,20 +1,25 @@
-# Two commands do everything: `make demo` and `make test`. Each installs what it needs.
-# `make fuzz TIME=3600 TARGET=lexer` looks for what the tests do not think of.
+# Two commands do everything: `make demo` and `make test`. Each installs what it needs. Both use one profile, in which
+# dependencies are optimized, so that a test run after the demo compiles none of them again.
+# `make soak` runs the long forms of the tests, and `make fuzz TIME=3600 TARGET=lexer` looks for what no test thinks of.
 
 CARGO ?= cargo
 WASM  := wasm32-unknown-unknown
 TIME  ?= 60
 
-.PHONY: demo test bench fuzz build target fmt clean
+.PHONY: demo test soak bench fuzz build target fmt clean
 
 ## Builds, then shows the main job in a temporary home.
 demo: target
-	$(CARGO) build --release --locked --bin guillemet --example mcp
-	target/release/guillemet demo --mcp target/release/examples/mcp
+	$(CARGO) build --locked -p guillemet -p guillemet-mcp-example --bins
+	target/debug/guillemet demo --mcp target/debug/mcp-example
 
-## All tests.
+## What decides whether a change is right.
 test: target
 	CARGO="$(CARGO)" ./tests/run
+
+## The long forms of the tests, some of them with further seeds for TIME seconds each.
+soak: target
+	CARGO="$(CARGO)" ./tests/soak $(TIME)
 
 ## How fast it is, beside a bare reference: a table, and target/bench.json. QUICK=1 takes seconds.
 bench: target
@@ -25,6 +30,7 @@ bench: target
 fuzz: target
 	CARGO="$(CARGO)" ./fuzz/run $(TIME) $(TARGET)
 
+## The program to install: target/release/guillemet.
 build: target
 	$(CARGO) build --release --locked
 

@@ -6,7 +6,3 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod cli;
-#[cfg(test)]
-#[allow(dead_code, reason = "the integration tests use the rest of it")]
-#[path = "../tests/support/missing.rs"]
-mod missing;

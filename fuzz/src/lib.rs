@@ -1,6 +1,6 @@
 //! The invariants that hold for any bytes that reach the product, with one module for each kind of input.
 //!
-//! Shared by the fuzz targets, which look for bytes that break them, and by `tests/fuzz_corpus.rs`, which runs the
+//! Shared by the fuzz targets, which look for bytes that break them, and by `tests/it/fuzz_corpus.rs`, which runs the
 //! corpus with every test run. `holds` returns if the invariants hold and panics if one does not.
 
 pub mod encoders;

@@ -97,7 +97,9 @@ impl DemoArgs {
                 ensure(response.contains("check_availability"), "the MCP server did not accept the credentials")?;
                 output::line(&format!("   the server answered: {response}"));
             }
-            None => output::line("   skipped: pass --mcp PROGRAM (build it with `cargo build --example mcp`)"),
+            None => {
+                output::line("   skipped: pass --mcp PROGRAM (build it with `cargo build -p guillemet-mcp-example`)")
+            }
         }
         self.refusals(&home)?;
         step(7, "The inventory");

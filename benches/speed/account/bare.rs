@@ -23,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use super::super::load::Process;
 use super::super::report::{self, Report};
 use super::place;
+use guillemet_testing::server::listening;
 
 /// An answer that any account's server could give. The client parses it like any other.
 const ANSWER: &[u8] = br#"{"id":"00112233445566778899aabbccddeeff","admitted":true}"#;
@@ -41,7 +42,8 @@ pub fn start() -> Bare {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.arg("bare-tls").arg(folder.path()).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("the bare server starts");
-    let (url, pin) = place::listening(&mut BufReader::new(child.stdout.take().expect("its output")));
+    let output = &mut BufReader::new(child.stdout.take().expect("its output"));
+    let (url, pin) = listening(output).expect("its output").expect("the server listens");
     Bare { process: Process::new(child), url, pin, _folder: folder }
 }
 

@@ -1,6 +1,6 @@
 //! A real account server, and machines whose daemons are in its account.
 
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::super::home::{BenchHome, PROGRAM};
 use super::super::load::{self, Process, Server, request};
+use guillemet_testing::server::listening;
 
 /// The longest time that anything may take.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -24,15 +25,6 @@ pub fn folder() -> tempfile::TempDir {
 
 pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime")
-}
-
-/// Reads what a server prints when it listens: its URL and the pin of its certificate.
-pub fn listening(output: &mut impl BufRead) -> (String, String) {
-    let mut line = String::new();
-    output.read_line(&mut line).expect("its output");
-    let told = line.trim().strip_prefix("listening on ").and_then(|rest| rest.split_once(", pin sha256:"));
-    let (url, pin) = told.expect("the server listens");
-    (url.to_owned(), pin.to_owned())
 }
 
 /// A running `guillemet account serve`, with default settings.
@@ -56,7 +48,8 @@ impl AccountServer {
         command.args(["account", "serve", "--listen", "127.0.0.1:0", "--data"]).arg(folder.path());
         command.env("RUST_LOG", "error").stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the server starts");
-        let (url, pin) = listening(&mut BufReader::new(child.stdout.take().expect("its output")));
+        let output = &mut BufReader::new(child.stdout.take().expect("its output"));
+        let (url, pin) = listening(output).expect("its output").expect("the server listens");
         Self { process: Process::new(child), url, pin: pin.parse().expect("a hash"), folder }
     }
 

@@ -10,10 +10,6 @@ pub mod files;
 pub mod home;
 pub mod lock_file;
 pub mod logging;
-#[cfg(test)]
-#[allow(dead_code, reason = "the integration tests use the rest of it")]
-#[path = "../../../tests/support/missing.rs"]
-mod missing;
 pub mod names;
 pub mod permissions;
 pub mod problem;

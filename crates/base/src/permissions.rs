@@ -495,7 +495,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("it's");
         fs::write(&file, "").unwrap();
-        if crate::missing::is_root("give a file to another user") {
+        if guillemet_testing::missing::is_root("give a file to another user") {
             // Files of root are trusted by every user.
             assert!(said(USER, &file, Requirement::Own).is_empty());
             std::os::unix::fs::chown(&file, Some(61_003), None).unwrap();

@@ -17,10 +17,6 @@ mod plan;
 mod render;
 mod targets;
 
-#[cfg(test)]
-#[allow(dead_code, reason = "the integration tests use the rest of it")]
-#[path = "../../../tests/support/missing.rs"]
-mod missing;
 mod slot_tracking;
 mod source_map;
 

@@ -6,7 +6,6 @@
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod builtin;
 pub mod cache;
 pub mod canary;
 pub mod cases;
@@ -17,9 +16,3 @@ pub mod offline;
 pub mod plans;
 pub mod registry;
 pub mod schema;
-pub mod wasm;
-
-#[cfg(test)]
-#[allow(dead_code, reason = "the integration tests use the rest of it")]
-#[path = "../../../tests/support/missing.rs"]
-mod missing;

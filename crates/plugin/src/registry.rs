@@ -13,9 +13,9 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::builtin;
 use super::client::{CompileError, CompiledCache, Planner, PlannerError};
 use guillemet_base::files::{self, Fingerprint, Links};
+use guillemet_builtin as builtin;
 use guillemet_plan::protocol::{Description, PlanRequest, Planned, Target};
 
 /// The largest component, in bytes.

@@ -1,7 +1,7 @@
 //! Kamailio: what its `uac` module needs to log in at a carrier, as a file that `kamailio.cfg` includes.
 //!
 //! Facts [kamailio 5.6.3 and main: src/core/cfg.lex, src/modules/uac/{auth,auth_hdr,uac_reg}.c and its README, read
-//! 2026-11; tried with Debian's kamailio 5.6.3 by tests/consumers_sip.rs]:
+//! 2026-11; tried with Debian's kamailio 5.6.3 by tests/it/consumers_sip.rs]:
 //! - `credential` is `user:realm:password`. User and realm end at a `:` or a blank, the password at a blank. A
 //!   credential is found by the realm that the carrier names.
 //! - If the realm is known, HA1 takes the place of the password; `uac_auth("1")` reads it as such.

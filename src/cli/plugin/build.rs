@@ -18,7 +18,7 @@ use super::check::bytes;
 use super::scaffold::Language;
 use crate::cli::{Done, Failure, output};
 use guillemet_base::files;
-use guillemet_plugin::wasm;
+use guillemet_builtin::wasm;
 
 /// The subfolder of the project where tools write intermediate files.
 const INTERMEDIATE: &str = "build";

@@ -8,8 +8,8 @@ use clap::Args;
 use super::scaffold::{self, Language};
 use crate::cli::{Done, Failure, output};
 use guillemet_base::files::temporary_name;
+use guillemet_builtin as builtin;
 use guillemet_plan::description::{id_rule, is_id};
-use guillemet_plugin::builtin;
 
 #[derive(Args)]
 pub struct PluginNewArgs {

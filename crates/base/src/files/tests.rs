@@ -3,7 +3,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use rustix::fs::CWD;
 
 use super::*;
-use crate::missing;
+use guillemet_testing::missing;
 
 #[test]
 fn only_a_regular_file_is_opened_and_a_link_where_it_may_be_one() {

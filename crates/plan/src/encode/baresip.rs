@@ -1,7 +1,7 @@
 //! Writes a parameter of a baresip accounts line so that libre reads the value back.
 //!
 //! Facts [baresip 1.0.0 and later: src/account.c, modules/account/account.c; libre 1.1.0 and later: src/fmt/regex.c,
-//! src/msg/param.c; read 2026-11, and tried with Debian's baresip by tests/consumers_sip.rs]:
+//! src/msg/param.c; read 2026-11, and tried with Debian's baresip by tests/it/consumers_sip.rs]:
 //! - A value ends at the first blank or `;` outside of double quotes. A quote opens or closes wherever it is; a `\`
 //!   takes the meaning from the character after it. Both stay in the value: there is no escape. Only a quote at the
 //!   very beginning together with one at the very end is removed.

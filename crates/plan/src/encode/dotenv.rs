@@ -3,7 +3,7 @@
 //! The readers disagree on almost everything, so nothing is ever escaped: no escape means the same to all of them. A
 //! value is bare where all of them agree, including `docker --env-file` and `kubectl --from-env-file`, which know no
 //! quotes. Otherwise it is written between the first quotes that every reader of the target takes as they are; if there
-//! are none, it is refused, and the refusal names the reader that prevents it. tests/consumers_dotenv.rs checks the
+//! are none, it is refused, and the refusal names the reader that prevents it. tests/it/consumers_dotenv.rs checks the
 //! table with the programs themselves.
 
 use super::{Refusal, refuse};

@@ -10,8 +10,8 @@ use std::{fs, io};
 use rustix::process::{Pid, Signal};
 
 use super::{confine, seal};
-use crate::missing;
 use guillemet_base::sys::process::try_trace;
+use guillemet_testing::missing;
 
 /// Returns everything that was tried, with the result.
 fn attempts() -> Vec<(&'static str, io::Result<()>)> {

@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::*;
-use crate::missing;
+use guillemet_testing::missing;
 
 fn file(dir: &Path, digest: &[u8; 32]) -> PathBuf {
     dir.join(name(digest))

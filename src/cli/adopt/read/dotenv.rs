@@ -80,7 +80,7 @@ mod tests {
                       v = dotenv.dotenv_values(stream=io.StringIO(sys.stdin.read()), interpolate=False)\n\
                       print(json.dumps(v))";
         let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/consumers/venv/bin/python");
-        if !crate::missing::has(python.exists(), "python-dotenv", "`make test` installs it") {
+        if !guillemet_testing::missing::has(python.exists(), "python-dotenv", "`make test` installs it") {
             return;
         }
         let mut child =

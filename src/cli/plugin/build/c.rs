@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::{local_program, missing, program, run, written};
 use crate::cli::Failure;
 use crate::cli::plugin::scaffold::Language;
-use guillemet_plugin::wasm;
+use guillemet_builtin::wasm;
 
 /// Builds the component of a project in C.
 ///

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{absent, missing, program};
 use crate::cli::Failure;
 use crate::cli::plugin::scaffold::Language;
-use guillemet_plugin::wasm::{self, Rustc, TARGET};
+use guillemet_builtin::wasm::{self, Rustc, TARGET};
 
 /// The variables of cargo that do not change the resulting component.
 const KEPT: [&str; 3] = ["CARGO_BUILD_JOBS", "CARGO_BUILD_TARGET_DIR", "CARGO_TARGET_DIR"];

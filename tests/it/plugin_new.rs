@@ -1,0 +1,134 @@
+//! From `plugin new` to passing cases, in each language with its real tools: a project as it is made, and one that uses
+//! all of its author library. If a tool is missing, the message has the command that installs it.
+
+use std::path::Path;
+
+use crate::support::authors::{Language, Project};
+use crate::support::daemon::Guillemet;
+use crate::support::transcript;
+
+/// A new project builds and passes its cases. Then a plugin with every kind of field is put in its place; the library
+/// finds what is wrong in a config, and reports where the author's own code fails.
+fn from_nothing_to_cases_that_hold(language: Language, place: &str) {
+    let Some(project) = Project::new(language, "call-events") else { return };
+    let built = project.guillemet(&["plugin", "build"]);
+    assert!(built.status.success() && built.text.contains("built call-events.wasm: "), "{}", built.text);
+    let tested = project.guillemet(&["plugin", "test"]);
+    assert!(tested.status.success(), "{}", tested.text);
+    assert!(tested.text.contains("all 6 cases pass, for every target: json, env"), "{}", tested.text);
+
+    project.use_all_of_the_library();
+    let built = project.guillemet(&["plugin", "build"]);
+    assert!(built.status.success(), "{}", built.text);
+    let tested = project.guillemet(&["plugin", "test"]);
+    assert!(
+        tested.text.contains("one case of 9 failed") && tested.text.contains("failed  it fails"),
+        "{}",
+        tested.text
+    );
+    assert!(tested.text.contains("it panicked: ") && tested.text.contains("asked for"), "{}", tested.text);
+    assert!(tested.text.contains(place), "{}", tested.text);
+}
+
+#[test]
+fn a_plugin_in_rust() {
+    from_nothing_to_cases_that_hold(Language::Rust, "src/lib.rs:2");
+}
+
+#[test]
+fn a_plugin_in_c() {
+    from_nothing_to_cases_that_hold(Language::C, "plugin.c:2");
+}
+
+#[test]
+fn a_plugin_in_javascript() {
+    from_nothing_to_cases_that_hold(Language::JavaScript, "plugin.js:1");
+}
+
+#[test]
+fn a_plugin_in_python() {
+    from_nothing_to_cases_that_hold(Language::Python, "plugin.py:1");
+}
+
+/// In Rust the cases also run without a component.
+#[test]
+fn cases_in_rust_run_natively() {
+    let Some(project) = Project::new(Language::Rust, "native") else { return };
+    let tested = project.run("cargo", &["test", "--quiet", "--locked"]);
+    assert!(tested.status.success() && tested.text.contains("1 passed"), "{}", tested.text);
+}
+
+/// Each command in docs/plugins.md prints what the text says.
+#[test]
+fn the_tutorial_goes_as_it_is_written() {
+    if !Language::JavaScript.has_tools() {
+        return;
+    }
+    let guillemet = Guillemet::start();
+    transcript::run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/plugins.md"), guillemet.dir.path());
+}
+
+#[test]
+fn what_is_missing_is_told_with_the_line_that_installs_it() {
+    let install = "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt";
+    for (language, told) in [
+        (Language::Rust, "https://rustup.rs"),
+        (Language::C, install),
+        (Language::JavaScript, "https://nodejs.org"),
+        (Language::Python, install),
+    ] {
+        let project = Project::bare(language, "bare");
+        let built = project.with_scripts(&[], &["plugin", "build"]);
+        assert_eq!(built.status.code(), Some(1));
+        assert!(built.text.contains(told), "{}", built.text);
+        assert!(!project.path("bare.wasm").exists());
+    }
+    // A Rust toolchain without a standard library for WebAssembly.
+    let project = Project::bare(Language::Rust, "bare");
+    let scripts = [("cargo", "exit 1"), ("rustc", "echo /nowhere")];
+    let built = project.with_scripts(&scripts, &["plugin", "build"]);
+    assert!(built.text.contains("\n    rustup target add wasm32-unknown-unknown\n"), "{}", built.text);
+    let Some(project) = Project::new(Language::JavaScript, "uninstalled") else { return };
+    std::fs::remove_file(project.path("node_modules")).unwrap();
+    let built = project.guillemet(&["plugin", "build"]);
+    assert!(built.text.contains("\n    npm install\n"), "{}", built.text);
+    let built = project.guillemet_above(&["plugin", "build", "uninstalled"]);
+    assert!(built.text.contains("\n    cd uninstalled && npm install\n"), "{}", built.text);
+}
+
+#[test]
+fn what_a_compiler_says_is_shown_and_the_last_component_stays() {
+    let Some(project) = Project::new(Language::C, "broken") else { return };
+    assert!(project.guillemet(&["plugin", "build"]).status.success());
+    let component = std::fs::read(project.path("broken.wasm")).unwrap();
+    project.change("plugin.c", "return text_document(", "return text_dokument(");
+    let built = project.guillemet(&["plugin", "build"]);
+    assert_eq!(built.status.code(), Some(1));
+    assert!(built.text.contains("text_dokument") && built.text.contains("the plugin was not built"), "{}", built.text);
+    assert!(component == std::fs::read(project.path("broken.wasm")).unwrap());
+
+    project.change("plugin.c", "return text_dokument(", "printf(\"%s\", target);\n    return text_document(");
+    project.change("plugin.c", "#include <string.h>", "#include <stdio.h>\n#include <string.h>");
+    let built = project.guillemet(&["plugin", "build"]);
+    assert_eq!(built.status.code(), Some(1));
+    assert!(built.text.contains("a plugin has no WASI: do not use `printf`"), "{}", built.text);
+}
+
+#[test]
+fn what_is_there_is_not_touched_and_a_name_follows_the_rule() {
+    let project = Project::bare(Language::Python, "hook");
+    std::fs::write(project.path("plugin.py"), "mine").unwrap();
+    let again = project.guillemet_above(&["plugin", "new", "hook"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(again.text.contains("nothing was changed"), "{}", again.text);
+    assert_eq!(std::fs::read_to_string(project.path("plugin.py")).unwrap(), "mine");
+    for name in ["Hook", "a/b", "..", "-a", "a_b", &"a".repeat(65)] {
+        let refused = project.guillemet_above(&["plugin", "new", "--", name]);
+        assert_eq!(refused.status.code(), Some(1), "{name}");
+        assert!(refused.text.contains("1 to 64 of `a-z`, `0-9` and `-`"), "{}", refused.text);
+    }
+    let replacing = project.guillemet_above(&["plugin", "new", "cal-com", "--lang", "c"]);
+    assert!(replacing.status.success() && replacing.text.contains("built-in feature"), "{}", replacing.text);
+    let elsewhere = project.guillemet_above(&["plugin", "build"]);
+    assert!(elsewhere.text.contains("guillemet plugin new NAME"), "{}", elsewhere.text);
+}
