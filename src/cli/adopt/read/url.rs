@@ -40,6 +40,13 @@ pub struct SplitUrl {
     pub whole: bool,
 }
 
+impl SplitUrl {
+    /// Returns a URL that is one secret as a whole, for the reason `why`.
+    fn whole(url: &str, spot: Option<&Spot>, why: &'static str) -> Self {
+        Self { url: ConfigLeaf::new(url, spot.cloned()).credential("url", why), query: Vec::new(), whole: true }
+    }
+}
+
 /// The parts of an absolute URL with the scheme http or https.
 struct Parts<'a> {
     scheme: &'a str,
@@ -126,11 +133,7 @@ fn pairs(query: &str, at: usize) -> Vec<Pair<'_>> {
 /// Takes a URL apart: its query becomes parameters, and each credential in the rest becomes a hint. If the URL as a
 /// whole is a credential, it stays one text.
 pub fn take_apart(url: &str, spot: Option<&Spot>, choice: UrlChoice) -> SplitUrl {
-    let as_secret = |reason| SplitUrl {
-        url: ConfigLeaf::new(url, spot.cloned()).credential("url", reason),
-        query: Vec::new(),
-        whole: true,
-    };
+    let as_secret = |reason| SplitUrl::whole(url, spot, reason);
     if choice == UrlChoice::Whole {
         return as_secret("chosen with --secret");
     }
