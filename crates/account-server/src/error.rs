@@ -107,7 +107,7 @@ impl ServerError {
     /// Makes the error for a method that the path does not support. `methods` are those that it does.
     pub fn other_methods(methods: String) -> Self {
         let error = Self::new(ServerErrorCode::MethodNotAllowed, format!("this path only supports {methods}"));
-        Self { header: Some(ErrorHeader::Allow(methods)), ..error }
+        Self { header: Some(ErrorHeader::Allow(methods.into())), ..error }
     }
 
     /// Makes the response that is sent to the caller.

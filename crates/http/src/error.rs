@@ -36,7 +36,7 @@ pub enum ErrorHeader {
     /// The number of seconds after which the caller can try again (RFC 9110, section 10.2.3).
     RetryAfter(u64),
     /// The methods that the path supports, separated by commas (RFC 9110, section 10.2.1).
-    Allow(String),
+    Allow(Box<str>),
 }
 
 impl ErrorHeader {

@@ -51,6 +51,7 @@ impl RequestCounters {
 ///
 /// # Errors
 /// If usage cannot be folded or read.
+#[expect(clippy::disallowed_methods, reason = "whoever has an `&Inventory` is on a blocking thread")]
 pub fn text(app: &App, inventory: &Inventory, counters: &RequestCounters) -> Result<String, RecorderError> {
     let recorder = &app.resolver.recorder;
     // Read before `sums` folds the journal.

@@ -53,7 +53,7 @@ impl ErrorTable for HttpErrorCode {
 #[derive(Debug)]
 pub struct HttpError {
     code: HttpErrorCode,
-    body: ErrorBody,
+    body: Box<ErrorBody>,
     /// Whether it is a refusal that has been recorded in the audit trail.
     is_recorded: bool,
     header: Option<ErrorHeader>,
@@ -63,13 +63,13 @@ impl HttpError {
     /// Makes an error with only a message, which should end with what to do.
     pub fn new(code: HttpErrorCode, message: impl Into<String>) -> Self {
         let body = ErrorBody { code: code.name().into(), message: message.into(), detail: None, errors: Vec::new() };
-        Self { code, body, is_recorded: false, header: None }
+        Self { code, body: Box::new(body), is_recorded: false, header: None }
     }
 
     /// Makes the error for a method that is not among those that a path supports, which are separated by commas.
     pub fn method_not_allowed(methods: String) -> Self {
         let error = Self::new(HttpErrorCode::MethodNotAllowed, format!("this path only supports {methods}"));
-        Self { header: Some(ErrorHeader::Allow(methods)), ..error }
+        Self { header: Some(ErrorHeader::Allow(methods.into())), ..error }
     }
 
     /// Returns whether it is a refusal that has not been recorded in the audit trail yet.
