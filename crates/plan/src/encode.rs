@@ -18,6 +18,7 @@ use self::encoders::EncoderForm;
 pub use self::encoders::{
     DigestAlgorithm, ENCODERS, EncoderDefinition, EncoderOptions, FILTERS, Op, Placement, Signature,
 };
+pub use self::http::percent_encoded;
 
 /// The longest text that an expression may produce, in bytes. Nested encoders can double it each time.
 pub const TEXT_MAX: usize = 4 << 20;

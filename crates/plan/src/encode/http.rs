@@ -16,6 +16,11 @@ pub fn percent(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Returns a text percent-encoded, as `url-query` writes it.
+pub fn percent_encoded(text: &str) -> String {
+    percent_encode(text.as_bytes(), &RESERVED).to_string()
+}
+
 /// Appends the text percent-encoded; refuses `.` and `..`.
 pub fn path_segment(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     if matches!(text, b"." | b"..") {

@@ -244,6 +244,7 @@ proptest! {
     #[test]
     fn percent_encoding_comes_back(value in any::<String>()) {
         let encoded = literal(&Op::UrlQuery, &[&value]).unwrap();
+        prop_assert_eq!(&percent_encoded(&value), &encoded);
         prop_assert!(encoded.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%".contains(&b)));
         prop_assert_eq!(percent_encoding::percent_decode_str(&encoded).decode_utf8().unwrap(), value);
     }

@@ -18,6 +18,7 @@ use super::request::{ActionRequest, JsonBody, RequestHeader, RequestText};
 use super::shell::{self, Word};
 use crate::cli::adopt::source::{Problems, SourceFile};
 use crate::cli::adopt::tokens::{Quoting, Spot, Tokens};
+use guillemet_plan::encode::percent_encoded;
 
 /// The request, while it is put together from the options.
 struct Curl<'p, 's> {
@@ -243,7 +244,7 @@ impl Curl<'_, '_> {
             _ => return self.problem(word, name, "reads from a file", Some("write name=value")),
         };
         let raw = to_query && value.text.starts_with('+');
-        let encode = |text: &str| Zeroizing::new(crate::cli::client::percent_encode(text));
+        let encode = |text: &str| Zeroizing::new(percent_encoded(text));
         let text = match (raw, key) {
             (true, _) => Zeroizing::new(value.text[1..].to_owned()),
             (false, "") => encode(content),

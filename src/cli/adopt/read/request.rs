@@ -12,7 +12,7 @@ use crate::cli::adopt::config::{ConfigLeaf, ConfigNode, ConfigTable};
 use crate::cli::adopt::equivalence::Facts;
 use crate::cli::adopt::source::Problems;
 use crate::cli::adopt::tokens::{Quoting, Spot, Tokens};
-use crate::cli::client::percent_encode;
+use guillemet_plan::encode::percent_encoded;
 
 /// A text of the request, with its place.
 #[derive(Clone, Default)]
@@ -142,7 +142,7 @@ impl ActionRequest {
         for (name, value) in &self.query {
             append_query(
                 &mut url,
-                &Zeroizing::new(format!("{}={}", percent_encode(name), percent_encode(&value.text))),
+                &Zeroizing::new(format!("{}={}", percent_encoded(name), percent_encoded(&value.text))),
             );
         }
         url
