@@ -117,7 +117,7 @@ impl ApiResponse {
     /// Parses the body as any JSON, to pass it on.
     ///
     /// # Errors
-    /// [`ClientError::Unexpected`].
+    /// [`ApiClientError::Unexpected`].
     pub fn json(&self) -> Result<Value, ApiClientError> {
         self.read()
     }

@@ -271,7 +271,7 @@ fn literal_parts(text: &str) -> impl Iterator<Item = &str> {
 /// Returns the digest algorithm with this name.
 ///
 /// # Errors
-/// Fails with [`Broken`] if the contract has none with this name.
+/// Fails with [`PluginError`] if the contract has none with this name.
 pub fn digest_algorithm(name: &str) -> Result<DigestAlgorithm, PluginError> {
     let found = DigestAlgorithm::ALL.iter().find(|(label, _)| *label == name);
     found
