@@ -45,8 +45,8 @@ pub async fn text(app: &ServerState) -> Result<String, StorageError> {
     metrics.counter("log_lines_dropped", "Log lines that could not be written.", logging::dropped_lines());
     metrics.gauge("streams", "Devices that receive events.", app.rate_limiter.open_streams() as f64);
     metrics.gauge("accounts", "Accounts in the database.", totals.accounts as f64);
-    metrics.gauge("objects", "Objects in metrics accounts.", totals.objects as f64);
-    metrics.gauge("stored_bytes", "Bytes in metrics boxes.", totals.bytes as f64);
+    metrics.gauge("objects", "Objects in all accounts.", totals.objects as f64);
+    metrics.gauge("stored_bytes", "Bytes in all boxes.", totals.bytes as f64);
     Ok(metrics.into_text("guillemet_account"))
 }
 
