@@ -13,7 +13,7 @@ use super::error::{ServerError, ServerErrorCode};
 use super::limits::Streaming;
 use super::storage::{StorageError, Wake};
 use crate::handlers::AuthenticatedDevice;
-use guillemet_http::event_stream::{EventSender, EventStream, RETRY, event_stream};
+use guillemet_http::event_stream::{self, EventSender, EventStream, RETRY, event_stream};
 use guillemet_wire::ServerEvent;
 
 /// The number of events that wait for a listener that does not read.
@@ -94,9 +94,9 @@ impl Subscriber {
 /// Returns an event of the stream, with the JSON of `ServerEvent`. Written by hand, since it cannot fail then.
 fn text(event: ServerEvent) -> String {
     match event {
-        ServerEvent::Head { seq } => format!("event: head\ndata: {{\"event\":\"head\",\"seq\":{seq}}}\n\n"),
-        ServerEvent::Enrolment => "event: enrolment\ndata: {\"event\":\"enrolment\"}\n\n".into(),
-        ServerEvent::Usage => "event: usage\ndata: {\"event\":\"usage\"}\n\n".into(),
+        ServerEvent::Head { seq } => event_stream::event("head", &format!(r#"{{"event":"head","seq":{seq}}}"#)),
+        ServerEvent::Enrolment => event_stream::event("enrolment", r#"{"event":"enrolment"}"#),
+        ServerEvent::Usage => event_stream::event("usage", r#"{"event":"usage"}"#),
     }
 }
 

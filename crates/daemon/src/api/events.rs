@@ -1,18 +1,15 @@
 //! `GET /v1/events`: sends changes as server-sent events (WHATWG HTML, section 9.2).
 
 use hyper::Response;
-use hyper::body::Bytes;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::app::error::AppError;
 use crate::events::{Event, EventBus};
 use crate::http::error::HttpError;
-use guillemet_http::event_stream::{EventSender, EventStream, RETRY, event, event_stream};
+use guillemet_http::event_stream::{self, EventSender, EventStream, RETRY, event_stream};
 
 /// The number of events that wait for a listener that does not read.
 const WAITING: usize = 16;
-/// Tells a listener that it did not get everything, so that it reads the state anew.
-const MISSED: Bytes = Bytes::from_static(b"event: missed\ndata: {}\n\n");
 
 /// Returns a stream of everything that changes from now on, until the caller disconnects or the daemon stops.
 ///
@@ -29,24 +26,33 @@ pub fn stream(events: &EventBus) -> Result<Response<EventStream>, HttpError> {
 /// Sends every event to a listener, until it disconnects or the daemon stops.
 async fn forward(mut events: Receiver<Event>, to: EventSender) {
     // Once the caller has read this line, it gets every later event.
-    let mut next = Bytes::from(format!("{RETRY}: ready\n\n"));
+    let mut next = format!("{RETRY}: ready\n\n");
     loop {
         if to.send(next).await.is_err() {
             return;
         }
         let Ok(received) = to.next(&mut events).await else { return };
-        next = match received.map(|received| event(received.kind(), &received)) {
-            Ok(Ok(text)) => text.into(),
-            // The listener learns that it missed something, and looks for itself.
-            Ok(Err(error)) => {
-                tracing::error!(%error, "an event could not be written as JSON");
-
-                MISSED
-            }
-            Err(RecvError::Lagged(_)) => MISSED,
+        next = match received {
+            Ok(event) => text(&event),
+            Err(RecvError::Lagged(_)) => missed(),
             Err(RecvError::Closed) => return,
         };
     }
+}
+
+fn text(event: &Event) -> String {
+    match serde_json::to_string(event) {
+        Ok(data) => event_stream::event(event.kind(), &data),
+        Err(error) => {
+            tracing::error!(%error, "an event could not be written as JSON");
+            missed()
+        }
+    }
+}
+
+/// Returns the event that tells a listener that it did not get everything, so that it reads the state again.
+fn missed() -> String {
+    event_stream::event("missed", "{}")
 }
 
 #[cfg(test)]

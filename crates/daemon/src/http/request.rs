@@ -36,18 +36,14 @@ impl<'a> RequestUrl<'a> {
     /// # Errors
     /// Not found, because nothing has a name that is not UTF-8.
     pub fn param(&self, name: &str) -> Result<String, HttpError> {
-        let decoded = percent_decode_str(self.raw_param(name).unwrap_or_default()).decode_utf8();
+        let decoded = percent_decode_str(self.params.get(name).unwrap_or_default()).decode_utf8();
         decoded.map(Cow::into_owned).map_err(|_| AppError::NotFound("the path is not UTF-8".into()).into())
     }
 
     /// Returns a parameter of the path, percent-decoded as far as it is UTF-8; `None` if the route has none of this
     /// name.
     pub fn lossy_param(&self, name: &str) -> Option<Cow<'a, str>> {
-        self.raw_param(name).map(|raw| percent_decode_str(raw).decode_utf8().unwrap_or(raw.into()))
-    }
-
-    fn raw_param(&self, name: &str) -> Option<&'a str> {
-        self.params.get(name)
+        self.params.get(name).map(|raw| percent_decode_str(raw).decode_utf8().unwrap_or(raw.into()))
     }
 
     /// Returns the name of the secret in the path.
