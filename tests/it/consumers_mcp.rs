@@ -3,14 +3,12 @@
 //!
 //! Every value arrives exactly, or is refused for the reason that makes it impossible.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 
 use crate::support::consumers::{Rotating, judge, python, run_script};
 use crate::support::daemon::PROGRAM;
 use crate::support::passwords::{SEED, passwords};
-use guillemet_testing::missing;
+use guillemet_testing::mcp::{self, McpServer};
 use serde_json::{Value, json};
 
 /// The targets with their template: one with headers and a query, and one whose whole URL is a secret.
@@ -44,65 +42,32 @@ fn necessary(target: &str, value: &str) -> Vec<&'static str> {
     reasons
 }
 
-/// Returns the path of the example program, beside the program under test.
-fn mcp() -> Option<PathBuf> {
-    let program = Path::new(PROGRAM).parent()?.join("mcp-example");
-    missing::has(program.exists(), "mcp-example", "`cargo build -p guillemet-mcp-example`").then_some(program)
+/// Starts a server that requires a different value for each number.
+fn start(mcp: &Path, values: &[String]) -> McpServer {
+    let demanded = |value: &String| {
+        json!({
+            "headers": {"Authorization": format!("Bearer {value}"), "X-Key": value},
+            "query": {"k": value, "zone": "a&b c"},
+        })
+    };
+    McpServer::start(mcp, &values.iter().map(demanded).collect::<Value>().to_string())
 }
 
-/// A server that requires a different value for each number. It ends with its standard input.
-struct Server {
-    child: Child,
-    url: String,
-}
-
-impl Server {
-    fn start(mcp: &Path, values: &[String]) -> Self {
-        let mut child = Command::new(mcp).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let demanded = |value: &String| {
-            json!({
-                "headers": {"Authorization": format!("Bearer {value}"), "X-Key": value},
-                "query": {"k": value, "zone": "a&b c"},
-            })
-        };
-        let demands: Value = values.iter().map(demanded).collect();
-        writeln!(child.stdin.as_mut().unwrap(), "{demands}").unwrap();
-        let mut url = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
-        Self { child, url: url.trim().into() }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
-}
-
-/// Runs `mcp call`. Returns the answer to each call.
+/// Runs the client with these configs. Returns the answer to each call.
 fn call(mcp: &Path, configs: &[&[u8]]) -> Vec<Value> {
-    let mut child = Command::new(mcp)
-        .arg("call")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(&configs.concat()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    output.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+    let output = mcp::call(mcp, &configs.concat());
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
 fn every_value_reaches_the_server_as_it_is() {
-    let (Some(mcp), Some(python)) = (mcp(), python()) else { return };
+    let (Some(mcp), Some(python)) = (mcp::program(PROGRAM), python()) else { return };
     let values = passwords();
-    let server = Server::start(&mcp, &values);
+    let server = start(&mcp, &values);
     let parts = format!(
         "name: crm\nurl: {}/<< secret 'number' | url >>\nheaders:\n  Authorization: Bearer << secret 'password' >>\n  \
          X-Key: << secret 'password' >>\nquery_params:\n  k: << secret 'password' >>\n  zone: a&b c\n",
-        server.url
+        server.url()
     );
     let whole = "name: crm\nurl: << secret 'url' >>\nheaders:\n  Authorization: Bearer << secret 'password' >>\n  \
                  X-Key: << secret 'password' >>\n";
@@ -113,7 +78,7 @@ fn every_value_reaches_the_server_as_it_is() {
     for (number, value) in values.iter().enumerate() {
         rotating.rotate(number, value);
         let encoded = percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC);
-        let url = json!({"value": format!("{}/{number}?k={encoded}&zone=a%26b%20c", server.url)});
+        let url = json!({"value": format!("{}/{number}?k={encoded}&zone=a%26b%20c", server.url())});
         assert_eq!(rotating.guillemet.ask("PATCH", "/v1/secrets/url", &[], url.to_string().as_bytes()).status, 200);
         for (target, template) in TARGETS {
             let document = rotating.render(&format!("mcp-server/{template}"), target);

@@ -1,22 +1,17 @@
 //! The output of `make demo`, with a real MCP client and server; and the command line's own stories.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::daemon::{Guillemet, PROGRAM};
+use guillemet_testing::mcp::{self, McpServer};
 use guillemet_testing::missing;
-
-/// Returns the path of the example program, beside the program under test.
-fn mcp() -> Option<PathBuf> {
-    let program = Path::new(PROGRAM).parent()?.join("mcp-example");
-    missing::has(program.exists(), "mcp-example", "`cargo build -p guillemet-mcp-example`").then_some(program)
-}
 
 #[test]
 fn the_demo_goes_as_it_should() {
     let mut command = Command::new(PROGRAM);
     command.arg("demo").env_remove("GUILLEMET_HOME").env_remove("GUILLEMET_SOCKET");
-    if let Some(mcp) = mcp() {
+    if let Some(mcp) = mcp::program(PROGRAM) {
         command.arg("--mcp").arg(mcp);
     }
     let output = command.output().unwrap();
@@ -40,15 +35,10 @@ fn the_demo_goes_as_it_should() {
 
 #[test]
 fn the_mcp_server_really_demands_the_credentials() {
-    let Some(mcp) = mcp() else { return };
-    use std::io::{BufRead, BufReader, Write};
-    use std::process::Stdio;
-    let mut server = Command::new(&mcp).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let Some(mcp) = mcp::program(PROGRAM) else { return };
     let demanded = r#"{"headers": {"Authorization": "Bearer a b\"c"}, "query": {"k": "x&y z"}}"#;
-    writeln!(server.stdin.as_mut().unwrap(), "{demanded}").unwrap();
-    let mut url = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut url).unwrap();
-    let url = url.trim();
+    let server = McpServer::start(&mcp, demanded);
+    let url = server.url();
 
     let guillemet = Guillemet::start();
     guillemet.write(
@@ -59,17 +49,7 @@ fn the_mcp_server_really_demands_the_credentials() {
     );
     guillemet.add("token", "a b\"c");
     guillemet.add("query", "x&y z");
-    let call = |config: &[u8]| {
-        let mut client = Command::new(&mcp)
-            .arg("call")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        client.stdin.take().unwrap().write_all(config).unwrap();
-        client.wait_with_output().unwrap()
-    };
+    let call = |config: &[u8]| mcp::call(&mcp, config);
     let config = guillemet.get("/v1/render/mcp-server/a").body;
     let answer = call(&config);
     assert!(answer.status.success(), "{}", String::from_utf8_lossy(&config));
@@ -78,8 +58,6 @@ fn the_mcp_server_really_demands_the_credentials() {
         let spoiled = String::from_utf8_lossy(&config).replace(right, wrong);
         assert!(!call(spoiled.as_bytes()).status.success(), "{wrong} was taken");
     }
-    drop(server.stdin.take());
-    server.wait().unwrap();
 }
 
 fn texts(output: &std::process::Output) -> (String, String) {

@@ -1,8 +1,9 @@
 //! What the tests of every crate, the integration tests and the benchmarks share: parts of the machine that may be
-//! missing, waiting for something, and the first line of an account server.
+//! missing, waiting for something, the first line of an account server, and the MCP example.
 //!
-//! Knows nothing of ours. Must never become a normal dependency.
+//! Depends on nothing of ours. Must never become a normal dependency.
 
+pub mod mcp;
 pub mod missing;
 pub mod random;
 pub mod server;
