@@ -3,13 +3,13 @@
 //! level (promises Blind and Zero knowledge).
 
 use crate::support::account::Place;
-use crate::support::canary::{Canary, Scanner};
 use crate::support::daemon::Guillemet;
 use crate::support::relay::Relay;
 use crate::support::team::{Machine, Team, in_sync};
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use guillemet_account::code::AccountCode;
 use guillemet_base::home::Home;
+use guillemet_testing::canary::{Canary, Scanner};
 use guillemet_testing::wait::until;
 use guillemet_vault::keys::UnlockWith;
 use guillemet_vault::store::Vault;

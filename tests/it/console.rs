@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::support::browser::{Browser, Page, SECRETS, apart, encode, link};
-use crate::support::canary::{Canary, Scanner};
 use crate::support::daemon::{Answer, Guillemet, try_ask};
 use crate::support::users::{self, AGENT, GROUP, OTHER, as_user};
 use data_encoding::{BASE64, BASE64URL_NOPAD};
+use guillemet_testing::canary::{Canary, Scanner};
 use guillemet_testing::missing;
 use serde_json::json;
 

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::support::canary::{Canary, Scanner};
 use crate::support::daemon::Guillemet;
 use crate::support::strace::{self, Fault};
 use guillemet_base::home::Home;
 use guillemet_secret::crypto::{self, Key};
+use guillemet_testing::canary::{Canary, Scanner};
 use guillemet_testing::missing;
 use guillemet_vault::keys::UnlockWith;
 use guillemet_vault::store::Vault;

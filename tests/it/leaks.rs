@@ -6,11 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use crate::support::browser::{self, Browser, SECRETS as SECRETS_PAGE};
-use crate::support::canary::{Canary, Scanner};
 use crate::support::component::hostile;
 use crate::support::daemon::{Guillemet, try_ask};
 use crate::support::terminal::Terminal;
 use data_encoding::BASE64URL_NOPAD;
+use guillemet_testing::canary::{Canary, Scanner};
 use guillemet_testing::missing;
 use guillemet_testing::wait::PATIENCE;
 use serde_json::json;

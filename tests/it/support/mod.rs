@@ -4,7 +4,6 @@ pub mod account;
 pub mod adopt;
 pub mod authors;
 pub mod browser;
-pub mod canary;
 pub mod chromium;
 pub mod component;
 pub mod consumers;

@@ -15,14 +15,17 @@ const SIDE: usize = 2 * PIECE;
 
 /// A canary value. Its letters and digits are the same in JSON, percent-encoding, XML and dotenv, whatever is done to
 /// the characters between them.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Canary {
+    /// What a hit is called.
     pub label: String,
+    /// The value to put in.
     pub value: String,
     sides: [String; 2],
 }
 
 impl Canary {
+    /// Makes a canary with these characters between its random letters and digits.
     pub fn new(label: &str, special: &str) -> Self {
         let sides = [random_text(), random_text()];
         Self { label: label.into(), value: format!("{}{special}{}", sides[0], sides[1]), sides }
@@ -37,7 +40,7 @@ fn random_text() -> String {
 }
 
 /// Finds pieces of canaries in bytes.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Scanner {
     pieces: HashMap<[u8; PIECE], String>,
     /// For each value of two bytes, whether a piece begins with them.
@@ -45,6 +48,7 @@ pub struct Scanner {
 }
 
 impl Scanner {
+    /// Makes a scanner that finds these canaries: as they are, in hexadecimal, and in Base64.
     pub fn new<'a>(canaries: impl IntoIterator<Item = &'a Canary>) -> Self {
         let mut scanner = Self { pieces: HashMap::new(), begins: vec![false; 1 << 16] };
         for canary in canaries {
@@ -117,6 +121,7 @@ impl Scanner {
         found
     }
 
+    /// Reports whether a piece is in these bytes.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
         !self.find(bytes).is_empty()
     }
@@ -177,8 +182,10 @@ fn memory(pid: u32) -> std::io::Result<Vec<(String, Vec<u8>)>> {
     for line in maps.lines() {
         let mut fields = line.split_whitespace();
         let (Some(range), Some(rights)) = (fields.next(), fields.next()) else { continue };
-        // The kernel's own pages cannot be read.
-        if !rights.starts_with('r')
+        // The kernel's own pages cannot be read, and the code of a file is what the file says.
+        let is_code = rights.contains('x') && line.contains(" /");
+        if is_code
+            || !rights.starts_with('r')
             || line.ends_with("[vvar]")
             || line.contains("[vvar_")
             || line.ends_with("[vsyscall]")
