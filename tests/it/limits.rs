@@ -97,6 +97,47 @@ fn one_caller_cannot_take_all_connections() {
     }
 }
 
+/// Answers of 4 MiB, of which every part is opened and encoded, beside a hundred small ones.
+#[test]
+fn a_large_answer_holds_up_no_small_one() {
+    let guillemet = Guillemet::start();
+    let names: Vec<String> = (0..70).map(|number| format!("s{number}")).collect();
+    for name in &names {
+        let created = guillemet.post("/v1/secrets", &json!({"name": name, "value": "v".repeat(60 << 10)}));
+        assert_eq!(created.status, 201);
+    }
+    guillemet.add("small", "v");
+    let template = |secrets: &[String]| {
+        let header = |name: &String| format!("X-{name} = '<< secret \"{name}\" >>'\n");
+        let headers: String = secrets.iter().map(header).collect();
+        format!("name = \"a\"\nurl = \"https://mcp.example.com/mcp\"\n[headers]\n{headers}")
+    };
+    guillemet.write("mcp-server/large.toml", &template(&names));
+    guillemet.write("mcp-server/small.toml", &template(&["small".into()]));
+    let render = |id: &str| format!("GET /v1/render/{id} HTTP/1.1\r\nhost: x\r\n\r\n").into_bytes();
+    let names = json!({"secrets": names}).to_string();
+    let resolve = format!("POST /v1/resolve HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{names}", names.len());
+    let small = render("mcp-server/small");
+    let mut others: Vec<UnixStream> = (0..100).map(|_| connect(&guillemet)).collect();
+    let mut waiting = connect(&guillemet);
+    for large in [render("mcp-server/large"), resolve.into_bytes()] {
+        // The first time, it is planned too.
+        waiting.write_all(&large).unwrap();
+        assert!(receive(&waiting).unwrap().body.len() > 4 << 20);
+        // Some of the hundred are on the same thread. If that thread makes the large answer, it begins to leave before
+        // theirs, in every round.
+        let is_held_up = |_| {
+            waiting.write_all(&large).unwrap();
+            others.iter_mut().for_each(|stream| stream.write_all(&small).unwrap());
+            others.iter().for_each(|stream| assert_eq!(receive(stream).unwrap().status, 200));
+            let has_begun = rustix::io::ioctl_fionread(&waiting).unwrap() > 0;
+            assert_eq!(receive(&waiting).unwrap().status, 200);
+            has_begun
+        };
+        assert!(!(0..20).all(is_held_up));
+    }
+}
+
 /// The head and a part of the body of a request, which is being read until the rest comes.
 const HALF: &[u8] = b"POST /v1/resolve HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: 100-continue\r\n\
                       content-length: 15\r\n\r\n{\"secrets\"";

@@ -30,12 +30,14 @@ use std::{fs, io};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::socket::Socket;
 use crate::api::listener::Listener;
 use crate::api::metrics::RequestCounters;
+use crate::api::workers::Workers;
 use crate::app::configuration::{self, Configuration, ReloadCause};
 use crate::app::identity::{self, LookUps, Rules};
 use crate::app::{App, LinkRequest};
@@ -212,13 +214,13 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     let (gate, gate_requests) = mpsc::channel(1);
     let start =
         StartFacts { home, home_id, config, config_text: &config_text, unlock: method.name(), warnings, gate, links };
-    let app = opened.into_app(start)?;
-    let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
+        .worker_threads(threads)
         .enable_all()
         .build()
         .map_err(system("cannot start the async runtime"))?;
+    let app = opened.into_app(start, runtime.handle().clone())?;
     let result = runtime.block_on(serve(app, socket, link_requests, gate_requests, cache));
     // With a limit, because a thread may be waiting for a file system that does not answer.
     runtime.shutdown_timeout(STOP);
@@ -319,7 +321,7 @@ impl OpenedVault {
     }
 
     /// Builds the state that requests use.
-    fn into_app(self, start: StartFacts<'_>) -> Result<Arc<App>, DaemonError> {
+    fn into_app(self, start: StartFacts<'_>, runtime: Handle) -> Result<Arc<App>, DaemonError> {
         let StartFacts { home, home_id, config, config_text, unlock, warnings, gate, links } = start;
         let registry = Registry::new(home.plugins(), &self.pins, self.cache as _);
         let mut state = SnapshotState::default();
@@ -346,6 +348,7 @@ impl OpenedVault {
         let active_config = Arc::new(ArcSwap::new(Arc::clone(&config)));
         let sync = Arc::new(SyncState { inventory: inventory.clone(), config: Arc::clone(&active_config), handle });
         Ok(Arc::new(App {
+            runtime,
             home: home.clone(),
             home_id,
             socket_problem: ArcSwapOption::empty(),
@@ -419,8 +422,10 @@ async fn serve(
     let account = tokio::spawn(sync::run(Arc::clone(&app.sync), stop.clone()));
     let console = tokio::spawn(console::run(Arc::clone(&app), link_requests, stop.clone()));
     let counts = Arc::new(RequestCounters::default());
+    let connections = Workers::start().map_err(system("cannot start the threads that serve connections"))?;
     let api_task =
-        tokio::spawn(api::serve(Arc::clone(&app), Arc::clone(&counts), listener, gate_requests, stop.clone()));
+        api::serve(Arc::clone(&app), Arc::clone(&counts), connections, listener, gate_requests, stop.clone());
+    let api_task = tokio::spawn(api_task);
     let socket_task = {
         let app = Arc::clone(&app);
         tokio::spawn(async move {

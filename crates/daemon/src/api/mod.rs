@@ -12,8 +12,10 @@ pub mod refusal;
 pub mod request;
 pub mod response;
 pub mod routes;
+pub mod workers;
 
 use std::convert::Infallible;
+use std::os::unix::net;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -37,6 +39,7 @@ use self::metrics::RequestCounters;
 use self::refusal::ConnectionRefusal;
 use self::response::{Body, IntoResponse};
 use self::routes::{Endpoint, ROUTES};
+use self::workers::Workers;
 use crate::app::App;
 use crate::app::access::{Access, Peer, Principal};
 use crate::app::error::{AppError, ErrorCode};
@@ -54,6 +57,8 @@ use guillemet_vault::usage::Caller;
 const LOOK: Duration = Duration::from_millis(250);
 /// The shortest time between log lines about callers without any right, because those callers decide how many they are.
 const TELL: Duration = Duration::from_secs(10);
+/// The most bytes in the body of a request that is answered on the thread of its connection.
+const SHORT_BODY: u64 = 1 << 10;
 /// The `Connection` header of the last response on a connection.
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -61,11 +66,12 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 pub async fn serve(
     app: Arc<App>,
     counts: Arc<RequestCounters>,
+    workers: Workers,
     mut listener: Listener,
     mut gate_requests: mpsc::Receiver<oneshot::Sender<()>>,
     mut stop: Shutdown,
 ) {
-    let mut gate = Gate::new(app, counts);
+    let mut gate = Gate::new(app, counts, workers);
     let mut interval = tokio::time::interval(LOOK);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -111,10 +117,11 @@ struct Gate {
     /// The callers without any right that have not been logged yet: their number, and the last one.
     unlogged: Option<(u64, Peer)>,
     logged_at: Instant,
+    workers: Workers,
 }
 
 impl Gate {
-    fn new(app: Arc<App>, counts: Arc<RequestCounters>) -> Self {
+    fn new(app: Arc<App>, counts: Arc<RequestCounters>, workers: Workers) -> Self {
         let rules = app.rules.load_full();
         Self {
             router: Arc::new(Router::new(&ROUTES)),
@@ -128,6 +135,7 @@ impl Gate {
             ))),
             unlogged: None,
             logged_at: Instant::now(),
+            workers,
             app,
             counts,
         }
@@ -148,8 +156,12 @@ impl Gate {
             return self.full.send(stream);
         };
         let (app, counts, router) = (Arc::clone(&self.app), Arc::clone(&self.counts), Arc::clone(&self.router));
+        let stream = match stream.into_std() {
+            Ok(stream) => stream,
+            Err(error) => return tracing::warn!(%error, "a connection could not be handed to its thread"),
+        };
         let served = Served { app, counts, router, peer, slot };
-        tokio::spawn(connection(served, stream, Arc::clone(&self.full)));
+        self.workers.spawn(connection(served, stream, Arc::clone(&self.full)));
     }
 
     /// Returns who the peer is, if it has any right. Does not look up names again: that is done for each request.
@@ -202,12 +214,18 @@ struct Served {
     slot: ConnectionSlot<Peer>,
 }
 
-async fn connection(mut served: Served, stream: UnixStream, full: Arc<ConnectionRefusal>) {
+async fn connection(mut served: Served, stream: net::UnixStream, full: Arc<ConnectionRefusal>) {
+    // From here on the kernel wakes the thread that this runs on.
+    let stream = match UnixStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, "a connection could not be served"),
+    };
     let limits = served.app.config.load().limits;
     if !served.slot.is_free(limits.transfer).await {
         served.counts.answered(None, StatusCode::TOO_MANY_REQUESTS);
         return full.send(stream);
     }
+    let served = Arc::new(served);
     let state = &served.slot.state;
     let _counted = served.counts.connected();
     let service = service_fn(async |request| {
@@ -256,7 +274,24 @@ async fn connection(mut served: Served, stream: UnixStream, full: Arc<Connection
 }
 
 impl Served {
-    async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+    /// Answers a request: on this thread if that takes no longer than reading it did, otherwise on the daemon's runtime.
+    async fn handle(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let is_short = match self.router.find(request.method().as_str(), request.uri().path()) {
+            // What does not find its plan made, or makes a large answer, leaves this thread itself.
+            RouteMatch::Endpoint(Endpoint::Render | Endpoint::Health, _) => true,
+            RouteMatch::Endpoint(Endpoint::Resolve, _) => {
+                request.body().size_hint().upper().is_some_and(|size| size <= SHORT_BODY)
+            }
+            _ => false,
+        };
+        if is_short {
+            return self.answer(request).await;
+        }
+        let served = Arc::clone(self);
+        self.app.on_daemon(async move { served.answer(request).await }).await
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let matched = self.router.find(head.method.as_str(), head.uri.path());
         // For the log, which must not contain paths or methods: they may hold a value that was pasted into the wrong
@@ -264,7 +299,8 @@ impl Served {
         let endpoint = if let RouteMatch::Endpoint(endpoint, _) = &matched { Some(*endpoint) } else { None };
         let mut rules = self.app.rules.load_full();
         if self.peer.is_known_by_name(&rules) && !rules.are_current() {
-            rules = identity::refresh(&self.app).await;
+            let app = Arc::clone(&self.app);
+            rules = self.app.on_daemon(async move { identity::refresh(&app).await }).await;
         }
         let response = match self.peer.access(self.app.own_uid, &rules) {
             Some((caller, access)) => self.dispatch(matched, &head, body, caller, &access, &rules).await,

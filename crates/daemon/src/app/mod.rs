@@ -18,10 +18,14 @@ pub mod serving;
 pub mod status;
 pub mod templates;
 pub mod usage;
+use std::future::pending;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use self::configuration::Configuration;
 use self::error::AppError;
@@ -48,6 +52,8 @@ pub struct LinkRequest {
 
 /// The state of the running daemon that every request uses.
 pub struct App {
+    /// The runtime of everything but the connections of the API, which have threads of their own.
+    pub runtime: Handle,
     /// The home folder, checked for who can write to it.
     pub home: TrustedHome,
     /// The device and inode of the home folder at the start, whatever its path is now.
@@ -93,6 +99,35 @@ pub struct App {
     pub pins: tokio::sync::Mutex<Vec<guillemet_plugin::registry::Pin>>,
     /// Sends requests for links to the console, which opens with the first one.
     pub links: mpsc::Sender<LinkRequest>,
+}
+
+impl App {
+    /// Runs something that waits or computes for long on the daemon's own runtime, whichever thread asks for it. It ends
+    /// when this future is dropped.
+    ///
+    /// # Panics
+    /// If it panics.
+    pub async fn on_daemon<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        let mut task = JoinSet::new();
+        task.spawn_on(work, &self.runtime);
+        match task.join_next().await {
+            Some(Ok(result)) => result,
+            Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
+            // The runtime ends, and this connection's thread before it.
+            _ => pending().await,
+        }
+    }
+
+    /// Runs something that computes for long on a thread for blocking work.
+    ///
+    /// # Errors
+    /// Those of `work`; [`AppError::Internal`] if it panics.
+    pub async fn computing<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, AppError> + Send + 'static,
+    ) -> Result<T, AppError> {
+        self.runtime.spawn_blocking(work).await.unwrap_or_else(|_| Err(AppError::internal()))
+    }
 }
 
 /// Calls the inventory on a thread that may block.

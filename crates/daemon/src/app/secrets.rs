@@ -9,10 +9,11 @@ use zeroize::Zeroizing;
 
 use super::access::{Access, Principal};
 use super::error::{AppError, ForbiddenSecret};
-use super::serving::{PLAN_TIME, ensure_recent_head};
+use super::serving::{PLAN_TIME, SHORT_WORK, ensure_recent_head};
 use super::{App, audit, blocking};
 use crate::inventory::{Filter, Inventory, InventoryError, SecretChange};
-use crate::resolve::snapshot::{Released, SnapshotState};
+use crate::resolve::Resolver;
+use crate::resolve::snapshot::{Released, Snapshot, SnapshotState};
 use crate::sync;
 use guillemet_api::secrets::{ChangedSecret, SecretDetail, SecretView};
 use guillemet_base::names::SecretName;
@@ -20,7 +21,7 @@ use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_base::time::now;
 use guillemet_plugin::plans::Prepared;
 use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject};
-use guillemet_vault::usage::ChangeKind;
+use guillemet_vault::usage::{Caller, ChangeKind};
 
 /// Returns how many secrets pass a filter, and those on its page. They reflect the templates as they were at `since` or
 /// later.
@@ -196,11 +197,24 @@ pub async fn resolve(
         let entry = |index: &usize| ForbiddenSecret::of_field(format!("secrets.{index}"));
         return Err(AppError::forbidden_and_recorded(forbidden.iter().map(entry).collect()));
     }
-    let resolve = || Ok(with_wiped_stack(|| app.resolver.resolve(snapshot, names, principal.caller))?);
+    let resolve = resolve_names(app, snapshot, names, principal.caller);
     match reveal && principal.access.administers() {
         true => resolve_for_display(app, &Actor::caller(principal.caller), names, resolve).await,
-        false => resolve(),
+        false => resolve.await,
     }
+}
+
+async fn resolve_names(
+    app: &Arc<App>,
+    snapshot: Arc<Snapshot>,
+    names: &[SecretName],
+    caller: &Caller,
+) -> Result<Bytes, AppError> {
+    if Resolver::resolve_work(&snapshot, names) <= SHORT_WORK {
+        return Ok(with_wiped_stack(|| app.resolver.resolve(snapshot, names, caller))?);
+    }
+    let (resolver, names, caller) = (Arc::clone(&app.resolver), names.to_vec(), caller.clone());
+    app.computing(move || Ok(with_wiped_stack(|| resolver.resolve(snapshot, &names, &caller))?)).await
 }
 
 /// Resolves secrets for a person who looks at their values. That is recorded beside the uses, and before the answer
@@ -209,11 +223,11 @@ async fn resolve_for_display(
     app: &Arc<App>,
     actor: &Actor,
     names: &[SecretName],
-    resolve: impl FnOnce() -> Result<Bytes, AppError>,
+    resolve: impl Future<Output = Result<Bytes, AppError>>,
 ) -> Result<Bytes, AppError> {
     let kind = ChangeKind::SecretRevealed;
     let attempted: Vec<_> = names.iter().map(|name| (kind, audit::subject_of(&app.resolver, actor, name))).collect();
-    let body = audit::attempt(app, actor, &attempted, async { resolve() }).await?;
+    let body = audit::attempt(app, actor, &attempted, resolve).await?;
     let done = attempted.into_iter().map(|(kind, subject)| AuditChange::new(kind, actor, now()).about(subject));
     audit::record(app, done.collect()).await?;
     Ok(body)

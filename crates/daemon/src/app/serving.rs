@@ -9,8 +9,8 @@ use super::access::{Access, Principal};
 use super::error::{AppError, TemplateError};
 use super::{App, blocking, configuration};
 use crate::inventory::Inventory;
-use crate::resolve::RenderedConfig;
 use crate::resolve::snapshot::Snapshot;
+use crate::resolve::{RenderedConfig, Resolver};
 use guillemet_base::names::Millis;
 use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_plan::plan::Plan;
@@ -20,6 +20,9 @@ use guillemet_vault::usage::Caller;
 
 /// The longest time that a request waits for a plan.
 pub const PLAN_TIME: Duration = Duration::from_secs(10);
+
+/// The most work, in bytes of text, that an answer made on the thread of its connection may be: some 20 microseconds.
+pub(super) const SHORT_WORK: usize = 64 << 10;
 
 /// The most requests that re-read their template at the same time, for local file systems and again for remote ones.
 const RECHECKS: usize = 8;
@@ -55,24 +58,38 @@ pub async fn render(
     principal: Principal<'_>,
 ) -> Result<(RenderedConfig, Arc<Plan>), AppError> {
     ensure_recent_head(app.sync.handle.head_age(), principal.config().max_head_age)?;
-    if !may_render(app, id, options.target, principal.access).await {
-        return Err(forbidden_template(app, principal.route, id, principal.caller));
-    }
-    let (snapshot, prepared, plan) = current_plan(app, id, options.target)
-        .await
-        .map_err(|error| if principal.access.administers() { error } else { error.without_quotes() })?;
+    let (snapshot, prepared, plan) = match plan_at_hand(app, id, options.target) {
+        Some(planned) => planned,
+        None => {
+            if !may_render(app, id, options.target, principal.access).await {
+                return Err(forbidden_template(app, principal.route, id, principal.caller));
+            }
+            let planned = current_plan(app, id, options.target).await;
+            planned.map_err(|error| if principal.access.administers() { error } else { error.without_quotes() })?
+        }
+    };
     // The default target may have changed with the template or the plugin meanwhile, and the rules with the
     // configuration.
-    let names: Vec<&str> = plan.target.names().collect();
-    if !principal.recheck(app, |access| access.may_render(id, Some(&names)))? {
+    let may_render = principal.recheck(app, |access| {
+        access.administers() || access.may_render(id, Some(&plan.target.names().collect::<Vec<_>>()))
+    })?;
+    if !may_render {
         return Err(forbidden_template(app, principal.route, id, principal.caller));
     }
     check_same_target(&plan.target, options.expected_target)?;
-    let template_id = Some(prepared.template.id.as_str());
-    let rendered = with_wiped_stack(|| {
-        app.resolver.render(snapshot, template_id, &plan, principal.caller, options.if_none_match)
-    })?;
-    Ok((rendered, plan))
+    let (caller, tags) = (principal.caller, options.if_none_match);
+    if Resolver::render_work(&snapshot, &plan) <= SHORT_WORK {
+        let template_id = Some(prepared.template.id.as_str());
+        let rendered = with_wiped_stack(|| app.resolver.render(snapshot, template_id, &plan, caller, tags))?;
+        return Ok((rendered, plan));
+    }
+    let (resolver, caller, tags) = (Arc::clone(&app.resolver), caller.clone(), tags.map(str::to_owned));
+    let fill = move || {
+        let template_id = Some(prepared.template.id.as_str());
+        let rendered = with_wiped_stack(|| resolver.render(snapshot, template_id, &plan, &caller, tags.as_deref()))?;
+        Ok((rendered, plan))
+    };
+    app.computing(fill).await
 }
 
 /// Refuses a render for another target than the one that the caller has a copy of.
@@ -98,26 +115,32 @@ async fn may_render(app: &Arc<App>, id: &str, target: Option<&str>, access: &Acc
     if access.may_render_any(id) {
         return true;
     }
+    let (shared, owned_id, target) = (Arc::clone(app), id.to_owned(), target.map(str::to_owned));
+    let names = app.on_daemon(async move { target_names(&shared, &owned_id, target.as_deref()).await }).await;
+    names.is_some_and(|names| access.may_render(id, Some(&names.iter().map(String::as_str).collect::<Vec<_>>())))
+}
+
+/// Returns the names of a target as far as they are known, or those of the default target of a template. `None` if the
+/// template's feature is not known.
+async fn target_names(app: &Arc<App>, id: &str, target: Option<&str>) -> Option<Vec<String>> {
     let (feature, _) = id.split_once('/').unwrap_or_default();
+    let names = |target: &Target| target.names().map(str::to_owned).collect();
     let of_feature = async || app.registry.targets(feature).await.unwrap_or_default();
     if let Some(name) = target {
-        let found = of_feature().await.into_iter().find(|candidate| candidate.names().any(|alias| alias == name));
-        return match found {
-            Some(found) => access.may_render(id, Some(&found.names().collect::<Vec<_>>())),
-            None => access.may_render(id, Some(&[name])),
-        };
+        let targets = of_feature().await;
+        let found = targets.iter().find(|candidate| candidate.names().any(|alias| alias == name));
+        return Some(found.map_or_else(|| vec![name.to_owned()], names));
     }
     let config = app.config.load_full();
     let targets = async {
         let (_, prepared) = current_template(app, id, Instant::now() + PLAN_TIME).await.ok()?;
         prepared.targets(&app.registry, &config.variables).await.ok()
     };
-    let default = match tokio::time::timeout(PLAN_TIME, targets).await.ok().flatten() {
-        Some(targets) => targets.list.first().cloned(),
+    match tokio::time::timeout(PLAN_TIME, targets).await.ok().flatten() {
+        Some(targets) => targets.list.first().map(names),
         // The template does not exist or is broken: treat it like one that names no targets.
-        None => of_feature().await.into_iter().next(),
-    };
-    default.is_some_and(|default| access.may_render(id, Some(&default.names().collect::<Vec<_>>())))
+        None => of_feature().await.first().map(names),
+    }
 }
 
 /// Records that a caller was refused a template. The answer is the same whether the template exists or not, and the id
@@ -257,16 +280,33 @@ pub async fn current_template(
     }
 }
 
+/// A template, its plan for a target, and the snapshot that both belong to.
+type Planned = (Arc<Snapshot>, Arc<Prepared>, Arc<Plan>);
+
 /// Returns the newest form of a template, its plan for a target, and the snapshot that both belong to.
 ///
 /// # Errors
 /// Those of [`current_template`]; [`AppError::Template`] if it could not be planned; [`AppError::Unavailable`] if that
 /// takes too long.
-pub async fn current_plan(
-    app: &Arc<App>,
-    id: &str,
-    target: Option<&str>,
-) -> Result<(Arc<Snapshot>, Arc<Prepared>, Arc<Plan>), AppError> {
+pub async fn current_plan(app: &Arc<App>, id: &str, target: Option<&str>) -> Result<Planned, AppError> {
+    if let Some(planned) = plan_at_hand(app, id, target) {
+        return Ok(planned);
+    }
+    let (shared, id, target) = (Arc::clone(app), id.to_owned(), target.map(str::to_owned));
+    app.on_daemon(async move { wait_for_plan(&shared, &id, target.as_deref()).await }).await
+}
+
+/// Returns what [`current_plan`] does, if it can be had without waiting.
+fn plan_at_hand(app: &App, id: &str, target: Option<&str>) -> Option<Planned> {
+    let snapshot = app.resolver.current.load();
+    let prepared = Arc::clone(snapshot.templates.get(id)?);
+    let template = &prepared.template;
+    let is_servable = template.is_local && template.is_current() && app.sync.handle.is_settled(template);
+    let plan = prepared.plan_if_made(target).filter(|_| is_servable)?.ok()?;
+    Some((snapshot, prepared, plan))
+}
+
+async fn wait_for_plan(app: &Arc<App>, id: &str, target: Option<&str>) -> Result<Planned, AppError> {
     let until = Instant::now() + PLAN_TIME;
     let mut has_caught_up = false;
     loop {

@@ -11,6 +11,7 @@
 pub mod budget;
 pub mod refusals;
 pub mod snapshot;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -169,7 +170,26 @@ fn unavailable(name: &str, reason: RefusalReason) -> String {
     }
 }
 
+/// What opening, encoding and recording one value costs, as the bytes of text that could be copied instead.
+const VALUE_COST: usize = 1 << 10;
+
 impl Resolver {
+    /// Returns about how much work an answer with these secrets and this many bytes of text is, in bytes of text.
+    fn work<'a>(state: &SnapshotState, text: usize, keys: impl Iterator<Item = Cow<'a, str>>) -> usize {
+        let cost = |key: Cow<'_, str>| VALUE_COST + state.secret(&key).map_or(0, |secret| secret.current().value.len());
+        text + keys.map(cost).sum::<usize>()
+    }
+
+    /// Returns about how much work rendering a plan is, in bytes of text.
+    pub fn render_work(state: &SnapshotState, plan: &Plan) -> usize {
+        Self::work(state, plan.literal_len, plan.uses.iter().map(|usage| Cow::Borrowed(&*usage.key)))
+    }
+
+    /// Returns about how much work resolving these names is, in bytes of text.
+    pub fn resolve_work(state: &SnapshotState, names: &[SecretName]) -> usize {
+        Self::work(state, 0, names.iter().map(|name| Cow::Owned(name.key())))
+    }
+
     /// Renders a plan: fills the values in and records the uses. If `if_none_match` lists the current entity tag, only
     /// records that the caller's copy was confirmed.
     ///
