@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Returns a request as bytes, without closing the connection.
@@ -103,6 +103,8 @@ impl Drop for Process {
 pub struct Round {
     pub per_second: f64,
     pub cpu_per_request: Duration,
+    /// How long each request took, in nanoseconds, in no order.
+    pub times: Vec<u32>,
 }
 
 /// Connections that send the same request again and again.
@@ -123,7 +125,8 @@ impl Load {
 
     /// Sends requests for this long, on all connections at once.
     pub fn run(&self, server: &impl Server, time: Duration) -> Round {
-        let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
+        let stop = AtomicBool::new(false);
+        let mut times = Vec::new();
         let begin = Barrier::new(self.streams.len() + 1);
         let mut elapsed = Duration::ZERO;
         let mut cpu = Duration::ZERO;
@@ -132,18 +135,20 @@ impl Load {
                 .streams
                 .iter()
                 .map(|stream| {
-                    let (mut stream, begin, stop, count) = (stream, &begin, &stop, &count);
+                    let (mut stream, begin, stop) = (stream, &begin, &stop);
                     scope.spawn(move || {
                         let mut buffer = vec![0; self.answer_len];
-                        let mut done = 0;
+                        // As many as a second can bring, so that it does not grow meanwhile.
+                        let mut times: Vec<u32> = Vec::with_capacity(1 << 17);
                         begin.wait();
                         while !stop.load(Ordering::Relaxed) {
+                            let began = Instant::now();
                             stream.write_all(&self.request).expect("the request leaves");
                             stream.read_exact(&mut buffer).expect("an answer");
                             assert!(buffer.starts_with(b"HTTP/1.1 200"));
-                            done += 1;
+                            times.push(u32::try_from(began.elapsed().as_nanos()).unwrap_or(u32::MAX));
                         }
-                        count.fetch_add(done, Ordering::Relaxed);
+                        times
                     })
                 })
                 .collect();
@@ -153,15 +158,16 @@ impl Load {
             std::thread::sleep(time);
             stop.store(true, Ordering::Relaxed);
             for thread in threads {
-                thread.join().expect("a client that went well");
+                times.extend(thread.join().expect("a client that went well"));
             }
             elapsed = began.elapsed();
             cpu = server.cpu() - cpu_before;
         });
-        let count = count.into_inner().max(1);
+        let count = times.len().max(1);
         Round {
             per_second: count as f64 / elapsed.as_secs_f64(),
             cpu_per_request: cpu / u32::try_from(count).unwrap_or(u32::MAX),
+            times,
         }
     }
 }

@@ -41,6 +41,14 @@ fn middle(mut numbers: Vec<f64>) -> f64 {
     numbers[numbers.len() / 2]
 }
 
+/// Returns the 50th, 99th and 99.9th percentile of the times of requests, in microseconds.
+fn percentiles<'a>(rounds: impl Iterator<Item = &'a Round>) -> [f64; 3] {
+    let mut times: Vec<u32> = rounds.flat_map(|round| &round.times).copied().collect();
+    times.sort_unstable();
+    let at = |share: f64| times.get((times.len().saturating_sub(1) as f64 * share).round() as usize);
+    [0.5, 0.99, 0.999].map(|share| at(share).map_or(0.0, |nanoseconds| f64::from(*nanoseconds) / 1e3))
+}
+
 /// One row of the growth table.
 pub struct Growth {
     pub size: usize,
@@ -141,7 +149,8 @@ impl Report {
         self.line(name, &format!("{} ({} over a bare process)", ms(time), ms(over)), value);
     }
 
-    /// Reports throughput and work compared with the bare server: the median of the rounds.
+    /// Reports throughput, work and time of a request compared with the bare server. The first two are the median of the
+    /// rounds, the last is over all requests.
     pub fn serving(&mut self, name: &str, rounds: &[(Round, Round)]) {
         let of = |pick: fn(&(Round, Round)) -> f64| middle(rounds.iter().map(pick).collect());
         let ratio = of(|(bare, ours)| ours.per_second / bare.per_second);
@@ -152,11 +161,16 @@ impl Report {
             "{ratio:.2} of bare hyper ({ours:.0}/s of {bare:.0}/s); work {ours_cpu:.1} µs of {bare_cpu:.1} µs: {:.2}",
             bare_cpu / ours_cpu
         );
+        let bare_us = percentiles(rounds.iter().map(|(bare, _)| bare));
+        let ours_us = percentiles(rounds.iter().map(|(_, ours)| ours));
         let value = json!({
             "ratio": ratio, "per_second": ours, "bare_per_second": bare,
             "cpu_us": ours_cpu, "bare_cpu_us": bare_cpu,
+            "p50_p99_p999_us": ours_us, "bare_p50_p99_p999_us": bare_us,
         });
         self.line(name, &text, value);
+        let side = |[p50, p99, p999]: [f64; 3]| format!("p50 {p50:.0}, p99 {p99:.0}, p99.9 {p999:.0} µs");
+        println!("{:<72} {}; bare {}", "", side(ours_us), side(bare_us));
     }
 
     pub fn growth(&mut self, rows: Vec<Growth>) {
