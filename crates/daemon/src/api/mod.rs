@@ -288,7 +288,7 @@ impl Served {
             return self.answer(request).await;
         }
         let served = Arc::clone(self);
-        self.app.on_daemon(async move { served.answer(request).await }).await
+        Box::pin(self.app.on_daemon(async move { served.answer(request).await })).await
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {

@@ -13,6 +13,9 @@ use guillemet_http::router::Route;
 macro_rules! endpoints {
     (@is_open open) => { true };
     (@is_open admin) => { false };
+    // Each request moves the future of all endpoints, so only those that callers wait for are a part of it.
+    (@call open $function:path, $context:ident) => { $function($context).await };
+    (@call admin $function:path, $context:ident) => { Box::pin($function($context)).await };
     ($($(#[$doc:meta])+ $name:ident = $method:literal $path:literal => $access:ident $function:path;)+) => {
         /// The endpoint of a path and a method.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +45,7 @@ macro_rules! endpoints {
             /// Calls the function of the endpoint.
             pub(super) async fn call(self, context: RequestContext<'_>) -> Result<Response<Body>, HttpError> {
                 match self {
-                    $(Self::$name => $function(context).await.map(IntoResponse::into_response),)+
+                    $(Self::$name => endpoints!(@call $access $function, context).map(IntoResponse::into_response),)+
                 }
             }
         }

@@ -199,7 +199,7 @@ pub async fn resolve(
     }
     let resolve = resolve_names(app, snapshot, names, principal.caller);
     match reveal && principal.access.administers() {
-        true => resolve_for_display(app, &Actor::caller(principal.caller), names, resolve).await,
+        true => Box::pin(resolve_for_display(app, &Actor::caller(principal.caller), names, resolve)).await,
         false => resolve.await,
     }
 }

@@ -61,10 +61,11 @@ pub async fn render(
     let (snapshot, prepared, plan) = match plan_at_hand(app, id, options.target) {
         Some(planned) => planned,
         None => {
-            if !may_render(app, id, options.target, principal.access).await {
+            // On the heap, because a render that need not wait has no use for them.
+            if !Box::pin(may_render(app, id, options.target, principal.access)).await {
                 return Err(forbidden_template(app, principal.route, id, principal.caller));
             }
-            let planned = current_plan(app, id, options.target).await;
+            let planned = Box::pin(current_plan(app, id, options.target)).await;
             planned.map_err(|error| if principal.access.administers() { error } else { error.without_quotes() })?
         }
     };
@@ -89,7 +90,7 @@ pub async fn render(
         let rendered = with_wiped_stack(|| resolver.render(snapshot, template_id, &plan, &caller, tags.as_deref()))?;
         Ok((rendered, plan))
     };
-    app.computing(fill).await
+    Box::pin(app.computing(fill)).await
 }
 
 /// Refuses a render for another target than the one that the caller has a copy of.

@@ -59,7 +59,8 @@ pub async fn render_inline(mut cx: RequestContext<'_>) -> Result<RenderResponse,
     let _reservation = fields.reservation();
     fields.finish()?;
     let template = template.ok_or_else(|| AppError::Invalid(Vec::new()))?;
-    let (rendered, plan) = inline::render(cx.app, &template, cx.if_none_match(), cx.principal).await?;
+    let rendering = inline::render(cx.app, &template, cx.if_none_match(), cx.principal);
+    let (rendered, plan) = Box::pin(rendering).await?;
     Ok(RenderResponse { rendered, plan: Arc::new(plan), requested: template.target })
 }
 
