@@ -4,7 +4,7 @@ use clap::Args;
 use hyper::Method;
 
 use super::{Done, client, output};
-use guillemet_api::status::DaemonStatus;
+use guillemet_api::status::{DaemonStatus, MemoryView};
 use guillemet_base::home::Home;
 
 #[derive(Args)]
@@ -12,6 +12,11 @@ pub struct StatusArgs {
     /// Print the API's JSON response.
     #[arg(long)]
     json: bool,
+}
+
+fn memory(memory: MemoryView) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    format!("{:.1} MiB of its own, {:.1} MiB of files", mib(memory.own_bytes), mib(memory.file_bytes))
 }
 
 impl StatusArgs {
@@ -48,6 +53,7 @@ impl StatusArgs {
             ("templates", format!("{} ok, {} broken, {} strays", templates.ok, templates.broken, templates.strays)),
             ("plugins", status.plugins.to_string()),
             ("vault", format!("format {}, unlocked by {}", vault.format, vault.unlock)),
+            ("memory", status.memory.map_or_else(|| "unknown".to_owned(), memory)),
             ("configuration", loaded),
         ] {
             output::line(&format!("{name:<13} {value}"));

@@ -15,6 +15,7 @@ use crate::support::daemon::{Guillemet, PROGRAM, receive, send, try_ask};
 use crate::support::strace::{self, Fault};
 use crate::support::users::{self, AGENT, GROUP, OTHER, as_user};
 use guillemet_testing::missing;
+use guillemet_testing::wait::until_holds;
 use serde_json::json;
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -136,6 +137,29 @@ fn a_large_answer_holds_up_no_small_one() {
         };
         assert!(!(0..20).all(is_held_up));
     }
+}
+
+/// The allocator would otherwise keep the memory of large answers for the next ones.
+#[test]
+fn the_memory_of_large_answers_is_returned() {
+    let guillemet = Guillemet::start();
+    let names: Vec<String> = (0..70).map(|number| format!("s{number}")).collect();
+    for name in &names {
+        let created = guillemet.post("/v1/secrets", &json!({"name": name, "value": "v".repeat(60 << 10)}));
+        assert_eq!(created.status, 201);
+    }
+    let own = || guillemet.get("/v1/status").json()["memory"]["own_bytes"].as_u64().unwrap();
+    let before = own();
+    let body = json!({"secrets": names}).to_string();
+    let request = format!("POST /v1/resolve HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    for _ in 0..3 {
+        // All of them exist at the same time, because nobody reads.
+        let mut waiting: Vec<UnixStream> = (0..16).map(|_| connect(&guillemet)).collect();
+        waiting.iter_mut().for_each(|stream| stream.write_all(request.as_bytes()).unwrap());
+        until_holds("the answers exist", || own() > before + (48 << 20));
+        waiting.iter().for_each(|stream| assert_eq!(receive(stream).unwrap().status, 200));
+    }
+    until_holds("their memory is returned", || own() < before + (6 << 20));
 }
 
 /// The head and a part of the body of a request, which is being read until the rest comes.

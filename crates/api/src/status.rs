@@ -25,6 +25,8 @@ pub struct DaemonStatus {
     pub plugins: usize,
     /// The vault.
     pub vault: VaultView,
+    /// The memory of its process; `None` if the system does not tell.
+    pub memory: Option<MemoryView>,
     /// The configuration in force.
     pub configuration: ConfigurationView,
     /// What a person should look at.
@@ -60,4 +62,13 @@ pub struct VaultView {
     pub format: u32,
     /// The method that unlocked it: `keyfile` or `passphrase`.
     pub unlock: Cow<'static, str>,
+}
+
+/// The resident memory of a daemon, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryView {
+    /// What belongs to no file.
+    pub own_bytes: u64,
+    /// Pages of files: the program, which other processes share, and the usage journal.
+    pub file_bytes: u64,
 }

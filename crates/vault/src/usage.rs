@@ -15,6 +15,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -71,6 +72,8 @@ fn unless_read_only(done: Result<(), RecorderError>) -> Result<(), RecorderError
     done.or_else(|error| if error.is_read_only() { Ok(()) } else { Err(error) })
 }
 
+/// How many bytes of records are too many to keep in memory until the next regular fold.
+const MUCH: usize = 128 << 10;
 /// How often recording an event replaces a lost journal before it gives up.
 const RENEWALS: usize = 2;
 
@@ -187,6 +190,8 @@ pub struct Recorder {
     unknown: UnknownNames,
     /// The problems found when the recorder was opened.
     warnings: Vec<&'static str>,
+    /// How many bytes were waiting to be folded when that was last looked at.
+    unfolded: AtomicUsize,
     folder: FoldThread,
 }
 
@@ -258,7 +263,7 @@ impl Recorder {
         unless_read_only(shared.counters().trim(|class| shared.bound(class)))?;
         unless_read_only(shared.retry())?;
         let folder = FoldThread::start(Arc::clone(&shared)).map_err(RecorderError::Sync)?;
-        Ok(Self { shared, unknown, warnings, folder })
+        Ok(Self { shared, unknown, warnings, unfolded: AtomicUsize::new(0), folder })
     }
 
     /// Returns what to record when this user asks for a name that no secret, former name or template has.
@@ -368,8 +373,9 @@ impl Recorder {
         self.shared.journal.sync().map_err(RecorderError::Sync)
     }
 
-    /// Does the regular work; the daemon calls it about every second. Syncs the journal, and folds it if `is_fold_due`.
-    /// While the vault's file takes no change, tries instead whether it does again.
+    /// Does the regular work; the daemon calls it about every second. Syncs the journal, and folds it if `is_fold_due`, or
+    /// if much is left of a load that has ended. While the vault's file takes no change, tries instead whether it does
+    /// again.
     ///
     /// # Errors
     /// As [`Self::sync`] and [`Self::fold`], except that a file that takes no change is not an error here:
@@ -378,11 +384,19 @@ impl Recorder {
         self.sync()?;
         if self.shared.is_read_only() {
             unless_read_only(self.shared.retry())
-        } else if is_fold_due {
-            unless_read_only(self.fold())
+        } else if self.is_quiet() || is_fold_due {
+            unless_read_only(self.fold())?;
+            self.shared.return_memory();
+            Ok(())
         } else {
             Ok(())
         }
+    }
+
+    /// Reports whether much is waiting to be folded, and nothing was recorded since this was called before.
+    fn is_quiet(&self) -> bool {
+        let (unfolded, _) = self.journal_fill();
+        self.unfolded.swap(unfolded, Ordering::Relaxed) == unfolded && unfolded > MUCH
     }
 
     /// Returns the totals of every secret that was ever used on this device, up to the last answer. To report usage to

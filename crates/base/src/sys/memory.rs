@@ -40,6 +40,32 @@ unsafe impl GlobalAlloc for WipingAllocator {
     // old one unwiped.
 }
 
+/// The size in bytes from which a block gets pages of its own, which are returned when it is freed; and how much free memory
+/// each of the allocator's arenas keeps.
+#[cfg(target_env = "gnu")]
+const KEPT: libc::c_int = 256 << 10;
+
+/// Tells the allocator to keep little free memory. Otherwise, one large block that is freed makes it keep up to twice
+/// as much in each arena from then on (mallopt(3), `M_MMAP_THRESHOLD`). For the start of a process that serves.
+pub fn keep_little_free() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets parameters of the allocator, and touches no block.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+    }
+}
+
+/// Returns free memory of the allocator to the system, as far as that is possible. Costs up to a few milliseconds, during
+/// which other threads may wait to allocate.
+pub fn return_free() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: touches no block that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Bytes that hold a value in the clear. They are never printed, and are wiped when dropped or outgrown, by
 /// [`WipingAllocator`]. A `Zeroizing<Vec<u8>>` would wipe them a second time and byte by byte, which is too slow while
 /// a request waits.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::error::AppError;
 use super::{App, templates};
 use crate::inventory::Inventory;
-use guillemet_api::status::{DaemonStatus, SecretCounts, TemplateCounts, VaultView};
+use guillemet_api::status::{DaemonStatus, MemoryView, SecretCounts, TemplateCounts, VaultView};
 use guillemet_api::templates::TemplateStatus;
 use guillemet_base::logging;
 use guillemet_base::time::rfc3339;
@@ -49,17 +49,27 @@ async fn changeable_templates(app: &Arc<App>) -> Option<String> {
     tokio::time::timeout(WAIT, checked).await.ok().flatten()
 }
 
+/// Returns the resident memory of this process, as proc_pid_status(5) shows it.
+fn memory() -> Option<MemoryView> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+    };
+    Some(MemoryView { own_bytes: bytes("RssAnon:")?, file_bytes: bytes("RssFile:")? + bytes("RssShmem:")? })
+}
+
 /// Returns the state of the daemon.
 ///
 /// # Errors
 /// [`AppError::Internal`] if the inventory panics.
 pub async fn status(app: &Arc<App>) -> Result<DaemonStatus, AppError> {
-    let ([active, disabled, missing], unreadable, all_strays, recorder_problems) = {
+    let ([active, disabled, missing], unreadable, all_strays, recorder_problems, memory) = {
         let (resolver, since) = (Arc::clone(&app.resolver), Instant::now());
         #[expect(clippy::disallowed_methods, reason = "on a blocking thread")]
         let read = move |inventory: &Inventory| {
             let recorder_problems = resolver.recorder.problems();
-            (inventory.counts(since), inventory.unreadable(), inventory.strays(), recorder_problems)
+            (inventory.counts(since), inventory.unreadable(), inventory.strays(), recorder_problems, memory())
         };
         app.inventory.run(read).await.map_err(|_| AppError::internal())?
     };
@@ -92,6 +102,7 @@ pub async fn status(app: &Arc<App>) -> Result<DaemonStatus, AppError> {
         templates: TemplateCounts { ok: templates.len() - broken, broken, strays: all_strays.len() },
         plugins: app.registry.count(),
         vault: VaultView { format: guillemet_vault::store::FORMAT, unlock: app.unlock.into() },
+        memory,
         configuration: app.configuration_view(),
         warnings,
     })

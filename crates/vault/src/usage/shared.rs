@@ -16,6 +16,7 @@ use super::super::store::{self, VaultError};
 use super::super::trail;
 use super::RecorderError;
 use super::counters::{self, Counters};
+use guillemet_base::sys::memory;
 
 /// Free space on the disk, in bytes. With less than this, `retry` tests whether a change still fits.
 const SCARCE: u64 = 1 << 20;
@@ -88,6 +89,14 @@ impl Shared {
         }
         self.journal.folded(position);
         Ok(())
+    }
+
+    /// Returns memory that a fold has used and the next one gets anew: pages of the file, and what is free.
+    pub(super) fn return_memory(&self) {
+        if let Err(error) = self.counters().database.execute_batch("PRAGMA shrink_memory") {
+            tracing::debug!(%error, "the vault's pages stay in memory");
+        }
+        memory::return_free();
     }
 
     /// Calls `read` on counters that include everything up to the last answer.
