@@ -30,7 +30,7 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts one thread for each processor, up to [`THREADS_MAX`].
+    /// Starts one thread for each processor, up to eight.
     ///
     /// # Errors
     /// The system's error, if a thread or its runtime cannot be made.
