@@ -129,6 +129,13 @@ impl Report {
         self.line(name, &format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)), json!({"bytes": bytes}));
     }
 
+    /// Reports the resident bytes of a process: all of them, and those that belong to no file.
+    pub fn resident(&mut self, name: &str, (all, own): (u64, u64)) {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let text = format!("{:.1} MiB of its own, {:.1} MiB of files", mib(own), mib(all - own));
+        self.line(name, &text, json!({"bytes": all, "own_bytes": own}));
+    }
+
     pub fn bytes(&mut self, name: &str, bytes: u64) {
         self.line(name, &format!("{:.1} KiB", bytes as f64 / 1024.0), json!({"bytes": bytes}));
     }

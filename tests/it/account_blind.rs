@@ -117,8 +117,8 @@ fn blind(place: Place) {
         ["a name", "a name", "a template", "a device", "a device"].map(name);
     let values: Vec<Canary> = (0..4).map(|_| Canary::new("a value", "\"\\ ü;{{x}}")).collect();
     let leaked = |text: &Canary| -> &'static str { Box::leak(text.value.clone().into_boxed_str()) };
-    let mut a = team.machine_of(leaked(&device), Guillemet::init());
-    let mut b = team.machine_of(leaked(&other_device), Guillemet::init());
+    let mut a = team.machine_of(leaked(&device), Guillemet::init_anew());
+    let mut b = team.machine_of(leaked(&other_device), Guillemet::init_anew());
     let relays = [team.relay(&a), team.relay(&b)];
     a.run();
     b.run();

@@ -140,7 +140,7 @@ fn a_machine_that_is_killed_while_it_joins_is_whole() {
     let mut random = Random::new(5);
     let (mut in_at_once, mut names) = (0, Vec::new());
     for round in 0..ROUNDS {
-        let mut b = team.machine_of("beta", Guillemet::init());
+        let mut b = team.machine_of("beta", Guillemet::init_anew());
         b.run();
         let name = format!("of-beta-{round}");
         b.add(&name, "value");

@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use guillemet_testing::wait::PATIENCE;
 use serde_json::{Value, json};
@@ -45,12 +46,16 @@ impl Answer {
 }
 
 impl Guillemet {
-    /// Makes a home with `init` and removes its folder of templates. Does not start a daemon.
+    /// Makes a home as `init` does, without templates and without a daemon. It is a copy of one whose daemon has compiled
+    /// the built-in plugins, because compiling them takes longer than most tests.
     pub fn init() -> Self {
+        Self::copy(prepared())
+    }
+
+    /// Makes a home with `init`, with keys of its own: two devices of an account cannot be copies of one home.
+    pub fn init_anew() -> Self {
         let guillemet = Self::nowhere();
         assert!(guillemet.command(&["init"]).status.success());
-        // The folder has to be empty here: a template from `init` would add secrets to the inventory that no test
-        // expects.
         std::fs::remove_dir(guillemet.path("templates")).unwrap();
         guillemet
     }
@@ -63,8 +68,7 @@ impl Guillemet {
     /// Makes a home with copies of another home's files.
     pub fn copy(of: &Path) -> Self {
         let guillemet = Self::nowhere();
-        let copied = Command::new("cp").arg("-a").arg(of.join(".")).arg(guillemet.dir.path()).status();
-        assert!(copied.unwrap().success());
+        copy(&of.join("."), guillemet.dir.path());
         guillemet
     }
 
@@ -269,6 +273,47 @@ impl Guillemet {
         });
         children.map(|pid| pid.parse().unwrap()).collect()
     }
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+}
+
+/// Returns a home as `init` makes it, except that the built-in plugins are compiled in its cache. The first test of a build
+/// makes it, and the others wait.
+fn prepared() -> &'static Path {
+    static PREPARED: OnceLock<PathBuf> = OnceLock::new();
+    PREPARED.get_or_init(|| {
+        let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let built = std::fs::metadata(PROGRAM).unwrap().modified().unwrap().duration_since(UNIX_EPOCH).unwrap();
+        let path = tmp.join(format!("home-{}", built.as_nanos()));
+        let lock = std::fs::File::create(tmp.join("home.lock")).unwrap();
+        lock.lock().unwrap();
+        if !path.exists() {
+            let former = std::fs::read_dir(tmp).unwrap().map(|entry| entry.unwrap().path());
+            for former in former.filter(|path| path.is_dir() && path.to_string_lossy().contains("/home-")) {
+                std::fs::remove_dir_all(former).unwrap();
+            }
+            let fresh = Guillemet::init_anew();
+            // What it records is not in the home that is copied.
+            let mut compiling = Guillemet::copy(fresh.dir.path());
+            compiling.write_examples();
+            compiling.run();
+            let listed = compiling.get("/v1/templates").json();
+            assert_eq!(listed["count"], 4, "{listed}");
+            for template in listed["items"].as_array().unwrap() {
+                let shown = compiling.get(&format!("/v1/templates/{}", template["id"].as_str().unwrap()));
+                assert_eq!(shown.status, 200, "{}", shown.text());
+            }
+            assert!(compiling.stop());
+            copy(&compiling.path("cache"), fresh.dir.path());
+            let draft = path.with_extension("draft");
+            let _ = std::fs::remove_dir_all(&draft);
+            copy(fresh.dir.path(), &draft);
+            std::fs::rename(draft, &path).unwrap();
+        }
+        path
+    })
 }
 
 impl Drop for Guillemet {

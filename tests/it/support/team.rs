@@ -177,7 +177,7 @@ impl Team {
 
     /// Makes a machine that is in no account and whose daemon does not run yet.
     pub fn machine(&mut self, name: &'static str) -> Machine {
-        self.machine_of(name, Guillemet::init())
+        self.machine_of(name, Guillemet::init_anew())
     }
 
     pub fn machine_of(&mut self, name: &'static str, guillemet: Guillemet) -> Machine {
