@@ -1,5 +1,7 @@
 //! Homes of a given size, and daemons in them.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -117,10 +119,18 @@ impl BenchHome {
 
     /// Waits for the socket, and for a response with status 200.
     pub fn wait_for(&self, request: &[u8]) {
-        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
+        // A planner of a daemon that was just killed can hold its socket for another moment.
+        while !self.answers().unwrap_or(false) {
             std::thread::sleep(std::time::Duration::from_micros(200));
         }
         let answer = load::ask(&self.socket(), request);
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    }
+
+    /// Returns whether a daemon answers.
+    fn answers(&self) -> std::io::Result<bool> {
+        let mut stream = UnixStream::connect(self.socket())?;
+        stream.write_all(&request("GET", "/healthz", b""))?;
+        Ok(stream.read(&mut [0; 1024])? > 0)
     }
 }

@@ -38,7 +38,7 @@ fn crossing(report: &mut Report, quick: bool, known: bare::Parts) {
     let laptop = Member::new(0);
     laptop.join(&office.invite());
     laptop.wait_until_it_has(1_000);
-    let (work_before, rounds) = (server.cpu(), if quick { 30 } else { 500 });
+    let (work_before, rounds) = (server.cpu(), if quick { 20 } else { 100 });
     let (acknowledged, crossed) = sync::rotate(&office, &laptop, rounds);
     let work = (server.cpu() - work_before) / u32::try_from(rounds).unwrap_or(u32::MAX);
     report.spread("rotate until it is acknowledged, 1,000 secrets", &acknowledged);

@@ -14,8 +14,9 @@ use super::place::{AccountServer, Line, Member};
 pub const ROTATED: &str = "calendar-token-production";
 /// The time between two checks for whether a change has arrived.
 const LOOK: Duration = Duration::from_micros(200);
-/// The time between two changes, so that the effects of one have ended when the next begins.
-const PAUSE: Duration = Duration::from_millis(40);
+/// The time between two changes, so that the effects of one have ended when the next begins: the other machine scans its
+/// templates after each, and scans begin at least 250 ms apart.
+const PAUSE: Duration = Duration::from_millis(600);
 
 pub fn value(number: usize) -> String {
     format!("sk_live_{number:032x}")
@@ -117,7 +118,7 @@ pub fn growth(report: &mut Report, sizes: &[usize]) {
             laptop.join(&invitation);
             laptop.wait_until_it_has(size);
         });
-        let (acknowledged, crossed) = rotate(&office, &laptop, if sizes.len() < 3 { 20 } else { 100 });
+        let (acknowledged, crossed) = rotate(&office, &laptop, if sizes.len() < 3 { 10 } else { 40 });
         let (laptop_peak, office_peak, server_peak) = (laptop.daemon.peak(), office.daemon.peak(), server.peak());
         rows.push(AccountGrowth {
             size,
