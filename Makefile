@@ -30,9 +30,9 @@ bench: target
 fuzz: target
 	CARGO="$(CARGO)" ./fuzz/run $(TIME) $(TARGET)
 
-## The program to install: target/release/guillemet.
+## The program to install: target/dist/guillemet.
 build: target
-	$(CARGO) build --release --locked
+	$(CARGO) build --profile dist --locked
 
 ## The target the plugins are built for.
 target:
