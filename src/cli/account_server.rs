@@ -198,6 +198,7 @@ impl StorageArgs {
 
 impl AccountServeArgs {
     pub fn run(self, home: &Home) -> Done {
+        guillemet_base::sys::memory::limit_free();
         let _ = guillemet_base::sys::process::make_undumpable();
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         raise_descriptors(self.limits.connections as u64);

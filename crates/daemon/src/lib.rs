@@ -230,7 +230,7 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
 /// Keeps this process and its children small, and from leaking: no core dumps, no inherited descriptors, and files that are
 /// accessible to this user only, above all the socket.
 fn confine_process() -> Result<(), DaemonError> {
-    guillemet_base::sys::memory::keep_little_free();
+    guillemet_base::sys::memory::limit_free();
     guillemet_base::sys::process::make_undumpable().map_err(system("cannot disable core dumps"))?;
     guillemet_base::sys::process::close_on_exec_from(3)
         .map_err(system("cannot hide file descriptors from child processes"))?;

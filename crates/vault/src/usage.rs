@@ -72,8 +72,8 @@ fn unless_read_only(done: Result<(), RecorderError>) -> Result<(), RecorderError
     done.or_else(|error| if error.is_read_only() { Ok(()) } else { Err(error) })
 }
 
-/// How many bytes of records are too many to keep in memory until the next regular fold.
-const MUCH: usize = 128 << 10;
+/// The most bytes of records to keep in memory until the next regular fold, once a load has ended.
+const UNFOLDED_MAX: usize = 128 << 10;
 /// How often recording an event replaces a lost journal before it gives up.
 const RENEWALS: usize = 2;
 
@@ -374,7 +374,7 @@ impl Recorder {
     }
 
     /// Does the regular work; the daemon calls it about every second. Syncs the journal, and folds it if `is_fold_due`, or
-    /// if much is left of a load that has ended. While the vault's file takes no change, tries instead whether it does
+    /// if a load has ended and left many records. While the vault's file takes no change, tries instead whether it does
     /// again.
     ///
     /// # Errors
@@ -386,17 +386,17 @@ impl Recorder {
             unless_read_only(self.shared.retry())
         } else if self.is_quiet() || is_fold_due {
             unless_read_only(self.fold())?;
-            self.shared.return_memory();
+            self.shared.release_memory();
             Ok(())
         } else {
             Ok(())
         }
     }
 
-    /// Reports whether much is waiting to be folded, and nothing was recorded since this was called before.
+    /// Reports whether many records are waiting to be folded, and nothing was recorded since this was called before.
     fn is_quiet(&self) -> bool {
         let (unfolded, _) = self.journal_fill();
-        self.unfolded.swap(unfolded, Ordering::Relaxed) == unfolded && unfolded > MUCH
+        self.unfolded.swap(unfolded, Ordering::Relaxed) == unfolded && unfolded > UNFOLDED_MAX
     }
 
     /// Returns the totals of every secret that was ever used on this device, up to the last answer. To report usage to

@@ -40,25 +40,25 @@ unsafe impl GlobalAlloc for WipingAllocator {
     // old one unwiped.
 }
 
-/// The size in bytes from which a block gets pages of its own, which are returned when it is freed; and how much free memory
-/// each of the allocator's arenas keeps.
+/// The size in bytes from which a block gets pages of its own, which are returned when it is freed; and the most free memory
+/// at the end of each of the allocator's arenas.
 #[cfg(target_env = "gnu")]
-const KEPT: libc::c_int = 256 << 10;
+const FREE_MAX: libc::c_int = 256 << 10;
 
-/// Tells the allocator to keep little free memory. Otherwise, one large block that is freed makes it keep up to twice
+/// Limits how much free memory the allocator keeps. Without this, one large block that is freed makes it keep up to twice
 /// as much in each arena from then on (mallopt(3), `M_MMAP_THRESHOLD`). For the start of a process that serves.
-pub fn keep_little_free() {
+pub fn limit_free() {
     #[cfg(target_env = "gnu")]
     // SAFETY: sets parameters of the allocator, and touches no block.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, FREE_MAX);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, FREE_MAX);
     }
 }
 
-/// Returns free memory of the allocator to the system, as far as that is possible. Costs up to a few milliseconds, during
+/// Releases free memory of the allocator to the system, as far as that is possible. Costs up to a few milliseconds, during
 /// which other threads may wait to allocate.
-pub fn return_free() {
+pub fn release_free() {
     #[cfg(target_env = "gnu")]
     // SAFETY: touches no block that is in use.
     unsafe {

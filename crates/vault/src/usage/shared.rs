@@ -91,12 +91,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Returns memory that a fold has used and the next one gets anew: pages of the file, and what is free.
-    pub(super) fn return_memory(&self) {
+    /// Releases the memory that a fold used: cached pages of the file, and free blocks.
+    pub(super) fn release_memory(&self) {
         if let Err(error) = self.counters().database.execute_batch("PRAGMA shrink_memory") {
             tracing::debug!(%error, "the vault's pages stay in memory");
         }
-        memory::return_free();
+        memory::release_free();
     }
 
     /// Calls `read` on counters that include everything up to the last answer.
