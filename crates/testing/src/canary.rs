@@ -182,10 +182,8 @@ fn memory(pid: u32) -> std::io::Result<Vec<(String, Vec<u8>)>> {
     for line in maps.lines() {
         let mut fields = line.split_whitespace();
         let (Some(range), Some(rights)) = (fields.next(), fields.next()) else { continue };
-        // The kernel's own pages cannot be read, and the code of a file is what the file says.
-        let is_code = rights.contains('x') && line.contains(" /");
-        if is_code
-            || !rights.starts_with('r')
+        // The kernel's own pages cannot be read.
+        if !rights.starts_with('r')
             || line.ends_with("[vvar]")
             || line.contains("[vvar_")
             || line.ends_with("[vsyscall]")
