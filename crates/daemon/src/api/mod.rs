@@ -276,24 +276,29 @@ async fn connection(mut served: Served, stream: net::UnixStream, full: Arc<Conne
 impl Served {
     /// Answers a request: on this thread if that takes no longer than reading it did, otherwise on the daemon's runtime.
     async fn handle(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        let is_short = match self.router.find(request.method().as_str(), request.uri().path()) {
+        let (head, body) = request.into_parts();
+        let matched = self.router.find(head.method.as_str(), head.uri.path());
+        let is_short = match matched {
             // What does not find its plan made, or makes a large answer, leaves this thread itself.
             RouteMatch::Endpoint(Endpoint::Render | Endpoint::Health, _) => true,
             RouteMatch::Endpoint(Endpoint::Resolve, _) => {
-                request.body().size_hint().upper().is_some_and(|size| size <= SHORT_BODY)
+                body.size_hint().upper().is_some_and(|size| size <= SHORT_BODY)
             }
             _ => false,
         };
         if is_short {
-            return self.answer(request).await;
+            return self.answer(matched, &head, body).await;
         }
+        drop(matched);
         let served = Arc::clone(self);
-        Box::pin(self.app.on_daemon(async move { served.answer(request).await })).await
+        let answering = async move {
+            let matched = served.router.find(head.method.as_str(), head.uri.path());
+            served.answer(matched, &head, body).await
+        };
+        Box::pin(self.app.on_daemon(answering)).await
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let (head, body) = request.into_parts();
-        let matched = self.router.find(head.method.as_str(), head.uri.path());
+    async fn answer(&self, matched: RouteMatch<'_, Endpoint>, head: &Parts, body: Incoming) -> Response<Body> {
         // For the log, which must not contain paths or methods: they may hold a value that was pasted into the wrong
         // place.
         let endpoint = if let RouteMatch::Endpoint(endpoint, _) = &matched { Some(*endpoint) } else { None };
@@ -303,7 +308,7 @@ impl Served {
             rules = self.app.on_daemon(async move { identity::refresh(&app).await }).await;
         }
         let response = match self.peer.access(self.app.own_uid, &rules) {
-            Some((caller, access)) => self.dispatch(matched, &head, body, caller, &access, &rules).await,
+            Some((caller, access)) => self.dispatch(matched, head, body, caller, &access, &rules).await,
             // The caller had rights when it connected. It has none now, so it keeps no connection either.
             None => {
                 if let Some((caller, endpoint)) = self.peer.caller.as_ref().zip(endpoint) {

@@ -15,9 +15,8 @@ use super::access::Principal;
 use super::error::{AppError, ForbiddenSecret, TemplateError};
 use super::secrets::forbidden_names;
 use super::serving::{PLAN_TIME, ensure_recent_head};
-use crate::resolve::RenderedConfig;
+use crate::resolve::{RenderedConfig, Resolver};
 use crate::resolve::snapshot::SnapshotState;
-use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_plan::plan::Plan;
 use guillemet_plugin::plans::{PlanError, TemplateSource, Variables, plan_once};
 use guillemet_template::Format;
@@ -117,8 +116,13 @@ pub async fn render(
     }
     // Names may have moved to other secrets meanwhile.
     check_permitted(app, &snapshot, &lexed, principal)?;
-    let rendered = with_wiped_stack(|| app.resolver.render(snapshot, None, &plan, principal.caller, if_none_match))?;
-    Ok((rendered, plan))
+    let work = Resolver::render_work(&snapshot, &plan);
+    let (caller, tags) = (principal.caller.clone(), if_none_match.map(str::to_owned));
+    let make = move |resolver: &Resolver| {
+        let rendered = resolver.render(snapshot, None, &plan, &caller, tags.as_deref())?;
+        Ok((rendered, plan))
+    };
+    app.make_answer(work, make).await
 }
 
 /// Plans the template when its user's turn comes.

@@ -33,14 +33,18 @@ use self::identity::{LookUps, Rules};
 use crate::config::Config;
 use crate::events::EventBus;
 use crate::inventory::{Inventory, InventoryError, InventoryHandle, Panicked};
-use crate::resolve::Resolver;
+use crate::resolve::{ResolveError, Resolver};
 use crate::sync::SyncState;
 use guillemet_api::console::ConsoleLink;
 use guillemet_base::files::FileId;
 use guillemet_base::names::Millis;
 use guillemet_base::permissions::TrustedHome;
+use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_plugin::registry::Registry;
 use guillemet_vault::usage::Caller;
+
+/// The most work, in bytes of text, of an answer that is made where its request is handled: some 20 microseconds.
+const SMALL_WORK: usize = 64 << 10;
 
 /// A request for a link to the console.
 pub struct LinkRequest {
@@ -118,15 +122,22 @@ impl App {
         }
     }
 
-    /// Runs something that computes for long on a thread for blocking work.
+    /// Makes an answer that contains values, and wipes what it leaves on the stack. `work` is how much that is, in bytes
+    /// of text: a small answer is made on this thread, a large one on a thread for blocking work.
     ///
     /// # Errors
-    /// Those of `work`; [`AppError::Internal`] if it panics.
-    pub async fn computing<T: Send + 'static>(
+    /// Those of `make`; [`AppError::Internal`] if making a large answer panics.
+    async fn make_answer<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, AppError> + Send + 'static,
+        work: usize,
+        make: impl FnOnce(&Resolver) -> Result<T, ResolveError> + Send + 'static,
     ) -> Result<T, AppError> {
-        self.runtime.spawn_blocking(work).await.unwrap_or_else(|_| Err(AppError::internal()))
+        if work <= SMALL_WORK {
+            return Ok(with_wiped_stack(|| make(&self.resolver))?);
+        }
+        let resolver = Arc::clone(&self.resolver);
+        let making = self.runtime.spawn_blocking(move || with_wiped_stack(|| make(&resolver)));
+        making.await.map_or_else(|_| Err(AppError::internal()), |made| Ok(made?))
     }
 }
 

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::access::{Access, Principal};
 use super::error::{AppError, ForbiddenSecret};
-use super::serving::{PLAN_TIME, SHORT_WORK, ensure_recent_head};
+use super::serving::{PLAN_TIME, ensure_recent_head};
 use super::{App, audit, blocking};
 use crate::inventory::{Filter, Inventory, InventoryError, SecretChange};
 use crate::resolve::Resolver;
@@ -17,7 +17,6 @@ use crate::resolve::snapshot::{Released, Snapshot, SnapshotState};
 use crate::sync;
 use guillemet_api::secrets::{ChangedSecret, SecretDetail, SecretView};
 use guillemet_base::names::SecretName;
-use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_base::time::now;
 use guillemet_plugin::plans::Prepared;
 use guillemet_vault::audit::{Actor, AuditChange, ChangeSubject};
@@ -210,11 +209,9 @@ async fn resolve_names(
     names: &[SecretName],
     caller: &Caller,
 ) -> Result<Bytes, AppError> {
-    if Resolver::resolve_work(&snapshot, names) <= SHORT_WORK {
-        return Ok(with_wiped_stack(|| app.resolver.resolve(snapshot, names, caller))?);
-    }
-    let (resolver, names, caller) = (Arc::clone(&app.resolver), names.to_vec(), caller.clone());
-    app.computing(move || Ok(with_wiped_stack(|| resolver.resolve(snapshot, &names, &caller))?)).await
+    let work = Resolver::resolve_work(&snapshot, names);
+    let (names, caller) = (names.to_vec(), caller.clone());
+    app.make_answer(work, move |resolver| resolver.resolve(snapshot, &names, &caller)).await
 }
 
 /// Resolves secrets for a person who looks at their values. That is recorded beside the uses, and before the answer

@@ -12,7 +12,6 @@ use crate::inventory::Inventory;
 use crate::resolve::snapshot::Snapshot;
 use crate::resolve::{RenderedConfig, Resolver};
 use guillemet_base::names::Millis;
-use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_plan::plan::Plan;
 use guillemet_plan::protocol::Target;
 use guillemet_plugin::plans::{PlanError, Prepared};
@@ -20,9 +19,6 @@ use guillemet_vault::usage::Caller;
 
 /// The longest time that a request waits for a plan.
 pub const PLAN_TIME: Duration = Duration::from_secs(10);
-
-/// The most work, in bytes of text, that an answer made on the thread of its connection may be: some 20 microseconds.
-pub(super) const SHORT_WORK: usize = 64 << 10;
 
 /// The most requests that re-read their template at the same time, for local file systems and again for remote ones.
 const RECHECKS: usize = 8;
@@ -58,7 +54,7 @@ pub async fn render(
     principal: Principal<'_>,
 ) -> Result<(RenderedConfig, Arc<Plan>), AppError> {
     ensure_recent_head(app.sync.handle.head_age(), principal.config().max_head_age)?;
-    let (snapshot, prepared, plan) = match plan_at_hand(app, id, options.target) {
+    let (snapshot, prepared, plan) = match ready_plan(app, id, options.target) {
         Some(planned) => planned,
         None => {
             // On the heap, because a render that need not wait has no use for them.
@@ -78,19 +74,14 @@ pub async fn render(
         return Err(forbidden_template(app, principal.route, id, principal.caller));
     }
     check_same_target(&plan.target, options.expected_target)?;
-    let (caller, tags) = (principal.caller, options.if_none_match);
-    if Resolver::render_work(&snapshot, &plan) <= SHORT_WORK {
+    let work = Resolver::render_work(&snapshot, &plan);
+    let (caller, tags) = (principal.caller.clone(), options.if_none_match.map(str::to_owned));
+    let make = move |resolver: &Resolver| {
         let template_id = Some(prepared.template.id.as_str());
-        let rendered = with_wiped_stack(|| app.resolver.render(snapshot, template_id, &plan, caller, tags))?;
-        return Ok((rendered, plan));
-    }
-    let (resolver, caller, tags) = (Arc::clone(&app.resolver), caller.clone(), tags.map(str::to_owned));
-    let fill = move || {
-        let template_id = Some(prepared.template.id.as_str());
-        let rendered = with_wiped_stack(|| resolver.render(snapshot, template_id, &plan, &caller, tags.as_deref()))?;
+        let rendered = resolver.render(snapshot, template_id, &plan, &caller, tags.as_deref())?;
         Ok((rendered, plan))
     };
-    Box::pin(app.computing(fill)).await
+    app.make_answer(work, make).await
 }
 
 /// Refuses a render for another target than the one that the caller has a copy of.
@@ -290,7 +281,7 @@ type Planned = (Arc<Snapshot>, Arc<Prepared>, Arc<Plan>);
 /// Those of [`current_template`]; [`AppError::Template`] if it could not be planned; [`AppError::Unavailable`] if that
 /// takes too long.
 pub async fn current_plan(app: &Arc<App>, id: &str, target: Option<&str>) -> Result<Planned, AppError> {
-    if let Some(planned) = plan_at_hand(app, id, target) {
+    if let Some(planned) = ready_plan(app, id, target) {
         return Ok(planned);
     }
     let (shared, id, target) = (Arc::clone(app), id.to_owned(), target.map(str::to_owned));
@@ -298,7 +289,7 @@ pub async fn current_plan(app: &Arc<App>, id: &str, target: Option<&str>) -> Res
 }
 
 /// Returns what [`current_plan`] does, if it can be had without waiting.
-fn plan_at_hand(app: &App, id: &str, target: Option<&str>) -> Option<Planned> {
+fn ready_plan(app: &App, id: &str, target: Option<&str>) -> Option<Planned> {
     let snapshot = app.resolver.current.load();
     let prepared = Arc::clone(snapshot.templates.get(id)?);
     let template = &prepared.template;
