@@ -156,8 +156,8 @@ impl Report {
         self.line(name, &format!("{} ({} over a bare process)", ms(time), ms(over)), value);
     }
 
-    /// Reports throughput, work and time of a request compared with the bare server. The first two are the median of the
-    /// rounds, the last is over all requests.
+    /// Reports throughput, work and time of a request compared with the bare server. The first two are the median of
+    /// the rounds, the last is over all requests.
     pub fn serving(&mut self, name: &str, rounds: &[(Round, Round)]) {
         let of = |pick: fn(&(Round, Round)) -> f64| middle(rounds.iter().map(pick).collect());
         let ratio = of(|(bare, ours)| ours.per_second / bare.per_second);

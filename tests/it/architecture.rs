@@ -8,7 +8,8 @@ use serde_json::Value;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Every crate with the crates of ours that it may use, from the bottom up. A crate may leave out what it does not need.
+/// Every crate with the crates of ours that it may use, from the bottom up. A crate may leave out what it does not
+/// need.
 const ARROWS: [(&str, &[&str]); 17] = [
     ("base", &[]),
     ("builtin", &[]),

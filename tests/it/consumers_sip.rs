@@ -2,8 +2,8 @@
 //! in with exactly the password, or Guillemet has refused it, with the reason, and had to.
 //!
 //! baresip and kamailio run as Debian packages them. **Asterisk and FreeSWITCH do not run**, because Debian 12 has
-//! neither. Readers in tests/it/support/sip, written from their sources, take their place, and a mistake of such a reader
-//! would not be noticed here. LiveKit and Vapi do not run either: their configs are JSON, and are read as such.
+//! neither. Readers in tests/it/support/sip, written from their sources, take their place, and a mistake of such a
+//! reader would not be noticed here. LiveKit and Vapi do not run either: their configs are JSON, and are read as such.
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;

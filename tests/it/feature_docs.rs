@@ -1,5 +1,6 @@
 //! docs/features/*.md are made from the plugins' own descriptions and schemas, and from the daemon's explanation of the
-//! example templates. This test checks them. `BLESS=1 cargo nextest run --workspace --test it feature_docs::` writes them again.
+//! example templates. This test checks them. `BLESS=1 cargo nextest run --workspace --test it feature_docs::` writes
+//! them again.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -14,8 +14,8 @@ use super::place::{AccountServer, Line, Member};
 pub const ROTATED: &str = "calendar-token-production";
 /// The time between two checks for whether a change has arrived.
 const LOOK: Duration = Duration::from_micros(200);
-/// The time between two changes, so that the effects of one have ended when the next begins: the other machine scans its
-/// templates after each, and scans begin at least 250 ms apart.
+/// The time between two changes, so that the effects of one have ended when the next begins: the other machine scans
+/// its templates after each, and scans begin at least 250 ms apart.
 const PAUSE: Duration = Duration::from_millis(600);
 
 pub fn value(number: usize) -> String {

@@ -22,8 +22,8 @@ const WAITING: usize = 4;
 /// Streams everything that changes from now on, until the caller disconnects, its key ends, or the server stops.
 ///
 /// # Errors
-/// [`ServerErrorCode::Unavailable`] if the server is stopping, [`ServerErrorCode::RateLimited`] if the caller has as many streams as it can
-/// have.
+/// [`ServerErrorCode::Unavailable`] if the server is stopping, [`ServerErrorCode::RateLimited`] if the caller has as
+/// many streams as it can have.
 pub fn stream(app: &Arc<ServerState>, caller: AuthenticatedDevice) -> Result<Response<EventStream>, ServerError> {
     let too_many =
         || ServerError::rate_limited("this API key has reached its limit of event streams; close one of them", 15);

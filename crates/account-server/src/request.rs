@@ -116,8 +116,8 @@ pub fn no_query(raw: Option<&str>) -> Result<(), ServerError> {
 /// Reads a body and decodes it from JSON.
 ///
 /// # Errors
-/// [`ServerErrorCode::TooLarge`], [`ServerErrorCode::BadRequest`] if it is too slow, incomplete or not JSON, [`ServerErrorCode::Validation`] if it is
-/// JSON of another form.
+/// [`ServerErrorCode::TooLarge`], [`ServerErrorCode::BadRequest`] if it is too slow, incomplete or not JSON,
+/// [`ServerErrorCode::Validation`] if it is JSON of another form.
 pub async fn body<T: DeserializeOwned>(limiter: &RateLimiter, body: &mut Incoming) -> Result<T, ServerError> {
     let announced = usize::try_from(body.size_hint().upper().unwrap_or(BODY_MAX as u64)).unwrap_or(usize::MAX);
     let timed_out =

@@ -37,8 +37,8 @@ pub fn percent_encode(text: &str) -> String {
     utf8_percent_encode(text, &PART).to_string()
 }
 
-/// What a daemon that serves another home reports of itself. Read from its status field by field, because the daemon can
-/// be of another version; each is `None` if the daemon does not report it to this caller.
+/// What a daemon that serves another home reports of itself. Read from its status field by field, because the daemon
+/// can be of another version; each is `None` if the daemon does not report it to this caller.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct OtherDaemon {
@@ -82,8 +82,8 @@ pub enum ApiClientError {
     /// The body of the request cannot be written as JSON, such as with a path that is not UTF-8.
     #[error(transparent)]
     Body(serde_json::Error),
-    /// The body of the answer is not the JSON of its type. Holds the line and column, and no text of the body, which can
-    /// hold a value.
+    /// The body of the answer is not the JSON of its type. Holds the line and column, and no text of the body, which
+    /// can hold a value.
     #[error("the daemon's answer cannot be read (line {0}, column {1}); is it of the same version as this command?")]
     Unexpected(usize, usize),
     /// A thread that read a page of a listing failed.
@@ -275,8 +275,8 @@ impl<'a> ApiClient<'a> {
         Ok(self.is_from_this_home(&health))
     }
 
-    /// Sends a request on a connection of its own, after asking there which home the daemon serves. So nothing, least of
-    /// all a value, is sent to the daemon of another home, unless `GUILLEMET_SOCKET` names that daemon.
+    /// Sends a request on a connection of its own, after asking there which home the daemon serves. So nothing, least
+    /// of all a value, is sent to the daemon of another home, unless `GUILLEMET_SOCKET` names that daemon.
     fn exchange(&self, request: Request<Full<Bytes>>) -> Result<ApiResponse, ApiClientError> {
         self.on_connection(async |sender| {
             let health = send_request(sender, get("/healthz")?).await?;
@@ -292,8 +292,8 @@ impl<'a> ApiClient<'a> {
         })
     }
 
-    /// Reports whether the daemon that gave this health answer serves this home. Compares the folder's identity, not its
-    /// path, because a path can go through links and mounts.
+    /// Reports whether the daemon that gave this health answer serves this home. Compares the folder's identity, not
+    /// its path, because a path can go through links and mounts.
     fn is_from_this_home(&self, health: &ApiResponse) -> bool {
         let served = health.read::<Health>();
         FileId::of(self.home.data()).is_ok_and(|own| served.is_ok_and(|health| health.home == own.to_string()))

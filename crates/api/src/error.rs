@@ -25,8 +25,8 @@ pub struct ErrorBody {
     pub errors: Vec<ErrorEntry>,
 }
 
-/// One of the things that are wrong. Which fields an entry has depends on what it is about. One that was read is written
-/// again in the same form.
+/// One of the things that are wrong. Which fields an entry has depends on what it is about. One that was read is
+/// written again in the same form.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(remote = "Self")]
 pub struct ErrorEntry {

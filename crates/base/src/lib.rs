@@ -1,5 +1,5 @@
-//! The system below the program: memory that wipes itself, files that are replaced whole, names, time, and text made safe
-//! to show.
+//! The system below the program: memory that wipes itself, files that are replaced whole, names, time, and text made
+//! safe to show.
 //!
 //! Has names and places, and never a value: parses no template and answers no request.
 

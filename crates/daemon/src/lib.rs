@@ -227,8 +227,8 @@ pub fn run(home: &TrustedHome, unlock: UnlockWith) -> Result<(), DaemonError> {
     result
 }
 
-/// Keeps this process and its children small, and from leaking: no core dumps, no inherited descriptors, and files that are
-/// accessible to this user only, above all the socket.
+/// Keeps this process and its children small, and from leaking: no core dumps, no inherited descriptors, and files that
+/// are accessible to this user only, above all the socket.
 fn confine_process() -> Result<(), DaemonError> {
     guillemet_base::sys::memory::limit_free();
     guillemet_base::sys::process::make_undumpable().map_err(system("cannot disable core dumps"))?;

@@ -84,8 +84,8 @@ pub fn check_literal(op: &Op, literal: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Returns literal text beside a secret as it will be in the document. Returns nothing if the encoding of a text depends
-/// on its neighbors, as Base64 does, or if the text will be refused.
+/// Returns literal text beside a secret as it will be in the document. Returns nothing if the encoding of a text
+/// depends on its neighbors, as Base64 does, or if the text will be refused.
 pub fn literal_beside(op: &Op, literal: &str) -> String {
     match op.definition().form {
         EncoderForm::Kept(_) | EncoderForm::Restricted { .. } | EncoderForm::QuotedIfNeeded(_) => literal.to_owned(),

@@ -33,8 +33,8 @@ const NAMES_MAX: usize = 200;
 /// The most characters of such a name.
 const NAME_MAX: usize = 80;
 
-/// Generated from `wit/feature.wit`, for what plugins export; [`link_encode`] provides what they import. The unsafe code
-/// in it is wasmtime's own, written by its macro.
+/// Generated from `wit/feature.wit`, for what plugins export; [`link_encode`] provides what they import. The unsafe
+/// code in it is wasmtime's own, written by its macro.
 #[allow(unsafe_code, missing_docs)]
 mod bindings {
     wasmtime::component::bindgen!({

@@ -454,8 +454,8 @@ impl Registry {
     }
 
     /// Removes a plugin that a user added; a built-in one of the same feature is used again. The caller has removed its
-    /// pin from the vault, so the daemon does not use the file again even if it cannot be removed. The log has a warning
-    /// then.
+    /// pin from the vault, so the daemon does not use the file again even if it cannot be removed. The log has a
+    /// warning then.
     pub async fn remove(&self, feature: &str) {
         let path = self.file(feature);
         let removed = tokio::task::spawn_blocking(move || remove_component(&path)).await;

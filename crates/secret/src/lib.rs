@@ -1,5 +1,5 @@
-//! Keys, sealed boxes, secrets with their versions and the layout in which they are sealed, and the reader that takes one
-//! secret from a descriptor.
+//! Keys, sealed boxes, secrets with their versions and the layout in which they are sealed, and the reader that takes
+//! one secret from a descriptor.
 //!
 //! Knows nothing of the files and databases that hold them, of templates or of requests.
 

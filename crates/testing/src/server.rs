@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead};
 
-/// Reads that line. Returns the server's URL and the pin of its certificate in hexadecimal digits; the line itself if it
-/// is another one, such as an empty one at the end of the output.
+/// Reads that line. Returns the server's URL and the pin of its certificate in hexadecimal digits; the line itself if
+/// it is another one, such as an empty one at the end of the output.
 ///
 /// # Errors
 /// If the output cannot be read.

@@ -373,9 +373,9 @@ impl Recorder {
         self.shared.journal.sync().map_err(RecorderError::Sync)
     }
 
-    /// Does the regular work; the daemon calls it about every second. Syncs the journal, and folds it if `is_fold_due`, or
-    /// if a load has ended and left many records. While the vault's file takes no change, tries instead whether it does
-    /// again.
+    /// Does the regular work; the daemon calls it about every second. Syncs the journal, and folds it if `is_fold_due`,
+    /// or if a load has ended and left many records. While the vault's file takes no change, tries instead whether it
+    /// does again.
     ///
     /// # Errors
     /// As [`Self::sync`] and [`Self::fold`], except that a file that takes no change is not an error here:

@@ -1,10 +1,10 @@
 //! A real MCP server that demands credentials, and a real MCP client that takes a rendered config.
 //!
-//! `mcp serve` reads one line of JSON, `{"headers": {…}, "query": {…}}`, prints its URL, and answers only
-//! requests that carry exactly these; it ends with its standard input, or after some minutes. Of a list of
-//! these, the number behind the URL says which one is meant: `…/mcp/0`. `mcp call` reads an `mcp-json`
-//! config, connects as clients do, calls a tool and prints what it answers; of several configs, one line
-//! for each, with `error` where it failed. Credentials come by standard input, never by an argument, and are never printed.
+//! `mcp serve` reads one line of JSON, `{"headers": {…}, "query": {…}}`, prints its URL, and answers only requests that
+//! carry exactly these; it ends with its standard input, or after some minutes. Of a list of these, the number behind
+//! the URL says which one is meant: `…/mcp/0`. `mcp call` reads an `mcp-json` config, connects as clients do, calls a
+//! tool and prints what it answers; of several configs, one line for each, with `error` where it failed. Credentials
+//! come by standard input, never by an argument, and are never printed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;

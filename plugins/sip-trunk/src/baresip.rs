@@ -1,9 +1,9 @@
 //! baresip: a line of its accounts file.
 //!
 //! Facts [baresip 1.0.0 and main: src/account.c, modules/account/account.c; libre 1.1.0: src/sip/auth.c; read 2026-11;
-//! tried with Debian's baresip 1.0.0 by tests/it/consumers_sip.rs]: `encode::baresip_parameter` describes how values are
-//! read. A line is cut after 511 bytes. The user that logs in is `auth_user`, which is written into a header between
-//! quotes without escapes. The user of the address is in a URI, so it is percent-encoded.
+//! tried with Debian's baresip 1.0.0 by tests/it/consumers_sip.rs]: `encode::baresip_parameter` describes how values
+//! are read. A line is cut after 511 bytes. The user that logs in is `auth_user`, which is written into a header
+//! between quotes without escapes. The user of the address is in a URI, so it is percent-encoded.
 
 use guillemet_plugin::{Document, Fields, encode};
 

@@ -46,8 +46,8 @@ impl Answer {
 }
 
 impl Guillemet {
-    /// Makes a home as `init` does, without templates and without a daemon. It is a copy of one whose daemon has compiled
-    /// the built-in plugins, because compiling them takes longer than most tests.
+    /// Makes a home as `init` does, without templates and without a daemon. It is a copy of one whose daemon has
+    /// compiled the built-in plugins, because compiling them takes longer than most tests.
     pub fn init() -> Self {
         Self::copy(prepared())
     }
@@ -279,8 +279,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
 }
 
-/// Returns a home as `init` makes it, except that the built-in plugins are compiled in its cache. The first test of a build
-/// makes it, and the others wait.
+/// Returns a home as `init` makes it, except that the built-in plugins are compiled in its cache. The first test of a
+/// build makes it, and the others wait.
 fn prepared() -> &'static Path {
     static PREPARED: OnceLock<PathBuf> = OnceLock::new();
     PREPARED.get_or_init(|| {

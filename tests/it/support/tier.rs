@@ -14,8 +14,8 @@ pub fn rounds(quick: u32, long: u32) -> u32 {
     if soak().is_some() { long } else { quick }
 }
 
-/// Returns the numbers of the system calls to try, from 1 to below `most`: all of them in `make soak`, otherwise 1, 2, 4,
-/// 8 and so on.
+/// Returns the numbers of the system calls to try, from 1 to below `most`: all of them in `make soak`, otherwise 1, 2,
+/// 4, 8 and so on.
 pub fn calls(most: u32) -> impl Iterator<Item = u32> {
     let step = |at: u32| if soak().is_some() { 1 } else { at };
     std::iter::successors(Some(1), move |at| Some(at + step(*at))).take_while(move |at| *at < most)

@@ -209,8 +209,8 @@ impl Engine {
         !published.is_same(local) || self.base.all_deleted().any(|(_, deleted)| deleted.seq > published.seen)
     }
 
-    /// Works a push out. `local` is what the templates of this device name now. Returns `None` where there is nothing to
-    /// push.
+    /// Works a push out. `local` is what the templates of this device name now. Returns `None` where there is nothing
+    /// to push.
     ///
     /// # Errors
     /// [`PushError`] for the reason. The state does not change in any case.
@@ -314,8 +314,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Seals a head and its records, with the keys that devices need for it. Returns what is sent, the head it makes, and
-    /// the records in it: for a repair, everything that the server does not have.
+    /// Seals a head and its records, with the keys that devices need for it. Returns what is sent, the head it makes,
+    /// and the records in it: for a repair, everything that the server does not have.
     fn seal_push(
         &self,
         proposal: &Proposal,

@@ -40,13 +40,13 @@ unsafe impl GlobalAlloc for WipingAllocator {
     // old one unwiped.
 }
 
-/// The size in bytes from which a block gets pages of its own, which are returned when it is freed; and the most free memory
-/// at the end of each of the allocator's arenas.
+/// The size in bytes from which a block gets pages of its own, which are returned when it is freed; and the most free
+/// memory at the end of each of the allocator's arenas.
 #[cfg(target_env = "gnu")]
 const FREE_MAX: libc::c_int = 256 << 10;
 
-/// Limits how much free memory the allocator keeps. Without this, one large block that is freed makes it keep up to twice
-/// as much in each arena from then on (mallopt(3), `M_MMAP_THRESHOLD`). For the start of a process that serves.
+/// Limits how much free memory the allocator keeps. Without this, one large block that is freed makes it keep up to
+/// twice as much in each arena from then on (mallopt(3), `M_MMAP_THRESHOLD`). For the start of a process that serves.
 pub fn limit_free() {
     #[cfg(target_env = "gnu")]
     // SAFETY: sets parameters of the allocator, and touches no block.
@@ -56,8 +56,8 @@ pub fn limit_free() {
     }
 }
 
-/// Releases free memory of the allocator to the system, as far as that is possible. Costs up to a few milliseconds, during
-/// which other threads may wait to allocate.
+/// Releases free memory of the allocator to the system, as far as that is possible. Costs up to a few milliseconds,
+/// during which other threads may wait to allocate.
 pub fn release_free() {
     #[cfg(target_env = "gnu")]
     // SAFETY: touches no block that is in use.

@@ -274,7 +274,8 @@ async fn connection(mut served: Served, stream: net::UnixStream, full: Arc<Conne
 }
 
 impl Served {
-    /// Answers a request: on this thread if that takes no longer than reading it did, otherwise on the daemon's runtime.
+    /// Answers a request: on this thread if that takes no longer than reading it did, otherwise on the daemon's
+    /// runtime.
     async fn handle(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let matched = self.router.find(head.method.as_str(), head.uri.path());

@@ -1,7 +1,7 @@
 //! The errors of the daemon's services.
 //!
-//! Knows neither the caller nor the HTTP library: the API turns an error into a response, the console into a page. Holds
-//! no value (promise Blind), because the modules that errors come from never had one.
+//! Knows neither the caller nor the HTTP library: the API turns an error into a response, the console into a page.
+//! Holds no value (promise Blind), because the modules that errors come from never had one.
 
 use std::collections::HashSet;
 use std::path::PathBuf;

@@ -79,8 +79,8 @@ pub struct InlineTemplate {
 }
 
 /// Renders an inline template. If the caller does not administer, the template gets a separate planner that ends with
-/// the request, so a template that attacks its planner cannot affect other templates (promise Isolated). `if_none_match`
-/// holds the entity tags of the copies that the caller has.
+/// the request, so a template that attacks its planner cannot affect other templates (promise Isolated).
+/// `if_none_match` holds the entity tags of the copies that the caller has.
 ///
 /// # Errors
 /// - [`AppError::Unavailable`]: this device has had no news of its account for too long, the planning takes too long,

@@ -1,8 +1,8 @@
 //! The services of the daemon: what the API and the console do for their callers, and what each caller may do.
 //!
-//! Uses the types of the API, and names routes only in messages and for the audit trail. Knows neither the HTTP library nor
-//! whether a request came through the API or the console. Knows no SQL, no cryptography and no WebAssembly: the modules
-//! it calls do.
+//! Uses the types of the API, and names routes only in messages and for the audit trail. Knows neither the HTTP library
+//! nor whether a request came through the API or the console. Knows no SQL, no cryptography and no WebAssembly: the
+//! modules it calls do.
 
 pub mod access;
 pub mod account;
@@ -106,8 +106,8 @@ pub struct App {
 }
 
 impl App {
-    /// Runs something that waits or computes for long on the daemon's own runtime, whichever thread asks for it. It ends
-    /// when this future is dropped.
+    /// Runs something that waits or computes for long on the daemon's own runtime, whichever thread asks for it. It
+    /// ends when this future is dropped.
     ///
     /// # Panics
     /// If it panics.
@@ -122,8 +122,8 @@ impl App {
         }
     }
 
-    /// Makes an answer that contains values, and wipes what it leaves on the stack. `work` is how much that is, in bytes
-    /// of text: a small answer is made on this thread, a large one on a thread for blocking work.
+    /// Makes an answer that contains values, and wipes what it leaves on the stack. `work` is how much that is, in
+    /// bytes of text: a small answer is made on this thread, a large one on a thread for blocking work.
     ///
     /// # Errors
     /// Those of `make`; [`AppError::Internal`] if making a large answer panics.

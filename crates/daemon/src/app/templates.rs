@@ -28,8 +28,8 @@ pub fn strays(strays: &[Arc<Stray>]) -> Strays {
     Strays { count: strays.len(), items: strays.iter().take(STRAYS_SHOWN).map(view).collect() }
 }
 
-/// Returns the files in the templates' folder that are not templates, after a scan of the folder. If the folder does not
-/// answer soon, returns what is known.
+/// Returns the files in the templates' folder that are not templates, after a scan of the folder. If the folder does
+/// not answer soon, returns what is known.
 ///
 /// # Errors
 /// [`AppError::Internal`] if the inventory panics.
@@ -117,7 +117,8 @@ pub fn explain(prepared: &Prepared, plan: &Plan, requested: Option<&str>) -> Exp
     }
 }
 
-/// Returns the ids of the targets that a template names, or of all targets of its feature; the template's default first.
+/// Returns the ids of the targets that a template names, or of all targets of its feature; the template's default
+/// first.
 async fn targets(prepared: &Prepared, registry: &Registry, config: &Config) -> Vec<String> {
     let list = match prepared.targets(registry, &config.variables).await {
         Ok(Targets { list, are_named: true }) => list.to_vec(),

@@ -122,8 +122,8 @@ impl std::ops::Deref for Received {
 /// Reads a body.
 ///
 /// # Errors
-/// [`HttpErrorCode::TooLarge`] after `BODY_MAX` bytes have been read; [`HttpErrorCode::BadRequest`] if the body breaks off or is too
-/// slow; exhausted, if there is no memory left for it.
+/// [`HttpErrorCode::TooLarge`] after `BODY_MAX` bytes have been read; [`HttpErrorCode::BadRequest`] if the body breaks
+/// off or is too slow; exhausted, if there is no memory left for it.
 pub async fn bytes(body: &mut Incoming, intake: Intake<'_>) -> Result<Received, HttpError> {
     tokio::time::timeout(intake.limit, read(body, intake))
         .await

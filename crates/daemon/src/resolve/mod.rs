@@ -197,9 +197,9 @@ impl Resolver {
     /// that came with the request.
     ///
     /// # Errors
-    /// Fails with [`ResolveError::Secrets`] and every problem if a secret is missing, disabled or does not fit its place;
-    /// with [`ResolveError::Unrecorded`] if the journal accepts no record; with [`ResolveError::Exhausted`] if the answer would
-    /// take too much memory.
+    /// Fails with [`ResolveError::Secrets`] and every problem if a secret is missing, disabled or does not fit its
+    /// place; with [`ResolveError::Unrecorded`] if the journal accepts no record; with [`ResolveError::Exhausted`] if
+    /// the answer would take too much memory.
     pub fn render(
         &self,
         snapshot: Arc<Snapshot>,

@@ -1,8 +1,8 @@
 //! The table of the operations on text: every encoder of the contract, and the value filters of templates.
 //!
 //! Everything else is derived from it: the functions that a plugin can import, the verification of plans, previews, and
-//! what fuzzing and tests try. To add an encoder, add it to the end of the table, to `wit/feature.wit`, and to the author
-//! crate; a test compares the table with the contract.
+//! what fuzzing and tests try. To add an encoder, add it to the end of the table, to `wit/feature.wit`, and to the
+//! author crate; a test compares the table with the contract.
 
 use std::borrow::Cow;
 
@@ -65,8 +65,8 @@ pub enum Placement {
     /// A whole string of a JSON document, which is a URL. A secret in it is the whole URL or a
     /// [`Placement::UrlComponent`].
     Url,
-    /// In a text document, as the outermost operation on a secret: it is a terminal encoder (`wit/feature.wit`). Also in a
-    /// string of a JSON document.
+    /// In a text document, as the outermost operation on a secret: it is a terminal encoder (`wit/feature.wit`). Also
+    /// in a string of a JSON document.
     TextDocument,
 }
 

@@ -53,8 +53,8 @@ impl CheckedTemplate {
 }
 
 impl OfflineCompiler {
-    /// Checks the templates of a folder, or those with these ids if there are any, for the targets they are meant for, or
-    /// for this target.
+    /// Checks the templates of a folder, or those with these ids if there are any, for the targets they are meant for,
+    /// or for this target.
     ///
     /// # Errors
     /// Fails with [`OfflineError::NoTemplate`] if an id has no template.
