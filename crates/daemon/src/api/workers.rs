@@ -67,7 +67,11 @@ impl Workers {
     /// Tells the threads to stop, and waits until they have ended, but no longer than `limit`: one of them may be waiting
     /// for a file system that does not answer. Returns whether all have ended.
     fn end(&mut self, limit: Duration) -> bool {
-        let threads: Vec<_> = self.workers.drain(..).map(|Worker { thread, .. }| thread).collect();
+        let stopped = self.workers.drain(..).map(|Worker { stop, thread, .. }| {
+            drop(stop);
+            thread
+        });
+        let threads: Vec<_> = stopped.collect();
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         let has_ended = ended.recv_timeout(limit) == Err(RecvTimeoutError::Disconnected);
         if has_ended {
