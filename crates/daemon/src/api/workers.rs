@@ -123,7 +123,8 @@ mod tests {
             workers.spawn(async { drop(closed.await) });
             open.push(close);
         }
-        let counts = || workers.workers.iter().map(|worker| Arc::strong_count(&worker.connections) - 1).collect::<Vec<_>>();
+        let counts =
+            || workers.workers.iter().map(|worker| Arc::strong_count(&worker.connections) - 1).collect::<Vec<_>>();
         assert_eq!(counts(), [2, 2, 2]);
         // The first and the fourth are on the same thread.
         drop((open.remove(3), open.remove(0)));
