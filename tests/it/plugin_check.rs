@@ -64,7 +64,7 @@ fn a_sound_plugin_is_told_with_what_it_takes() {
     // On a busy machine, a note says what takes so long.
     assert!(ran.err.lines().all(|line| line.starts_with("compiling ")), "{}", ran.err);
     for line in [
-        "imports\n  guillemet:feature/encode@1.0.0: ",
+        "imports\n  guillemet:feature/encode@1.1.0: ",
         "description\n  feature        pager\n  title          Pager\n  version        1.2.0\n",
         "  target         json (HTTP): application/json, pager.json\n",
         "  target         env (Environment): text/plain, pager.env\n",
@@ -205,7 +205,7 @@ fn what_is_no_component_is_told_as_that() {
     for (bytes, words) in [
         (&b"not wasm"[..], "it is not a WebAssembly component"),
         (&module("hostile"), "it is not a WebAssembly component of this contract"),
-        (&b"\0asm\x0d\0\x01\0"[..], "it does not export `guillemet:feature/plugin@1.0.0`, so it is not a plugin"),
+        (&b"\0asm\x0d\0\x01\0"[..], "it does not export `guillemet:feature/plugin@1.1.0`, so it is not a plugin"),
     ] {
         let ran = checked(bytes);
         let told = [ran.problems("component"), ran.problems("imports")].concat();

@@ -8,16 +8,21 @@ use super::expr::{Expr, Part, TextParts};
 use guillemet_base::sys::memory::Clear;
 
 mod baresip;
+mod config;
+mod digest;
 mod dotenv;
 mod encoders;
+mod escape;
 mod http;
 mod restrict;
 mod text;
 
+pub use self::digest::{BytesEncoding, HmacAlgorithm};
 use self::encoders::EncoderForm;
 pub use self::encoders::{
     DigestAlgorithm, ENCODERS, EncoderDefinition, EncoderOptions, FILTERS, Op, Placement, Signature,
 };
+pub use self::escape::{CharacterSet, EscapeTable};
 pub use self::http::percent_encoded;
 
 /// The longest text that an expression may produce, in bytes. Nested encoders can double it each time.
@@ -93,6 +98,11 @@ pub fn literal_beside(op: &Op, literal: &str) -> String {
             let mut out = Clear::new();
             escape(literal.as_bytes(), &mut out).and_then(|()| literal_text(out)).unwrap_or_default()
         }
+        EncoderForm::Tabled => {
+            let mut out = Clear::new();
+            let Op::Escape(table) = op else { return String::new() };
+            table.write_content(literal, &mut out).and_then(|()| literal_text(out)).unwrap_or_default()
+        }
         EncoderForm::Whole(_) | EncoderForm::Joined(_) => String::new(),
     }
 }
@@ -157,6 +167,7 @@ fn apply(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
             check(&out[start..])
         }
         EncoderForm::Restricted { apply, .. } | EncoderForm::Joined(apply) => apply(op, args, out),
+        EncoderForm::Tabled => escape::escape(op, args, out),
         EncoderForm::QuotedIfNeeded(write) | EncoderForm::Whole(write) => write(&args.eval(0)?, out),
         EncoderForm::Escaped { check, escape, quote } => {
             let text = args.eval(0)?;
@@ -171,6 +182,11 @@ fn apply(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
 
 fn utf8(bytes: &[u8]) -> Result<&str, Refusal> {
     std::str::from_utf8(bytes).or_else(|_| refuse("the value is not valid UTF-8"))
+}
+
+/// Reports whether the character is one of the code points that Unicode reserves for internal use.
+fn is_noncharacter(c: char) -> bool {
+    matches!(u32::from(c), 0xfdd0..=0xfdef) || u32::from(c) & 0xfffe == 0xfffe
 }
 
 fn append_encoded(encoding: &data_encoding::Encoding, text: &[u8], out: &mut Clear) {
