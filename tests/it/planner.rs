@@ -239,7 +239,7 @@ async fn each_broken_rule_is_told_and_the_planner_goes_on() {
              \"secret-1\"",
         ),
         ("double", "doubled"),
-        ("key", "into a key"),
+        ("key", "into a key of the document"),
         ("bare", "terminal encoder (bare)"),
         ("huge", "larger than 4 MiB"),
         ("deep", "deeper than 64"),

@@ -132,6 +132,52 @@ pub fn eval(expr: &Expr, source: &dyn ValueSource, out: &mut Clear) -> Result<()
     Ok(())
 }
 
+/// The most secrets in the arguments of one operation that [`blame`] tells apart.
+const BLAME_MAX: usize = 64;
+
+/// Returns the emissions that cause the refusal of an expression: those of the innermost operation that refuses, and of
+/// its texts those that it refuses on their own. Returns all of the expression's emissions if they cannot be told
+/// apart, as when a text is too long as a whole.
+///
+/// `source` limits the work, as in [`eval`].
+pub fn blame(expr: &Expr, source: &dyn ValueSource) -> Vec<u32> {
+    let all = expr.emissions();
+    let Expr::Apply { op, args } = expr else { return all };
+    if all.len() == 1 || args.iter().flatten().count() > BLAME_MAX {
+        return all;
+    }
+    let inner: Vec<&Expr> = args.iter().flatten().filter_map(Part::expr).collect();
+    let refuses = |expr: &Expr| eval(expr, source, &mut Clear::new()).is_err();
+    let mut blamed: Vec<u32> = inner.iter().filter(|expr| refuses(expr)).flat_map(|expr| blame(expr, source)).collect();
+    if blamed.is_empty() {
+        // A harmless word in place of each secret that is not at fault, in a form that the operation takes.
+        let word = HARMLESS.into_iter().find(|word| !refuses_only(op, args, None, word, source));
+        let alone = |index: &usize| word.is_some_and(|word| refuses_only(op, args, Some(*index), word, source));
+        blamed = (0..inner.len()).filter(alone).flat_map(|index| inner[index].emissions()).collect();
+    }
+    blamed.sort_unstable();
+    blamed.dedup();
+    if blamed.is_empty() { all } else { blamed }
+}
+
+/// Words that [`blame`] puts in place of secrets.
+const HARMLESS: [&str; 3] = ["x", "1", "https://x.example/"];
+
+/// Reports whether an operation refuses its arguments with `word` in place of every expression but the one with the
+/// index `only`.
+fn refuses_only(op: &Op, args: &[TextParts], only: Option<usize>, word: &str, source: &dyn ValueSource) -> bool {
+    let mut index = 0;
+    let mut replaced = |part: &Part| match part {
+        Part::Literal(_) => part.clone(),
+        Part::Expr(_) => {
+            index += 1;
+            if Some(index - 1) == only { part.clone() } else { Part::Literal(word.to_owned()) }
+        }
+    };
+    let texts: Vec<TextParts> = args.iter().map(|text| text.iter().map(&mut replaced).collect()).collect();
+    apply(op, &Args { texts: &texts, source }, &mut Clear::new()).is_err()
+}
+
 /// The arguments of an operation, with the source of the values in them.
 struct Args<'a> {
     texts: &'a [TextParts],

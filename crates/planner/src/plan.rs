@@ -103,7 +103,7 @@ fn try_plan(
     if !problems.is_empty() {
         return Err(PlanningError::Config(positions.fill_in(problems)));
     }
-    let document = canonical::check(text, kind, &encoder, &emissions, &request.references)?;
+    let document = canonical::check(text, kind, &request.target, &encoder, &emissions, &request.references)?;
     let mut warnings = positions.fill_in(warnings);
     warnings.extend(targets.warnings);
     Ok(Planned { document: document.text, kind: document.kind, slots: document.slots, emissions, warnings, cost })

@@ -202,6 +202,31 @@ fn an_ini_value_is_what_all_of_its_readers_take_as_it_is() {
 }
 
 #[test]
+fn a_refusal_blames_the_text_that_caused_it() {
+    let blamed = |expr: &Expr, values: &[&'static str]| {
+        assert!(run(expr, values.to_vec()).is_err(), "{values:?}");
+        blame(expr, &Values(values.to_vec()))
+    };
+    let basic = op(Op::BasicCredentials, vec![vec![secret(0)], vec![secret(1)]]);
+    assert_eq!(blamed(&basic, &["a:b", "c"]), [0]);
+    assert_eq!(blamed(&basic, &["a", "c\n"]), [1]);
+    assert_eq!(blamed(&basic, &["a:b", "c\n"]), [0, 1]);
+    let forbid = op(Op::Forbid { characters: ":".into(), reason: "r".into() }, vec![vec![secret(0)]]);
+    let joined = op(Op::CurlConfig, vec![vec![Part::Expr(forbid), text(":"), secret(1)]]);
+    assert_eq!(blamed(&joined, &["a:b", "c"]), [0]);
+    assert_eq!(blamed(&joined, &["ab", "c\0"]), [1]);
+    let header = op(Op::HeaderValue, vec![vec![text("Bearer "), secret(0), text(" "), secret(1)]]);
+    assert_eq!(blamed(&header, &["é", "b"]), [0]);
+    assert_eq!(blamed(&header, &["a", "b "]), [1]);
+    // Each is short enough: together they are not.
+    let bounded = Op::AtMost { bytes: 4, reason: "r".into() };
+    assert_eq!(blamed(&op(bounded, vec![vec![secret(0), secret(1)]]), &["abc", "def"]), [0, 1]);
+    // A place that takes digits only.
+    let digits = Op::Allow { characters: CharacterSet("0-9".into()), reason: "r".into() };
+    assert_eq!(blamed(&op(digits, vec![vec![secret(0), secret(1)]]), &["12", "3a"]), [1]);
+}
+
+#[test]
 fn a_text_that_would_be_cut_off_is_refused() {
     let bounded = Op::AtMost { bytes: 4, reason: "it is cut".into() };
     assert_eq!(literal(&bounded, &["abé"]).unwrap(), "abé");
