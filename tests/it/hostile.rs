@@ -121,7 +121,7 @@ fn a_value_does_not_grow_without_end() {
 const DEEDS: [(&str, &str); 35] = [
     // The plugin does not come to an end, or dies.
     ("loop", "ran longer than 2 s and was stopped"),
-    ("panic", "plugin `hostile` panicked; this is a bug"),
+    ("panic", "plugin `hostile` stopped without a message: it panicked without `encode.panic`"),
     ("abort", "plugin `hostile` panicked; this is a bug"),
     // Its own message is reported, without characters that could drive a terminal.
     (
@@ -198,10 +198,10 @@ fn whatever_a_plugin_does_with_a_config_is_an_error_that_names_it() {
 /// Modes in which the component cannot be added as a plugin, and the reason.
 const MODES: [(&str, &str); 22] = [
     ("start-loop", "ran longer than 2 s and was stopped"),
-    ("start-panic", "it panicked"),
+    ("start-panic", "without a message: it panicked without `encode.panic`"),
     ("start-grow", "needed more than 64 MiB of memory"),
     ("describe-loop", "ran longer than 2 s and was stopped"),
-    ("describe-panic", "it panicked"),
+    ("describe-panic", "without a message: it panicked without `encode.panic`"),
     ("describe-memory", "needed more than 64 MiB of memory"),
     ("describe-recurse", "because of deep recursion"),
     ("describe-huge", "too much data"),

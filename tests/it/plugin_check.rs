@@ -197,7 +197,11 @@ fn every_rule_that_its_description_breaks_is_told_at_once() {
     assert!(reserved.problems("schema")[0].contains("a top-level field `targets`"), "{}", reserved.out);
     assert_eq!(reserved.code, Some(1));
     let panicked = checked(&hostile_in("describe-panic"));
-    assert_eq!((panicked.code, panicked.problems("component")), (Some(1), vec!["it panicked".to_owned()]));
+    let told = panicked.problems("component");
+    assert!(
+        panicked.code == Some(1) && told.len() == 1 && told[0].starts_with("it stopped without a message"),
+        "{told:?}"
+    );
 }
 
 #[test]

@@ -50,6 +50,108 @@ fn a_plugin_in_python() {
     from_nothing_to_cases_that_hold(Language::Python, "plugin.py:1");
 }
 
+/// What the author of a plugin in a language of scripts hears: what it prints, and each mistake with its file and line.
+fn every_mistake_is_told_where_it_is(language: Language, plugin: &str, told: &[&str]) {
+    let Some(project) = Project::new(language, "mistakes") else { return };
+    let write = |file: &str, text: &str| std::fs::write(project.path(file), text).unwrap();
+    write(if matches!(language, Language::Python) { "plugin.py" } else { "plugin.js" }, plugin);
+    let schema = r#"{"type": "object", "properties": {"mode": {"type": "string"}, "key": {"type": "string"}}}"#;
+    write("schema.json", schema);
+    for file in ["env.toml", "json.toml", "refusals.toml"] {
+        let _ = std::fs::remove_file(project.path(&format!("cases/{file}")));
+    }
+    let modes = ["print", "throw", "nothing", "object", "clock", "random"];
+    let case = |mode: &&str| format!("[[case]]\nname = \"{mode}\"\nconfig = {{ mode = \"{mode}\", key = \"«k»\" }}\n");
+    write("cases/all.toml", &modes.iter().map(case).collect::<Vec<_>>().concat());
+    let built = project.guillemet(&["plugin", "build"]);
+    assert!(built.status.success(), "{}", built.text);
+    let tested = project.guillemet(&["plugin", "test"]);
+    for words in told {
+        assert!(tested.text.contains(words), "{words} is not in {}", tested.text);
+    }
+    assert!(!tested.text.contains("it panicked\n"), "{}", tested.text);
+}
+
+#[test]
+fn every_mistake_in_javascript_is_told_where_it_is() {
+    let plugin = r#"import { json } from "./guillemet.js";
+
+export default {
+  feature: "mistakes",
+  title: "Mistakes",
+  secretFields: ["key"],
+  targets: [{ id: "json", title: "JSON", mediaType: "application/json", fileName: "a.json" }],
+
+  plan(config) {
+    const mode = config.text("mode").text;
+    const key = config.text("key").text;
+    console.log("the mode is", mode, { key });
+    if (mode === "throw") key.missing.field;
+    if (mode === "object") return { key };
+    if (mode === "clock") new Date();
+    if (mode === "random") Math.random();
+    if (mode === "print") return json({ key });
+  },
+};
+"#;
+    every_mistake_is_told_where_it_is(
+        Language::JavaScript,
+        plugin,
+        &[
+            "log: the mode is print {\"key\":\"«secret»\"}",
+            "(plugin.js:13)",
+            "plan returned nothing; end it with `return json(…)` or `return text(…)` (plugin.js:9)",
+            "which is no document; end it with `return json(…)` or `return text(…)` (plugin.js:9)",
+            "a plugin has no clock (plugin.js:15)",
+            "a plugin has no random numbers (plugin.js:16)",
+        ],
+    );
+}
+
+#[test]
+fn every_mistake_in_python_is_told_where_it_is() {
+    let plugin = r#"import random
+import time
+from datetime import datetime
+
+from guillemet import Feature, Target, json_document
+
+
+class Plugin(Feature):
+    feature = "mistakes"
+    title = "Mistakes"
+    version = "0.1.0"
+    secret_fields = ["key"]
+    targets = [Target("json", "JSON", "application/json", "a.json")]
+
+    def write(self, config, target):
+        mode, key = config.text("mode"), config.text("key")
+        print("the mode is", mode, key)
+        if mode == "throw":
+            return {}[key]
+        if mode == "object":
+            return {"key": key}
+        if mode == "clock":
+            time.time()
+        if mode == "random":
+            random.random()
+        if mode == "print":
+            return json_document({"key": key})
+"#;
+    every_mistake_is_told_where_it_is(
+        Language::Python,
+        plugin,
+        &[
+            "log: the mode is print «secret»",
+            "KeyError: '«secret»' (plugin.py:19)",
+            "write returned NoneType; end it with `return json_document(…)` or `return text_document(…)` (plugin.py:15)",
+            "write returned dict; end it with `return json_document(…)`",
+            "a plugin has no clock (plugin.py:23)",
+            "a plugin has no random numbers (plugin.py:25)",
+        ],
+    );
+}
+
 /// In Rust the cases also run without a component.
 #[test]
 fn cases_in_rust_run_natively() {

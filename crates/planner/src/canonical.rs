@@ -86,7 +86,7 @@ pub fn check(
     if problems.is_empty() {
         Ok(CanonicalDocument { text, kind, slots })
     } else {
-        Err(PluginError(format!("for the target `{target}`, it {}", problems.join("; it "))))
+        Err(PluginError(format!("it {} (target `{target}`)", problems.join("; it "))))
     }
 }
 

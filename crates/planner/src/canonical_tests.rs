@@ -80,9 +80,7 @@ fn a_broken_rule_names_the_secret_and_its_place() {
         (
             DocumentKind::Json,
             format!("{{\"a\":[{{\"b\":\"{slot}\"}}],\"c\":\"{slot}\"}}"),
-            format!(
-                "for the target `json`, it wrote {secret} twice, the second time into `c` of the document (doubled)"
-            ),
+            format!("it wrote {secret} twice, the second time into `c` of the document (doubled); to use"),
         ),
         (
             DocumentKind::Json,

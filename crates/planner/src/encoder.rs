@@ -212,10 +212,15 @@ impl Encoder {
     }
 
     fn refuse(&mut self, args: &[&str], refusal: &Refusal) {
-        let path = args.iter().find_map(|arg| self.field(arg)).unwrap_or_default();
+        let path = args.iter().find_map(|arg| self.field(arg)).or_else(|| args.iter().find_map(|arg| self.near(arg)));
         let message = sanitize(&refusal.reason, 500);
-        let help = Some("change this text in the template".into());
-        self.add_problem(Problem { path, message, help, ..Problem::default() });
+        let (message, help) = match &path {
+            Some(_) => (message, "change this text in the template"),
+            None => (format!("a text that the plugin itself writes: {message}"), "report it to the plugin's author"),
+        };
+        let problem =
+            Problem { path: path.unwrap_or_default(), message, help: Some(help.into()), ..Problem::default() };
+        self.add_problem(problem);
     }
 
     /// Returns the field that a text is in, as far as it can be determined.
@@ -226,6 +231,16 @@ impl Encoder {
             self.emissions.get(emission as usize).map(|emission| emission.field.clone())
         };
         self.fields.get(text).cloned().or_else(of_secret)
+    }
+
+    /// Returns the field whose text is a part of this one, or of whose text this one is a part: a plugin joins texts, and
+    /// takes them apart. The field with the longest common text, if there are several.
+    fn near(&self, text: &str) -> Option<String> {
+        let is_near =
+            |field: &str| !field.is_empty() && !text.is_empty() && (text.contains(field) || field.contains(text));
+        let fields = self.fields.iter().filter(|(field, _)| is_near(field));
+        let common = |field: &str| (field.len().min(text.len()), std::cmp::Reverse(field.len()));
+        fields.max_by_key(|(field, path)| (common(field), std::cmp::Reverse(path.len()))).map(|(_, path)| path.clone())
     }
 
     fn add_problem(&mut self, problem: Problem) {

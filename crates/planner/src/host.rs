@@ -4,11 +4,12 @@
 //! Knows nothing of templates. Whatever the plugin does, the call ends with an answer or with a `PluginError` and its
 //! reason.
 
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
-use wasmtime::{Config, Engine, Store, StoreContextMut, Strategy, Trap};
+use wasmtime::{Config, Engine, FrameInfo, Store, StoreContextMut, Strategy, Trap, WasmBacktrace};
 
 use self::bindings::exports::guillemet::feature::plugin as guest;
 use self::bindings::guillemet::feature::encode::Escaping;
@@ -33,6 +34,8 @@ const MESSAGE_MAX: usize = 500;
 
 /// The most imports that are reported, and the most functions of one.
 const NAMES_MAX: usize = 200;
+/// The most functions that are named when a plugin stops without a message.
+const FRAMES_MAX: usize = 4;
 /// The most characters of such a name.
 const NAME_MAX: usize = 80;
 
@@ -89,7 +92,7 @@ impl Host {
             .max_wasm_stack(STACK_MAX)
             .wasm_component_model(true)
             .memory_init_cow(false)
-            .wasm_backtrace_max_frames(None)
+            .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES_MAX))
             .concurrency_support(false);
         let fail = |error: wasmtime::Error| PluginError(format!("the plugin engine could not start: {error}"));
         let engine = Engine::new(&config).map_err(fail)?;
@@ -329,7 +332,7 @@ fn explain(error: &wasmtime::Error, call: &Call) -> PluginError {
     PluginError(match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => format!("it ran longer than {} s and was stopped", TIME_MAX.as_secs()),
         Some(_) if !call.panic_message.is_empty() => return panicked(&call.panic_message),
-        Some(Trap::UnreachableCodeReached) => "it panicked".to_owned(),
+        Some(Trap::UnreachableCodeReached) => without_message(error),
         Some(Trap::StackOverflow) => "it recursed too deeply".to_owned(),
         // Rust keeps its own stack in linear memory.
         Some(Trap::MemoryOutOfBounds) => {
@@ -338,6 +341,18 @@ fn explain(error: &wasmtime::Error, call: &Call) -> PluginError {
         Some(trap) => format!("it trapped: {trap}"),
         None => format!("its response does not match the contract: {}", sanitize(&error.root_cause().to_string(), 200)),
     })
+}
+
+/// Explains a trap that the plugin gave no reason for, by the names of the functions that were running.
+fn without_message(error: &wasmtime::Error) -> String {
+    let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
+    let names: Vec<String> =
+        frames.iter().filter_map(FrameInfo::func_name).map(|name| sanitize(name, NAME_MAX)).collect();
+    let place = if names.is_empty() { String::new() } else { format!(" in {}", names.join(", called by ")) };
+    format!(
+        "it stopped{place} without a message: it panicked without `encode.panic`, or asked for what a plugin does not \
+         have (a clock, random numbers, files)"
+    )
 }
 
 /// The state of one call of a plugin.

@@ -3,6 +3,27 @@
 import encode from "guillemet:feature/encode@@contract@";
 export { encode };
 
+// What a plugin writes to the console is shown by `guillemet plugin test`, `check` and `dev`.
+const shown = (value) => (typeof value === "string" ? value : (JSON.stringify(value) ?? String(value)));
+const log = (...values) => encode.log(values.map(shown).join(" "));
+globalThis.console = { log, debug: log, info: log, warn: log, error: log };
+
+// A plugin that asks for the time or a random number is told that there is none, instead of being stopped.
+const none = (what) => () => {
+  throw new Error(`a plugin has no ${what}`);
+};
+const noClock = none("clock");
+const RealDate = Date;
+globalThis.Date = class Date extends RealDate {
+  static now = noClock;
+  constructor(...args) {
+    if (args.length === 0) noClock();
+    super(...args);
+  }
+};
+globalThis.performance = { now: noClock };
+Math.random = none("random numbers");
+
 /** A JSON document: the host writes it anew, with the escapes of the format. */
 export const json = (value) => ({ tag: "json", val: JSON.stringify(value) });
 
@@ -53,8 +74,7 @@ export class Fields {
 
   /** Text that must be there. */
   required(name) {
-    if (!Object.hasOwn(this.#object, name)) this.problem(name, "is required");
-    return this.text(name);
+    return this.need(name).text(name);
   }
 
   /** One of a few words. */
@@ -94,6 +114,28 @@ export class Fields {
     const entries = Object.entries(this.#tableAt(name) ?? {});
     const path = (key) => `${this.path(name)}.${key}`;
     return entries.map(([key, value]) => [key, this.#text(value, path(key))]).filter(([, text]) => text !== undefined);
+  }
+
+  /** A list of tables; an absent one is empty. */
+  tables(name) {
+    const list = this.value(name) ?? [];
+    if (!Array.isArray(list)) {
+      this.problem(name, "must be a list of tables");
+      return [];
+    }
+    const isTable = (item) => item !== null && typeof item === "object" && !Array.isArray(item);
+    const path = (index) => `${this.path(name)}.${index}`;
+    return list.flatMap((item, index) => {
+      if (isTable(item)) return [new Fields(item, path(index), this.#notes)];
+      this.#notes.note("problems", path(index), "must be a table of fields");
+      return [];
+    });
+  }
+
+  /** Notes a field that is not there. Before any other reader: `config.need("retries").number("retries", 0, 10)`. */
+  need(name) {
+    if (!Object.hasOwn(this.#object, name)) this.problem(name, "is required");
+    return this;
   }
 
   /** A table of known fields. */
@@ -190,12 +232,22 @@ export function component(feature, version, schema) {
         const fields = new Fields(JSON.parse(config), "", notes);
         const document = feature.plan(fields, target);
         notes.tables.forEach((table) => table.finish());
+        // What is wrong with the config may be why there is no document.
+        if (notes.problems.length === 0) checkDocument(document, feature.plan);
         return document;
       });
       if (notes.problems.length > 0) throw notes.problems;
       return { document, warnings: notes.warnings };
     },
   };
+}
+
+/** Wants what `json` or `text` has made. */
+function checkDocument(document, plan) {
+  if (["json", "text"].includes(document?.tag) && typeof document.val === "string") return;
+  const found = document === undefined ? "nothing" : `${shown(document)?.slice(0, 40)}…, which is no document`;
+  const place = plan.lineNumber ? `plugin.js:${plan.lineNumber}` : "plugin.js";
+  throw new Error(`plan returned ${found}; end it with \`return json(…)\` or \`return text(…)\` (${place})`);
 }
 
 /** Problems make a plan fail; warnings do not. */
@@ -217,7 +269,9 @@ function told(call) {
   } catch (error) {
     const places = (error?.stack ?? "").match(/[\w.-]+\.m?js:\d+/g) ?? [];
     const place = places.find((place) => !place.startsWith("guillemet.js")) ?? places[0];
-    encode.panic(`${error?.message ?? error}${place ? ` (${place})` : ""}`);
+    const message = String(error?.message ?? error);
+    // A message that ends with a place of its own keeps it.
+    encode.panic(/\([\w.-]+\.js(:\d+)?\)$/.test(message) || !place ? message : `${message} (${place})`);
     throw error;
   }
 }

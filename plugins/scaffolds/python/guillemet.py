@@ -3,9 +3,11 @@ wrong with it, and the encoders of wit/feature.wit. Yours to change; it knows no
 """
 
 import difflib
+import io
 import json
 import pathlib
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +21,39 @@ __all__ = ["Feature", "Fields", "Target", "Text", "check_url", "encode", "json_d
 
 # Read when the component is made; it has no files later.
 SCHEMA = json.dumps(json.loads(pathlib.Path(__file__).with_name("schema.json").read_text("utf-8")))
+
+
+class Log(io.TextIOBase):
+    """What a plugin prints is shown by `guillemet plugin test`, `check` and `dev`."""
+
+    def __init__(self) -> None:
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            encode.log(line)
+        return len(text)
+
+    def finish(self) -> None:
+        if self._line:
+            self.write("\n")
+
+
+def absent(what: str) -> Any:
+    """A plugin that asks for this is told that there is none, instead of being stopped."""
+
+    def ask(*_: Any, **__: Any) -> Any:
+        raise RuntimeError(f"a plugin has no {what}")
+
+    return ask
+
+
+ABSENT = {
+    "time": ("clock", ["time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"]),
+    "random": ("random numbers", ["random", "randint", "choice", "randrange", "shuffle", "sample"]),
+    "os": ("random numbers", ["urandom"]),
+}
 
 
 def json_document(value: Any) -> Document:
@@ -108,9 +143,7 @@ class Fields:
 
     def required(self, name: str) -> Text | None:
         """Text that must be there."""
-        if name not in self._table:
-            self.problem(name, "is required")
-        return self.text(name)
+        return self.need(name).text(name)
 
     def choice(self, name: str, words: list[str]) -> str | None:
         """One of a few words."""
@@ -150,6 +183,27 @@ class Fields:
         table = self._table_at(name) or {}
         texts = {key: self._text(value, f"{self.path(name)}.{key}") for key, value in table.items()}
         return {key: text for key, text in texts.items() if text is not None}
+
+    def tables(self, name: str) -> list["Fields"]:
+        """A list of tables; an absent one is empty."""
+        values = self.value(name)
+        if values is not None and not isinstance(values, list):
+            self.problem(name, "must be a list of tables")
+            return []
+        tables = []
+        for index, value in enumerate(values or []):
+            path = f"{self.path(name)}.{index}"
+            if isinstance(value, dict):
+                tables.append(Fields(value, path, self._notes))
+            else:
+                note(self._notes.problems, path, "must be a table of fields")
+        return tables
+
+    def need(self, name: str) -> "Fields":
+        """Notes a field that is not there. Before any other reader: `config.need("retries").number("retries", 0, 10)`."""
+        if name not in self._table:
+            self.problem(name, "is required")
+        return self
 
     def table(self, name: str) -> "Fields | None":
         """A table of known fields."""
@@ -205,6 +259,13 @@ class Feature(exports.Plugin):
             document = self.write(Fields(json.loads(config), "", notes), target)
             for table in notes.tables:
                 table.finish()
+            # What is wrong with the config may be why there is no document.
+            if not notes.problems and not isinstance(document, (Document_Json, Document_Text)):
+                line = self.write.__func__.__code__.co_firstlineno
+                raise TypeError(
+                    f"write returned {type(document).__name__}; end it with `return json_document(…)` or "
+                    f"`return text_document(…)` (plugin.py:{line})"
+                )
         if notes.problems:
             raise Err(notes.problems)
         return Planned(document, notes.warnings)
@@ -213,9 +274,16 @@ class Feature(exports.Plugin):
 @contextmanager
 def telling() -> Iterator[None]:
     """Tells the author what failed, and where."""
+    log = Log()
+    sys.stdout = sys.stderr = log
+    for module, (what, names) in ABSENT.items():
+        for name in names if module in sys.modules else []:
+            setattr(sys.modules[module], name, absent(what))
     try:
         yield
-    except Exception as error:
+        log.finish()
+    except BaseException as error:
+        log.finish()
         # Not by `traceback`, which would look for the source: here are no files.
         place, step = "", error.__traceback__
         while step:
@@ -223,7 +291,9 @@ def telling() -> Iterator[None]:
             if file == "plugin.py" or not place.startswith("plugin.py"):
                 place = f"{file}:{step.tb_lineno}"
             step = step.tb_next
-        encode.panic(f"{type(error).__name__}: {error} ({place})")
+        message = f"{type(error).__name__}: {error}"
+        # A message that ends with a place of its own keeps it.
+        encode.panic(message if re.search(r"\(plugin\.py:\d+\)$", message) else f"{message} ({place})")
         raise
 
 
