@@ -33,6 +33,9 @@ pub fn read(text: &str) -> Result<Vec<Leaf>, String> {
             section = Some(name.to_owned());
             keys.clear();
         } else {
+            if section.is_some() && !line.contains(['=', ':']) {
+                return Err(error("`=` is missing"));
+            }
             let leaf = read_pair(section.as_deref(), line);
             // configparser refuses a key that is set twice, and ignores its case.
             if let [_, key] = leaf.path.as_slice() {
@@ -62,12 +65,13 @@ fn read_pair(section: Option<&str>, line: &str) -> Leaf {
     leaf
 }
 
-/// Reports whether the two read a value differently: comments, escapes, interpolation, quotes, words and white space.
+/// Reports whether the two read a value differently: comments, escapes, interpolation, quotes, words and white space. In
+/// JavaScript, a line separator ends a line, so npm's `ini` drops the value.
 fn is_different(value: &str) -> bool {
     let is_white = |c: char| c.is_whitespace() || matches!(c, '\u{feff}' | '\u{1c}'..='\u{1f}');
     let is_quoted = |quote: char| value.starts_with(quote) && value.ends_with(quote);
     value.is_empty()
-        || value.contains([';', '#', '\\', '%', '$', '\0'])
+        || value.contains([';', '#', '\\', '%', '$', '\0', '\u{2028}', '\u{2029}'])
         || value.starts_with(is_white)
         || value.ends_with(is_white)
         || is_quoted('"')

@@ -194,6 +194,10 @@ fn yaml_is_read_where_its_versions_agree() {
             ("a: \"\"x\"\"\n", "line "),
             ("a: \"x\n", "line "),
             ("a: 1\na: 2\n", "line 2: a key appears twice"),
+            ("a: b?\nc: [b?]\n", "line 2: `?` without quotes"),
+            ("a: b\tc\n", "line 1: a tab"),
+            ("a: =\n", "line 1: `=`"),
+            ("a: <<\n", "line 1: `=`"),
         ],
     );
 }
@@ -210,17 +214,22 @@ fn toml_has_texts_as_values() {
 fn ini_is_read_where_its_readers_agree() {
     let text = "top = 1\n; c\n[a b]\nk = v w\nl=m=n\no = it's\n";
     assert_values(Ini, text, &[("top", "1"), ("a b/k", "v w"), ("a b/l", "m=n"), ("a b/o", "it's")]);
-    for different in ["a;b", "a#b", "a\\b", "50%", "$x", "\"a\"", "'a'", "", "true", "null", "a\u{a0}"] {
+    for different in ["a;b", "a#b", "a\\b", "50%", "$x", "\"a\"", "'a'", "", "true", "null", "a\u{a0}", "a\u{2028}b"] {
         let text = format!("[s]\nk = {different}\n");
         assert_eq!(values(Ini, &text), [], "{different}");
         assert!(structure(Ini, &text)[1].0.contains("differently"), "{different}");
     }
-    assert_eq!(values(Ini, "[s]\na:b = c\nd\ne = f\n  g\n"), [("s/e".to_owned(), "f".to_owned())]);
+    assert_eq!(values(Ini, "d\n[s]\na:b = c\ne = f\n  g\n"), [("s/e".to_owned(), "f".to_owned())]);
     // Without sections, it is npm's.
     assert_values(Ini, "//registry.npmjs.org/:_authToken=t\n", &[("//registry.npmjs.org/:_authToken", "t")]);
     assert_errors(
         Ini,
-        &[("[s]\na = 1\nA = 2\n", "line 3: a key"), ("[s\n", "line 1: "), ("[s]\na = b\rc\n", "line 2: ")],
+        &[
+            ("[s]\na = 1\nA = 2\n", "line 3: a key"),
+            ("[s\n", "line 1: "),
+            ("[s]\na = b\rc\n", "line 2: "),
+            ("[s]\na\n", "line 2: `=`"),
+        ],
     );
 }
 

@@ -4,7 +4,7 @@
 //! that are not printable, escapes that only one of them knows. A plain scalar that either of them might not read as
 //! text is structure, as are comments, anchors, aliases and tags.
 
-use granit_parser::{Event, Parser, ScalarStyle, Span};
+use granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle};
 
 use super::{Leaf, error_at};
 
@@ -13,7 +13,7 @@ const WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "
 
 pub fn read(text: &str) -> Result<Vec<Leaf>, String> {
     check_characters(text)?;
-    let mut reader = Reader { text, leaves: Vec::new(), nodes: Vec::new() };
+    let mut reader = Reader { text, leaves: Vec::new(), nodes: Vec::new(), flow: 0 };
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| {
             let at = error.marker().byte_offset().unwrap_or(text.len());
@@ -54,6 +54,8 @@ struct Reader<'t> {
     text: &'t str,
     leaves: Vec<Leaf>,
     nodes: Vec<Node>,
+    /// The number of open collections in brackets or braces.
+    flow: usize,
 }
 
 impl Reader<'_> {
@@ -69,13 +71,20 @@ impl Reader<'_> {
                 if style == ScalarStyle::DoubleQuoted {
                     self.check_escapes(span)?;
                 }
+                if style == ScalarStyle::Plain {
+                    self.check_plain(&text, span)?;
+                }
                 self.scalar(text.into_owned(), what, span)
             }
             Event::Alias(_) => self.scalar(self.slice(span).to_owned(), Some("an alias"), span),
-            Event::SequenceStart(..) => self.open(Node::List(0), "a list"),
-            Event::MappingStart(..) => self.open(Node::Table { keys: Vec::new(), is_open: false }, "a table"),
+            Event::SequenceStart(style, ..) => self.open(style, Node::List(0), "a list"),
+            Event::MappingStart(style, ..) => {
+                self.open(style, Node::Table { keys: Vec::new(), is_open: false }, "a table")
+            }
             Event::SequenceEnd | Event::MappingEnd => {
                 self.nodes.pop();
+                // Everything inside of a collection in brackets is in brackets.
+                self.flow = self.flow.saturating_sub(1);
                 self.close_value();
                 Ok(())
             }
@@ -89,6 +98,10 @@ impl Reader<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    fn error(&self, span: Span, problem: &str) -> String {
+        error_at(self.text, span.start.byte_offset().unwrap_or_default(), problem)
     }
 
     fn slice(&self, span: Span) -> &str {
@@ -108,8 +121,7 @@ impl Reader<'_> {
     fn scalar(&mut self, text: String, what: Option<&'static str>, span: Span) -> Result<(), String> {
         if let Some(Node::Table { keys, is_open: is_open @ false }) = self.nodes.last_mut() {
             if keys.contains(&text) {
-                let at = span.start.byte_offset().unwrap_or_default();
-                return Err(error_at(self.text, at, "a key appears twice in the same table"));
+                return Err(self.error(span, "a key appears twice in the same table"));
             }
             keys.push(text.clone());
             *is_open = true;
@@ -121,12 +133,13 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn open(&mut self, node: Node, what: &'static str) -> Result<(), String> {
-        if let Some(Node::Table { is_open: false, .. }) = self.nodes.last() {
+    fn open(&mut self, style: StructureStyle, node: Node, what: &'static str) -> Result<(), String> {
+        if self.is_key() {
             return Err("a list or a table is a key".into());
         }
         self.leaves.push(Leaf { path: self.path(), text: String::new(), structure: Some(what) });
         self.nodes.push(node);
+        self.flow += usize::from(style == StructureStyle::Flow);
         Ok(())
     }
 
@@ -137,6 +150,25 @@ impl Reader<'_> {
             Some(Node::Table { is_open, .. }) => *is_open = false,
             None => {}
         }
+    }
+
+    /// Refuses text without quotes for which readers of YAML 1.1 reject the whole document.
+    fn check_plain(&self, text: &str, span: Span) -> Result<(), String> {
+        let problem = if self.flow > 0 && text.contains('?') {
+            "`?` without quotes in a list or table, which YAML 1.1 does not know"
+        } else if text.contains('\t') {
+            "a tab without quotes, at which PyYAML stops"
+        } else if text == "=" || text == "<<" && !self.is_key() {
+            "`=` or `<<` without quotes, which has a meaning of its own in YAML 1.1"
+        } else {
+            return Ok(());
+        };
+        Err(self.error(span, problem))
+    }
+
+    /// Reports whether the next scalar is a key.
+    fn is_key(&self) -> bool {
+        matches!(self.nodes.last(), Some(Node::Table { is_open: false, .. }))
     }
 
     /// Refuses escapes that YAML 1.1 does not have, or that PyYAML reads as half of a character.
