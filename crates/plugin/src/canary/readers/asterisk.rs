@@ -26,7 +26,7 @@ pub fn read(text: &str) -> Result<Vec<Leaf>, String> {
         let kept = strip(&kept);
         if let Some(name) = kept.strip_prefix('[') {
             let Some((name, options)) = name.split_once(']') else { return Err(error("`]` is missing")) };
-            if !options.is_empty() && !(options.starts_with('(') && options.ends_with(')')) {
+            if !(options.is_empty() || options.starts_with('(') && options.ends_with(')')) {
                 return Err(error("text follows the name of a section"));
             }
             leaves.push(Leaf::structure("the name of a section", kept));

@@ -1,8 +1,11 @@
 //! Documents of each format, and texts that are none.
 
+use proptest::prelude::*;
+
 use super::ReadableFormat::{
     self, Asterisk, Baresip, Curl, DockerEnv, Dotenv, Ini, Kamailio, Netrc, Shell, SystemdEnv, Toml, Xml, Yaml,
 };
+use guillemet_plan::encode::{self, ENCODERS, EncoderOptions};
 
 /// Returns the values, each with its path joined by `/`.
 fn values(format: ReadableFormat, text: &str) -> Vec<(String, String)> {
@@ -351,4 +354,48 @@ fn netrc_is_read_where_its_readers_agree() {
             ("login a\n", "line 1: a word"),
         ],
     );
+}
+
+/// Every format, with a document of one value.
+const DOCUMENTS: [(ReadableFormat, &str, &str); 12] = [
+    (Xml, "xml", "<a b=\"@\"/>"),
+    (Dotenv, "dotenv", "A=@\nB=1\n"),
+    (Shell, "dotenv", "A=@\nB=1\n"),
+    (SystemdEnv, "dotenv", "A=@\nB=1\n"),
+    (Curl, "curl-config", "a = @\nb = 1\n"),
+    (Asterisk, "asterisk-value", "[a]\nb = @\nc = 1\n"),
+    (Kamailio, "kamailio-string", "a(@, \"b\")"),
+    (Baresip, "baresip-parameter", "<sip:h>;a=@;b=1\n"),
+    (Yaml, "yaml-string", "a: @\nb: c\n"),
+    (Toml, "toml-string", "a = @\nb = 'c'\n"),
+    (Netrc, "netrc-token", "machine h login @ password p\n"),
+    (DockerEnv, "docker-env", "A=@\nB=1\n"),
+];
+
+proptest! {
+    /// What an encoder writes is one value for the reader of its format, and nothing else changes.
+    #[test]
+    fn what_encoders_write_is_one_value(value in "[ -~é'\"\\\\;#$`=\n\t\r]{1,12}|[\\PC\\pC]{1,8}") {
+        for (format, encoder, document) in DOCUMENTS {
+            let definition = ENCODERS.iter().find(|definition| definition.name == encoder);
+            let Some(op) = definition.map(|definition| definition.op(EncoderOptions::default())) else { continue };
+            let (Ok(written), Ok(plain)) = (encode::literal(&op, &[&value]), encode::literal(&op, &["x"])) else { continue };
+            let text = document.replace('@', &written);
+            let leaves = format.leaves(&text);
+            prop_assert!(leaves.is_ok(), "{}: {leaves:?}: {text:?}", format.name());
+            let mut expected = format.leaves(&document.replace('@', &plain)).unwrap();
+            let leaf = expected.iter_mut().find(|leaf| leaf.text == "x").unwrap();
+            leaf.text.clone_from(&value);
+            prop_assert_eq!(leaves.unwrap(), expected, "{}: {:?}", format.name(), text);
+        }
+    }
+
+    #[test]
+    fn nothing_panics(text in "[ -~\n]{0,40}|[\\PC\\pC]{0,30}|[a1= \n\t\r'\"\\\\$(){}<>;#:/*!\\[\\]@&|%`é\u{85}-]{0,60}") {
+        for format in [Xml, Dotenv, Curl, Asterisk, Kamailio, Baresip, Yaml, Toml, Ini, Shell, SystemdEnv, DockerEnv, Netrc] {
+            if let Ok(leaves) = format.leaves(&text) {
+                prop_assert!(leaves.iter().all(|leaf| leaf.structure != Some("")));
+            }
+        }
+    }
 }
