@@ -7,7 +7,8 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use guillemet_base::sys::memory::Clear;
 use guillemet_plan::encode::{
-    ENCODERS, EncoderDefinition, EncoderOptions, FILTERS, Refusal, ValueSource, eval, literal,
+    BytesEncoding, CharacterSet, ENCODERS, EncoderDefinition, EncoderOptions, EscapeTable, FILTERS, HmacAlgorithm,
+    Refusal, ValueSource, eval, literal,
 };
 use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, TextParts};
 use guillemet_template::ValueFilter;
@@ -47,6 +48,11 @@ pub fn holds(data: &[u8]) {
             forbidden(&whole, args[0], sequence.is_empty(), reason);
             forbidden(&placed, args[0], sequence.is_empty() || brings_in(&text, value, sequence), reason);
         }
+        Op::Allow { characters, reason } => {
+            let is_refused = |text: &str| text.chars().any(|c| !characters.contains(c));
+            forbidden(&whole, args[0], is_refused(args[0]), reason);
+            forbidden(&placed, args[0], is_refused(value), reason);
+        }
         Op::AtMost { bytes, reason } => {
             let refused = args[0].len() > *bytes as usize;
             forbidden(&whole, args[0], refused, reason);
@@ -84,10 +90,26 @@ fn op(which: u8, texts: &[&str]) -> (&'static EncoderDefinition, Op) {
     let options = EncoderOptions {
         option: texts[1].to_owned(),
         algorithm: DigestAlgorithm::ALL[number % DigestAlgorithm::ALL.len()].1,
+        hmac: HmacAlgorithm::ALL[number % HmacAlgorithm::ALL.len()].1,
+        encoding: BytesEncoding::ALL[number % BytesEncoding::ALL.len()].1,
+        table: table(number),
         number: u32::try_from(number).expect("it is below 256"),
         reason: "that cannot stand here".into(),
     };
     (definition, definition.op(options))
+}
+
+/// Two tables for `escape`: a quoted string, and a bare value up to the end of the line.
+fn table(number: usize) -> EscapeTable {
+    let replacements = |pairs: &[(char, &str)]| pairs.iter().map(|(c, text)| (*c, (*text).to_owned())).collect();
+    let refused = |set: &str| vec![(CharacterSet(set.into()), "that cannot stand here".to_owned())];
+    if number.is_multiple_of(2) {
+        let replacements = replacements(&[('"', "\\\""), ('\\', "\\\\"), ('\n', "\\n")]);
+        EscapeTable { opening: "\"".into(), closing: "\"".into(), replacements, refused: refused("\0-\u{8}") }
+    } else {
+        let replacements = replacements(&[('%', "%%"), (' ', "% ")]);
+        EscapeTable { replacements, refused: refused("\n\r"), ..EscapeTable::default() }
+    }
 }
 
 /// Splits a text into literal text, a value and literal text. Returns it with the value.
@@ -216,6 +238,35 @@ fn read_back(op: &Op, args: &[&str], written: &str) {
                 other => other,
             };
             assert_eq!(between_quotes(written, control), text);
+        }
+        Op::Hex => assert_eq!(written, text.bytes().map(|b| format!("{b:02x}")).collect::<String>()),
+        Op::Base64url => assert_eq!(BASE64_URL_SAFE_NO_PAD.decode(written).unwrap(), text.as_bytes()),
+        Op::Sha256Hex => {
+            let digest = sha2::Sha256::digest(text);
+            assert_eq!(written, digest.iter().map(|b| format!("{b:02x}")).collect::<String>());
+        }
+        Op::DockerEnv => assert!(written == text && !text.contains(['\n', '\r', '\0'])),
+        Op::IniValue => assert!(written == text && text.trim() == text && !text.contains(['\n', '\r', '\0', ';', '#'])),
+        Op::ShellWord => {
+            let file = format!("A='1'\nK={written}\nZ='2'\n");
+            // The reader does not know a `'` outside of quotes, so it sees only values without one.
+            if !text.contains('\'') {
+                let expected = [("A", "1"), ("K", text), ("Z", "2")].map(|(key, value)| (key.into(), value.into()));
+                assert_eq!(shell(&file), expected);
+            }
+        }
+        Op::SystemdEnv => {
+            let file = format!("A='1'\nK={written}\nZ='2'\n");
+            let expected = [("A", "1"), ("K", text), ("Z", "2")].map(|(key, value)| (key.into(), value.into()));
+            assert_eq!(systemd_environment(&file), expected);
+        }
+        Op::NetrcToken => {
+            let read = if written.starts_with('"') { between_quotes(written, |c| c) } else { written.to_owned() };
+            assert_eq!(read, text);
+            assert!(written.starts_with('"') || !written.contains([' ', '\t', '\n']));
+        }
+        Op::Escape(table) => {
+            assert_eq!(table.read(&format!("{written}\nrest")), Some((text.to_owned(), written.len())));
         }
         // Of an encoder without a reader here, `holds` checks that literal text and values are encoded in one way.
         _ => {}

@@ -10,7 +10,7 @@ use guillemet_plan::expr::{Expr, Op, Part};
 use guillemet_plan::plan::{DOCUMENT_MAX, EXPR_DEPTH_MAX, Plan, PlanPiece, SLOT_LEN, SLOTS_MAX};
 use guillemet_plan::protocol::{Description, DocumentKind, Planned, PlannerResponse, Target};
 use guillemet_plan::{encode, plan};
-use guillemet_plugin::client::{ChildError, named_targets, read_answer, validated};
+use guillemet_plugin::client::{ChildError, named_targets, read_answer, shown_log, validated};
 use guillemet_plugin::fill::{Values, fill};
 use guillemet_secret::memory::SealedValue;
 use guillemet_template::ValueFilter;
@@ -66,6 +66,7 @@ fn pipe(bytes: &[u8]) {
     assert_eq!(bytes.len() - rest.len(), 4 + announced, "one frame, no more");
     match answer {
         PlannerResponse::Planned(planned) => check(planned),
+        PlannerResponse::Log(log) => assert!(shown_log(log).iter().all(|line| is_shown(line, 501))),
         PlannerResponse::Problems(problems) => shown(&sanitize_problems(problems)),
         PlannerResponse::Targets(ids) => {
             let description = Description {

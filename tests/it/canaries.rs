@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// Each target of `tests/plugins/forgetful`, with a part of the resulting problem's message. It is `None` if the target
 /// forgets no encoder.
-const FORGOTTEN: [(&str, Option<&str>); 16] = [
+const FORGOTTEN: [(&str, Option<&str>); 18] = [
     ("json", None),
     ("xml", None),
     ("env", None),
@@ -24,6 +24,8 @@ const FORGOTTEN: [(&str, Option<&str>); 16] = [
     ("yaml-with-kamailio", Some("`kamailio-string` is not an encoder for a YAML document; use `yaml-string`")),
     ("yaml-with-curl", Some("`curl-config` is not an encoder for a YAML document; use `yaml-string`")),
     ("two-formats", Some("`xml` is an encoder for an XML document, and `curl-config` in the same document")),
+    ("table", None),
+    ("table-without-escape", Some("does not stay one value when it contains `\\`")),
 ];
 
 #[test]

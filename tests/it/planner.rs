@@ -239,7 +239,7 @@ async fn each_broken_rule_is_told_and_the_planner_goes_on() {
              \"secret-1\"",
         ),
         ("double", "doubled"),
-        ("key", "into a key"),
+        ("key", "into a key of the document"),
         ("bare", "terminal encoder (bare)"),
         ("huge", "larger than 4 MiB"),
         ("deep", "deeper than 64"),
@@ -338,7 +338,7 @@ async fn what_is_not_a_plugin_is_refused_by_name() {
     let core = module("hostile");
     let empty = b"\0asm\x0d\0\x01\0".to_vec();
     let mut other_version = componentize(&core);
-    let name = b"guillemet:feature/encode@1.0.0";
+    let name = b"guillemet:feature/encode@1.1.0";
     let found: Vec<usize> =
         (0..other_version.len() - name.len()).filter(|at| other_version[*at..].starts_with(name)).collect();
     for at in found {
@@ -347,7 +347,7 @@ async fn what_is_not_a_plugin_is_refused_by_name() {
     for (bytes, word) in [
         (b"not wasm".to_vec(), "not a WebAssembly component"),
         (core, "not a WebAssembly component"),
-        (empty, "does not export `guillemet:feature/plugin@1.0.0`"),
+        (empty, "does not export `guillemet:feature/plugin@1.1.0`"),
         (other_version, "`wasi-cli:feature"),
     ] {
         let planner = Planner::with_options("x", bytes, Arc::new(NoCache), of(PROGRAM));

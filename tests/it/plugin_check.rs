@@ -64,7 +64,7 @@ fn a_sound_plugin_is_told_with_what_it_takes() {
     // On a busy machine, a note says what takes so long.
     assert!(ran.err.lines().all(|line| line.starts_with("compiling ")), "{}", ran.err);
     for line in [
-        "imports\n  guillemet:feature/encode@1.0.0: ",
+        "imports\n  guillemet:feature/encode@1.1.0: ",
         "description\n  feature        pager\n  title          Pager\n  version        1.2.0\n",
         "  target         json (HTTP): application/json, pager.json\n",
         "  target         env (Environment): text/plain, pager.env\n",
@@ -148,6 +148,11 @@ fn a_plugin_that_forgot_an_encoder_is_told() {
         assert!(told.iter().any(|told| told.contains(words) && told.contains(target)), "{target}: {told:?}");
     }
     assert!(!told.iter().any(|told| told.contains("(target `xml`)") || told.contains("`curl`)")), "{told:?}");
+    // Nothing tells the format of a document with a table of its plugin alone.
+    let canaries = ran.json()["canaries"].as_array().cloned().unwrap();
+    let status = |target: &str| canaries.iter().find(|tried| tried["target"] == target).unwrap()["status"].clone();
+    assert_eq!((status("table"), status("curl")), ("unread".into(), "ok".into()));
+    assert_eq!(status("table-without-escape"), "failed");
 }
 
 #[test]
@@ -210,7 +215,7 @@ fn what_is_no_component_is_told_as_that() {
     for (bytes, words) in [
         (&b"not wasm"[..], "it is not a WebAssembly component"),
         (&module("hostile"), "it is not a WebAssembly component of this contract"),
-        (&b"\0asm\x0d\0\x01\0"[..], "it does not export `guillemet:feature/plugin@1.0.0`, so it is not a plugin"),
+        (&b"\0asm\x0d\0\x01\0"[..], "it does not export `guillemet:feature/plugin@1.1.0`, so it is not a plugin"),
     ] {
         let ran = checked(bytes);
         let told = [ran.problems("component"), ran.problems("imports")].concat();

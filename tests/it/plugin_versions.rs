@@ -44,10 +44,23 @@ fn one_of_a_later_minor_version_that_uses_nothing_new_works() {
 }
 
 #[test]
+fn one_of_the_first_version_works() {
+    let guillemet = Guillemet::start();
+    guillemet.add("a-token", "canary-value");
+    guillemet.write("later/a.json", r#"{"token": "<< secret 'a-token' >>"}"#);
+    let component = of_version(&componentize(&module("later")), "@1.7.0", "@1.0.0");
+    let file = file(&guillemet, &component);
+    let added = guillemet.command(&["plugin", "add", file.to_str().unwrap(), "--yes"]);
+    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+    let answer = guillemet.get("/v1/render/later/a");
+    assert_eq!((answer.status, answer.json()["token"].as_str()), (200, Some("canary-value")), "{}", answer.text());
+}
+
+#[test]
 fn one_that_uses_what_is_new_is_told_what_it_needs() {
     let guillemet = Guillemet::start();
     let file = file(&guillemet, &componentize(&module("later-new")));
-    let words = "built for guillemet:feature@1.7.0 and uses `encode.quoted-printable`, which this Guillemet (1.0.0) does \
+    let words = "built for guillemet:feature@1.7.0 and uses `encode.quoted-printable`, which this Guillemet (1.1.0) does \
                  not have; update Guillemet";
     for arguments in [&["plugin", "add"][..], &["plugin", "check"]] {
         let output = guillemet.command(&[arguments, &[file.to_str().unwrap()]].concat());
@@ -61,11 +74,11 @@ fn one_of_another_major_version_is_refused_with_the_reason() {
     let guillemet = Guillemet::start();
     for (component, version, what_to_do) in [
         (of_version(&componentize(&module("later")), "@1.7.0", "@2.0.0"), "2.0.0", "update Guillemet, or build it"),
-        (of_version(hostile(), "@1.0.0", "@0.9.0"), "0.9.0", "build it against guillemet:feature@1.x"),
+        (of_version(hostile(), "@1.1.0", "@0.9.0"), "0.9.0", "build it against guillemet:feature@1.x"),
     ] {
         let output = guillemet.command(&["plugin", "add", file(&guillemet, &component).to_str().unwrap()]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let words = format!("it was built for guillemet:feature@{version}, but this Guillemet supports 1.x (1.0.0)");
+        let words = format!("it was built for guillemet:feature@{version}, but this Guillemet supports 1.x (1.1.0)");
         assert_eq!(output.status.code(), Some(1));
         assert!(text.matches(&words).count() == 1 && text.contains(what_to_do), "{text}");
     }

@@ -12,7 +12,9 @@ use guillemet_daemon::api::request::BodyFields;
 use guillemet_daemon::resolve::budget::Budget;
 use guillemet_daemon::resolve::snapshot::{CurrentSnapshot, Snapshot, SnapshotState};
 use guillemet_daemon::resolve::{RenderedConfig, Resolver};
-use guillemet_plan::encode::{self, DigestAlgorithm, ENCODERS, EncoderOptions, FILTERS, ValueSource};
+use guillemet_plan::encode::{
+    self, CharacterSet, DigestAlgorithm, ENCODERS, EncoderOptions, EscapeTable, FILTERS, ValueSource,
+};
 use guillemet_plan::expr::{Expr, Part};
 use guillemet_plugin::fill::Values;
 use guillemet_secret::crypto::{DeviceSecret, Key};
@@ -237,7 +239,15 @@ fn no_refusal_of_an_encoder_shows_the_value() {
     let operations = ENCODERS.iter().chain(&FILTERS).flat_map(|definition| {
         let algorithms = DigestAlgorithm::ALL.map(|(_, algorithm)| algorithm);
         ["\";\n", "4n4"].into_iter().zip(algorithms).map(move |(option, algorithm)| {
-            let options = EncoderOptions { option: option.into(), algorithm, number: 8, reason: "for a reason".into() };
+            let refused = (CharacterSet(";x-z\n\r".into()), "for a reason".to_owned());
+            let options = EncoderOptions {
+                option: option.into(),
+                algorithm,
+                number: 8,
+                reason: "for a reason".into(),
+                table: EscapeTable { refused: vec![refused], ..EscapeTable::default() },
+                ..EncoderOptions::default()
+            };
             (definition, definition.op(options))
         })
     });
@@ -275,6 +285,13 @@ fn no_refusal_of_an_encoder_shows_the_value() {
         "xml",
         "dotenv",
         "asterisk-value",
+        "allow",
+        "ini-value",
+        "shell-word",
+        "systemd-env",
+        "docker-env",
+        "netrc-token",
+        "escape",
     ] {
         assert!(refused.contains(op), "{op} has refused nothing: {refused:?}");
     }

@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_contract_is_the_one_that_travels_with_the_program() {
-        assert_eq!(version(), "1.0.0");
+        assert_eq!(version(), "1.1.0");
         let functions: Vec<&str> = functions().collect();
         assert!(functions.len() > 12, "{functions:?}");
         for name in ["has-secret", "sip-digest-ha1", "forbid-sequence", "panic", "xml"] {
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(
             rules,
             ["it was built for guillemet:feature@1.7.0 and uses `encode.foo`, `encode.bar`, which this Guillemet \
-                 (1.0.0) does not have; update Guillemet"]
+                 (1.1.0) does not have; update Guillemet"]
         );
     }
 
@@ -205,7 +205,7 @@ mod tests {
         let later = told(&[encode("2.1.0", &["foo"])], &["guillemet:feature/plugin@2.1.0"]);
         assert_eq!(later.len(), 1, "{later:?}");
         assert!(
-            later[0].contains("built for guillemet:feature@2.1.0, but this Guillemet supports 1.x (1.0.0)"),
+            later[0].contains("built for guillemet:feature@2.1.0, but this Guillemet supports 1.x (1.1.0)"),
             "{later:?}"
         );
         assert!(later[0].contains("update Guillemet"), "{later:?}");

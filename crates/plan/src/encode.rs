@@ -8,16 +8,21 @@ use super::expr::{Expr, Part, TextParts};
 use guillemet_base::sys::memory::Clear;
 
 mod baresip;
+mod config;
+mod digest;
 mod dotenv;
 mod encoders;
+mod escape;
 mod http;
 mod restrict;
 mod text;
 
+pub use self::digest::{BytesEncoding, HmacAlgorithm};
 use self::encoders::EncoderForm;
 pub use self::encoders::{
     DigestAlgorithm, ENCODERS, EncoderDefinition, EncoderOptions, FILTERS, Op, Placement, Signature,
 };
+pub use self::escape::{CharacterSet, EscapeTable};
 pub use self::http::percent_encoded;
 
 /// The longest text that an expression may produce, in bytes. Nested encoders can double it each time.
@@ -93,6 +98,11 @@ pub fn literal_beside(op: &Op, literal: &str) -> String {
             let mut out = Clear::new();
             escape(literal.as_bytes(), &mut out).and_then(|()| literal_text(out)).unwrap_or_default()
         }
+        EncoderForm::Tabled => {
+            let mut out = Clear::new();
+            let Op::Escape(table) = op else { return String::new() };
+            table.write_content(literal, &mut out).and_then(|()| literal_text(out)).unwrap_or_default()
+        }
         EncoderForm::Whole(_) | EncoderForm::Joined(_) => String::new(),
     }
 }
@@ -120,6 +130,52 @@ pub fn eval(expr: &Expr, source: &dyn ValueSource, out: &mut Clear) -> Result<()
         return refuse(TOO_MUCH);
     }
     Ok(())
+}
+
+/// The most secrets in the arguments of one operation that [`blame`] tells apart.
+const BLAME_MAX: usize = 64;
+
+/// Returns the emissions that cause the refusal of an expression: those of the innermost operation that refuses, and of
+/// its texts those that it refuses on their own. Returns all of the expression's emissions if they cannot be told
+/// apart, as when a text is too long as a whole.
+///
+/// `source` limits the work, as in [`eval`].
+pub fn blame(expr: &Expr, source: &dyn ValueSource) -> Vec<u32> {
+    let all = expr.emissions();
+    let Expr::Apply { op, args } = expr else { return all };
+    if all.len() == 1 || args.iter().flatten().count() > BLAME_MAX {
+        return all;
+    }
+    let inner: Vec<&Expr> = args.iter().flatten().filter_map(Part::expr).collect();
+    let refuses = |expr: &Expr| eval(expr, source, &mut Clear::new()).is_err();
+    let mut blamed: Vec<u32> = inner.iter().filter(|expr| refuses(expr)).flat_map(|expr| blame(expr, source)).collect();
+    if blamed.is_empty() {
+        // A harmless word in place of each secret that is not at fault, in a form that the operation takes.
+        let word = HARMLESS.into_iter().find(|word| !refuses_only(op, args, None, word, source));
+        let alone = |index: &usize| word.is_some_and(|word| refuses_only(op, args, Some(*index), word, source));
+        blamed = (0..inner.len()).filter(alone).flat_map(|index| inner[index].emissions()).collect();
+    }
+    blamed.sort_unstable();
+    blamed.dedup();
+    if blamed.is_empty() { all } else { blamed }
+}
+
+/// Words that [`blame`] puts in place of secrets.
+const HARMLESS: [&str; 3] = ["x", "1", "https://x.example/"];
+
+/// Reports whether an operation refuses its arguments with `word` in place of every expression but the one with the
+/// index `only`.
+fn refuses_only(op: &Op, args: &[TextParts], only: Option<usize>, word: &str, source: &dyn ValueSource) -> bool {
+    let mut index = 0;
+    let mut replaced = |part: &Part| match part {
+        Part::Literal(_) => part.clone(),
+        Part::Expr(_) => {
+            index += 1;
+            if Some(index - 1) == only { part.clone() } else { Part::Literal(word.to_owned()) }
+        }
+    };
+    let texts: Vec<TextParts> = args.iter().map(|text| text.iter().map(&mut replaced).collect()).collect();
+    apply(op, &Args { texts: &texts, source }, &mut Clear::new()).is_err()
 }
 
 /// The arguments of an operation, with the source of the values in them.
@@ -157,6 +213,7 @@ fn apply(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
             check(&out[start..])
         }
         EncoderForm::Restricted { apply, .. } | EncoderForm::Joined(apply) => apply(op, args, out),
+        EncoderForm::Tabled => escape::escape(op, args, out),
         EncoderForm::QuotedIfNeeded(write) | EncoderForm::Whole(write) => write(&args.eval(0)?, out),
         EncoderForm::Escaped { check, escape, quote } => {
             let text = args.eval(0)?;
@@ -171,6 +228,11 @@ fn apply(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
 
 fn utf8(bytes: &[u8]) -> Result<&str, Refusal> {
     std::str::from_utf8(bytes).or_else(|_| refuse("the value is not valid UTF-8"))
+}
+
+/// Reports whether the character is one of the code points that Unicode reserves for internal use.
+fn is_noncharacter(c: char) -> bool {
+    matches!(u32::from(c), 0xfdd0..=0xfdef) || u32::from(c) & 0xfffe == 0xfffe
 }
 
 fn append_encoded(encoding: &data_encoding::Encoding, text: &[u8], out: &mut Clear) {

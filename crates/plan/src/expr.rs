@@ -64,3 +64,13 @@ pub enum Part {
     /// The expression that a slot stood for.
     Expr(Expr),
 }
+
+impl Part {
+    /// Returns the expression; `None` for literal text.
+    pub fn expr(&self) -> Option<&Expr> {
+        match self {
+            Self::Literal(_) => None,
+            Self::Expr(expr) => Some(expr),
+        }
+    }
+}

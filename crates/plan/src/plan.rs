@@ -237,10 +237,10 @@ fn verify_expr(expr: &Expr, depth: usize, uses: &mut [Use], references: &[Refere
     if args.len() != definition.texts() {
         return violation("an encoder with the wrong number of arguments");
     }
-    if op.option().is_some_and(|option| option.is_empty()) {
-        return violation(format!("`{}` with nothing to forbid", definition.name));
+    if let Err(clause) = op.check() {
+        return violation(format!("`{}` {clause}", definition.name));
     }
-    if op.reason().is_some_and(|reason| reason.len() > 1024 || reason.contains(is_unprintable)) {
+    if op.reasons().any(|reason| reason.len() > 1024 || reason.contains(is_unprintable)) {
         return violation("an invalid reason");
     }
     if definition.place == Placement::Url {

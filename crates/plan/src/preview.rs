@@ -48,15 +48,15 @@ fn push(expr: &Expr, plan: &Plan, out: &mut String) {
     match expr {
         Expr::Secret(index) => *out += &format!("«{}»", plan.uses[*index as usize].name),
         Expr::Apply { op, args } => {
-            let quote = op.definition().quote();
-            out.push_str(quote);
+            let (opening, closing) = op.quotes();
+            out.push_str(opening);
             for part in args.iter().flatten() {
                 match part {
                     Part::Expr(inner) => push(inner, plan, out),
                     Part::Literal(text) => out.push_str(&encode::literal_beside(op, text)),
                 }
             }
-            out.push_str(quote);
+            out.push_str(closing);
         }
     }
 }
@@ -78,7 +78,7 @@ fn collect_encodings(expr: &Expr, index: u32, out: &mut Vec<&'static str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encode::{ENCODERS, EncoderOptions};
+    use crate::encode::{ENCODERS, EncoderOptions, EscapeTable};
     use crate::plan::Use;
     use crate::protocol::Target;
 
@@ -117,6 +117,12 @@ mod tests {
             option: "x".into(),
             number: 100,
             reason: "for a reason".into(),
+            table: EscapeTable {
+                opening: "<".into(),
+                closing: ">".into(),
+                replacements: vec![(';', "%3B".into())],
+                ..EscapeTable::default()
+            },
             ..EncoderOptions::default()
         };
         for (name, expected) in [
@@ -129,6 +135,10 @@ mod tests {
             ("asterisk-value", "a\\;\"&\n «key»"),
             ("kamailio-string", "\"a;\\\"&\n «key»\""),
             ("curl-config", "\"a;\\\"&\\n «key»\""),
+            ("yaml-string", "\"a;\\\"&\\n «key»\""),
+            ("shell-word", "'a;\"&\n «key»'"),
+            ("docker-env", "a;\"&\n «key»"),
+            ("escape", "<a%3B\"&\n «key»>"),
             ("dotenv", "a;\"&\n «key»"),
             ("baresip-parameter", "a;\"&\n «key»"),
             // The encoding of each character depends on its neighbors.

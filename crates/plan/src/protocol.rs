@@ -33,6 +33,9 @@ pub const ANSWER_MAX: usize = 16 << 20;
 /// The longest time that one call of a plugin may run.
 pub const TIME_MAX: Duration = Duration::from_secs(2);
 
+/// The most lines that a plugin may log in one call.
+pub const LOG_MAX: usize = 100;
+
 /// The most linear memory that one call of a plugin may use, in bytes.
 pub const MEMORY_MAX: usize = 64 << 20;
 
@@ -96,6 +99,9 @@ pub enum PlannerResponse {
     Planned(Planned),
     /// The ids of the targets that the template names, in its order; empty if it names none.
     Targets(Vec<String>),
+    /// What the plugin logged while it was called, for its author. Comes before the answer itself, and only if there is
+    /// any.
+    Log(Vec<String>),
     /// The template is wrong. Holds its problems.
     Problems(Vec<Problem>),
     /// The plugin is wrong: it trapped, exceeded a limit, or broke a rule of the contract while it planned.
@@ -117,6 +123,9 @@ pub struct Report {
     pub imports: Vec<Import>,
     /// Its description of itself; `None` if it could not be asked.
     pub description: Option<Description>,
+    /// What it logged while it described itself.
+    #[serde(default)]
+    pub log: Vec<String>,
     /// The broken rules that prevent its use; empty if it is loaded.
     pub broken: Vec<BrokenRule>,
     /// The time to compile the component, or to load its compiled form, in microseconds.

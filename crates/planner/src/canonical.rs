@@ -9,7 +9,8 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_json::{Map, Number, Value};
 
 use super::encoder::{Encoder, PluginError, forged_slot};
-use guillemet_plan::encode::Placement;
+use guillemet_base::display::sanitize;
+use guillemet_plan::encode::{ENCODERS, EncoderDefinition, Placement};
 use guillemet_plan::expr::Expr;
 use guillemet_plan::protocol::{DocumentKind, Emission, PlanReference, PlannedSlot};
 use guillemet_plan::slots::{self, SLOT_LEN};
@@ -18,6 +19,8 @@ use guillemet_plan::slots::{self, SLOT_LEN};
 pub const DOCUMENT_MAX: usize = 4 << 20;
 /// The deepest nesting of a JSON document.
 const DEPTH_MAX: usize = 64;
+/// The most characters of a path in a message.
+const PATH_MAX: usize = 100;
 
 /// A document that keeps the contract.
 #[derive(Debug)]
@@ -37,6 +40,7 @@ pub struct CanonicalDocument {
 pub fn check(
     text: String,
     kind: DocumentKind,
+    target: &str,
     encoder: &Encoder,
     emissions: &[Emission],
     references: &[PlanReference],
@@ -44,7 +48,16 @@ pub fn check(
     if text.len() > DOCUMENT_MAX {
         return Err(PluginError(format!("its document is larger than {} MiB", DOCUMENT_MAX >> 20)));
     }
-    let mut reader = Canonicalizer { encoder, kind, problems: Vec::new(), taken: HashSet::new(), slots: Vec::new() };
+    let mut reader = Canonicalizer {
+        encoder,
+        emissions,
+        references,
+        kind,
+        path: Vec::new(),
+        problems: Vec::new(),
+        taken: HashSet::new(),
+        slots: Vec::new(),
+    };
     let text = match kind {
         DocumentKind::Json => {
             let UniqueKeysJson(mut tree) = serde_json::from_str(&text).map_err(|error| not_json(&error))?;
@@ -66,24 +79,24 @@ pub fn check(
     let reached: HashSet<u32> = reader.slots.iter().flat_map(|slot| slot.expr.emissions()).collect();
     for (index, emission) in emissions.iter().enumerate() {
         if !reached.contains(&(index as u32)) {
-            reader.problems.push(dropped(emission, references));
+            reader.problems.push(format!("omitted {} (dropped)", secret(emission, references)));
         }
     }
     let Canonicalizer { problems, slots, .. } = reader;
     if problems.is_empty() {
         Ok(CanonicalDocument { text, kind, slots })
     } else {
-        Err(PluginError(format!("it {}", problems.join("; it "))))
+        Err(PluginError(format!("for the target `{target}`, it {}", problems.join("; it "))))
     }
 }
 
-fn dropped(emission: &Emission, references: &[PlanReference]) -> String {
+/// Returns how a message names the secret of an emission.
+fn secret(emission: &Emission, references: &[PlanReference]) -> String {
     match references.get(emission.reference as usize) {
-        Some(PlanReference { name, line, column, .. }) => format!(
-            "omitted the secret \"{name}\" (line {line}, column {column}) of the field `{}` (dropped)",
-            emission.field
-        ),
-        None => "omitted a secret (dropped)".into(),
+        Some(PlanReference { name, line, column, .. }) => {
+            format!("the secret \"{name}\" (line {line}, column {column}) of the field `{}`", emission.field)
+        }
+        None => "a secret".into(),
     }
 }
 
@@ -97,7 +110,11 @@ fn not_json(error: &serde_json::Error) -> PluginError {
 
 struct Canonicalizer<'a> {
     encoder: &'a Encoder,
+    emissions: &'a [Emission],
+    references: &'a [PlanReference],
     kind: DocumentKind,
+    /// The place in a JSON document that is being read.
+    path: Vec<String>,
     problems: Vec<String>,
     /// The slots found so far.
     taken: HashSet<String>,
@@ -111,13 +128,23 @@ impl Canonicalizer<'_> {
         }
         match value {
             Value::String(text) => self.string(text),
-            Value::Array(items) => items.iter_mut().for_each(|item| self.tree(item, depth + 1)),
+            Value::Array(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.path.push(index.to_string());
+                    self.tree(item, depth + 1);
+                    self.path.pop();
+                }
+            }
             Value::Object(map) => {
                 for (key, item) in map.iter_mut() {
-                    if !slots::find(key).is_empty() {
-                        self.rule("wrote a secret into a key".into());
+                    for at in slots::find(key) {
+                        let secret = self.secret(&slots::canonical(key, at));
+                        let place = self.place("", 0);
+                        self.rule(format!("wrote {secret} into a key of {place}; a secret can only be in a value"));
                     }
+                    self.path.push(key.clone());
                     self.tree(item, depth + 1);
+                    self.path.pop();
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
@@ -131,21 +158,54 @@ impl Canonicalizer<'_> {
                 self.rule(forged_slot().0.trim_start_matches("it ").to_owned());
                 continue;
             };
-            if !self.taken.insert(slot.clone()) {
-                self.rule("wrote the same slot twice (doubled); to use a secret twice, encode it twice".into());
+            let place = || (self.secret(&slot), self.place(text, at));
+            if self.taken.contains(&slot) {
+                let (secret, place) = place();
+                self.rule(format!(
+                    "wrote {secret} twice, the second time into {place} (doubled); to use a secret twice, encode it \
+                     twice"
+                ));
                 continue;
             }
             match self.kind {
                 DocumentKind::Json if is_url(expr) && text.len() != SLOT_LEN => {
-                    self.rule("added text around the result of `url`, which must be a whole value".into());
+                    let (secret, place) = place();
+                    self.rule(format!(
+                        "added text around the result of `url` with {secret} in {place}; it must be a whole value"
+                    ));
                 }
                 DocumentKind::Text if expr.place() != Some(Placement::TextDocument) => {
-                    self.rule("wrote a secret into a text document without a terminal encoder (bare)".into());
+                    let (secret, place) = place();
+                    self.rule(format!(
+                        "wrote {secret} into {place} without a terminal encoder (bare); use one of {}",
+                        terminal_encoders()
+                    ));
                 }
                 _ => {}
             }
+            self.taken.insert(slot.clone());
             slots::replace(text, at, &slot);
             self.slots.push(PlannedSlot { slot, expr: expr.clone() });
+        }
+    }
+
+    /// Returns how a message names the secrets that a slot stands for: the first of them.
+    fn secret(&self, slot: &str) -> String {
+        let emission = self.encoder.expr(slot).and_then(|expr| expr.emissions().first().copied());
+        let emission = emission.and_then(|emission| self.emissions.get(emission as usize));
+        emission.map_or_else(|| "a secret".into(), |emission| secret(emission, self.references))
+    }
+
+    /// Returns how a message names a place of the document: the value that is being read, or the line of a text.
+    fn place(&self, text: &str, at: usize) -> String {
+        match self.kind {
+            DocumentKind::Json if self.path.is_empty() => "the document".into(),
+            // Without any slot, which would mean nothing to a person.
+            DocumentKind::Json => match self.path.join(".") {
+                path if slots::find(&path).is_empty() => format!("`{}` of the document", sanitize(&path, PATH_MAX)),
+                _ => "the document".into(),
+            },
+            DocumentKind::Text => format!("line {} of the document", text[..at].matches('\n').count() + 1),
         }
     }
 
@@ -154,6 +214,13 @@ impl Canonicalizer<'_> {
             self.problems.push(rule);
         }
     }
+}
+
+/// Returns the names of the encoders that a secret in a text document can have, for a message.
+fn terminal_encoders() -> String {
+    let is_terminal = |encoder: &&EncoderDefinition| encoder.place == Placement::TextDocument;
+    let names: Vec<String> = ENCODERS.iter().filter(is_terminal).map(|encoder| format!("`{}`", encoder.name)).collect();
+    names.join(", ")
 }
 
 /// Reports whether the text is a URL. Operations that only refuse some texts and change nothing may be applied to it.

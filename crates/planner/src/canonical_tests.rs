@@ -19,7 +19,7 @@ fn encoder() -> (Encoder, String) {
 }
 
 fn checked(encoder: &Encoder, kind: DocumentKind, text: String) -> Result<CanonicalDocument, String> {
-    check(text, kind, encoder, &[emission()], &[reference()]).map_err(|PluginError(rule)| rule)
+    check(text, kind, "json", encoder, &[emission()], &[reference()]).map_err(|PluginError(rule)| rule)
 }
 
 #[test]
@@ -68,6 +68,36 @@ fn each_rule_is_held() {
         [(Json, format!("\"{wrapped}\"")), (Json, format!("[\"a{header}b\"]")), (Text, format!("<a>{xml}</a>"))]
     {
         checked(&encoder, kind, text).unwrap();
+    }
+}
+
+#[test]
+fn a_broken_rule_names_the_secret_and_its_place() {
+    let (mut encoder, slot) = encoder();
+    let header = encoder.apply(Op::HeaderValue, &[&slot]).unwrap();
+    let secret = "the secret \"api\" (line 4, column 9) of the field `token`";
+    for (kind, text, rule) in [
+        (
+            DocumentKind::Json,
+            format!("{{\"a\":[{{\"b\":\"{slot}\"}}],\"c\":\"{slot}\"}}"),
+            format!(
+                "for the target `json`, it wrote {secret} twice, the second time into `c` of the document (doubled)"
+            ),
+        ),
+        (
+            DocumentKind::Json,
+            format!("{{\"a\":[{{\"{slot}\":1}}]}}"),
+            format!("wrote {secret} into a key of `a.0` of the document; a secret can only be in a value"),
+        ),
+        (
+            DocumentKind::Text,
+            format!("x\ny = {header}\n"),
+            format!("wrote {secret} into line 2 of the document without a terminal encoder (bare); use one of `xml`, "),
+        ),
+    ] {
+        let error = checked(&encoder, kind, text).unwrap_err();
+        assert!(error.contains(&rule), "{error}");
+        assert!(slots::find(&error).is_empty(), "{error}");
     }
 }
 

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use guillemet_base::display::sanitize;
 use guillemet_base::problem::{PROBLEMS_MAX, Problem};
 use guillemet_plan::encode::{
-    DigestAlgorithm, EncoderDefinition, EncoderOptions, Placement, Refusal, Signature, check_literal, literal,
+    BytesEncoding, DigestAlgorithm, EncoderDefinition, EncoderOptions, HmacAlgorithm, Placement, Refusal,
+    check_literal, literal,
 };
 use guillemet_plan::expr::{Expr, Op, Part, TextParts};
 use guillemet_plan::protocol::{Emission, PlanReference};
@@ -106,13 +107,13 @@ impl Encoder {
         texts: &[&str],
         options: EncoderOptions,
     ) -> Result<String, PluginError> {
-        if let Signature::TextOptionReason { option: word, .. } = definition.signature
-            && options.option.is_empty()
-        {
-            return Err(PluginError(format!("it called `{}` without a {word}", definition.name)));
+        let mut options = options;
+        for reason in options.table.refused.iter_mut().map(|(_, reason)| reason).chain([&mut options.reason]) {
+            *reason = sanitize(reason, REASON_MAX);
         }
-        let reason = sanitize(&options.reason, REASON_MAX);
-        self.apply(definition.op(EncoderOptions { reason, ..options }), texts)
+        let op = definition.op(options);
+        op.check().map_err(|clause| PluginError(format!("it called `{}` {clause}", definition.name)))?;
+        self.apply(op, texts)
     }
 
     /// Applies an operation: encodes plain text, or returns a new slot for the operation.
@@ -138,7 +139,7 @@ impl Encoder {
             self.within_limits(depth, weight)?;
             texts.push(self.parse(arg)?);
         }
-        weight += op.option().map_or(0, |option| option.len()) + op.reason().map_or(0, str::len);
+        weight += op.weight();
         self.within_limits(depth, weight)?;
         self.weight += weight;
         if slots == 0 {
@@ -273,10 +274,31 @@ fn literal_parts(text: &str) -> impl Iterator<Item = &str> {
 /// # Errors
 /// Fails with [`PluginError`] if the contract has none with this name.
 pub fn digest_algorithm(name: &str) -> Result<DigestAlgorithm, PluginError> {
-    let found = DigestAlgorithm::ALL.iter().find(|(label, _)| *label == name);
-    found
-        .map(|(_, algorithm)| *algorithm)
-        .ok_or_else(|| PluginError(format!("it used an unknown digest algorithm, \"{}\"", sanitize(name, 32))))
+    named(&DigestAlgorithm::ALL, name, "digest algorithm")
+}
+
+/// Returns the algorithm of an HMAC with this name.
+///
+/// # Errors
+/// Fails with [`PluginError`] if the contract has none with this name.
+pub fn hmac_algorithm(name: &str) -> Result<HmacAlgorithm, PluginError> {
+    named(&HmacAlgorithm::ALL, name, "algorithm of an HMAC")
+}
+
+/// Returns the encoding of bytes with this name.
+///
+/// # Errors
+/// Fails with [`PluginError`] if the contract has none with this name.
+pub fn bytes_encoding(name: &str) -> Result<BytesEncoding, PluginError> {
+    named(&BytesEncoding::ALL, name, "encoding of bytes")
+}
+
+fn named<T: Copy>(all: &[(&str, T)], name: &str, kind: &str) -> Result<T, PluginError> {
+    let found = all.iter().find(|(known, _)| *known == name).map(|(_, found)| *found);
+    found.ok_or_else(|| {
+        let known: Vec<&str> = all.iter().map(|(known, _)| *known).collect();
+        PluginError(format!("it used an unknown {kind}, \"{}\"; use {}", sanitize(name, 32), known.join(", ")))
+    })
 }
 
 /// Returns the first emission in an expression.

@@ -11,12 +11,15 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, Engine, Store, StoreContextMut, Strategy, Trap};
 
 use self::bindings::exports::guillemet::feature::plugin as guest;
+use self::bindings::guillemet::feature::encode::Escaping;
 use self::limits::CallLimiter;
-use super::encoder::{Encoder, PluginError, digest_algorithm};
+use super::encoder::{Encoder, PluginError, bytes_encoding, digest_algorithm, hmac_algorithm};
 use guillemet_base::display::sanitize;
 use guillemet_base::problem::{PROBLEMS_MAX, Problem, sanitize_problems};
-use guillemet_plan::encode::{ENCODERS, EncoderDefinition, EncoderOptions, Signature};
-use guillemet_plan::protocol::{About, BrokenRule, Cost, Description, DocumentKind, Import, Report, TIME_MAX, Target};
+use guillemet_plan::encode::{CharacterSet, ENCODERS, EncoderDefinition, EncoderOptions, EscapeTable, Signature};
+use guillemet_plan::protocol::{
+    About, BrokenRule, Cost, Description, DocumentKind, Import, LOG_MAX, Report, TIME_MAX, Target,
+};
 use guillemet_plan::{contract, slots};
 
 /// The interval at which running code is checked against its deadline.
@@ -25,8 +28,8 @@ const TICK: Duration = Duration::from_millis(50);
 const STACK_MAX: usize = 512 << 10;
 /// The most bytes and values that a plugin may pass in one call of the host or in its answer.
 const TRANSFER_MAX: usize = 32 << 20;
-/// The most characters of a plugin's message before it panics.
-const LAST_WORDS_MAX: usize = 500;
+/// The most characters of a plugin's message, or of a line of its log.
+const MESSAGE_MAX: usize = 500;
 
 /// The most imports that are reported, and the most functions of one.
 const NAMES_MAX: usize = 200;
@@ -149,7 +152,7 @@ impl Host {
         let instance = self.linker.instantiate_pre(&component).map_err(|error| mismatch("it does", error))?;
         bindings::FeaturePre::new(instance.clone()).map_err(|error| mismatch("its exports do", error))?;
         let plugin = LoadedPlugin { engine: self.engine.clone(), instance };
-        let (description, cost) = plugin.describe()?;
+        let (description, cost) = plugin.describe(&mut report.log)?;
         report.describe = cost;
         match guillemet_plan::description::check(description.clone()) {
             Ok(description) => report.description = Some(description),
@@ -209,9 +212,9 @@ fn micros(started: Instant) -> u64 {
 }
 
 impl LoadedPlugin {
-    fn describe(&self) -> Result<(Description, Cost), PluginError> {
+    fn describe(&self, log: &mut Vec<String>) -> Result<(Description, Cost), PluginError> {
         let Called { result: described, cost, .. } =
-            self.call(Encoder::default(), |guest, store| guest.call_describe(store))?;
+            self.call(Encoder::default(), log, |guest, store| guest.call_describe(store))?;
         let target = |target: guest::Target| Target {
             id: target.id,
             title: target.title,
@@ -232,13 +235,19 @@ impl LoadedPlugin {
     }
 
     /// Asks the plugin to write a config for a target. Returns its answer, the encoder with the resulting expressions,
-    /// and the cost of the call.
+    /// and the cost of the call. Appends what it logs to `log`, even if the call fails.
     ///
     /// # Errors
     /// Fails with [`PluginError`] if the plugin traps, exceeds a limit or breaks a rule of the contract.
-    pub fn plan(&self, encoder: Encoder, config: &str, target: &str) -> Result<(Written, Encoder, Cost), PluginError> {
+    pub fn plan(
+        &self,
+        encoder: Encoder,
+        config: &str,
+        target: &str,
+        log: &mut Vec<String>,
+    ) -> Result<(Written, Encoder, Cost), PluginError> {
         let Called { result: planned, encoder, cost, panic_message } =
-            self.call(encoder, |guest, store| guest.call_plan(store, config, target))?;
+            self.call(encoder, log, |guest, store| guest.call_plan(store, config, target))?;
         let problems = |problems: Vec<guest::Problem>| {
             let problems = problems.into_iter().take(PROBLEMS_MAX).map(|problem| Problem {
                 path: problem.path,
@@ -270,11 +279,14 @@ impl LoadedPlugin {
     fn call<R>(
         &self,
         encoder: Encoder,
+        log: &mut Vec<String>,
         function: impl FnOnce(&guest::Guest, &mut Store<Call>) -> wasmtime::Result<R>,
     ) -> Result<Called<R>, PluginError> {
         let started = Instant::now();
-        let mut store =
-            Store::new(&self.engine, Call { encoder, limits: CallLimiter::default(), panic_message: String::new() });
+        let mut store = Store::new(
+            &self.engine,
+            Call { encoder, limits: CallLimiter::default(), panic_message: String::new(), log: Vec::new() },
+        );
         store.limiter(|call| &mut call.limits);
         store.set_hostcall_fuel(TRANSFER_MAX);
         store.set_epoch_deadline(u64::try_from(TIME_MAX.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX));
@@ -282,7 +294,8 @@ impl LoadedPlugin {
             let feature = bindings::Feature::new(&mut store, &instance)?;
             function(feature.guillemet_feature_plugin(), &mut store)
         });
-        let call = store.into_data();
+        let mut call = store.into_data();
+        log.append(&mut call.log);
         match result {
             Ok(result) => {
                 let cost = Cost { micros: micros(started), memory: call.limits.memory as u64 };
@@ -333,19 +346,26 @@ struct Call {
     limits: CallLimiter,
     /// The last message passed to `encode.panic`, tidied so that it can be shown.
     panic_message: String,
+    /// The messages passed to `encode.log`, tidied so that they can be shown.
+    log: Vec<String>,
 }
 
-/// Returns a plugin's panic message as it can be shown, without any slot.
-fn last_words(message: &str) -> String {
+/// Returns a plugin's message as it can be shown, without any slot.
+fn shown(message: &str) -> String {
     // Kept far longer than it is shown, so that no slot is cut at the visible end.
-    let mut text = message[..message.floor_char_boundary(16 * LAST_WORDS_MAX)].to_owned();
+    let mut text = message[..message.floor_char_boundary(16 * MESSAGE_MAX)].to_owned();
     for at in slots::find(&text).into_iter().rev() {
         slots::replace(&mut text, at, "«secret»");
     }
-    sanitize(&text, LAST_WORDS_MAX).trim().to_owned()
+    sanitize(&text, MESSAGE_MAX).trim().to_owned()
 }
 
 impl Call {
+    fn log(&mut self, message: &str) {
+        let room = LOG_MAX.saturating_sub(self.log.len());
+        self.log.extend(message.lines().take(room).map(shown));
+    }
+
     fn encode(
         &mut self,
         definition: &EncoderDefinition,
@@ -366,8 +386,12 @@ fn link_encode(linker: &mut Linker<Call>) -> wasmtime::Result<()> {
     encode.func_wrap("whole-secret", |mut context: Context<'_>, (text,): (String,)| {
         Ok((context.data_mut().encoder.whole_secret(&text)?,))
     })?;
+    encode.func_wrap("log", |mut context: Context<'_>, (message,): (String,)| {
+        context.data_mut().log(&message);
+        Ok(())
+    })?;
     encode.func_wrap("panic", |mut context: Context<'_>, (message,): (String,)| {
-        context.data_mut().panic_message = last_words(&message);
+        context.data_mut().panic_message = shown(&message);
         Ok(())
     })?;
     for definition in ENCODERS {
@@ -388,7 +412,15 @@ fn link_encode(linker: &mut Linker<Call>) -> wasmtime::Result<()> {
                     context.data_mut().encode(definition, &[&user, &realm, &password], options)
                 },
             ),
-            Signature::TextOptionReason { .. } => {
+            Signature::Hmac(_) => encode.func_wrap(
+                name,
+                |mut context: Context<'_>, (key, text, algorithm, encoding): (String, String, String, String)| {
+                    let (hmac, encoding) = (hmac_algorithm(&algorithm)?, bytes_encoding(&encoding)?);
+                    let options = EncoderOptions { hmac, encoding, ..EncoderOptions::default() };
+                    context.data_mut().encode(definition, &[&key, &text], options)
+                },
+            ),
+            Signature::TextOptionReason(_) => {
                 encode.func_wrap(name, |mut context: Context<'_>, (text, option, reason): (String, String, String)| {
                     let options = EncoderOptions { option, reason, ..EncoderOptions::default() };
                     context.data_mut().encode(definition, &[&text], options)
@@ -400,9 +432,28 @@ fn link_encode(linker: &mut Linker<Call>) -> wasmtime::Result<()> {
                     context.data_mut().encode(definition, &[&text], options)
                 })
             }
+            Signature::TextTable(_) => {
+                encode.func_wrap(name, |mut context: Context<'_>, (text, table): (String, Escaping)| {
+                    let options = EncoderOptions { table: table.into(), ..EncoderOptions::default() };
+                    context.data_mut().encode(definition, &[&text], options)
+                })
+            }
         }?;
     }
     Ok(())
+}
+
+impl From<Escaping> for EscapeTable {
+    fn from(table: Escaping) -> Self {
+        let refused =
+            |refused: bindings::guillemet::feature::encode::Refused| (CharacterSet(refused.characters), refused.reason);
+        Self {
+            opening: table.opening,
+            closing: table.closing,
+            replacements: table.replacements.into_iter().map(|by| (by.character, by.text)).collect(),
+            refused: table.refused.into_iter().map(refused).collect(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -412,11 +463,11 @@ mod tests {
     #[test]
     fn last_words_are_short_and_hold_no_slot_and_nothing_that_moves_a_cursor() {
         let slot = slots::random_slot();
-        let words = last_words(&format!("{slot}\u{1b}[2J no route\nfor {}! ", slot.to_lowercase()));
+        let words = shown(&format!("{slot}\u{1b}[2J no route\nfor {}! ", slot.to_lowercase()));
         assert_eq!(words, "«secret»[2J no route for «secret»!");
-        let long = last_words(&format!("{}{slot}", "é".repeat(LAST_WORDS_MAX - 1)));
-        assert_eq!(long.chars().count(), LAST_WORDS_MAX + 1);
+        let long = shown(&format!("{}{slot}", "é".repeat(MESSAGE_MAX - 1)));
+        assert_eq!(long.chars().count(), MESSAGE_MAX + 1);
         assert!(long.ends_with("é«…"), "{long}");
-        assert_eq!(last_words(&slot.repeat(10_000)).chars().count(), LAST_WORDS_MAX + 1);
+        assert_eq!(shown(&slot.repeat(10_000)).chars().count(), MESSAGE_MAX + 1);
     }
 }

@@ -95,7 +95,14 @@ fn serve(host: &Host, input: &mut impl Read, output: &mut impl Write) -> io::Res
                 loaded = plugin.zip(description);
             }
             PlannerRequest::Plan(request) => match &loaded {
-                Some((plugin, description)) => write_response(output, &plan::plan(plugin, description, &request))?,
+                Some((plugin, description)) => {
+                    let mut log = Vec::new();
+                    let response = plan::plan(plugin, description, &request, &mut log);
+                    if !log.is_empty() {
+                        write_response(output, &PlannerResponse::Log(log))?;
+                    }
+                    write_response(output, &response)?;
+                }
                 None => write_response(output, &failure("no plugin has been loaded".into()))?,
             },
             PlannerRequest::Targets(request) => match &loaded {

@@ -16,9 +16,14 @@ use guillemet_plan::description::{SecretFields, unknown_target};
 use guillemet_plan::document::{self, Tree, TreeError};
 use guillemet_plan::protocol::{Description, Emission, PlanRequest, Planned, PlannerResponse};
 
-/// Makes the plan of a request, or explains why there is none.
-pub fn plan(plugin: &LoadedPlugin, description: &Description, request: &PlanRequest) -> PlannerResponse {
-    match try_plan(plugin, description, request) {
+/// Makes the plan of a request, or explains why there is none. Appends what the plugin logs to `log`.
+pub fn plan(
+    plugin: &LoadedPlugin,
+    description: &Description,
+    request: &PlanRequest,
+    log: &mut Vec<String>,
+) -> PlannerResponse {
+    match try_plan(plugin, description, request, log) {
         Ok(planned) => PlannerResponse::Planned(planned),
         Err(failure) => failure.into_response(),
     }
@@ -67,7 +72,12 @@ fn secret_fields(description: &Description) -> Result<SecretFields, PlanningErro
     Ok(SecretFields::new(&description.secret_fields).map_err(|rules| PluginError(rules.join("; ")))?)
 }
 
-fn try_plan(plugin: &LoadedPlugin, description: &Description, request: &PlanRequest) -> Result<Planned, PlanningError> {
+fn try_plan(
+    plugin: &LoadedPlugin,
+    description: &Description,
+    request: &PlanRequest,
+    log: &mut Vec<String>,
+) -> Result<Planned, PlanningError> {
     let fields = secret_fields(description)?;
     let target = unknown_target(description, &request.target);
     // The template's own mistakes are reported together with an unknown target.
@@ -81,7 +91,7 @@ fn try_plan(plugin: &LoadedPlugin, description: &Description, request: &PlanRequ
 
     let encoder = Encoder::new(slots, &emissions, &request.references, leaves(&tree.root));
     let config = tree.root.to_string();
-    let (written, mut encoder, cost) = plugin.plan(encoder, &config, &request.target)?;
+    let (written, mut encoder, cost) = plugin.plan(encoder, &config, &request.target, log)?;
     let mut problems = encoder.take_problems();
     let (text, kind, warnings) = match written {
         Written::Document { text, kind, warnings } => (text, kind, warnings),
@@ -93,7 +103,7 @@ fn try_plan(plugin: &LoadedPlugin, description: &Description, request: &PlanRequ
     if !problems.is_empty() {
         return Err(PlanningError::Config(positions.fill_in(problems)));
     }
-    let document = canonical::check(text, kind, &encoder, &emissions, &request.references)?;
+    let document = canonical::check(text, kind, &request.target, &encoder, &emissions, &request.references)?;
     let mut warnings = positions.fill_in(warnings);
     warnings.extend(targets.warnings);
     Ok(Planned { document: document.text, kind: document.kind, slots: document.slots, emissions, warnings, cost })

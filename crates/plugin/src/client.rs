@@ -9,7 +9,7 @@ pub mod confinement;
 mod report;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 pub use self::child::{ChildError, read_answer, read_frame};
 use self::child::{ExitReason, ExitWatch, RunningChild};
 use self::report::usable;
-pub use self::report::{named_targets, validated};
+pub use self::report::{named_targets, shown_log, validated};
 use guillemet_base::display::sanitize;
 use guillemet_base::problem::{Problem, sanitize_problems};
 use guillemet_plan::protocol::{
@@ -165,6 +165,8 @@ pub struct Planner {
     plugin: Arc<PluginComponent>,
     /// Held for a whole request, because a child is asked one thing at a time.
     child_slot: Arc<Mutex<ChildSlot>>,
+    /// What the plugin logged during the last plan.
+    log: Arc<std::sync::Mutex<Vec<String>>>,
 }
 
 struct PluginComponent {
@@ -223,7 +225,7 @@ impl Planner {
             cache,
             options,
         };
-        Self { plugin: Arc::new(plugin), child_slot: Arc::default() }
+        Self { plugin: Arc::new(plugin), child_slot: Arc::default(), log: Arc::default() }
     }
 
     /// Returns the SHA-256 of the component.
@@ -234,7 +236,7 @@ impl Planner {
     /// Returns a planner for the same plugin with a separate child.
     #[must_use]
     pub fn with_own_child(&self) -> Self {
-        Self { plugin: Arc::clone(&self.plugin), child_slot: Arc::default() }
+        Self { plugin: Arc::clone(&self.plugin), child_slot: Arc::default(), log: Arc::default() }
     }
 
     /// Ends the child, even one that is still loading the plugin, and waits for its exit, at most a second.
@@ -289,6 +291,11 @@ impl Planner {
         self.request(PlannerRequest::Plan(request), extract).await
     }
 
+    /// Takes the lines that the plugin logged during the last plan, for its author.
+    pub fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut *self.log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Asks which targets a template names for itself; ignores the target of the request. The plugin has each returned
     /// target, and each is there once. The list is empty if the template names none.
     ///
@@ -314,12 +321,16 @@ impl Planner {
         // A child whose request is given up (an error, or a caller that left) is dropped here, which kills it.
         let result = with_timeout(&self.plugin.name, PLAN_TIME, async {
             running.send(&request).await?;
-            read_answer(&mut running.output).await
+            match read_answer(&mut running.output).await? {
+                PlannerResponse::Log(log) => Ok((log, read_answer(&mut running.output).await?)),
+                response => Ok((Vec::new(), response)),
+            }
         });
-        let response = match result.await {
-            Ok(response) => response,
+        let (log, response) = match result.await {
+            Ok(answer) => answer,
             Err(error) => return Err(self.explain(error, running).await.into()),
         };
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = shown_log(log);
         let outcome = match response {
             PlannerResponse::Problems(problems) if !problems.is_empty() => {
                 Err(CompileError::Problems(sanitize_problems(problems)))

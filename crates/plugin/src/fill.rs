@@ -19,7 +19,7 @@ pub const FILLED_MAX: usize = 32 << 20;
 /// A value that its place cannot hold.
 #[derive(Debug)]
 pub struct Unrepresentable {
-    /// The indices of the plan's uses that are in that place.
+    /// The indices of the plan's uses whose values do not fit. All that are in that place, if they cannot be told apart.
     pub uses: Vec<u32>,
     /// The reason why it does not fit; never contains the value.
     pub refusal: Refusal,
@@ -82,10 +82,12 @@ pub fn fill(plan: &Plan, values: &Values<'_>) -> Result<Clear, Vec<Unrepresentab
                 }
                 scratch.clear();
                 if let Err(refusal) = encode::eval(expr, &source, &mut scratch) {
-                    unfit.push(Unrepresentable { uses: uses.clone(), refusal });
                     if source.remaining.get() == 0 {
+                        unfit.push(Unrepresentable { uses: uses.clone(), refusal });
                         break;
                     }
+                    let blaming = Metered { values, remaining: Cell::new(FILLED_MAX) };
+                    unfit.push(Unrepresentable { uses: encode::blame(expr, &blaming), refusal });
                     continue;
                 }
                 match plan.kind {

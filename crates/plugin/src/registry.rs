@@ -307,6 +307,13 @@ impl Registry {
         self.with_planner(feature, async |planner| planner.plan(request).await).await
     }
 
+    /// Takes the lines that a feature's plugin logged during its last plan, for its author.
+    pub fn take_log(&self, feature: &str) -> Vec<String> {
+        let plugin = self.get(feature).ok();
+        let planner = plugin.as_ref().and_then(|plugin| plugin.planner.as_ref().ok());
+        planner.map(Planner::take_log).unwrap_or_default()
+    }
+
     /// Asks which targets a template names for itself; empty if it names none.
     ///
     /// # Errors

@@ -3,7 +3,10 @@
 
 use arbitrary::{Result, Unstructured};
 use guillemet_base::problem::Problem;
-use guillemet_plan::encode::{ENCODERS, EncoderDefinition, EncoderOptions, Placement, Signature};
+use guillemet_plan::encode::{
+    BytesEncoding, CharacterSet, ENCODERS, EncoderDefinition, EncoderOptions, EscapeTable, HmacAlgorithm, Placement,
+    Signature,
+};
 use guillemet_plan::expr::{DigestAlgorithm, Expr, Op, Part, TextParts};
 use guillemet_plan::protocol::{
     Cost, Description, DocumentKind, Emission, Planned, PlannedSlot, PlannerResponse, Report, Target,
@@ -41,7 +44,8 @@ pub fn planned(bytes: &[u8]) -> Result<Planned> {
             let is_terminal = |definition: &&EncoderDefinition| definition.place == Placement::TextDocument;
             let terminal: Vec<_> = ENCODERS.iter().filter(is_terminal).collect();
             let reason = "for a reason".into();
-            let options = EncoderOptions { option: "x".into(), number: 40, reason, ..EncoderOptions::default() };
+            let table = table(u)?;
+            let options = EncoderOptions { option: "x".into(), number: 40, reason, table, ..EncoderOptions::default() };
             let op = u.choose(&terminal)?.op(options);
             expr = Expr::Apply { op, args: vec![vec![Part::Expr(expr)]] };
         }
@@ -129,10 +133,27 @@ fn op(u: &mut Unstructured<'_>) -> Result<(Op, usize)> {
         Signature::Text(op) => op.clone(),
         Signature::TwoTexts(op) => return Ok((op.clone(), if rarely(u, 8)? { 1 } else { 2 })),
         Signature::DigestTexts(op) => op(DigestAlgorithm::Md5),
-        Signature::TextOptionReason { op, .. } => op(word(u)?, word(u)?),
+        Signature::Hmac(op) => {
+            let op = op(HmacAlgorithm::Sha1, BytesEncoding::Base64);
+            return Ok((op, if rarely(u, 8)? { 1 } else { 2 }));
+        }
+        Signature::TextOptionReason(op) => op(word(u)?, word(u)?),
         Signature::TextNumberReason(op) => op(u.int_in_range(0..=40)?, word(u)?),
+        Signature::TextTable(op) => op(table(u)?),
     };
     Ok((op, definition.texts()))
+}
+
+fn table(u: &mut Unstructured<'_>) -> Result<EscapeTable> {
+    let mut table = EscapeTable { opening: word(u)?, closing: word(u)?, ..EscapeTable::default() };
+    for _ in 0..u.int_in_range(0..=3)? {
+        table.replacements.push((u.arbitrary()?, word(u)?));
+        table.refused.push((CharacterSet(word(u)?), word(u)?));
+    }
+    if !rarely(u, 8)? {
+        table.refused.push((CharacterSet("\0-\u{10ffff}".into()), "for a reason".into()));
+    }
+    Ok(table)
 }
 
 /// Makes an answer as JSON in which a few things have another type than they should.

@@ -96,6 +96,49 @@ const char *encode_at_most(const char *text, uint32_t bytes, const char *reason)
   return out(made);
 }
 
+const char *encode_hmac(const char *key, const char *text, const char *algorithm, const char *encoding) {
+  feature_string_t a = in(key), b = in(text), c = in(algorithm), d = in(encoding), made;
+  guillemet_feature_encode_hmac(&a, &b, &c, &d, &made);
+  return out(made);
+}
+
+const char *encode_allow(const char *text, const char *characters, const char *reason) {
+  feature_string_t a = in(text), b = in(characters), c = in(reason), made;
+  guillemet_feature_encode_allow(&a, &b, &c, &made);
+  return out(made);
+}
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+const char *encode_escape(const char *text, const Escaping *table) {
+  guillemet_feature_encode_replacement_t replacements[COUNT(table->replacements)];
+  guillemet_feature_encode_refused_t refused[COUNT(table->refused)];
+  guillemet_feature_encode_escaping_t escaping = {
+      .opening = in(table->opening),
+      .closing = in(table->closing),
+      .replacements = {replacements, 0},
+      .refused = {refused, 0},
+  };
+  for (size_t i = 0; i < COUNT(replacements) && table->replacements[i].text; i++) {
+    replacements[i].character = table->replacements[i].character;
+    replacements[i].text = in(table->replacements[i].text);
+    escaping.replacements.len++;
+  }
+  for (size_t i = 0; i < COUNT(refused) && table->refused[i].reason; i++) {
+    refused[i].characters = in(table->refused[i].characters);
+    refused[i].reason = in(table->refused[i].reason);
+    escaping.refused.len++;
+  }
+  feature_string_t a = in(text), made;
+  guillemet_feature_encode_escape(&a, &escaping, &made);
+  return out(made);
+}
+
+void author_log(const char *message) {
+  feature_string_t a = in(message);
+  guillemet_feature_encode_log(&a);
+}
+
 // Notes.
 
 typedef exports_guillemet_feature_plugin_problem_t Problem;

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <uchar.h>
 
 // A consumer's format.
 typedef struct {
@@ -105,6 +106,24 @@ bool encode_whole_secret(const char *text);
 @encoder_declarations@
 const char *encode_basic_credentials(const char *user, const char *password);
 const char *encode_sip_digest_ha1(const char *user, const char *realm, const char *password, const char *algorithm);
+const char *encode_hmac(const char *key, const char *text, const char *algorithm, const char *encoding);
+const char *encode_allow(const char *text, const char *characters, const char *reason);
 const char *encode_forbid(const char *text, const char *characters, const char *reason);
 const char *encode_forbid_sequence(const char *text, const char *sequence, const char *reason);
 const char *encode_at_most(const char *text, uint32_t bytes, const char *reason);
+
+// How `encode_escape` writes a text. The lists end with an entry whose text, or whose reason, is NULL.
+typedef struct {
+  const char *opening, *closing;
+  struct {
+    char32_t character;
+    const char *text;
+  } replacements[64];
+  struct {
+    const char *characters, *reason;
+  } refused[16];
+} Escaping;
+const char *encode_escape(const char *text, const Escaping *table);
+
+// A line for the plugin's author, which `guillemet plugin test`, `check` and `dev` show.
+void author_log(const char *message);

@@ -39,6 +39,9 @@ pub struct ComponentCheck {
     /// The component's imports, its description of itself, and the cost of loading it.
     #[serde(flatten)]
     report: Report,
+    /// What the plugin logged while configs were planned.
+    #[serde(rename = "plan_log")]
+    log: Vec<String>,
     /// The configs that were planned, with canaries in place of secrets.
     canaries: Vec<TriedConfig>,
     /// The highest time and memory that any plan took.
@@ -127,6 +130,7 @@ impl ComponentCheck {
             size: component.len() as u64,
             digest: data_encoding::HEXLOWER.encode(&Sha256::digest(&component)),
             report: planner::inspect(file, planner).await?,
+            log: Vec::new(),
             canaries: Vec::new(),
             plan: Cost::default(),
             limits: CheckLimits {

@@ -28,6 +28,8 @@ pub struct PluginTestArgs {
 pub struct Ran {
     found: CaseResult,
     differences: Vec<Difference>,
+    /// What the plugin logged.
+    log: Vec<String>,
     /// Whether a hostile value does not come back from the document. Such a document is not written into the cases.
     is_misread: bool,
 }
@@ -108,7 +110,7 @@ pub async fn run_all(planner: &Planner, description: &Description, files: &[Case
         for case in &file.cases {
             let found = cases::run(planner, description, case).await;
             let differences = cases::compare(case, &found);
-            ran.push(Ran { found, differences, is_misread: false });
+            ran.push(Ran { found, differences, log: planner.take_log(), is_misread: false });
         }
         results.push(ran);
     }
@@ -126,7 +128,13 @@ fn print(file: &CaseFile, ran: &[Ran]) {
         } else {
             print_failed(case, &ran.differences);
         }
+        print_log(&ran.log);
     }
+}
+
+/// Prints what a plugin logged.
+pub fn print_log(log: &[String]) {
+    log.iter().for_each(|line| output::line(&format!("    log: {line}")));
 }
 
 /// Prints the failed cases of a file. Returns how many there are.
@@ -135,7 +143,10 @@ pub fn print_failures(file: &CaseFile, ran: &[Ran]) -> usize {
     if !failed.is_empty() {
         output::line(&name(&file.path));
     }
-    failed.iter().for_each(|(case, ran)| print_failed(case, &ran.differences));
+    for (case, ran) in &failed {
+        print_failed(case, &ran.differences);
+        print_log(&ran.log);
+    }
     failed.len()
 }
 

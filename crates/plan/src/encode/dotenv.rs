@@ -6,7 +6,7 @@
 //! are none, it is refused, and the refusal names the reader that prevents it. tests/it/consumers_dotenv.rs checks the
 //! table with the programs themselves.
 
-use super::{Refusal, refuse};
+use super::{Refusal, is_noncharacter, refuse};
 use guillemet_base::sys::memory::Clear;
 
 /// Returns the reason, with the reader's name, why a reader does not read a text back as it is; `None` if it does.
@@ -62,7 +62,6 @@ const PYTHON_DOTENV: DotenvReader = DotenvReader {
 /// `EnvironmentFile=` of systemd (env-file.c, env-util.c; 246 and newer, which take control characters).
 const SYSTEMD: DotenvReader = DotenvReader {
     always: |text| {
-        let is_noncharacter = |c: char| matches!(u32::from(c), 0xfdd0..=0xfdef) || u32::from(c) & 0xfffe == 0xfffe;
         text.contains(is_noncharacter)
             .then_some("a Unicode noncharacter (such as U+FFFE), which makes systemd reject the file")
     },

@@ -8,7 +8,9 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Args, Clear, Refusal, append_encoded, baresip, dotenv, http, refuse, restrict, text, utf8};
+use super::digest::{self, BytesEncoding, HmacAlgorithm};
+use super::escape::{CharacterSet, EscapeTable};
+use super::{Args, Clear, Refusal, append_encoded, baresip, config, dotenv, http, refuse, restrict, text, utf8};
 use guillemet_template::ValueFilter;
 
 /// The definition of an operation on text.
@@ -31,24 +33,29 @@ pub enum Signature {
     TwoTexts(Op),
     /// Three texts and the name of a digest algorithm.
     DigestTexts(fn(DigestAlgorithm) -> Op),
-    /// A text, what may not be in it, and the reason.
-    TextOptionReason {
-        /// The word for one of what may not be in the text.
-        option: &'static str,
-        /// Makes the operation of the option, which is not empty, and the reason.
-        op: fn(String, String) -> Op,
-    },
+    /// A key, a text, the name of an algorithm, and the name of an encoding.
+    Hmac(fn(HmacAlgorithm, BytesEncoding) -> Op),
+    /// A text, an option about what may be in it, and the reason.
+    TextOptionReason(fn(String, String) -> Op),
     /// A text, a number and a reason.
     TextNumberReason(fn(u32, String) -> Op),
+    /// A text and a table of how it is written.
+    TextTable(fn(EscapeTable) -> Op),
 }
 
 /// The parameters of an encoder that follow its texts. Those that it does not have are ignored.
 #[derive(Clone, Debug, Default)]
 pub struct EncoderOptions {
-    /// What may not be in the text.
+    /// What may be in the text, or may not.
     pub option: String,
     /// The algorithm of a digest.
     pub algorithm: DigestAlgorithm,
+    /// The algorithm of an HMAC.
+    pub hmac: HmacAlgorithm,
+    /// How an HMAC is written.
+    pub encoding: BytesEncoding,
+    /// How a text is written.
+    pub table: EscapeTable,
     /// The most bytes of the text.
     pub number: u32,
     /// The reason for refusing text.
@@ -102,6 +109,8 @@ pub(super) enum EncoderForm {
     QuotedIfNeeded(Write),
     /// As a whole: each character depends on its neighbors.
     Whole(Write),
+    /// Character by character, as the operation's table says.
+    Tabled,
     /// Several texts in one.
     Joined(Apply),
 }
@@ -109,7 +118,12 @@ pub(super) enum EncoderForm {
 impl EncoderForm {
     /// Escapes text, and takes every text that `escape` takes.
     const fn escaped(escape: Write) -> Self {
-        Self::Escaped { check: |_| Ok(()), escape, quote: "" }
+        Self::quoted(escape, "")
+    }
+
+    /// Escapes text between quotes, and takes every text that `escape` takes.
+    const fn quoted(escape: Write, quote: &'static str) -> Self {
+        Self::Escaped { check: |_| Ok(()), escape, quote }
     }
 }
 
@@ -200,10 +214,7 @@ encoders! {
         reason: String,
     } => EncoderDefinition {
         name: "forbid",
-        signature: Signature::TextOptionReason {
-            option: "character",
-            op: |characters, reason| Op::Forbid { characters, reason },
-        },
+        signature: Signature::TextOptionReason(|characters, reason| Op::Forbid { characters, reason }),
         place: Placement::JsonString,
         form: EncoderForm::Restricted { check_literal: restrict::forbid_in_literal, apply: restrict::forbid },
     },
@@ -215,10 +226,7 @@ encoders! {
         reason: String,
     } => EncoderDefinition {
         name: "forbid-sequence",
-        signature: Signature::TextOptionReason {
-            option: "sequence",
-            op: |sequence, reason| Op::ForbidSequence { sequence, reason },
-        },
+        signature: Signature::TextOptionReason(|sequence, reason| Op::ForbidSequence { sequence, reason }),
         place: Placement::JsonString,
         form: EncoderForm::Restricted { check_literal: |_, _| Ok(()), apply: restrict::forbid_sequence },
     },
@@ -262,7 +270,7 @@ encoders! {
         name: "curl-config",
         signature: Signature::Text(Op::CurlConfig),
         place: Placement::TextDocument,
-        form: EncoderForm::Escaped { check: |_| Ok(()), escape: text::curl_config, quote: "\"" },
+        form: EncoderForm::quoted(text::curl_config, "\""),
     },
     /// `encode.at-most`: refuses text that is too long.
     AtMost {
@@ -282,6 +290,109 @@ encoders! {
         signature: Signature::Text(Op::JsonString),
         place: Placement::JsonString,
         form: EncoderForm::escaped(text::json_string),
+    },
+    /// `encode.hex`: lower-case hexadecimal.
+    Hex => EncoderDefinition {
+        name: "hex",
+        signature: Signature::Text(Op::Hex),
+        place: Placement::UrlComponent,
+        form: EncoderForm::Whole(hex),
+    },
+    /// `encode.base64url`: Base64 for URLs without padding (RFC 4648, section 5).
+    Base64url => EncoderDefinition {
+        name: "base64url",
+        signature: Signature::Text(Op::Base64url),
+        place: Placement::UrlComponent,
+        form: EncoderForm::Whole(base64url),
+    },
+    /// `encode.sha256-hex`: the SHA-256 in lower-case hexadecimal.
+    Sha256Hex => EncoderDefinition {
+        name: "sha256-hex",
+        signature: Signature::Text(Op::Sha256Hex),
+        place: Placement::UrlComponent,
+        form: EncoderForm::Whole(digest::sha256_hex),
+    },
+    /// `encode.hmac`: the HMAC of a text with a key (RFC 2104).
+    Hmac {
+        /// The hash function.
+        algorithm: HmacAlgorithm,
+        /// How the result is written.
+        encoding: BytesEncoding,
+    } => EncoderDefinition {
+        name: "hmac",
+        signature: Signature::Hmac(|algorithm, encoding| Op::Hmac { algorithm, encoding }),
+        place: Placement::JsonString,
+        form: EncoderForm::Joined(digest::hmac),
+    },
+    /// `encode.allow`: refuses values that contain other than certain characters.
+    Allow {
+        /// The characters that a value may contain.
+        characters: CharacterSet,
+        /// The reason, for the person who has to choose another value.
+        reason: String,
+    } => EncoderDefinition {
+        name: "allow",
+        signature: Signature::TextOptionReason(
+            |characters, reason| Op::Allow { characters: CharacterSet(characters), reason }
+        ),
+        place: Placement::JsonString,
+        form: EncoderForm::Restricted { check_literal: restrict::allow_in_literal, apply: restrict::allow },
+    },
+    /// `encode.yaml-string`: writes a double-quoted scalar of YAML.
+    YamlString => EncoderDefinition {
+        name: "yaml-string",
+        signature: Signature::Text(Op::YamlString),
+        place: Placement::TextDocument,
+        form: EncoderForm::quoted(config::yaml_string, "\""),
+    },
+    /// `encode.toml-string`: writes a basic string of TOML.
+    TomlString => EncoderDefinition {
+        name: "toml-string",
+        signature: Signature::Text(Op::TomlString),
+        place: Placement::TextDocument,
+        form: EncoderForm::quoted(config::toml_string, "\""),
+    },
+    /// `encode.ini-value`: writes the value of a line of an INI file.
+    IniValue => EncoderDefinition {
+        name: "ini-value",
+        signature: Signature::Text(Op::IniValue),
+        place: Placement::TextDocument,
+        form: EncoderForm::Kept(config::check_ini_value),
+    },
+    /// `encode.shell-word`: writes a word of a POSIX shell.
+    ShellWord => EncoderDefinition {
+        name: "shell-word",
+        signature: Signature::Text(Op::ShellWord),
+        place: Placement::TextDocument,
+        form: EncoderForm::quoted(config::shell_word, "'"),
+    },
+    /// `encode.systemd-env`: writes the value of a line for systemd's `EnvironmentFile=`.
+    SystemdEnv => EncoderDefinition {
+        name: "systemd-env",
+        signature: Signature::Text(Op::SystemdEnv),
+        place: Placement::TextDocument,
+        form: EncoderForm::Escaped { check: config::check_systemd_env, escape: config::systemd_env, quote: "\"" },
+    },
+    /// `encode.docker-env`: writes the value of a line for `docker run --env-file`.
+    DockerEnv => EncoderDefinition {
+        name: "docker-env",
+        signature: Signature::Text(Op::DockerEnv),
+        place: Placement::TextDocument,
+        form: EncoderForm::Kept(config::check_docker_env),
+    },
+    /// `encode.netrc-token`: writes a token of a netrc file.
+    NetrcToken => EncoderDefinition {
+        name: "netrc-token",
+        signature: Signature::Text(Op::NetrcToken),
+        place: Placement::TextDocument,
+        form: EncoderForm::QuotedIfNeeded(config::netrc_token),
+    },
+    /// `encode.escape`: writes a text as a table of the plugin says.
+    Escape(EscapeTable) => EncoderDefinition {
+        name: "escape",
+        signature: Signature::TextTable(Op::Escape),
+        place: Placement::TextDocument,
+        form: EncoderForm::Tabled,
     },
 }
 
@@ -328,34 +439,31 @@ impl EncoderDefinition {
     /// Returns how many texts the operation takes. They come first among the parameters.
     pub fn texts(&self) -> usize {
         match self.signature {
-            Signature::Text(_) | Signature::TextOptionReason { .. } | Signature::TextNumberReason(_) => 1,
-            Signature::TwoTexts(_) => 2,
+            Signature::Text(_)
+            | Signature::TextOptionReason(_)
+            | Signature::TextNumberReason(_)
+            | Signature::TextTable(_) => 1,
+            Signature::TwoTexts(_) | Signature::Hmac(_) => 2,
             Signature::DigestTexts(_) => 3,
         }
     }
 
     /// Makes the operation with those of the options that it has.
     pub fn op(&self, options: EncoderOptions) -> Op {
-        let EncoderOptions { option, algorithm, number, reason } = options;
+        let EncoderOptions { option, algorithm, hmac, encoding, table, number, reason } = options;
         match &self.signature {
             Signature::Text(op) | Signature::TwoTexts(op) => op.clone(),
             Signature::DigestTexts(op) => op(algorithm),
-            Signature::TextOptionReason { op, .. } => op(option, reason),
+            Signature::Hmac(op) => op(hmac, encoding),
+            Signature::TextOptionReason(op) => op(option, reason),
             Signature::TextNumberReason(op) => op(number, reason),
+            Signature::TextTable(op) => op(table),
         }
     }
 
     /// Reports whether the operation only refuses texts, for a reason that the plugin gives, and changes none.
     pub fn is_restriction(&self) -> bool {
         matches!(self.form, EncoderForm::Restricted { .. })
-    }
-
-    /// Returns the quote that is always written before and after the text; empty if there is none.
-    pub fn quote(&self) -> &'static str {
-        match self.form {
-            EncoderForm::Escaped { quote, .. } => quote,
-            _ => "",
-        }
     }
 }
 
@@ -365,26 +473,70 @@ impl Op {
         self.definition().name
     }
 
+    /// Returns what is always written before and after the text; empty if there is nothing.
+    pub fn quotes(&self) -> (&str, &str) {
+        match (self, self.definition().form) {
+            (Self::Escape(table), _) => (&table.opening, &table.closing),
+            (_, EncoderForm::Escaped { quote, .. }) => (quote, quote),
+            _ => ("", ""),
+        }
+    }
+
+    /// Checks what the plugin gave besides the texts.
+    ///
+    /// # Errors
+    /// Fails with what is wrong, as a clause that follows the name of the operation.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Forbid { characters: option, .. } if option.is_empty() => Err("without a character".into()),
+            Self::ForbidSequence { sequence: option, .. } if option.is_empty() => Err("without a sequence".into()),
+            Self::Allow { characters, .. } if !characters.is_valid() => {
+                Err("without a character, or with a range that ends before it begins".into())
+            }
+            Self::Escape(table) => table.check().map_err(|error| error.to_string()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the bytes of what the plugin gave besides the texts.
+    pub fn weight(&self) -> usize {
+        let of_table = |table: &EscapeTable| {
+            let replacements = table.replacements.iter().map(|(_, text)| text.len() + size_of::<char>()).sum::<usize>();
+            let refused = table.refused.iter().map(|(set, reason)| set.0.len() + reason.len()).sum::<usize>();
+            table.opening.len() + table.closing.len() + replacements + refused
+        };
+        match self {
+            Self::Escape(table) => of_table(table),
+            _ => self.option().map_or(0, |option| option.len()) + self.reasons().map(str::len).sum::<usize>(),
+        }
+    }
+
     /// Returns the option that the plugin gave besides texts and a reason; `None` if the operation has none.
     pub fn option(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Forbid { characters: option, .. } | Self::ForbidSequence { sequence: option, .. } => {
                 Some(option.into())
             }
+            Self::Allow { characters, .. } => Some(characters.0.as_str().into()),
             Self::AtMost { bytes, .. } => Some(bytes.to_string().into()),
+            Self::Hmac { algorithm, encoding } => Some(format!("{}, {}", algorithm.name(), encoding.name()).into()),
+            Self::Escape(EscapeTable { opening, closing, .. }) => Some(format!("{opening}…{closing}").into()),
             Self::SipDigestHa1(algorithm) => Some(algorithm.name().into()),
             _ => None,
         }
     }
 
-    /// Returns the reason that the plugin gave for refusals; `None` if the operation has reasons of its own.
-    pub fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Forbid { reason, .. } | Self::ForbidSequence { reason, .. } | Self::AtMost { reason, .. } => {
-                Some(reason)
-            }
-            _ => None,
-        }
+    /// Returns the reasons that the plugin gave for refusals.
+    pub fn reasons(&self) -> impl Iterator<Item = &str> {
+        let (one, table) = match self {
+            Self::Forbid { reason, .. }
+            | Self::ForbidSequence { reason, .. }
+            | Self::Allow { reason, .. }
+            | Self::AtMost { reason, .. } => (Some(reason.as_str()), &[][..]),
+            Self::Escape(table) => (None, &*table.refused),
+            _ => (None, &[][..]),
+        };
+        one.into_iter().chain(table.iter().map(|(_, reason)| reason.as_str()))
     }
 }
 

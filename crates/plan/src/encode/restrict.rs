@@ -14,8 +14,26 @@ pub fn forbid_in_literal(op: &Op, literal: &str) -> Result<(), Refusal> {
 /// Appends the text; refuses a value that holds one of the characters. Literal text was checked when the plan was made.
 pub fn forbid(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
     let Op::Forbid { characters, reason } = op else { return Ok(()) };
-    let passes =
-        |value: &[u8]| std::str::from_utf8(value).is_ok_and(|value| !value.contains(|c| characters.contains(c)));
+    keep_if(args, |value| !value.contains(|c| characters.contains(c)), reason, out)
+}
+
+/// Refuses literal text that holds a character that is not allowed.
+pub fn allow_in_literal(op: &Op, literal: &str) -> Result<(), Refusal> {
+    match op {
+        Op::Allow { characters, reason } if !literal.chars().all(|c| characters.contains(c)) => refuse(reason),
+        _ => Ok(()),
+    }
+}
+
+/// Appends the text; refuses a value that holds another character than those allowed. Literal text was checked when the
+/// plan was made.
+pub fn allow(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
+    let Op::Allow { characters, reason } = op else { return Ok(()) };
+    keep_if(args, |value| value.chars().all(|c| characters.contains(c)), reason, out)
+}
+
+/// Appends the text; refuses it if one of its values does not pass.
+fn keep_if(args: &Args<'_>, passes: impl Fn(&str) -> bool, reason: &str, out: &mut Clear) -> Result<(), Refusal> {
     let mut is_allowed = true;
     for part in args.texts.iter().flatten() {
         match part {
@@ -23,7 +41,7 @@ pub fn forbid(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> 
             Part::Expr(expr) => {
                 let start = out.len();
                 eval(expr, args.source, out)?;
-                is_allowed &= passes(&out[start..]);
+                is_allowed &= std::str::from_utf8(&out[start..]).is_ok_and(&passes);
             }
         }
     }

@@ -110,6 +110,123 @@ fn forbidding_looks_at_values_and_at_seams() {
 }
 
 #[test]
+fn allowing_looks_at_values_and_at_literal_text() {
+    let allowed = Op::Allow { characters: CharacterSet("A-Za-z0-9_-".into()), reason: "a name".into() };
+    assert_eq!(literal(&allowed, &["a-Z_9"]).unwrap(), "a-Z_9");
+    assert_eq!(literal(&allowed, &["a b"]).unwrap_err().reason, "a name");
+    let around = op(allowed, vec![vec![text("x"), secret(0)]]);
+    assert_eq!(run(&around, vec!["Yz"]).unwrap(), "xYz");
+    for bad in ["a.b", "é", "a\n"] {
+        assert_eq!(run(&around, vec![bad]).unwrap_err(), "a name", "{bad}");
+    }
+}
+
+#[test]
+fn signatures_are_those_of_rfc_4231_and_rfc_2202() {
+    // Test case 2 of both: the key `Jefe`.
+    let args = ["Jefe", "what do ya want for nothing?"];
+    let signed = |algorithm, encoding| literal(&Op::Hmac { algorithm, encoding }, &args).unwrap();
+    assert_eq!(
+        signed(HmacAlgorithm::Sha256, BytesEncoding::Hex),
+        "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+    );
+    assert_eq!(signed(HmacAlgorithm::Sha1, BytesEncoding::Hex), "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
+    assert!(signed(HmacAlgorithm::Sha512, BytesEncoding::Hex).starts_with("164b7a7bfcf819e2e395fbe73b56e0a387bd6422"));
+    assert_eq!(signed(HmacAlgorithm::Sha1, BytesEncoding::Base64), "7/zfauXrL6LSdBbV8YTfnCWafHk=");
+    assert_eq!(signed(HmacAlgorithm::Sha1, BytesEncoding::Base64url), "7_zfauXrL6LSdBbV8YTfnCWafHk");
+    let sha256 = Op::Hmac { algorithm: HmacAlgorithm::Sha256, encoding: BytesEncoding::Hex };
+    let both = op(sha256, vec![vec![secret(0)], vec![text("what do ya want "), secret(1)]]);
+    assert_eq!(run(&both, vec!["Jefe", "for nothing?"]).unwrap(), signed(HmacAlgorithm::Sha256, BytesEncoding::Hex));
+    // FIPS 180-4, as NIST's example: the SHA-256 of "abc".
+    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert_eq!(literal(&Op::Sha256Hex, &["abc"]).unwrap(), digest);
+}
+
+#[test]
+fn values_of_configuration_files_are_written_as_their_readers_want_them() {
+    let text = "a \"b\" 'c' \\ $d `e`";
+    for (op, written) in [
+        (Op::YamlString, r#""a \"b\" 'c' \\ $d `e`""#.to_owned()),
+        (Op::TomlString, r#""a \"b\" 'c' \\ $d `e`""#.to_owned()),
+        (Op::ShellWord, r#"'a "b" '\''c'\'' \ $d `e`'"#.to_owned()),
+        (Op::SystemdEnv, r#""a \"b\" 'c' \\ \$d \`e\`""#.to_owned()),
+        (Op::DockerEnv, text.to_owned()),
+        (Op::NetrcToken, r#""a \"b\" 'c' \\ $d `e`""#.to_owned()),
+    ] {
+        assert_eq!(literal(&op, &[text]).unwrap(), written, "{op:?}");
+    }
+    assert_eq!(
+        literal(&Op::YamlString, &["\u{85}\u{2028}\u{feff}\0\u{7f}é\n"]).unwrap(),
+        r#""\x85\u2028\ufeff\x00\x7fé\n""#
+    );
+    assert_eq!(literal(&Op::TomlString, &["\0\u{7f}\u{85}\t"]).unwrap(), "\"\\u0000\\u007f\u{85}\\t\"");
+    assert_eq!(literal(&Op::NetrcToken, &["a!$'b"]).unwrap(), "a!$'b");
+    assert_eq!(literal(&Op::NetrcToken, &["#a"]).unwrap(), "\"#a\"");
+    for (op, bad) in [
+        (Op::ShellWord, "a\0"),
+        (Op::SystemdEnv, "a\0"),
+        (Op::SystemdEnv, "a\u{fffe}"),
+        (Op::DockerEnv, "a\nb"),
+        (Op::DockerEnv, "a\rb"),
+        (Op::NetrcToken, ""),
+        (Op::NetrcToken, "a\nb"),
+    ] {
+        assert!(literal(&op, &[bad]).is_err(), "{op:?} {bad:?}");
+    }
+}
+
+#[test]
+fn an_ini_value_is_what_all_of_its_readers_take_as_it_is() {
+    for good in ["a", "a b=c:d", "it's", "é€", "a[b]", "12", "True", "x\"y\""] {
+        assert_eq!(literal(&Op::IniValue, &[good]).unwrap(), good);
+    }
+    for bad in [
+        "",
+        " a",
+        "a ",
+        "a\u{a0}",
+        "a\nb",
+        "a;b",
+        "a#b",
+        "50%",
+        "$a",
+        "a\\b",
+        "\"a\"",
+        "'a'",
+        "true",
+        "null",
+        "a\u{2028}b",
+    ] {
+        assert!(literal(&Op::IniValue, &[bad]).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_refusal_blames_the_text_that_caused_it() {
+    let blamed = |expr: &Expr, values: &[&'static str]| {
+        assert!(run(expr, values.to_vec()).is_err(), "{values:?}");
+        blame(expr, &Values(values.to_vec()))
+    };
+    let basic = op(Op::BasicCredentials, vec![vec![secret(0)], vec![secret(1)]]);
+    assert_eq!(blamed(&basic, &["a:b", "c"]), [0]);
+    assert_eq!(blamed(&basic, &["a", "c\n"]), [1]);
+    assert_eq!(blamed(&basic, &["a:b", "c\n"]), [0, 1]);
+    let forbid = op(Op::Forbid { characters: ":".into(), reason: "r".into() }, vec![vec![secret(0)]]);
+    let joined = op(Op::CurlConfig, vec![vec![Part::Expr(forbid), text(":"), secret(1)]]);
+    assert_eq!(blamed(&joined, &["a:b", "c"]), [0]);
+    assert_eq!(blamed(&joined, &["ab", "c\0"]), [1]);
+    let header = op(Op::HeaderValue, vec![vec![text("Bearer "), secret(0), text(" "), secret(1)]]);
+    assert_eq!(blamed(&header, &["é", "b"]), [0]);
+    assert_eq!(blamed(&header, &["a", "b "]), [1]);
+    // Each is short enough: together they are not.
+    let bounded = Op::AtMost { bytes: 4, reason: "r".into() };
+    assert_eq!(blamed(&op(bounded, vec![vec![secret(0), secret(1)]]), &["abc", "def"]), [0, 1]);
+    // A place that takes digits only.
+    let digits = Op::Allow { characters: CharacterSet("0-9".into()), reason: "r".into() };
+    assert_eq!(blamed(&op(digits, vec![vec![secret(0), secret(1)]]), &["12", "3a"]), [1]);
+}
+
+#[test]
 fn a_text_that_would_be_cut_off_is_refused() {
     let bounded = Op::AtMost { bytes: 4, reason: "it is cut".into() };
     assert_eq!(literal(&bounded, &["abé"]).unwrap(), "abé");
@@ -274,6 +391,17 @@ proptest! {
     }
 
     #[test]
+    fn what_yaml_and_toml_read_is_the_value(value in any::<String>()) {
+        let written = literal(&Op::YamlString, &[&value]).unwrap();
+        let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}');
+        prop_assert!(!written.contains(breaks));
+        prop_assert_eq!(&serde_saphyr::from_str::<String>(&format!("{written}\n")).unwrap(), &value);
+        let written = literal(&Op::TomlString, &[&value]).unwrap();
+        let table: toml::Table = format!("k = {written}\n").parse().unwrap();
+        prop_assert_eq!(table["k"].as_str().unwrap(), value);
+    }
+
+    #[test]
     fn what_json_reads_is_the_value(value in any::<String>()) {
         let written = literal(&Op::JsonString, &[&value]).unwrap();
         prop_assert_eq!(serde_json::from_str::<String>(&format!("\"{written}\"")).unwrap(), value);
@@ -296,8 +424,10 @@ fn parameters(definition: &EncoderDefinition) -> &'static [&'static str] {
         Signature::Text(_) => &["string"],
         Signature::TwoTexts(_) => &["string"; 2],
         Signature::DigestTexts(_) => &["string"; 4],
-        Signature::TextOptionReason { .. } => &["string"; 3],
+        Signature::Hmac(_) => &["string"; 4],
+        Signature::TextOptionReason(_) => &["string"; 3],
         Signature::TextNumberReason(_) => &["string", "u32", "string"],
+        Signature::TextTable(_) => &["string", "escaping"],
     }
 }
 

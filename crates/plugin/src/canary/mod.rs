@@ -8,6 +8,7 @@
 mod formats;
 mod places;
 pub mod readers;
+mod tables;
 mod values;
 
 use self::formats::DocumentFormat;
@@ -33,8 +34,8 @@ pub fn can_read(plan: &Plan) -> bool {
 
 /// Fills every slot with hostile canaries and reads the document back. Returns a problem, at the reference of its
 /// secret, for each slot whose encoder does not belong to the document's format, or that did not come back as exactly
-/// one leaf. Returns one problem without a place if the document cannot be read at all. Returns nothing if all did, or
-/// if nothing tells the document's format ([`can_read`]).
+/// one leaf. Returns one problem without a place if the document cannot be read at all. If nothing tells the document's
+/// format ([`can_read`]), only what plugins' own tables write is read back, by the table.
 pub fn check(plan: &Plan) -> Vec<Problem> {
     let slots = CanarySlot::all(plan);
     if slots.is_empty() {
@@ -42,7 +43,7 @@ pub fn check(plan: &Plan) -> Vec<Problem> {
     }
     let (format, by) = match format(plan, &slots) {
         Ok(DocumentFormat { format: Some(format), by }) => (format, by),
-        Ok(DocumentFormat { format: None, .. }) => return Vec::new(),
+        Ok(DocumentFormat { format: None, .. }) => return tables::check(plan, &slots),
         Err(mismatches) => {
             let problem =
                 |mismatch: formats::Mismatch| slots[mismatch.slot].problem(plan, &format!(": {}", mismatch.message));
@@ -99,6 +100,12 @@ impl<'a> CanarySlot<'a> {
             ),
             help: Some("the plugin needs an encoder there: do not use this target until its author fixes it".into()),
         }
+    }
+
+    /// Fills the slot with a hostile canary, in the first form that its place accepts.
+    fn accepted(&self, kind: DocumentKind, hostile: &Hostile) -> Option<Filled> {
+        let fill = |form: &values::CanaryForm| self.filled(kind, &|emission| form(emission, hostile.text)).ok();
+        hostile.forms.iter().find_map(fill)
     }
 
     /// Returns the text of the slot's leaf and its text in the document, when each use has its canary.
@@ -203,6 +210,12 @@ impl ExpectedLeaf {
     }
 }
 
+/// Returns the message about a value that does not come back when it contains these.
+fn does_not_stay(names: &[&str]) -> String {
+    let suffix = if names.len() > NAMED_MAX { ", and more" } else { "" };
+    format!("does not stay one value when it contains {}{suffix}", names[..names.len().min(NAMED_MAX)].join(", "))
+}
+
 /// Returns the filling of each slot.
 type Fillings<'f> = &'f dyn Fn(usize) -> Option<&'f Filled>;
 
@@ -254,7 +267,8 @@ impl CanaryCheck<'_> {
         let mut problems = Vec::new();
         let plain = self.plain(&mut problems);
         for hostile in values::HOSTILE {
-            let filled: Vec<Option<Filled>> = self.slots.iter().map(|slot| self.accepted(slot, hostile)).collect();
+            let filled: Vec<Option<Filled>> =
+                self.slots.iter().map(|slot| slot.accepted(self.plan.kind, hostile)).collect();
             let fill = |slot: usize| filled[slot].as_ref().or(plain[slot].as_ref());
             if self.matches(expected, &fill) {
                 continue;
@@ -276,11 +290,7 @@ impl CanaryCheck<'_> {
             }
         }
         failed.sort_by_key(|(slot, _)| *slot);
-        problems.extend(failed.into_iter().map(|(slot, names)| {
-            let suffix = if names.len() > NAMED_MAX { ", and more" } else { "" };
-            let names = names[..names.len().min(NAMED_MAX)].join(", ");
-            self.problem(slot, format!("does not stay one value when it contains {names}{suffix}"))
-        }));
+        problems.extend(failed.into_iter().map(|(slot, names)| self.problem(slot, does_not_stay(&names))));
         problems
     }
 
@@ -314,13 +324,6 @@ impl CanaryCheck<'_> {
             None
         };
         self.slots.iter().enumerate().map(&mut fill).collect()
-    }
-
-    /// Fills the slot with a hostile canary, in the first form that its place accepts.
-    fn accepted(&self, slot: &CanarySlot, hostile: &Hostile) -> Option<Filled> {
-        let fill =
-            |form: &values::CanaryForm| slot.filled(self.plan.kind, &|emission| form(emission, hostile.text)).ok();
-        hostile.forms.iter().find_map(fill)
     }
 
     /// Returns the token of a slot as its place needs it.

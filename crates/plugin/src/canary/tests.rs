@@ -1,6 +1,7 @@
 //! Documents that keep their values as values, and documents that do not.
 
 use super::*;
+use guillemet_plan::encode::{CharacterSet, EscapeTable};
 use guillemet_plan::expr::Op;
 use guillemet_plan::plan::Plan;
 use guillemet_plan::protocol::{Emission, Planned, PlannedSlot, Target};
@@ -171,4 +172,57 @@ fn the_encoders_of_a_document_belong_to_one_format() {
     assert!(message.contains("\"key2\": `xml` is an encoder for an XML document, and `curl-config` in"), "{message}");
     assert_eq!((problems[0].line, problems[0].path.as_str()), (Some(2), "f1"));
     assert_eq!(check(&two_slots("a = @\nb = @\n", "a.conf", [Op::CurlConfig, Op::CurlConfig])), []);
+}
+
+fn table(closing: &str, replacements: &[(char, &str)]) -> Op {
+    Op::Escape(EscapeTable {
+        opening: closing.into(),
+        closing: closing.into(),
+        replacements: replacements.iter().map(|(c, text)| (*c, (*text).into())).collect(),
+        refused: vec![(CharacterSet("\n\r".into()), "a line break".into())],
+    })
+}
+
+#[test]
+fn what_a_table_writes_is_read_back_by_the_format_or_else_by_the_table() {
+    let sound = || table("\"", &[('"', "\\\""), ('\\', "\\\\")]);
+    let forgets = || table("\"", &[('"', "\\\"")]);
+    let unquoted = || table("", &[]);
+    for (document, file_name) in [("a(@)\n", "a.conf"), ("a: @\nb: c\n", "a.txt")] {
+        assert_eq!(text(document, "text/plain", file_name, sound()), [""; 0]);
+        let found = text(document, "text/plain", file_name, forgets());
+        assert!(found.len() == 1 && found[0].contains("does not stay one value when it contains `\\`"), "{found:?}");
+    }
+    let found = text("a = @; b\n", "text/plain", "a.conf", unquoted());
+    assert!(found.len() == 1 && found[0].contains("`;`, `;--` (target"), "{found:?}");
+    // A declared format knows more: what a bare scalar of YAML is, or that TOML has no `\a`.
+    let found = text("a: @\n", "text/plain", "a.yaml", unquoted());
+    assert!(found.len() == 1 && found[0].contains("when it contains `\"`"), "{found:?}");
+    let found = text("a = @\n", "text/plain", "a.toml", table("\"", &[('"', "\\a"), ('\\', "\\\\")]));
+    assert!(found.len() == 1 && found[0].contains("when it contains `\"`"), "{found:?}");
+    let plan = two_slots("a(@, @)\n", "a.conf", [sound(), sound()]);
+    assert_eq!((check(&plan), can_read(&plan)), (Vec::new(), false));
+    // An encoder beside it tells the format.
+    let plan = two_slots("a = @\nb = @\n", "a.conf", [sound(), Op::CurlConfig]);
+    assert!(can_read(&plan));
+}
+
+#[test]
+fn every_new_encoder_fits_its_document_and_no_other() {
+    for (document, file_name, op) in [
+        ("a: @\nb: [x]\n", "a.yaml", Op::YamlString),
+        ("a = @\n[b]\nc = 1\n", "a.toml", Op::TomlString),
+        ("[a]\nb = @\n", "a.ini", Op::IniValue),
+        ("A=@ cmd x\n", "a.sh", Op::ShellWord),
+        ("A=@\n", "a.env", Op::SystemdEnv),
+        ("A=@\n", "a.env", Op::DockerEnv),
+        ("machine h login @ password x\n", ".netrc", Op::NetrcToken),
+    ] {
+        assert_eq!(text(document, "text/plain", file_name, op.clone()), [""; 0], "{document}");
+        assert_eq!(text(document, "text/plain", "a.conf", op.clone()), [""; 0], "{document}");
+        let quoted = document.replace('@', "\"@\"");
+        assert_eq!(text(&quoted, "text/plain", file_name, op.clone()).len(), 1, "{quoted}");
+        let found = text(document, "text/plain", "a.xml", op);
+        assert!(found.len() == 1 && found[0].contains("is not an encoder for an XML document"), "{found:?}");
+    }
 }

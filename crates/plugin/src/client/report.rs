@@ -2,7 +2,7 @@
 
 use guillemet_base::display::sanitize;
 use guillemet_plan::description;
-use guillemet_plan::protocol::{BrokenRule, Description, Import, Report, Target};
+use guillemet_plan::protocol::{BrokenRule, Description, Import, LOG_MAX, Report, Target};
 
 use super::{MESSAGE_MAX, PlannerError};
 
@@ -58,5 +58,11 @@ pub fn validated(report: Report) -> Option<Report> {
     } else {
         report.description.map(description::sanitized)
     };
-    Some(Report { imports: imports.collect(), description, broken: rules, ..report })
+    let log = shown_log(report.log);
+    Some(Report { imports: imports.collect(), description, log, broken: rules, ..report })
+}
+
+/// Returns what a plugin logged, reduced to what can be shown.
+pub fn shown_log(log: Vec<String>) -> Vec<String> {
+    log.iter().take(LOG_MAX).map(|line| sanitize(line, RULE_MAX)).collect()
 }

@@ -69,7 +69,9 @@ impl ComponentCheck {
     /// lead to a document unless it is about problems.
     async fn try_case(&mut self, planner: &Planner, description: &Description, case: &Case, written: bool) {
         let target = case.target(description).to_owned();
-        let status = match cases::run(planner, description, case).await {
+        let result = cases::run(planner, description, case).await;
+        self.log.extend(planner.take_log().iter().map(|line| format!("{} (target `{target}`): {line}", case.name)));
+        let status = match result {
             CaseResult::Planned { plan, cost, .. } => {
                 self.plan.micros = self.plan.micros.max(cost.micros);
                 self.plan.memory = self.plan.memory.max(cost.memory);

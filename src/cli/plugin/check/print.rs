@@ -23,6 +23,7 @@ pub fn print(checked: &ComponentCheck) {
     };
     section(checked, "schema", &schema);
     section(checked, "canaries", &canaries(checked));
+    section(checked, "log", &[checked.report.log.as_slice(), &checked.log].concat());
     if checked.report.compile_micros > 0 {
         section(checked, "cost", &cost(checked));
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::cli::plugin::test::print_lines;
+use crate::cli::plugin::test::{print_lines, print_log};
 use crate::cli::{Done, Failure, client, offline, output};
 use guillemet_base::home::Home;
 use guillemet_base::problem::Problem;
@@ -75,7 +75,9 @@ impl Preview {
         let template = catalog.get(&id).ok_or_else(|| Failure::new(format!("{file} cannot be read as a template")))?;
         let registry = Registry::unpinned_with(self.home.plugins(), Arc::clone(&self.forms) as _);
         let prepared = Prepared::new(Arc::clone(template));
-        match prepared.plan(self.target.as_deref(), &registry, &variables).await {
+        let planned = prepared.plan(self.target.as_deref(), &registry, &variables).await;
+        let log = registry.take_log(feature);
+        match planned {
             Ok(plan) => {
                 self.show_document(&file, &plan.target.id, preview::document(&plan));
                 self.show_problems(&id, "warning: ", &preview::warnings(&plan, self.target.as_deref()));
@@ -85,6 +87,7 @@ impl Preview {
                 self.show_problems(&id, "", &findings::problems(error));
             }
         }
+        print_log(&log);
         Ok(())
     }
 

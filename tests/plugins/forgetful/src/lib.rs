@@ -9,7 +9,7 @@ use guillemet::feature::encode;
 struct Plugin;
 
 /// The id, media type and file name of each target.
-const TARGETS: [(&str, &str, &str); 16] = [
+const TARGETS: [(&str, &str, &str); 18] = [
     ("json", "application/json", "a.json"),
     ("xml", "application/xml", "a.xml"),
     ("env", "text/plain", "a.env"),
@@ -26,6 +26,8 @@ const TARGETS: [(&str, &str, &str); 16] = [
     ("yaml-with-kamailio", "application/yaml", "a.yaml"),
     ("yaml-with-curl", "text/plain", "a.yml"),
     ("two-formats", "text/plain", "a.conf"),
+    ("table", "text/plain", "a.conf"),
+    ("table-without-escape", "text/plain", "a.conf"),
 ];
 
 impl Guest for Plugin {
@@ -77,9 +79,22 @@ impl Guest for Plugin {
                 let (user, header) = (encode::curl_config(token), encode::xml(token));
                 Document::Text(format!("user = {user}\nheader = \"X-Token: {header}\"\n"))
             }
+            "table" => Document::Text(format!("token {}\n", encode::escape(token, &table(&['"', '\\'])))),
+            "table-without-escape" => Document::Text(format!("token {}\n", encode::escape(token, &table(&['"'])))),
             _ => unreachable!("the host asks for known targets"),
         };
         Ok(Planned { document, warnings: Vec::new() })
+    }
+}
+
+/// A table for text in double quotes, with a `\` before each of these.
+fn table(escaped: &[char]) -> encode::Escaping {
+    let replacement = |character: &char| encode::Replacement { character: *character, text: format!("\\{character}") };
+    encode::Escaping {
+        opening: "\"".into(),
+        closing: "\"".into(),
+        replacements: escaped.iter().map(replacement).collect(),
+        refused: Vec::new(),
     }
 }
 

@@ -2,16 +2,7 @@
 //!
 //! Finds a table that forgets the closing text, or its own escape character. Cannot find what only the format knows.
 
-/// The table of an escaped text.
-#[derive(Clone, Copy, Debug)]
-pub struct EscapeTable<'a> {
-    /// The text that is written before the value.
-    pub opening: &'a str,
-    /// The text that is written after the value; empty if the format has no closing quote.
-    pub closing: &'a str,
-    /// The characters that are replaced, each with what is written in its place.
-    pub replacements: &'a [(char, &'a str)],
-}
+use guillemet_plan::encode::EscapeTable;
 
 /// Reads the escaped text at the beginning of a document's rest. Returns the value and what follows it.
 ///
@@ -21,14 +12,14 @@ pub struct EscapeTable<'a> {
 /// Fails with the reason if the text is not one of the table: the opening or closing text is missing, or a character
 /// that the table replaces, or begins a replacement with, stands there as it is.
 pub fn read_escaped<'d>(
-    table: EscapeTable<'_>,
+    table: &EscapeTable,
     next: Option<char>,
     rest: &'d str,
 ) -> Result<(String, &'d str), &'static str> {
-    let mut rest = rest.strip_prefix(table.opening).ok_or("the opening text is missing")?;
+    let mut rest = rest.strip_prefix(table.opening.as_str()).ok_or("the opening text is missing")?;
     let mut value = String::new();
     // The longest first: the closing text may begin as a replacement does (`'` and `''`).
-    let mut replacements: Vec<(char, &str)> = table.replacements.to_vec();
+    let mut replacements: Vec<&(char, String)> = table.replacements.iter().collect();
     replacements.sort_by_key(|(_, written)| std::cmp::Reverse(written.len()));
     let is_read = |written: &str, rest: &str| !written.is_empty() && rest.starts_with(written);
     loop {
@@ -37,7 +28,7 @@ pub fn read_escaped<'d>(
             rest = &rest[written.len()..];
             continue;
         }
-        if is_read(table.closing, rest) {
+        if is_read(&table.closing, rest) {
             return Ok((value, &rest[table.closing.len()..]));
         }
         let c = rest.chars().next();
@@ -57,45 +48,52 @@ pub fn read_escaped<'d>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use guillemet_plan::encode;
+    use guillemet_plan::expr::Op;
 
-    const QUOTED: EscapeTable<'_> =
-        EscapeTable { opening: "\"", closing: "\"", replacements: &[('"', "\\\""), ('\\', "\\\\"), ('\n', "\\n")] };
-    const DOUBLED: EscapeTable<'_> = EscapeTable { opening: "'", closing: "'", replacements: &[('\'', "''")] };
-    const BARE: EscapeTable<'_> = EscapeTable { opening: "", closing: "", replacements: &[('%', "%25"), (';', "%3B")] };
+    fn table(opening: &str, closing: &str, replacements: &[(char, &str)]) -> EscapeTable {
+        EscapeTable {
+            opening: opening.into(),
+            closing: closing.into(),
+            replacements: replacements.iter().map(|(c, text)| (*c, (*text).into())).collect(),
+            refused: Vec::new(),
+        }
+    }
 
-    fn written(table: EscapeTable<'_>, value: &str) -> String {
-        let written = |c: char| {
-            let found = table.replacements.iter().find(|(replaced, _)| *replaced == c);
-            found.map_or_else(|| c.to_string(), |(_, written)| (*written).to_owned())
-        };
-        format!("{}{}{}", table.opening, value.chars().map(written).collect::<String>(), table.closing)
+    /// Returns what the encoder writes with a table, and what is read of that with `;x` behind it.
+    fn read(table: &EscapeTable, value: &str) -> Result<(String, String), &'static str> {
+        let written = encode::literal(&Op::Escape(table.clone()), &[value]).unwrap();
+        read_escaped(table, Some(';'), &format!("{written};x")).map(|(value, rest)| (value, rest.to_owned()))
     }
 
     #[test]
     fn what_a_sound_table_writes_is_read_back() {
-        for table in [QUOTED, DOUBLED, BARE] {
+        let quoted = table("\"", "\"", &[('"', "\\\""), ('\\', "\\\\"), ('\n', "\\n")]);
+        let doubled = table("'", "'", &[('\'', "''")]);
+        let bare = table("", "", &[('%', "%25"), (';', "%3B"), ('\n', "%0A"), ('\r', "%0D")]);
+        for table in [quoted, doubled, bare] {
             for value in ["", "a", "\"", "'", "''x'", "\\\\\"\n", "%;%25", "é😀"] {
-                if table.closing.is_empty() && value.contains('\n') {
-                    continue;
-                }
-                let document = format!("{};x", written(table, value));
-                assert_eq!(read_escaped(table, Some(';'), &document), Ok((value.to_owned(), ";x")), "{document}");
+                assert_eq!(read(&table, value), Ok((value.into(), ";x".into())), "{table:?}");
             }
         }
     }
 
     #[test]
     fn a_table_that_forgets_something_is_found() {
-        let forgets_escape = EscapeTable { replacements: &[('"', "\\\"")], ..QUOTED };
-        let forgets_closing = EscapeTable { replacements: &[('\\', "\\\\")], ..QUOTED };
-        let forgets_end = EscapeTable { replacements: &[('%', "%25")], ..BARE };
-        for (table, value) in [(forgets_escape, "\\\""), (forgets_closing, "a\"b"), (forgets_end, "a;b")] {
-            let document = format!("{};x", written(table, value));
-            let read = read_escaped(table, Some(';'), &document);
-            assert_ne!(read, Ok((value.to_owned(), ";x")), "{document}");
+        for (table, value) in [
+            // The escape character: a reader of the format takes `\\` for one `\`.
+            (table("\"", "\"", &[('"', "\\\"")]), "\\\""),
+            (table("", "", &[('"', "&quot;"), ('\n', "&#10;"), ('\r', "&#13;")]), "&quot;"),
+            (table("\"", "\"", &[('\\', "\\\\")]), "a\"b"),
+            // The character that follows in the document.
+            (table("", "", &[('\n', "%0A"), ('\r', "%0D"), ('%', "%25")]), "a;b"),
+            // Two characters that are written alike.
+            (table("<", ">", &[('>', "_"), ('<', "_")]), "<>"),
+        ] {
+            assert_ne!(read(&table, value), Ok((value.into(), ";x".into())), "{table:?}");
         }
-        assert!(read_escaped(QUOTED, None, "a").is_err());
-        assert!(read_escaped(QUOTED, None, "\"a").is_err());
-        assert!(read_escaped(BARE, None, "a;").is_err());
+        let quoted = table("\"", "\"", &[('"', "\\\""), ('\\', "\\\\")]);
+        assert!(read_escaped(&quoted, None, "a").is_err());
+        assert!(read_escaped(&quoted, None, "\"a").is_err());
     }
 }
