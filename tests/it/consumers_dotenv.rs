@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::consumers::{Rotating, has, python, run_script};
+use crate::support::consumers::{Rotating, has, python, quotings, run_script};
 use crate::support::passwords::{SEED, passwords};
 use guillemet_testing::missing;
 use guillemet_testing::random::Random;
@@ -63,29 +63,6 @@ fn values() -> Vec<String> {
         (0..1 + random.below(12)).map(|_| SHARP[random.below(SHARP.len() as u64) as usize]).collect::<String>()
     }));
     values
-}
-
-/// Returns each way to write a text after `K=` that at least one reader knows: bare, in single quotes, in double
-/// quotes, and others.
-fn quotings(text: &str) -> Vec<String> {
-    let escaped = |quote: char| text.replace('\\', "\\\\").replace(quote, &format!("\\{quote}"));
-    vec![
-        text.to_owned(),
-        format!("'{text}'"),
-        format!("\"{text}\""),
-        format!("`{text}`"),
-        format!("'{}'", escaped('\'')),
-        format!("\"{}\"", escaped('"')),
-        format!("\"{}\"", escaped('"').replace('$', "\\$").replace('`', "\\`")),
-        format!("'{}'", text.replace('\'', "\\'")),
-        format!("'{}'", text.replace('\'', "'\\''")),
-        format!("\"{}\"", text.replace('"', "\\\"")),
-        format!("\"{}\"", text.replace('$', "\\$")),
-        format!("\"{}\"", text.replace('\n', "\\n")),
-        format!("'{}'", text.replace('$', "\\$")),
-        text.replace('$', "\\$"),
-        text.replace('#', "\\#"),
-    ]
 }
 
 /// The readers whose parser can read many files at once.

@@ -16,6 +16,7 @@ use crate::support::sip::{
 };
 use guillemet_plan::encode;
 use guillemet_plan::expr::Op;
+use guillemet_plugin::canary::readers::ReadableFormat;
 use serde_json::{Value, json};
 
 /// The realm of the accounts at the registrar.
@@ -37,6 +38,13 @@ fn holds_parameter(value: &str) -> bool {
         let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         piece.contains('=') && !name.is_empty() && name.chars().all(word)
     })
+}
+
+/// Returns the password in a line of accounts, as the reader of canaries reads it.
+fn read_password(line: &str) -> Option<String> {
+    let leaves = ReadableFormat::Baresip.leaves(line).ok()?;
+    let password = leaves.into_iter().find(|leaf| leaf.structure.is_none() && leaf.path == ["auth_pass"])?;
+    Some(password.text)
 }
 
 #[test]
@@ -65,6 +73,7 @@ fn baresip_logs_in_with_the_account_that_is_rendered() {
         kamailio.knows(&format!("p{n}"), ha1(&format!("p{n}"), REALM, value));
         match rendered {
             Ok(text) => {
+                assert_eq!(read_password(text), Some(value.clone()), "{text}");
                 accounts.push_str(text);
                 expected.insert(format!("p{n}"), true);
             }
@@ -81,7 +90,9 @@ fn baresip_logs_in_with_the_account_that_is_rendered() {
                     for (way, written) in [("q", format!("\"{value}\"")), ("b", value.clone())] {
                         let user = format!("{way}{n}");
                         kamailio.knows(&user, ha1(&user, REALM, value));
-                        accounts.push_str(&format!("<sip:{user}@{host}>;auth_pass={written};regint=3600\n"));
+                        let line = format!("<sip:{user}@{host}>;auth_pass={written};regint=3600\n");
+                        assert_ne!(read_password(&line), Some(value.clone()), "{line}");
+                        accounts.push_str(&line);
                         expected.insert(user, false);
                     }
                 }

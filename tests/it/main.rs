@@ -28,6 +28,7 @@ mod console;
 mod consumers_dotenv;
 mod consumers_http;
 mod consumers_mcp;
+mod consumers_readers;
 mod consumers_sip;
 mod contract;
 mod crash;

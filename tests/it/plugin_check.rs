@@ -138,11 +138,21 @@ fn a_plugin_that_forgot_an_encoder_is_told() {
     let ran = checked(&componentize(&module("forgetful")));
     assert_eq!(ran.code, Some(1));
     let told = ran.problems("canaries");
-    assert!(
-        told.iter().any(|told| told.contains("does not stay one value") && told.contains("`xml-with-another`")),
-        "{told:?}"
-    );
-    assert!(!told.iter().any(|told| told.contains("`xml`)")), "{told:?}");
+    for (words, target) in [
+        ("does not stay one value", "`env-quoted-twice`"),
+        ("`asterisk-value` is not an encoder for an XML document", "`xml-with-another`"),
+        ("line 1: text follows the closing quote", "`curl-quoted-twice`"),
+        ("with `xml` into a document that is not valid XML", "`token-with-xml`"),
+        ("`kamailio-string` is not an encoder for a YAML document", "`yaml-with-kamailio`"),
+    ] {
+        assert!(told.iter().any(|told| told.contains(words) && told.contains(target)), "{target}: {told:?}");
+    }
+    assert!(!told.iter().any(|told| told.contains("(target `xml`)") || told.contains("`curl`)")), "{told:?}");
+    // Nothing tells the format of a document with a table of its plugin alone.
+    let canaries = ran.json()["canaries"].as_array().cloned().unwrap();
+    let status = |target: &str| canaries.iter().find(|tried| tried["target"] == target).unwrap()["status"].clone();
+    assert_eq!((status("table"), status("curl")), ("unread".into(), "ok".into()));
+    assert_eq!(status("table-without-escape"), "failed");
 }
 
 #[test]

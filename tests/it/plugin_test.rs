@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::component::pager;
+use crate::support::component::{componentize, module, pager};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_guillemet");
 /// A path at which nobody can make a folder, not even root.
@@ -306,4 +306,42 @@ fn the_folder_of_another_project_can_be_named() {
     command.args(["plugin", "test"]).arg(project.0.path()).current_dir("/");
     command.env_clear().env("HOME", NO_HOME);
     assert_eq!(Ran::from(command.output().unwrap()).code, Some(0));
+}
+
+/// Cases whose documents are the expected ones, but in which a value would not stay one value.
+#[test]
+fn a_document_that_cannot_hold_its_values_fails_the_case() {
+    let project = Project::empty();
+    fs::write(project.0.path().join("forgetful.wasm"), componentize(&module("forgetful"))).unwrap();
+    let case = |target: &str, document: &str| {
+        let config = "config = { token = \"«t»\" }";
+        let document = format!("document = '''\n{document}\n'''");
+        format!("[[case]]\nname = \"{target}\"\ntarget = \"{target}\"\n{config}\n{document}\n")
+    };
+    let cases = [
+        case("curl", "user = «curl-config(«t»)»"),
+        case("curl-quoted-twice", "user = \"«curl-config(«t»)»\""),
+        case("token-with-xml", "token: «xml(«url-query(«t»)»)»"),
+        case("yaml-with-curl", "token: another"),
+        case("table", "token «escape(\"…\"; «t»)»"),
+    ]
+    .concat();
+    project.write("cases/all.toml", &cases);
+    let ran = project.test(&[]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    for line in [
+        "  ok      curl\n  failed",
+        "  ok      table\n    not read back: there is no reader for this kind of document; relies on the encoders\n",
+        "  failed  curl-quoted-twice (line 8)\n    the target `curl-quoted-twice` writes values with `curl-config` into a \
+         document that is not valid curl: line 1: text follows the closing quote",
+        "into a document that is not valid XML",
+        "`curl-config` is not an encoder for a YAML document; use `yaml-string` (target `yaml-with-curl`)\n",
+    ] {
+        assert!(ran.out.contains(line), "{line}\n{}", ran.out);
+    }
+    // None of them is written into the cases.
+    let ran = project.test(&["--bless"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.contains("3 cases of 5 failed; the result of a failing plugin cannot be written"), "{}", ran.err);
+    assert_eq!(project.read("cases/all.toml"), cases);
 }

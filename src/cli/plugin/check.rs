@@ -3,7 +3,7 @@
 mod canaries;
 mod print;
 
-pub use self::print::{bytes, print_mistakes};
+pub use self::print::{NOT_READ_BACK, bytes, print_mistakes, unread};
 
 use std::path::{Path, PathBuf};
 
@@ -67,7 +67,7 @@ enum CanaryStatus {
     Ok,
     /// A canary did not come back, or planning failed.
     Failed,
-    /// The document has a format that no parser here can read back.
+    /// Nothing tells the document's format, so no reader here can read it back.
     Unread,
     /// Planning made no document. The case may be about a config's problems.
     NoDocument,

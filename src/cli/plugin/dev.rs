@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::preview::{LastForm, Preview};
 use self::sources::{FileDigests, Sources, changed};
-use super::check::{ComponentCheck, print_mistakes};
+use super::check::{self, ComponentCheck, print_mistakes};
 use super::project::Project;
 use super::{planner, test};
 use crate::cli::temporary::TemporaryHome;
@@ -146,6 +146,9 @@ impl Round {
             0 => output::line("check    ok"),
             1 => output::line("check    1 error"),
             many => output::line(&format!("check    {many} errors")),
+        }
+        if let Some(unread) = check::unread(&checked) {
+            output::line(&format!("         {unread}"));
         }
         let Some(description) = checked.description() else { return Ok(()) };
         // The preview is shown even if the cases cannot be read.

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::super::{Done, Failure, output};
+use super::check::NOT_READ_BACK;
 use super::planner;
 use super::project::Project;
+use guillemet_base::problem::Problem;
 use guillemet_plan::protocol::Description;
+use guillemet_plugin::canary;
 use guillemet_plugin::cases::{self, Case, CaseFile, CaseResult, DiffLine, Difference};
 use guillemet_plugin::client::Planner;
 
@@ -27,6 +30,24 @@ pub struct Ran {
     differences: Vec<Difference>,
     /// What the plugin logged.
     log: Vec<String>,
+    /// Whether a hostile value does not come back from the document. Such a document is not written into the cases.
+    is_misread: bool,
+}
+
+impl Ran {
+    /// Fills the document with hostile values and reads it back. Adds what did not come back to the differences.
+    fn read_back(&mut self) {
+        let CaseResult::Planned { plan, .. } = &self.found else { return };
+        let problems = canary::check(plan);
+        self.is_misread = !problems.is_empty();
+        let difference = |problem: Problem| Difference { message: problem.message, lines: Vec::new() };
+        self.differences.extend(problems.into_iter().map(difference));
+    }
+
+    /// Reports whether there is a document that cannot be read back.
+    fn is_unread(&self) -> bool {
+        matches!(&self.found, CaseResult::Planned { plan, .. } if !canary::can_read(plan))
+    }
 }
 
 impl PluginTestArgs {
@@ -40,11 +61,12 @@ impl PluginTestArgs {
             }
             output::note(&format!("note: {outdated}"));
         }
-        let (description, ran) = planner::with(&project.component, async |planner| {
+        let (description, mut ran) = planner::with(&project.component, async |planner| {
             let description = planner::load(&project.component, &planner).await?;
             let ran = run_all(&planner, &description, &files).await;
             Ok((description, ran))
         })?;
+        ran.iter_mut().flatten().for_each(Ran::read_back);
         for (file, ran) in files.iter().zip(&ran) {
             print(file, ran);
         }
@@ -88,7 +110,7 @@ pub async fn run_all(planner: &Planner, description: &Description, files: &[Case
         for case in &file.cases {
             let found = cases::run(planner, description, case).await;
             let differences = cases::compare(case, &found);
-            ran.push(Ran { found, differences, log: planner.take_log() });
+            ran.push(Ran { found, differences, log: planner.take_log(), is_misread: false });
         }
         results.push(ran);
     }
@@ -100,6 +122,9 @@ fn print(file: &CaseFile, ran: &[Ran]) {
     for (case, ran) in file.cases.iter().zip(ran) {
         if ran.differences.is_empty() {
             output::line(&format!("  ok      {}", case.name));
+            if ran.is_unread() {
+                output::line(&format!("    {NOT_READ_BACK}"));
+            }
         } else {
             print_failed(case, &ran.differences);
         }
@@ -149,7 +174,7 @@ pub fn print_lines(lines: &[DiffLine], indent: &str) {
 fn bless(files: &[CaseFile], ran: &[Vec<Ran>]) -> Result<usize, Failure> {
     let mut count = 0;
     for (file, ran) in files.iter().zip(ran) {
-        let failed = ran.iter().enumerate().filter(|(_, ran)| !ran.differences.is_empty());
+        let failed = ran.iter().enumerate().filter(|(_, ran)| !ran.differences.is_empty() && !ran.is_misread);
         let found: Vec<(usize, &CaseResult)> = failed.map(|(index, ran)| (index, &ran.found)).collect();
         let written = file
             .bless(&found)

@@ -37,6 +37,29 @@ pub fn run_script(interpreter: &Path, script: &str, input: &Value) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{script}: {error}"))
 }
 
+/// Returns each way to write a text as a value that at least one reader knows: bare, in single quotes, in double
+/// quotes, and others.
+pub fn quotings(text: &str) -> Vec<String> {
+    let escaped = |quote: char| text.replace('\\', "\\\\").replace(quote, &format!("\\{quote}"));
+    vec![
+        text.to_owned(),
+        format!("'{text}'"),
+        format!("\"{text}\""),
+        format!("`{text}`"),
+        format!("'{}'", escaped('\'')),
+        format!("\"{}\"", escaped('"')),
+        format!("\"{}\"", escaped('"').replace('$', "\\$").replace('`', "\\`")),
+        format!("'{}'", text.replace('\'', "\\'")),
+        format!("'{}'", text.replace('\'', "'\\''")),
+        format!("\"{}\"", text.replace('"', "\\\"")),
+        format!("\"{}\"", text.replace('$', "\\$")),
+        format!("\"{}\"", text.replace('\n', "\\n")),
+        format!("'{}'", text.replace('$', "\\$")),
+        text.replace('$', "\\$"),
+        text.replace('#', "\\#"),
+    ]
+}
+
 /// A daemon with templates that use one secret, `password`, whose value changes. A second secret, `number`, says which
 /// value it is.
 pub struct Rotating {

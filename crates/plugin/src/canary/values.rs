@@ -8,10 +8,17 @@ pub struct Hostile {
     pub name: &'static str,
     /// The hostile text itself, unencoded.
     pub text: &'static str,
+    /// The forms that it is tried in, in this order.
+    pub forms: &'static [CanaryForm],
 }
 
 const fn hostile(name: &'static str, text: &'static str) -> Hostile {
-    Hostile { name, text }
+    Hostile { name, text, forms: FORMS }
+}
+
+/// A text that is hostile only if it is the whole value.
+const fn whole(name: &'static str, text: &'static str) -> Hostile {
+    Hostile { name, text, forms: &[|_, text| text.to_owned()] }
 }
 
 /// One text for each known way to break out of a value in these formats, and mixtures of them.
@@ -59,8 +66,27 @@ pub const HOSTILE: &[Hostile] = &[
     hostile("`{`", "{\"a\": 1}"),
     hostile("a non-ASCII letter", "é€😀"),
     hostile("a line separator", "\u{2028}\u{85}"),
+    hostile("U+0085", "\u{85}"),
+    hostile("U+2028", "\u{2028}"),
+    hostile("U+2029", "\u{2029}"),
+    hostile("U+FEFF", "\u{feff}"),
+    hostile("U+007F", "\u{7f}"),
+    hostile("U+00A0", "\u{a0}"),
+    hostile("`$(`", "$(id)"),
+    hostile("`*`", "*"),
+    hostile("`~`", "~"),
+    hostile("`|`", "| id"),
+    hostile("`!`", "!"),
     hostile("text that looks like a slot", "Z000000000000000000000000000000000000000"),
     hostile("all kinds of quotes", "'\"`\\'\\\"\n\\"),
+    whole("only digits", "12345678"),
+    whole("a number", "1e3"),
+    whole("`true`", "true"),
+    whole("`yes`", "yes"),
+    whole("`null`", "null"),
+    whole("`~` alone", "~"),
+    whole("a date", "2001-01-01"),
+    whole("`-` and a blank", "- a"),
 ];
 
 fn marker(emission: u32) -> String {

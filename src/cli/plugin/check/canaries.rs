@@ -79,7 +79,7 @@ impl ComponentCheck {
                 for problem in &problems {
                     self.add_mistake(
                         format!("{}: {}", case.name, problem.message),
-                        Some("use an encoder there".into()),
+                        Some("use the encoder of the document's format there, without quotes around it".into()),
                     );
                 }
                 match problems.is_empty() {

@@ -3,6 +3,9 @@
 use super::super::super::output;
 use super::{CanaryStatus, ComponentCheck, Mistake};
 
+/// What is said of a document that no reader here can read back.
+pub const NOT_READ_BACK: &str = "not read back: there is no reader for this kind of document; relies on the encoders";
+
 /// Prints all results, section by section.
 pub fn print(checked: &ComponentCheck) {
     let size = bytes(checked.size);
@@ -87,10 +90,14 @@ fn canaries(checked: &ComponentCheck) -> Vec<String> {
     };
     let mut lines: Vec<String> =
         checked.canaries.iter().filter(|tried| tried.status != CanaryStatus::NoDocument).map(line).collect();
-    if checked.canaries.iter().any(|tried| tried.status == CanaryStatus::Unread) {
-        lines.push("not read back: there is no parser for this kind of document; relies on the encoders".into());
-    }
+    lines.extend(unread(checked));
     lines
+}
+
+/// Returns the line about documents that cannot be read back; `None` if all can.
+pub fn unread(checked: &ComponentCheck) -> Option<String> {
+    let mut unread = checked.canaries.iter().filter(|tried| tried.status == CanaryStatus::Unread);
+    unread.next().map(|_| NOT_READ_BACK.to_owned())
 }
 
 fn cost(checked: &ComponentCheck) -> Vec<String> {

@@ -9,7 +9,7 @@ use guillemet::feature::encode;
 struct Plugin;
 
 /// The id, media type and file name of each target.
-const TARGETS: [(&str, &str, &str); 10] = [
+const TARGETS: [(&str, &str, &str); 18] = [
     ("json", "application/json", "a.json"),
     ("xml", "application/xml", "a.xml"),
     ("env", "text/plain", "a.env"),
@@ -20,6 +20,14 @@ const TARGETS: [(&str, &str, &str); 10] = [
     ("xml-comment", "application/xml", "a.xml"),
     ("env-with-another", "text/plain", "a.env"),
     ("env-quoted-twice", "text/plain", "a.env"),
+    ("curl", "text/plain", "a.conf"),
+    ("curl-quoted-twice", "text/plain", "a.conf"),
+    ("token-with-xml", "text/plain", "a.conf"),
+    ("yaml-with-kamailio", "application/yaml", "a.yaml"),
+    ("yaml-with-curl", "text/plain", "a.yml"),
+    ("two-formats", "text/plain", "a.conf"),
+    ("table", "text/plain", "a.conf"),
+    ("table-without-escape", "text/plain", "a.conf"),
 ];
 
 impl Guest for Plugin {
@@ -62,9 +70,31 @@ impl Guest for Plugin {
             "xml-comment" => Document::Text(format!("<a><!-- {} --></a>", encode::xml(token))),
             "env-with-another" => Document::Text(format!("A={}\n", encode::xml(token))),
             "env-quoted-twice" => Document::Text(format!("A=\"{}\"\n", encode::dotenv(token))),
+            "curl" => Document::Text(format!("user = {}\n", encode::curl_config(token))),
+            "curl-quoted-twice" => Document::Text(format!("user = \"{}\"\n", encode::curl_config(token))),
+            "token-with-xml" => Document::Text(format!("token: {}\n", encode::xml(&encode::url_query(token)))),
+            "yaml-with-kamailio" => Document::Text(format!("token: {}\n", encode::kamailio_string(token))),
+            "yaml-with-curl" => Document::Text(format!("token: {}\n", encode::curl_config(token))),
+            "two-formats" => {
+                let (user, header) = (encode::curl_config(token), encode::xml(token));
+                Document::Text(format!("user = {user}\nheader = \"X-Token: {header}\"\n"))
+            }
+            "table" => Document::Text(format!("token {}\n", encode::escape(token, &table(&['"', '\\'])))),
+            "table-without-escape" => Document::Text(format!("token {}\n", encode::escape(token, &table(&['"'])))),
             _ => unreachable!("the host asks for known targets"),
         };
         Ok(Planned { document, warnings: Vec::new() })
+    }
+}
+
+/// A table for text in double quotes, with a `\` before each of these.
+fn table(escaped: &[char]) -> encode::Escaping {
+    let replacement = |character: &char| encode::Replacement { character: *character, text: format!("\\{character}") };
+    encode::Escaping {
+        opening: "\"".into(),
+        closing: "\"".into(),
+        replacements: escaped.iter().map(replacement).collect(),
+        refused: Vec::new(),
     }
 }
 
