@@ -122,7 +122,7 @@ const DEEDS: [(&str, &str); 35] = [
     // The plugin does not come to an end, or dies.
     ("loop", "ran longer than 2 s and was stopped"),
     ("panic", "plugin `hostile` stopped without a message: it panicked without `encode.panic`"),
-    ("abort", "plugin `hostile` panicked; this is a bug"),
+    ("abort", "plugin `hostile` stopped without a message"),
     // Its own message is reported, without characters that could drive a terminal.
     (
         "last-words",
