@@ -36,7 +36,11 @@ impl Findings {
         let problems = self.entries.into_iter().map(|(mut problem, targets)| {
             if targets.len() < self.targets {
                 let word = if targets.len() == 1 { "target" } else { "targets" };
-                problem.message += &format!(" ({word} `{}`)", targets.join("`, `"));
+                let suffix = format!(" ({word} `{}`)", targets.join("`, `"));
+                // Some findings name their target themselves.
+                if !problem.message.ends_with(&suffix) {
+                    problem.message += &suffix;
+                }
             }
             problem
         });
@@ -98,8 +102,8 @@ mod tests {
         let mut findings = Findings::new(3);
         findings.add("a", [problem("all"), problem("two"), problem("two")]);
         findings.add("b", [problem("all")]);
-        findings.add("c", [problem("one"), problem("two"), problem("all")]);
+        findings.add("c", [problem("one"), problem("two"), problem("all"), problem("own (target `c`)")]);
         let messages: Vec<String> = findings.into_problems().into_iter().map(|problem| problem.message).collect();
-        assert_eq!(messages, ["all", "two (targets `a`, `c`)", "one (target `c`)"]);
+        assert_eq!(messages, ["all", "two (targets `a`, `c`)", "one (target `c`)", "own (target `c`)"]);
     }
 }
