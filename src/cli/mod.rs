@@ -82,7 +82,7 @@ enum Command {
     Render(render::RenderArgs),
     /// Turn a config with credentials into a template and secrets. Shows them first.
     Adopt(adopt::AdoptArgs),
-    /// Write, check, list, show, add and remove plugins.
+    /// Write, check, list, show, add, roll back and remove plugins.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
     /// Share one vault between several devices, and run the account server.
@@ -100,6 +100,12 @@ enum Command {
     /// The child process that runs plugins.
     #[command(hide = true)]
     Planner,
+    /// The child process that checks a component before the daemon adds it.
+    #[command(hide = true)]
+    Checker {
+        /// The component. Cases in the folder `cases` beside it are tried too.
+        file: PathBuf,
+    },
 }
 
 /// The reason a command exits with status 1. Its text is printed to the user after `error:`.
@@ -170,6 +176,10 @@ fn run(arguments: Arguments) -> Done {
         output::bytes(&script);
         return Ok(());
     }
+    // It is started without the environment in which a home is found.
+    if let Command::Checker { file } = &arguments.command {
+        return plugin::answer_checks(file);
+    }
     let home = Home::find(arguments.home, |name| std::env::var_os(name).map(PathBuf::from))?;
     match arguments.command {
         Command::Init(command) => command.run(&home),
@@ -187,6 +197,6 @@ fn run(arguments: Arguments) -> Done {
         Command::Account(command) => command.run(&home),
         Command::Console(command) => command.run(&home),
         Command::Demo(command) => command.run(),
-        Command::Completions { .. } | Command::Planner => Ok(()),
+        Command::Completions { .. } | Command::Planner | Command::Checker { .. } => Ok(()),
     }
 }

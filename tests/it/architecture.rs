@@ -139,7 +139,7 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
 ///
 /// A command talks to the daemon through `api`. What `init`, `vault`, `daemon`, `planner`, `account serve`, `account
 /// admin` and `demo` reach beyond that, and `adopt`, `template` and the tools for authors without a vault, is here.
-const MODULES: [(&str, &[&str]); 40] = [
+const MODULES: [(&str, &[&str]); 42] = [
     ("lib", &[]),
     ("main", &[]),
     // The child process begins here.
@@ -170,6 +170,8 @@ const MODULES: [(&str, &[&str]); 40] = [
     ("cli::plugin", &[]),
     ("cli::plugin::*", &["builtin", "plugin", "plan", "template"]),
     ("cli::plugin::add", &["api"]),
+    ("cli::plugin::change", &["api"]),
+    ("cli::plugin::rollback", &["api"]),
     ("cli::plugin::list", &["api"]),
     ("cli::adopt", &["api", "plugin", "plan", "template"]),
     ("cli::adopt::store", &["api", "template"]),

@@ -313,6 +313,9 @@ fn a_hostile_plugin_harms_its_own_templates_only() {
     assert_eq!(output.status.code(), Some(1), "nobody said yes");
     assert_eq!(guillemet.get("/v1/plugins").json()["count"], 4);
     let output = guillemet.command(&["plugin", "add", file.to_str().unwrap(), "--yes"]);
+    assert_eq!(output.status.code(), Some(1), "it fails its checks");
+    assert_eq!(guillemet.get("/v1/plugins").json()["count"], 4);
+    let output = guillemet.command(&["plugin", "add", file.to_str().unwrap(), "--yes", "--break"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     guillemet.write("hostile/a.toml", "token = '<< secret \"calendar-token\" >>'\n");
     guillemet.write("hostile/outside.toml", "other = '<< secret \"calendar-token\" >>'\n");

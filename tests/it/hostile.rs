@@ -79,6 +79,7 @@ fn add(guillemet: &Guillemet, component: &[u8]) {
         "confirm": true,
         "digest": seen["digest"],
         "replaces": seen["replaces"]["digest"],
+        "break": true,
     });
     let added = guillemet.post("/v1/plugins", &body);
     assert_eq!(added.status, 201, "{}", added.text());

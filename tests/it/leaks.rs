@@ -261,7 +261,7 @@ fn what_is_refused_shows_and_leaves_no_value() {
     }
     let file = guillemet.path("stranger.wasm");
     std::fs::write(&file, hostile()).unwrap();
-    assert!(guillemet.command(&["plugin", "add", file.to_str().unwrap(), "--yes"]).status.success());
+    assert!(guillemet.command(&["plugin", "add", file.to_str().unwrap(), "--yes", "--break"]).status.success());
     guillemet.write("hostile/a.toml", "token = '<< secret \"telnyx-user-production\" >>'\n");
     guillemet.write("mcp-server/unfit.toml", &CONFIG.replace("NAME", "gateway-egress-production"));
     guillemet.write("mcp-server/missing.toml", &CONFIG.replace("NAME", "calendar-token-production' >><< secret 'nope"));

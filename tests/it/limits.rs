@@ -402,7 +402,7 @@ fn templates_of_a_user_with_a_rule_hold_up_nobody_elses() {
     guillemet.add("a", "value");
     std::fs::write(guillemet.path("hostile.wasm"), hostile()).unwrap();
     let file = guillemet.path("hostile.wasm").to_str().unwrap().to_owned();
-    let added = guillemet.command(&["plugin", "add", &file, "--yes"]);
+    let added = guillemet.command(&["plugin", "add", &file, "--yes", "--break"]);
     assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
     // A template of the operator's, of the same feature, that was just edited.
     let own = |number: u32| {

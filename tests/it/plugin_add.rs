@@ -154,7 +154,9 @@ fn a_built_in_plugin_can_be_replaced_and_comes_back() {
     let place =
         format!("It replaces the built-in plugin {version}, SHA-256 {}.\n", builtin["digest"].as_str().unwrap());
     assert!(text.contains(&place), "{text}");
-    assert!(add(&guillemet, &["--yes"]).status.success());
+    assert!(!add(&guillemet, &["--yes", "--break"]).status.success(), "it was not named");
+    let replaced = add(&guillemet, &["--yes", "--replace", "mcp-server", "--break"]);
+    assert!(replaced.status.success(), "{}", told(&replaced));
     let listed = told(&guillemet.command(&["plugin", "list"]));
     assert!(listed.contains("mcp-server\t1.0.0\tadded, replaces the built-in one\tok\t"), "{listed}");
     let removed = guillemet.command(&["plugin", "remove", "mcp-server", "--yes"]);

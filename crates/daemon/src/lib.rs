@@ -56,6 +56,7 @@ use guillemet_base::sys::stack::with_wiped_stack;
 use guillemet_base::time::now;
 use guillemet_http::shutdown::shutdown;
 use guillemet_plugin::cache::CompiledForms;
+use guillemet_plugin::checker::Checker;
 use guillemet_plugin::client::confinement;
 use guillemet_plugin::findings;
 use guillemet_plugin::registry::{Pin, Registry};
@@ -363,6 +364,7 @@ impl OpenedVault {
             events,
             resolver,
             registry,
+            checker: Checker::default(),
             sync,
             unlock,
             started_at: now(),

@@ -233,6 +233,11 @@ impl Planner {
         &self.plugin.digest
     }
 
+    /// Returns the bytes of the component.
+    pub fn component(&self) -> &[u8] {
+        &self.plugin.component
+    }
+
     /// Returns a planner for the same plugin with a separate child.
     #[must_use]
     pub fn with_own_child(&self) -> Self {

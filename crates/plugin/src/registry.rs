@@ -3,31 +3,52 @@
 //! Knows nothing of templates or secrets. A plugin's bytes are read when it is added, when the daemon starts, and when
 //! its file has changed. A plugin that no longer matches its pin is refused until it is added again.
 
+mod change;
+mod files;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::client::{CompileError, CompiledCache, Planner, PlannerError};
-use guillemet_base::files::{self, Fingerprint, Links};
+pub use self::change::PluginCandidate;
+use self::files::PluginFiles;
+pub use self::files::read_component;
+use self::files::read_with_fingerprint;
+use super::client::{CompileError, CompiledCache, Planner};
+use super::compare::Break;
+use guillemet_base::files::Fingerprint;
 use guillemet_builtin as builtin;
 use guillemet_plan::protocol::{Description, PlanRequest, Planned, Target};
 
 /// The largest component, in bytes.
 pub const COMPONENT_MAX: u64 = 32 << 20;
 
-/// What the vault stores about a plugin that a user added.
+/// What the vault stores about a feature for which a user added a plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
     /// The feature that the plugin implements.
     pub feature: String,
-    /// The SHA-256 of its component, in hexadecimal.
-    pub digest: String,
+    /// The SHA-256 of its component, in hexadecimal. `None` if the built-in plugin is in force, and only a former one
+    /// is kept.
+    pub digest: Option<String>,
+    /// The plugin that was in force before; `None` if there was none, or it could not be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<FormerPin>,
+}
+
+/// What the vault stores about the plugin that was in force before the present one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerPin {
+    /// The SHA-256 of its component, in hexadecimal; `None` if it is the built-in plugin.
+    pub digest: Option<String>,
+    /// Its version; `None` for the built-in plugin, whose version is that of this program's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// The origin of a plugin.
@@ -62,6 +83,21 @@ pub struct PluginInfo {
     pub problem: Option<String>,
     /// The plugin whose place it takes, or would take if it were added.
     pub replaces: Option<ReplacedInfo>,
+    /// The plugin that was in force before it, and can be brought back.
+    pub former: Option<FormerInfo>,
+}
+
+/// A plugin that is kept, so that it can be brought back.
+#[derive(Clone, Debug)]
+pub struct FormerInfo {
+    /// The origin of the plugin.
+    pub source: PluginOrigin,
+    /// The version of the plugin; `None` if that is not known.
+    pub version: Option<String>,
+    /// The SHA-256 of its component, in hexadecimal.
+    pub digest: String,
+    /// The reason why it cannot be brought back; `None` if it can.
+    pub problem: Option<String>,
 }
 
 /// A plugin that another one takes the place of.
@@ -93,6 +129,18 @@ pub enum AddError {
     /// The feature already has another plugin, and the caller did not name that one as the one to replace.
     #[error("{0}")]
     Taken(String),
+    /// It would break what works now, and the caller did not agree to that.
+    #[error("it would break what works now, so nothing was changed; pass `break` to accept that")]
+    Breaks(Vec<Break>),
+    /// It would break other things than those that the caller agreed to.
+    #[error("what it would break has changed since you looked, so nothing was changed. Check it again")]
+    BreaksOther(Vec<Break>),
+    /// No former plugin of the feature is kept.
+    #[error("{0}")]
+    NoFormer(String),
+    /// The file of the former plugin no longer matches its pin.
+    #[error("{0}")]
+    FormerChanged(String),
 }
 
 struct RegisteredPlugin {
@@ -119,25 +167,26 @@ impl RegisteredPlugin {
     }
 }
 
-/// A file that may be added.
-pub struct PluginCandidate {
-    component: Vec<u8>,
-    plugin: RegisteredPlugin,
-    description: Description,
-}
-
-impl PluginCandidate {
-    /// Returns the feature that it implements.
-    pub fn feature(&self) -> &str {
-        &self.description.feature
-    }
+/// The plugin that was in force before the present one of its feature.
+struct FormerPlugin {
+    pin: FormerPin,
+    /// The reason why it cannot be brought back; `None` if it can.
+    problem: Option<String>,
+    /// The fingerprint of the file when it was read; `None` if the next change might leave the same one.
+    fingerprint: Option<Fingerprint>,
 }
 
 /// The plugins of this daemon.
 pub struct Registry {
     plugins: ArcSwap<BTreeMap<String, Arc<RegisteredPlugin>>>,
-    dir: PathBuf,
+    formers: ArcSwap<BTreeMap<String, Arc<FormerPlugin>>>,
+    files: PluginFiles,
     cache: Arc<dyn CompiledCache>,
+}
+
+/// Returns the built-in plugin of a feature.
+fn built_in(feature: &str) -> Option<&'static builtin::Builtin> {
+    builtin::ALL.iter().find(|builtin| builtin.feature == feature)
 }
 
 fn hex(digest: &[u8]) -> String {
@@ -145,17 +194,32 @@ fn hex(digest: &[u8]) -> String {
 }
 
 impl Registry {
-    /// Creates a registry of the built-in plugins and the pinned ones in `dir`. Reads their files.
+    /// Creates a registry of the built-in plugins and the pinned ones in `dir`. Reads their files, and completes a
+    /// change that was pinned and then interrupted.
     pub fn new(dir: PathBuf, pins: &[Pin], cache: Arc<dyn CompiledCache>) -> Self {
-        let registry = Self { plugins: ArcSwap::default(), dir, cache };
-        let mut plugins = BTreeMap::new();
+        let files = PluginFiles::new(dir.clone());
+        pins.iter().for_each(|pin| files.finish(pin));
+        Self::of_files(dir, pins, cache)
+    }
+
+    /// Creates the same registry and changes no file.
+    fn of_files(dir: PathBuf, pins: &[Pin], cache: Arc<dyn CompiledCache>) -> Self {
+        let registry =
+            Self { plugins: ArcSwap::default(), formers: ArcSwap::default(), files: PluginFiles::new(dir), cache };
+        let (mut plugins, mut formers) = (BTreeMap::new(), BTreeMap::new());
         for builtin in &builtin::ALL {
             plugins.insert(builtin.feature.to_owned(), Arc::new(registry.built_in(builtin)));
         }
         for pin in pins {
-            plugins.insert(pin.feature.clone(), Arc::new(registry.pinned(pin)));
+            if let Some(digest) = &pin.digest {
+                plugins.insert(pin.feature.clone(), Arc::new(registry.pinned(&pin.feature, digest)));
+            }
+            if let Some(former) = &pin.former {
+                formers.insert(pin.feature.clone(), Arc::new(registry.files.former_plugin(&pin.feature, former)));
+            }
         }
         registry.plugins.store(Arc::new(plugins));
+        registry.formers.store(Arc::new(formers));
         registry
     }
 
@@ -172,10 +236,11 @@ impl Registry {
         let pins: Vec<Pin> = components
             .filter_map(|path| {
                 let feature = path.file_stem()?.to_str()?.to_owned();
-                Some(Pin { feature, digest: hex(&Sha256::digest(read_component(&path).ok()?)) })
+                let digest = Some(hex(&Sha256::digest(read_component(&path).ok()?)));
+                Some(Pin { feature, digest, former: None })
             })
             .collect();
-        Self::new(dir, &pins, cache)
+        Self::of_files(dir, &pins, cache)
     }
 
     fn built_in(&self, builtin: &builtin::Builtin) -> RegisteredPlugin {
@@ -188,31 +253,36 @@ impl Registry {
         RegisteredPlugin::new(source, digest, Ok(planner))
     }
 
-    fn pinned(&self, pin: &Pin) -> RegisteredPlugin {
-        let path = self.file(&pin.feature);
-        let unusable = |problem| RegisteredPlugin::new(PluginOrigin::Added, pin.digest.clone(), Err(problem));
+    /// Returns the plugin that a user added for a feature, refused if its file does not have this digest.
+    fn pinned(&self, feature: &str, pinned: &str) -> RegisteredPlugin {
+        let path = self.files.present(feature);
+        let unusable = |problem| RegisteredPlugin::new(PluginOrigin::Added, pinned.to_owned(), Err(problem));
         // A file that cannot be read is tried again each time: the cause may end without a trace on the file.
         let mut last_read = None;
         let plugin = match read_with_fingerprint(&path) {
             Err(error) => {
-                unusable(format!("{error}; add it again, or remove it with `guillemet plugin remove {}`", pin.feature))
+                unusable(format!("{error}; add it again, or remove it with `guillemet plugin remove {feature}`"))
             }
             Ok((component, fingerprint)) => {
                 last_read = Some(fingerprint);
-                let plugin = self.plugin(PluginOrigin::Added, &pin.feature, component.into());
-                if plugin.digest == pin.digest {
-                    plugin
+                let digest = hex(&Sha256::digest(&component));
+                if digest == pinned {
+                    self.plugin(PluginOrigin::Added, feature, component.into())
                 } else {
                     unusable(format!(
-                        "{path} has changed since it was added (SHA-256 {}, now {}) and is not used; if you expect \
-                         this change, run `guillemet plugin add {path}`",
-                        pin.digest,
-                        plugin.digest,
+                        "{path} has changed since it was added (SHA-256 {pinned}, now {digest}) and is not used; if \
+                         you expect this change, run `guillemet plugin add {path}`",
                         path = path.display(),
                     ))
                 }
             }
         };
+        if plugin.planner.is_err()
+            && let Some(component) = self.files.staged_component(feature, pinned)
+        {
+            // It is in force, but its file could not be put in place yet.
+            return self.plugin(PluginOrigin::Added, feature, component.into());
+        }
         plugin.set_fingerprint(last_read.filter(Fingerprint::is_settled));
         plugin
     }
@@ -222,12 +292,16 @@ impl Registry {
     pub fn recheck(&self, pins: &[Pin]) -> Vec<String> {
         let mut changed = Vec::new();
         for pin in pins {
+            if let Some(former) = &pin.former {
+                self.recheck_former(&pin.feature, former);
+            }
+            let Some(digest) = &pin.digest else { continue };
             let Some(existing) = self.plugins.load().get(&pin.feature).cloned() else { continue };
-            let fingerprint = Fingerprint::of(&self.file(&pin.feature)).ok();
+            let fingerprint = Fingerprint::of(&self.files.present(&pin.feature)).ok();
             if fingerprint.is_some() && fingerprint == existing.fingerprint() {
                 continue;
             }
-            let now = self.pinned(pin);
+            let now = self.pinned(&pin.feature, digest);
             if existing.planner.as_ref().err() == now.planner.as_ref().err() {
                 // The running planner continues: it has the bytes of the pin.
                 existing.set_fingerprint(now.fingerprint());
@@ -247,14 +321,19 @@ impl Registry {
         changed
     }
 
+    /// Checks the file of a former plugin against its pin, if its fingerprint has changed.
+    fn recheck_former(&self, feature: &str, pin: &FormerPin) {
+        let fingerprint = Fingerprint::of(&self.files.former(feature)).ok();
+        let is_unchanged = |former: &Arc<FormerPlugin>| fingerprint.is_some() && former.fingerprint == fingerprint;
+        if pin.digest.is_some() && !self.formers.load().get(feature).is_some_and(is_unchanged) {
+            self.set_former(feature, Some(self.files.former_plugin(feature, pin)));
+        }
+    }
+
     /// Returns why plugins are refused, one sentence for each, for people.
     pub fn refusals(&self) -> Vec<String> {
         let plugins = self.plugins.load();
         plugins.iter().filter_map(|(feature, plugin)| Some(sentence(feature, plugin.planner.as_ref().err()?))).collect()
-    }
-
-    fn file(&self, feature: &str) -> PathBuf {
-        self.dir.join(feature).with_extension("wasm")
     }
 
     fn get(&self, feature: &str) -> Result<Arc<RegisteredPlugin>, String> {
@@ -348,9 +427,18 @@ impl Registry {
         let planner = plugin.planner.as_ref().map(Planner::with_own_child).map_err(Clone::clone);
         let isolated = RegisteredPlugin::new(plugin.source, plugin.digest.clone(), planner);
         isolated.description.set(description).ok();
-        let plugins = BTreeMap::from([(feature.to_owned(), Arc::new(isolated))]);
-        let (dir, cache) = (self.dir.clone(), Arc::clone(&self.cache));
-        Ok(Self { plugins: ArcSwap::from_pointee(plugins), dir, cache })
+        Ok(self.only(feature, isolated))
+    }
+
+    /// Returns a registry with only this plugin.
+    fn only(&self, feature: &str, plugin: RegisteredPlugin) -> Self {
+        let plugins = BTreeMap::from([(feature.to_owned(), Arc::new(plugin))]);
+        Self {
+            plugins: ArcSwap::from_pointee(plugins),
+            formers: ArcSwap::default(),
+            files: self.files.clone(),
+            cache: Arc::clone(&self.cache),
+        }
     }
 
     /// Ends every planner, and waits for them to exit.
@@ -367,13 +455,14 @@ impl Registry {
         let mut views = Vec::with_capacity(plugins.len());
         for (feature, plugin) in plugins.iter() {
             let described = self.describe(feature).await;
-            let builtin = builtin::ALL.iter().find(|builtin| builtin.feature == feature);
-            let replaces = builtin.filter(|_| plugin.source == PluginOrigin::Added).map(|builtin| ReplacedInfo {
-                source: PluginOrigin::BuiltIn,
-                version: None,
-                digest: hex(&Sha256::digest(builtin.component)),
-            });
-            views.push(PluginInfo { replaces, ..view(feature, plugin.source, &plugin.digest, described) });
+            let replaces =
+                built_in(feature).filter(|_| plugin.source == PluginOrigin::Added).map(|builtin| ReplacedInfo {
+                    source: PluginOrigin::BuiltIn,
+                    version: None,
+                    digest: hex(&Sha256::digest(builtin.component)),
+                });
+            let former = self.former_info(feature);
+            views.push(PluginInfo { replaces, former, ..view(feature, plugin.source, &plugin.digest, described) });
         }
         views
     }
@@ -398,115 +487,30 @@ impl Registry {
             .count()
     }
 
-    /// Returns what adding a file would add.
-    ///
-    /// # Errors
-    /// Fails with [`AddError::Unreadable`] or [`AddError::Unfit`].
-    pub async fn inspect(&self, file: &Path) -> Result<PluginInfo, AddError> {
-        let PluginCandidate { plugin, description, .. } = self.read_candidate(file).await?;
-        let feature = description.feature.clone();
-        let replaces = match self.other_plugin(&feature, &plugin) {
-            Some(existing) => {
-                let version = self.describe(&feature).await.ok().map(|description| description.version);
-                Some(ReplacedInfo { source: existing.source, version, digest: existing.digest.clone() })
-            }
-            None => None,
+    /// Returns the plugin of a feature that was in force before, as listings show it.
+    fn former_info(&self, feature: &str) -> Option<FormerInfo> {
+        let former = self.formers.load().get(feature).cloned()?;
+        let (source, digest) = match &former.pin.digest {
+            Some(digest) => (PluginOrigin::Added, digest.clone()),
+            None => (PluginOrigin::BuiltIn, hex(&Sha256::digest(built_in(feature)?.component))),
         };
-        Ok(PluginInfo { replaces, ..view(&feature, PluginOrigin::Added, &plugin.digest, Ok(description)) })
+        let (version, problem) = (former.pin.version.clone(), former.problem.clone());
+        Some(FormerInfo { source, version, digest, problem })
     }
 
-    /// Returns the plugin of a feature, unless it is this same one.
-    fn other_plugin(&self, feature: &str, plugin: &RegisteredPlugin) -> Option<Arc<RegisteredPlugin>> {
-        self.plugins.load().get(feature).filter(|current| current.digest != plugin.digest).cloned()
-    }
-
-    /// Adds a plugin: writes it to its place and uses it from now on. `confirmed` is the digest that a person has
-    /// confirmed, `replaces` that of the plugin whose place it may take. `pin` stores the pin in the vault and runs
-    /// before the plugin is used, so that nothing unpinned is ever used.
-    ///
-    /// # Errors
-    /// Fails with [`AddError`]; either nothing has changed then, or the file is in its place but not used.
-    pub async fn add(
-        &self,
-        candidate: PluginCandidate,
-        confirmed: &str,
-        replaces: Option<&str>,
-        pin: impl AsyncFnOnce(Pin) -> Result<(), String>,
-    ) -> Result<PluginInfo, AddError> {
-        let PluginCandidate { component, plugin, description } = candidate;
-        if plugin.digest != confirmed {
-            return Err(AddError::Changed(plugin.digest));
-        }
-        let feature = description.feature.clone();
-        if let Some(existing) = self.other_plugin(&feature, &plugin)
-            && replaces != Some(&existing.digest)
-        {
-            let kind = if existing.source == PluginOrigin::BuiltIn { "the built-in one" } else { "an added one" };
-            return Err(AddError::Taken(format!(
-                "the feature `{feature}` already has a plugin: {kind}, SHA-256 {digest}. To replace it, pass its \
-                 digest: {digest}",
-                digest = existing.digest
-            )));
-        }
-        let not_stored = |error: std::io::Error| AddError::Unkept(format!("the plugin cannot be stored: {error}"));
-        let (dir, path) = (self.dir.clone(), self.file(&feature));
-        let written = tokio::task::spawn_blocking(move || write_component(&dir, &path, &component)).await;
-        written.map_err(std::io::Error::other).and_then(|written| written).map_err(not_stored)?;
-        pin(Pin { feature: feature.clone(), digest: plugin.digest.clone() }).await.map_err(AddError::Unkept)?;
-        let added = view(&feature, PluginOrigin::Added, &plugin.digest, Ok(description));
-        self.change(|plugins| {
-            plugins.insert(feature, Arc::new(plugin));
-        });
-        Ok(added)
-    }
-
-    /// Removes a plugin that a user added; a built-in one of the same feature is used again. The caller has removed its
-    /// pin from the vault, so the daemon does not use the file again even if it cannot be removed. The log has a
-    /// warning then.
-    pub async fn remove(&self, feature: &str) {
-        let path = self.file(feature);
-        let removed = tokio::task::spawn_blocking(move || remove_component(&path)).await;
-        if let Err(error) = removed.unwrap_or_else(|error| Err(error.into())) {
-            let file = self.file(feature);
-            tracing::warn!(
-                feature,
-                file = %file.display(),
-                "a plugin is no longer used, but its file cannot be removed: {error}; remove it by hand, because \
-                 `template check` uses every file in this folder"
-            );
-        }
-        self.change(|plugins| {
-            plugins.remove(feature);
-            if let Some(builtin) = builtin::ALL.iter().find(|builtin| builtin.feature == feature) {
-                plugins.insert(feature.to_owned(), Arc::new(self.built_in(builtin)));
-            }
-        });
+    fn set_former(&self, feature: &str, former: Option<FormerPlugin>) {
+        let mut formers = BTreeMap::clone(&self.formers.load());
+        match former {
+            Some(former) => formers.insert(feature.to_owned(), Arc::new(former)),
+            None => formers.remove(feature),
+        };
+        self.formers.store(Arc::new(formers));
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Arc<RegisteredPlugin>>)) {
         let mut plugins = BTreeMap::clone(&self.plugins.load());
         change(&mut plugins);
         self.plugins.store(Arc::new(plugins));
-    }
-
-    /// Reads a file that may be added, and asks it to describe itself. This compiles it, which can take seconds.
-    ///
-    /// # Errors
-    /// Fails with [`AddError::Unreadable`] or [`AddError::Unfit`].
-    pub async fn read_candidate(&self, file: &Path) -> Result<PluginCandidate, AddError> {
-        let path = file.to_owned();
-        // The caller chooses the path, which can be on a disk that does not answer.
-        let read = tokio::task::spawn_blocking(move || read_component(&path));
-        let component = read.await.map_err(|error| AddError::Unreadable(error.to_string()))??;
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let plugin = self.plugin(PluginOrigin::Added, &name, component.clone().into());
-        let invalid = |message: String| AddError::Unfit(format!("{} cannot be added: {message}", file.display()));
-        let description = match &plugin.planner {
-            Ok(planner) => planner.load().await.map_err(|error: PlannerError| invalid(error.to_string()))?,
-            Err(problem) => return Err(invalid(problem.clone())),
-        };
-        plugin.description.set(description.clone()).ok();
-        Ok(PluginCandidate { component, plugin, description })
     }
 }
 
@@ -535,91 +539,6 @@ fn view(feature: &str, source: PluginOrigin, digest: &str, description: Result<D
         schema: serde_json::from_str(&text(|description| &description.schema)).unwrap_or_default(),
         problem,
         replaces: None,
-    }
-}
-
-/// Reads the file of a component.
-///
-/// # Errors
-/// Fails with [`AddError::Unreadable`], and with [`AddError::Unfit`] if it is not a regular file or is too large.
-pub fn read_component(path: &Path) -> Result<Vec<u8>, AddError> {
-    Ok(read_with_fingerprint(path)?.0)
-}
-
-/// Does the same and also returns the file's fingerprint from before it was read: a change in between shows as another
-/// fingerprint.
-fn read_with_fingerprint(path: &Path) -> Result<(Vec<u8>, Fingerprint), AddError> {
-    let read = files::read_regular(path, Links::Follow, COMPONENT_MAX);
-    let (component, metadata) = read.map_err(|error| match error.kind() {
-        ErrorKind::InvalidInput | ErrorKind::FileTooLarge => AddError::Unfit(format!(
-            "{} is not a plugin: it must be a file of at most {} MiB",
-            path.display(),
-            COMPONENT_MAX >> 20
-        )),
-        _ => AddError::Unreadable(format!("{} cannot be read: {error}", path.display())),
-    })?;
-    Ok((component, Fingerprint::from_metadata(&metadata)))
-}
-
-fn write_component(dir: &Path, path: &Path, component: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    files::replace(path, component)
-}
-
-/// Removes the file of a component. A file that does not exist is no error.
-fn remove_component(path: &Path) -> std::io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::mpsc;
-    use std::time::Duration;
-
-    use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
-
-    use super::*;
-
-    #[test]
-    fn a_component_that_cannot_be_removed_is_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("pager.wasm");
-        fs::write(&path, "component").unwrap();
-        remove_component(&path).unwrap();
-        remove_component(&path).unwrap();
-        fs::create_dir(&path).unwrap();
-        assert!(remove_component(&path).is_err());
-    }
-
-    /// A user who names a file can swap it for a FIFO at any moment.
-    #[test]
-    fn a_file_that_becomes_a_fifo_is_not_waited_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let [file, fifo] = ["file", "fifo"].map(|name| dir.path().join(name));
-        fs::write(&file, "component").unwrap();
-        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        let (stop, (sender, done)) = (AtomicBool::new(false), mpsc::channel());
-        let path = file.clone();
-        std::thread::spawn(move || {
-            let read: Vec<bool> = (0..20_000).map(|_| read_component(&path).is_ok()).collect();
-            let _ = sender.send(read);
-        });
-        let read = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    renameat_with(CWD, &file, CWD, &fifo, RenameFlags::EXCHANGE).unwrap();
-                }
-            });
-            let read = done.recv_timeout(Duration::from_secs(60));
-            stop.store(true, Ordering::Relaxed);
-            read
-        });
-        let read = read.expect("it waits for somebody to write into the FIFO");
-        assert!(read.contains(&true) && read.contains(&false), "it met both");
+        former: None,
     }
 }

@@ -94,6 +94,8 @@ pub enum ChangeKind {
     DeviceJoined = 30,
     /// A device of the account was revoked.
     DeviceRevoked = 31,
+    /// The plugin that was in force before came back.
+    PluginRolledBack = 32,
 }
 
 /// The kind of an event: a use or a change.
@@ -152,7 +154,7 @@ pub struct EventKindRow {
 
 /// All kinds of events. Files, the API, the labels of the console, `openapi.yaml` and `docs/usage.md` follow this
 /// table, and tests check that they do.
-pub const EVENT_KINDS: [EventKindRow; 31] = {
+pub const EVENT_KINDS: [EventKindRow; 32] = {
     const fn used(outcome: Outcome, name: &'static str, class: Class, text: &'static str) -> EventKindRow {
         EventKindRow { kind: EventKind::Use(outcome), name, class, text }
     }
@@ -193,6 +195,7 @@ pub const EVENT_KINDS: [EventKindRow; 31] = {
         change(DeviceInvited, "device_invited", "An invitation was created"),
         change(DeviceJoined, "device_joined", "A device was admitted to the account"),
         change(DeviceRevoked, "device_revoked", "A device was revoked"),
+        change(PluginRolledBack, "plugin_rolled_back", "A plugin was rolled back to the former one"),
     ]
 };
 

@@ -10,6 +10,7 @@ use hyper::Method;
 
 use super::super::client::percent_encode;
 use super::super::{Done, Failure, client, output, prompt};
+use super::change::{self, Consent};
 use super::list::{find, print};
 use guillemet_api::Listing;
 use guillemet_api::plugins::{AddPlugin, PluginSource, PluginView};
@@ -21,9 +22,11 @@ use guillemet_base::home::Home;
 pub struct PluginAddArgs {
     /// The component.
     file: PathBuf,
-    /// Do not ask for confirmation, even if this replaces another plugin.
-    #[arg(long)]
-    yes: bool,
+    /// Replace the built-in plugin of this feature.
+    #[arg(long, value_name = "FEATURE")]
+    replace: Option<String>,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 #[derive(Args)]
@@ -47,33 +50,46 @@ impl PluginAddArgs {
             "By adding it, you trust its author with the secrets of its templates{whose}: the plugin decides where \
              they go."
         ));
+        if let Some(replaced) = &plugin.replaces {
+            output::note(&format!("It replaces {}, SHA-256 {}.", change::name(replaced), replaced.digest));
+        }
+        change::print(home, &plugin);
+        self.check_named(&plugin)?;
         let question = match &plugin.replaces {
             None => format!("Add it for `{feature}`?"),
-            Some(replaced) => {
-                let version = replaced.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
-                let kind = match replaced.source {
-                    PluginSource::BuiltIn => format!("the built-in plugin{version}"),
-                    PluginSource::Added => format!("the added plugin{version}"),
-                };
-                output::note(&format!("It replaces {kind}, SHA-256 {}.", replaced.digest));
-                format!("Replace {kind} for `{feature}`?")
-            }
+            Some(replaced) => change::question("Replace", &plugin, replaced),
         };
-        prompt::confirm(&question, self.yes)?;
-        let replaces = plugin.replaces.as_ref().map(|replaced| replaced.digest.as_str());
-        let confirmed = AddPlugin { file: &file, confirm: true, digest: Some(&plugin.digest), replaces };
-        client::error_for_status(home, client::send(home, Method::POST, "/v1/plugins", None, &confirmed)?)?;
+        self.consent.ask(home, &plugin, &question)?;
+        let confirmed = Some(self.consent.confirmation(&plugin));
+        let body = AddPlugin { file: &file, replace: self.replace.as_deref(), confirmed };
+        client::error_for_status(home, client::send(home, Method::POST, "/v1/plugins", None, &body)?)?;
         output::note(&format!("added {feature}"));
+        change::note_former(&plugin);
         Ok(())
+    }
+
+    /// Checks that a built-in plugin is replaced only by its name. The daemon checks it too.
+    fn check_named(&self, plugin: &PluginView) -> Result<(), Failure> {
+        let is_built_in = plugin.replaces.as_ref().is_some_and(|replaced| replaced.source == PluginSource::BuiltIn);
+        let feature = &plugin.feature;
+        match &self.replace {
+            None if is_built_in => Err(Failure::new(format!(
+                "the plugin of `{feature}` is built in; nothing was changed. To replace it, pass --replace {feature}"
+            ))),
+            Some(named) if named != feature => {
+                Err(Failure::new(format!("this is a plugin for `{feature}`, not for `{named}`; nothing was changed")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 /// Returns what the daemon reports about a component. The daemon reads the file itself, because it keeps the bytes it
 /// has read.
 fn inspect(home: &Home, file: &Path) -> Result<PluginView, Failure> {
-    let body = AddPlugin { file, confirm: false, digest: None, replaces: None };
+    let body = AddPlugin { file, replace: None, confirmed: None };
     let inspect = || client::send(home, Method::POST, "/v1/plugins", None, &body);
-    let response = note_if_slow("compiling a large component takes a while; this happens once", inspect)?;
+    let response = note_if_slow("compiling and checking a large component takes a while", inspect)?;
     let unreadable = response.status == 404;
     match (client::error_for_status(home, response), files::open_regular(file, Links::Follow)) {
         (Err(_), Err(error)) if unreadable => Err(Failure::new(format!("{} cannot be read: {error}", file.display()))),
@@ -122,7 +138,7 @@ impl PluginRemoveArgs {
     pub fn run(self, home: &Home) -> Done {
         let plugins: Listing<PluginView> = client::listing(home, "/v1/plugins", "")?;
         let plugin = find(&plugins.items, &self.feature)?;
-        if plugin.source == PluginSource::BuiltIn {
+        if plugin.source == PluginSource::BuiltIn && plugin.former.is_none() {
             return Err(Failure::new(format!(
                 "the plugin of `{}` is built in and cannot be removed, but you can add another one to replace it",
                 self.feature
@@ -130,7 +146,9 @@ impl PluginRemoveArgs {
         }
         print(plugin, output::note);
         let templates = templates(home, &self.feature)?;
-        if plugin.replaces.is_some() {
+        if plugin.source == PluginSource::BuiltIn {
+            output::note("The built-in plugin is in use; the former plugin that is kept is removed.");
+        } else if plugin.replaces.is_some() {
             output::note("The built-in plugin is used again.");
         } else if !templates.is_empty() {
             output::note(&format!("Without it, these templates cannot be rendered: {}.", templates.join(", ")));

@@ -14,8 +14,10 @@ use sha2::{Digest, Sha256};
 use super::super::{Done, Failure, output};
 use super::planner;
 use super::project::Project;
+use guillemet_base::problem::Problem;
 use guillemet_plan::contract;
 use guillemet_plan::protocol::{About, Cost, Description, MEMORY_MAX, Report, TIME_MAX};
+use guillemet_plugin::checker::CheckerAnswer;
 use guillemet_plugin::client::{Planner, load_time};
 use guillemet_plugin::{registry, schema};
 
@@ -110,6 +112,20 @@ impl PluginCheckArgs {
             ))),
         }
     }
+}
+
+/// Makes the checks of a component for the daemon, which adds it only if they succeed, and prints them as
+/// [`CheckerAnswer`]. Uses the compiled form in this user's cache: the cost of compiling is of no interest here.
+///
+/// # Errors
+/// When the file cannot be read, or the planner cannot examine it.
+pub fn answer_checks(file: &Path) -> Done {
+    let cases = Project::of(file).cases();
+    let checked = planner::with(file, async |planner| ComponentCheck::run(file, &cases, &planner).await)?;
+    let problem = |mistake: Mistake| Problem { message: mistake.message, help: mistake.help, ..Problem::default() };
+    let problems = checked.problems.into_iter().map(problem).collect();
+    output::json(&serde_json::to_value(CheckerAnswer { digest: checked.digest, problems })?);
+    Ok(())
 }
 
 fn check(file: &Path, cases: &Path) -> Result<ComponentCheck, Failure> {

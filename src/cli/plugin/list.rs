@@ -57,6 +57,13 @@ pub fn print(plugin: &PluginView, line: impl Fn(&str)) {
     if let Some(problem) = &plugin.problem {
         line(&format!("Refused        {problem}"));
     }
+    if let Some(former) = &plugin.former {
+        let version = former.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
+        line(&format!("Former         {}{version}, SHA-256 {}", former.source.name(), former.digest));
+        if let Some(problem) = &former.problem {
+            line(&format!("               cannot be brought back: {problem}"));
+        }
+    }
 }
 
 /// Returns where a plugin comes from, as text.

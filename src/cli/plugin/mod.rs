@@ -2,17 +2,20 @@
 
 mod add;
 mod build;
+mod change;
 mod check;
 mod dev;
 mod list;
 mod new;
 mod planner;
 mod project;
+mod rollback;
 mod scaffold;
 mod test;
 
 use clap::Subcommand;
 
+pub use self::check::answer_checks;
 use super::Done;
 use guillemet_base::home::Home;
 
@@ -35,7 +38,9 @@ pub enum PluginCommand {
     Check(check::PluginCheckArgs),
     /// Add a plugin. Its author decides where the secrets of its templates go.
     Add(add::PluginAddArgs),
-    /// Remove a plugin.
+    /// Bring back the plugin that was in force before the present one.
+    Rollback(rollback::PluginRollbackArgs),
+    /// Remove a plugin, and the former one that is kept.
     Remove(add::PluginRemoveArgs),
 }
 
@@ -50,6 +55,7 @@ impl PluginCommand {
             Self::Test(command) => command.run(),
             Self::Check(command) => command.run(),
             Self::Add(command) => command.run(home),
+            Self::Rollback(command) => command.run(home),
             Self::Remove(command) => command.run(home),
         }
     }

@@ -28,6 +28,17 @@ pub fn pager() -> &'static [u8] {
     COMPONENT.get_or_init(|| componentize(&module("pager")))
 }
 
+/// Returns another version of `pager` (`tests/plugins/pager-next/src/lib.rs`), as its author might release it.
+pub fn pager_next(mode: &str) -> Vec<u8> {
+    const MARK: &[u8] = b"pager-mode:";
+    static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
+    let mut component = COMPONENT.get_or_init(|| componentize(&module("pager-next"))).clone();
+    let at =
+        component.windows(MARK.len()).position(|window| window == MARK).expect("the mark of its mode") + MARK.len();
+    component[at..at + mode.len()].copy_from_slice(mode.as_bytes());
+    component
+}
+
 /// Builds the core module of a plugin in `tests/plugins`.
 pub fn module(name: &str) -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -81,6 +81,8 @@ endpoints! {
     ListPlugins = "GET" "/v1/plugins" => admin plugins::list;
     /// Inspects a plugin, or adds it.
     AddPlugin = "POST" "/v1/plugins" => admin plugins::add;
+    /// Inspects the former plugin of a feature, or brings it back.
+    RollBackPlugin = "POST" "/v1/plugins/{feature}/rollback" => admin plugins::roll_back;
     /// Removes an added plugin.
     RemovePlugin = "DELETE" "/v1/plugins/{feature}" => admin plugins::remove;
     /// Streams the changes that happen from now on.

@@ -17,6 +17,7 @@ use guillemet_account::engine::PushError;
 use guillemet_api::error::ErrorEntry;
 use guillemet_base::names::SecretName;
 use guillemet_base::problem::Problem;
+use guillemet_plugin::compare::Break;
 use guillemet_plugin::plans::PlanError;
 use guillemet_plugin::registry::AddError;
 use guillemet_template::catalog::Unwritable;
@@ -270,7 +271,12 @@ impl AppError {
                 AddError::Unreadable(_) => ErrorCode::NotFound,
                 AddError::Unkept(_) => ErrorCode::Unavailable,
                 AddError::Unfit(_) => ErrorCode::Validation,
-                AddError::Changed(_) | AddError::Taken(_) => ErrorCode::Conflict,
+                AddError::NoFormer(_) => ErrorCode::NotFound,
+                AddError::Changed(_)
+                | AddError::Taken(_)
+                | AddError::Breaks(_)
+                | AddError::BreaksOther(_)
+                | AddError::FormerChanged(_) => ErrorCode::Conflict,
             },
             Self::Secrets(faults) if are_unrepresentable(faults) => ErrorCode::Validation,
             Self::Secrets(_) => ErrorCode::SecretUnavailable,
@@ -316,6 +322,9 @@ impl AppError {
             }
             Self::Secrets(faults) => faults.iter().map(fault_entry).collect(),
             Self::Template(error) => error.entries(),
+            Self::Plugin(AddError::Breaks(breaks) | AddError::BreaksOther(breaks)) => {
+                breaks.iter().map(break_entry).collect()
+            }
             Self::Forbidden { secrets, .. } => secrets.iter().map(forbidden_entry).collect(),
             Self::Invalid(fields) => {
                 fields.iter().map(|(field, message)| ErrorEntry::of_field(Some(field), message)).collect()
@@ -375,6 +384,15 @@ fn fault_entry(fault: &Fault) -> ErrorEntry {
     entry.reason = Some(fault.reason.code().into());
     entry.template.clone_from(&fault.template);
     (entry.line, entry.column) = (fault.line, fault.column);
+    entry
+}
+
+fn break_entry(broken: &Break) -> ErrorEntry {
+    let mut entry = ErrorEntry::of_problem(&broken.problem);
+    entry.template.clone_from(&broken.template);
+    if let (Some(_), Some(target)) = (&broken.template, &broken.target) {
+        entry.message += &format!(" (target `{target}`)");
+    }
     entry
 }
 

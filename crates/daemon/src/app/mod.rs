@@ -40,6 +40,7 @@ use guillemet_base::files::FileId;
 use guillemet_base::names::Millis;
 use guillemet_base::permissions::TrustedHome;
 use guillemet_base::sys::stack::with_wiped_stack;
+use guillemet_plugin::checker::Checker;
 use guillemet_plugin::registry::Registry;
 use guillemet_vault::usage::Caller;
 
@@ -85,6 +86,8 @@ pub struct App {
     pub resolver: Arc<Resolver>,
     /// The known plugins and their planners.
     pub registry: Registry,
+    /// Checks components before they are added.
+    pub checker: Checker,
     /// Sync with the account.
     pub sync: Arc<SyncState>,
     /// How the vault is unlocked, for `status`.
