@@ -32,7 +32,7 @@ impl EscapeTable {
     /// Checks that the table is within its bounds, unambiguous, and ends the text where it should.
     ///
     /// # Errors
-    /// Fails with [`TableError`] if it has too many rules or too long texts, replaces a character twice, or lets a text
+    /// Fails with `TableError` if it has too many rules or too long texts, replaces a character twice, or lets a text
     /// run into what follows it: by holding a line break without a closing text, or the first character of the closing
     /// text as it is.
     pub fn check(&self) -> Result<(), TableError> {
