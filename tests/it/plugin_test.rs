@@ -137,7 +137,7 @@ json.toml
     + token: is required
   failed  a header that would end (line 20)
     the case has neither a `document` nor `problems`; these problems were found:
-    + token: a header value cannot contain a line break or NUL
+    + token: a header value cannot contain a line break or NUL (change this text in the template)
   failed  urgent (line 24)
     it panicked: index out of bounds: the len is 3 but the index is 7 (pager/src/lib.rs:";
     assert_eq!(ran.code, Some(1), "{ran:?}");
@@ -344,4 +344,61 @@ fn a_document_that_cannot_hold_its_values_fails_the_case() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.err.contains("3 cases of 5 failed; the result of a failing plugin cannot be written"), "{}", ran.err);
     assert_eq!(project.read("cases/all.toml"), cases);
+}
+
+/// Values in a case: what is rendered, read back and refused with them is compared, and written by `--bless`.
+#[test]
+fn a_case_can_give_values_and_say_what_becomes_of_them() {
+    let project = Project::new();
+    let case = |name: &str, token: &str, expected: &str| {
+        format!(
+            "[[case]]\nname = '{name}'\ntarget = 'env'\nconfig = {{ url = 'https://p.example/v2', token = '«t»' }}\n\
+             secrets = {{ t = {token:?} }}\n{expected}\n"
+        )
+    };
+    let rendered = "PAGER_URL=https://p.example/v2\nPAGER_TOKEN=\"it's\"\n";
+    let cases = [
+        case("a quote", "it's", &format!("rendered = {rendered:?}\nread = {{ PAGER_TOKEN = \"it's\" }}")),
+        case("two lines", "a\nb", "refused = ['token: a header value cannot contain a line break']"),
+        case("another rendering", "x", "rendered = 'PAGER_TOKEN=y'"),
+        case("another value", "x", "read = { PAGER_TOKEN = 'y', PAGER = 'z' }"),
+        case("another reason", "a\nb", "refused = ['token: is too long']"),
+    ];
+    project.write("cases/values.toml", &cases.concat());
+    let ran = project.test(&[]);
+    for words in [
+        "  ok      a quote\n  ok      two lines\n  failed  another rendering",
+        "the rendered document differs; - is the case, + was found:\n    - PAGER_TOKEN=y\n",
+        "another value is read back from `PAGER_TOKEN`; - is the case's, + was found:\n    - y\n    + x\n",
+        "nothing is read back from `PAGER`; these paths have a value:\n    + PAGER_URL\n    + PAGER_TOKEN\n",
+        "the refusals differ; - are the case's, + were found:\n    - token: is too long\n    + token: the value cannot be used",
+    ] {
+        assert!(ran.out.contains(words), "{words} is not in {}{}", ran.out, ran.err);
+    }
+    assert_eq!(ran.code, Some(1));
+    project.write("cases/values.toml", &cases[..3].concat());
+    let blessed = project.test(&["--bless"]);
+    assert_eq!(blessed.code, Some(0), "{}{}", blessed.out, blessed.err);
+    assert!(project.read("cases/values.toml").contains("PAGER_TOKEN=x"), "{}", project.read("cases/values.toml"));
+    assert_eq!(project.test(&[]).code, Some(0));
+
+    project.write("cases/values.toml", &case("nothing is said", "x", ""));
+    let ran = project.test(&[]);
+    assert!(ran.err.contains("values.toml:1: `secrets` goes with `rendered`, `read` or `refused`"), "{}", ran.err);
+}
+
+/// A config that the plugin takes and its schema refuses would be marked by every editor.
+#[test]
+fn a_config_that_the_schema_refuses_fails_its_case() {
+    let mut component = componentize(&module("later"));
+    let (sound, mistaken) = (br#"{"token":{"type":"string"}}"#, br#"{"token":{"type":"number"}}"#);
+    let at = component.windows(sound.len()).position(|window| window == sound).unwrap();
+    component[at..at + mistaken.len()].copy_from_slice(mistaken);
+    let project = Project::empty();
+    fs::write(project.0.path().join("later.wasm"), component).unwrap();
+    let document = r#"document = '{"token": "«header-value(«t»)»"}'"#;
+    project.write("cases/a.toml", &format!("[[case]]\nname = 'a token'\nconfig = {{ token = '«t»' }}\n{document}\n"));
+    let ran = project.test(&[]);
+    let words = "  failed  a token (line 1)\n    the plugin takes this config, and its schema refuses it: ";
+    assert!(ran.code == Some(1) && ran.out.contains(words), "{}{}", ran.out, ran.err);
 }

@@ -7,14 +7,15 @@
 //! target = "vscode" # the default target if left out
 //! config = { url = "https://example.com", headers = { Authorization = "Bearer «token»" } }
 //! document = '{"headers": {"Authorization": "«header-value(Bearer «token»)»"}}'
-//! warnings = ["url: not encrypted"] # `field: part of the text`, all of them, in order problems = [] # instead of a
-//! document, in any order
+//! warnings = ["url: not encrypted"] # `field: part of the text`, all of them, in order
+//! problems = [] # instead of a document, in any order
 //! ```
 //! In the config, `«name»` is a secret. In the document it is that secret as it is, and `«operation(argument; …)»` is
 //! the result of that function of `encode`; the reasons of `forbid` and `forbid-sequence` are left out. JSON documents
 //! are compared as trees, including the order of their members. `": part of the text"` stands for one or more problems
 //! of any field. If `encode` refuses literal text, the host decides the place and the wording: `guillemet plugin test`
-//! compares them, while here the problem only has to be expected in some form.
+//! compares them, while here the problem only has to be expected in some form. What becomes of the values in `secrets`
+//! is compared by `guillemet plugin test` only.
 
 use std::fmt::Write as _;
 
@@ -40,6 +41,15 @@ struct Case {
     warnings: Vec<String>,
     #[serde(default)]
     problems: Vec<String>,
+    /// Values to fill the document with. Only a host has the encoders for that, so `guillemet plugin test` compares
+    /// `rendered`, `read` and `refused`.
+    secrets: Option<toml::Table>,
+    #[serde(rename = "rendered")]
+    _rendered: Option<String>,
+    #[serde(rename = "read")]
+    _read: Option<toml::Table>,
+    #[serde(rename = "refused")]
+    _refused: Option<Vec<String>>,
 }
 
 /// Runs every case of a folder.
@@ -88,7 +98,10 @@ fn run_case<F: Feature>(case: &Case, target: String) -> Result<(), String> {
         Err(found) => (None, Vec::new(), found.iter().map(format_problem).collect()),
     };
     compare_problems(&case.problems, &problems, &state.problems)?;
-    let Some(expected) = &case.document else { return Ok(()) };
+    let Some(expected) = &case.document else {
+        let is_lost = case.secrets.is_some() && document.is_none();
+        return if is_lost { Err("there is no document".into()) } else { Ok(()) };
+    };
     compare_warnings(&case.warnings, &warnings.iter().map(format_problem).collect::<Vec<_>>())?;
     let document = document.ok_or("there is no document")?;
     let (text, is_text) = match &document {

@@ -13,6 +13,7 @@ use guillemet_plan::protocol::Description;
 use guillemet_plugin::canary;
 use guillemet_plugin::cases::{self, Case, CaseFile, CaseResult, DiffLine, Difference};
 use guillemet_plugin::client::Planner;
+use guillemet_plugin::schema::Schema;
 
 #[derive(Args)]
 pub struct PluginTestArgs {
@@ -104,17 +105,28 @@ fn summary(failing: usize, total: usize, blessed: bool) -> String {
 
 /// Runs every case. Returns the results of each file.
 pub async fn run_all(planner: &Planner, description: &Description, files: &[CaseFile]) -> Vec<Vec<Ran>> {
+    let schema = serde_json::from_str(&description.schema).ok().and_then(|tree| Schema::new(&tree).ok());
     let mut results = Vec::with_capacity(files.len());
     for file in files {
         let mut ran = Vec::with_capacity(file.cases.len());
         for case in &file.cases {
             let found = cases::run(planner, description, case).await;
-            let differences = cases::compare(case, &found);
+            let mut differences = cases::compare(case, &found);
+            if matches!(found, CaseResult::Planned { .. }) {
+                let mistakes = schema.as_ref().map(|schema| schema.mistakes(&case.config)).unwrap_or_default();
+                differences.extend(mistakes.into_iter().map(refused_by_schema));
+            }
             ran.push(Ran { found, differences, log: planner.take_log(), is_misread: false });
         }
         results.push(ran);
     }
     results
+}
+
+/// An editor would mark a config that the plugin takes.
+fn refused_by_schema(mistake: String) -> Difference {
+    let message = format!("the plugin takes this config, and its schema refuses it: {mistake}");
+    Difference { message, lines: Vec::new() }
 }
 
 fn print(file: &CaseFile, ran: &[Ran]) {

@@ -32,6 +32,21 @@ pub fn can_read(plan: &Plan) -> bool {
     slots.is_empty() || !matches!(format(plan, &slots), Ok(DocumentFormat { format: None, .. }))
 }
 
+/// Reads a filled document back. Returns its values in order, each with its path.
+///
+/// # Errors
+/// Fails with the reason if the document's format is not known or has no reader, or if the text does not have it.
+pub fn read(plan: &Plan, document: &str) -> Result<Vec<(String, String)>, String> {
+    let slots = CanarySlot::all(plan);
+    let format = match format(plan, &slots) {
+        Ok(DocumentFormat { format, .. }) => format.ok_or("there is no reader for this kind of document")?,
+        Err(mismatches) => {
+            return Err(mismatches.into_iter().map(|mismatch| mismatch.message).collect::<Vec<_>>().join("; "));
+        }
+    };
+    Ok(format.leaves(document)?.into_iter().map(|leaf| (leaf.path.join("."), leaf.text)).collect())
+}
+
 /// Fills every slot with hostile canaries and reads the document back. Returns a problem, at the reference of its
 /// secret, for each slot whose encoder does not belong to the document's format, or that did not come back as exactly
 /// one leaf. Returns one problem without a place if the document cannot be read at all. If nothing tells the document's

@@ -5,9 +5,10 @@ use std::io;
 use toml_edit::{DocumentMut, Item, Table, Value};
 
 use super::judge::{format_problem, of_documents, of_problems, of_warnings};
-use super::{Case, CaseFile, CaseResult};
+use super::{Case, CaseFile, CaseResult, filled};
 use guillemet_base::files::Destination;
 use guillemet_base::problem::Problem;
+use guillemet_plan::plan::Plan;
 
 /// Writes the results of the cases at these places. Returns the names of the cases that were written.
 ///
@@ -51,8 +52,12 @@ fn write(table: &mut Table, case: &Case, found: &CaseResult) -> bool {
         }
         CaseResult::Planned { document, plan, .. } => {
             table.remove("problems");
+            if !case.secrets.is_empty() {
+                write_filled(table, case, plan);
+            }
             let expected = case.document.as_deref();
-            if expected.is_none_or(|expected| of_documents(expected, document, plan.kind).is_some()) {
+            let is_wanted = expected.is_some() || case.secrets.is_empty();
+            if is_wanted && expected.is_none_or(|expected| of_documents(expected, document, plan.kind).is_some()) {
                 set(table, "document", text(document));
             }
             if of_warnings(&case.warnings, &plan.warnings).is_some() {
@@ -64,6 +69,26 @@ fn write(table: &mut Table, case: &Case, found: &CaseResult) -> bool {
         }
     }
     true
+}
+
+/// Writes what became of the values of a case.
+fn write_filled(table: &mut Table, case: &Case, plan: &Plan) {
+    match filled::render(case, plan) {
+        Ok(rendered) => {
+            table.remove("refused");
+            let expected = case.rendered.as_deref();
+            if expected.is_none_or(|expected| of_documents(expected, &rendered, plan.kind).is_some()) {
+                set(table, "rendered", text(&rendered));
+            }
+        }
+        Err(problems) => {
+            table.remove("rendered");
+            table.remove("read");
+            if !of_problems(&case.refused, &problems).is_empty() {
+                set(table, "refused", text_list(&problems.iter().map(format_problem).collect::<Vec<_>>()));
+            }
+        }
+    }
 }
 
 /// Sets a value. Keeps the comment behind the previous one.

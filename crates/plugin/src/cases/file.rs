@@ -10,7 +10,8 @@ use guillemet_base::files;
 use guillemet_base::names::SecretName;
 
 /// The fields that a case may have.
-const FIELDS: [&str; 6] = ["name", "target", "config", "document", "warnings", "problems"];
+const FIELDS: [&str; 10] =
+    ["name", "target", "config", "document", "warnings", "problems", "secrets", "rendered", "read", "refused"];
 
 /// The largest size of a file of cases, in bytes.
 const FILE_MAX: u64 = 16 << 20;
@@ -74,14 +75,32 @@ impl CaseReader<'_> {
             }
             found => found.and_then(|(text, _)| Some(text?.to_owned())),
         };
-        let (name, target, document) = (text("name"), text("target"), text("document"));
+        let (name, target, document, rendered) = (text("name"), text("target"), text("document"), text("rendered"));
         if name.is_none() {
             self.add_problem(table.span(), "a case needs a `name`");
         }
         let mut list = |key: &str| self.texts(key, table.get(key));
-        let (warnings, problems) = (list("warnings"), list("problems"));
+        let (warnings, problems, refused) = (list("warnings"), list("problems"), list("refused"));
+        let (secrets, read) = (self.pairs("secrets", table.get("secrets")), self.pairs("read", table.get("read")));
         if document.is_some() && !problems.is_empty() {
             self.add_problem(table.span(), "a case can have a `document` or `problems`, not both");
+        }
+        for (name, _) in &secrets {
+            if let Err(error) = name.parse::<SecretName>() {
+                self.add_problem(table.span(), format!("`secrets`: `{name}`: {error}"));
+            }
+        }
+        let is_filled = rendered.is_some() || !read.is_empty() || !refused.is_empty();
+        if is_filled == secrets.is_empty() {
+            let message =
+                "`secrets` goes with `rendered`, `read` or `refused`: give the values and what becomes of them";
+            self.add_problem(table.span(), message);
+        }
+        if !secrets.is_empty() && !problems.is_empty() {
+            self.add_problem(table.span(), "a case can have `secrets` or `problems`, not both");
+        }
+        if !refused.is_empty() && (rendered.is_some() || !read.is_empty()) {
+            self.add_problem(table.span(), "a case can have `refused`, or `rendered` and `read`, not both");
         }
         let config = match table.get("config").map(|item| (item.as_table_like(), item.span())) {
             Some((Some(config), _)) => self.table(config),
@@ -94,7 +113,8 @@ impl CaseReader<'_> {
                 Map::new()
             }
         };
-        Case { name: name.unwrap_or_default(), line, target, config, document, warnings, problems }
+        let (name, secrets) = (name.unwrap_or_default(), secrets.into_iter().collect());
+        Case { name, line, target, config, document, warnings, problems, secrets, rendered, read, refused }
     }
 
     fn texts(&mut self, key: &str, item: Option<&Item>) -> Vec<String> {
@@ -104,6 +124,19 @@ impl CaseReader<'_> {
             Some(texts) => texts,
             None => {
                 self.add_problem(item.span(), format!("`{key}` must be a list of strings"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Reads a table of strings.
+    fn pairs(&mut self, key: &str, item: Option<&Item>) -> Vec<(String, String)> {
+        let Some(item) = item else { return Vec::new() };
+        let text = |(key, item): (&str, &Item)| Some((key.to_owned(), item.as_str()?.to_owned()));
+        match item.as_table_like().and_then(|table| table.iter().map(text).collect()) {
+            Some(pairs) => pairs,
+            None => {
+                self.add_problem(item.span(), format!("`{key}` must be a table of strings"));
                 Vec::new()
             }
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
-use super::{Case, CaseResult};
+use super::{Case, CaseResult, filled};
 use guillemet_base::problem::Problem;
 use guillemet_plan::protocol::DocumentKind;
 
@@ -64,16 +64,17 @@ pub fn compare(case: &Case, found: &CaseResult) -> Vec<Difference> {
             let message = "the case has neither a `document` nor `problems`; these problems were found:";
             return vec![Difference {
                 message: message.into(),
-                lines: problems.iter().map(format_problem).map(DiffLine::Found).collect(),
+                lines: problems.iter().map(shown).map(DiffLine::Found).collect(),
             }];
         }
         CaseResult::Problems(problems) => return of_problems(&case.problems, problems),
         CaseResult::Planned { document, plan, .. } => (document, plan),
     };
     let mut differences = of_problems(&case.problems, &[]);
+    differences.extend(filled::compare(case, plan));
     match &case.document {
         Some(expected) => differences.extend(of_documents(expected, document, plan.kind)),
-        None if case.problems.is_empty() => {
+        None if case.problems.is_empty() && case.secrets.is_empty() => {
             let message = "the case has neither a `document` nor `problems`; this document was found:";
             let lines = document.lines().map(|line| DiffLine::Found(line.into())).collect();
             differences.push(Difference { message: message.into(), lines });
@@ -142,6 +143,12 @@ pub fn format_problem(problem: &Problem) -> String {
     format!("{}: {}", problem.path, problem.message)
 }
 
+/// Returns a problem as one line of a difference: with its help, which expectations are compared with too.
+fn shown(problem: &Problem) -> String {
+    let help = problem.help.as_deref().map(|help| format!(" ({help})")).unwrap_or_default();
+    format_problem(problem) + &help
+}
+
 /// Reports whether a problem matches an expectation of the form `field: part of the text`.
 fn matches_expectation(expected: &str, found: &Problem) -> bool {
     let (path, part) = expected.split_once(": ").unwrap_or((expected, ""));
@@ -157,7 +164,7 @@ pub fn of_warnings(expected: &[String], found: &[Problem]) -> Option<Difference>
         return None;
     }
     let missing = expected.iter().cloned().map(DiffLine::Expected);
-    let lines = missing.chain(found.iter().map(format_problem).map(DiffLine::Found)).collect();
+    let lines = missing.chain(found.iter().map(shown).map(DiffLine::Found)).collect();
     Some(Difference { message: "the warnings differ; - are the case's, + were found:".into(), lines })
 }
 
@@ -182,8 +189,7 @@ pub fn of_problems(expected: &[String], found: &[Problem]) -> Vec<Difference> {
         }
         matching.into_iter().for_each(|at| covered[at] = true);
     }
-    let unexpected =
-        remaining.iter().zip(&covered).filter(|(_, covered)| !**covered).map(|(found, _)| format_problem(found));
+    let unexpected = remaining.iter().zip(&covered).filter(|(_, covered)| !**covered).map(|(found, _)| shown(found));
     let absent = missing.into_iter().cloned().map(DiffLine::Expected);
     let lines: Vec<DiffLine> = absent.chain(unexpected.map(DiffLine::Found)).collect();
     if lines.is_empty() {

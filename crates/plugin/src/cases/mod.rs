@@ -10,6 +10,14 @@
 //! document = '{"headers": {"Authorization": "«header-value(Bearer «token»)»"}}'
 //! warnings = ["url: not encrypted"]       # `field: part of the text`, all of them, in order
 //! problems = []                           # instead of a document, in any order
+//!
+//! [[case]]
+//! name = "a token with a quote"
+//! config = { url = "https://example.com", headers = { Authorization = "Bearer «token»" } }
+//! secrets = { token = 'a"b' }             # values to fill the document with
+//! rendered = '{"headers": {"Authorization": "Bearer a\"b"}}'
+//! read = { "headers.Authorization" = 'Bearer a"b' }
+//! refused = []                            # instead of both, as `problems`
 //! ```
 //! In the config, `«name»` is a secret. In the document, `«name»` is that secret unencoded, and
 //! `«operation(argument; …)»` is what `encode` makes of its arguments; the reasons of `forbid`, `forbid-sequence` and
@@ -20,9 +28,11 @@
 
 mod bless;
 mod file;
+mod filled;
 mod judge;
 mod run;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -32,7 +42,7 @@ pub use self::run::{CaseResult, run};
 use guillemet_plan::protocol::Description;
 
 /// A config, and what it has to lead to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Case {
     /// The name, which says what the case shows.
     pub name: String,
@@ -48,6 +58,14 @@ pub struct Case {
     pub warnings: Vec<String>,
     /// The expected problems, in any order, each as `field: part of the text`.
     pub problems: Vec<String>,
+    /// The values to fill the document with, by the names of the secrets; empty if it is not filled.
+    pub secrets: BTreeMap<String, String>,
+    /// The expected document with these values; `None` if it is not compared.
+    pub rendered: Option<String>,
+    /// The values that are read back from it, by their paths.
+    pub read: Vec<(String, String)>,
+    /// The expected refusals of these values, in any order, each as `field: part of the text`.
+    pub refused: Vec<String>,
 }
 
 /// A file of cases.
@@ -119,7 +137,8 @@ impl CaseFile {
 /// Returns what the cases do not cover, one line each: targets for which no case has a document, and fields that cases
 /// use but the schema does not know.
 pub fn gaps(description: &Description, files: &[CaseFile]) -> Vec<String> {
-    let with_document = || files.iter().flat_map(|file| &file.cases).filter(|case| case.document.is_some());
+    let has_document = |case: &&Case| case.document.is_some() || case.rendered.is_some();
+    let with_document = || files.iter().flat_map(|file| &file.cases).filter(has_document);
     let untried = description.targets.iter().map(|target| target.id.as_str());
     let untried = untried.filter(|id| with_document().all(|case| case.target(description) != *id));
     let mut gaps: Vec<String> =

@@ -55,9 +55,7 @@ pub async fn run(checked: &mut ComponentCheck, planner: &Planner, folder: &Path)
             line: 0,
             target: Some(target.id.clone()),
             config: example.config.clone(),
-            document: None,
-            warnings: Vec::new(),
-            problems: Vec::new(),
+            ..Case::default()
         };
         let begun = Instant::now();
         checked.try_case(planner, &description, &case, false).await;
