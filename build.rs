@@ -12,9 +12,14 @@ use wit_bindgen_core::wit_parser::Resolve;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
-    for path in
-        ["build.rs", "wit", "plugins/scaffolds", "plugins/guillemet-plugin/Cargo.toml", "plugins/guillemet-plugin/src"]
-    {
+    for path in [
+        "build.rs",
+        "wit",
+        "plugins/scaffolds",
+        "plugins/guillemet-plugin/Cargo.toml",
+        "plugins/guillemet-plugin/src",
+        "crates/plan/src/encode",
+    ] {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
     embed(&root, &PathBuf::from(variable("OUT_DIR")?))

@@ -156,8 +156,26 @@ class Plugin(Feature):
 #[test]
 fn cases_in_rust_run_natively() {
     let Some(project) = Project::new(Language::Rust, "native") else { return };
+    // Literal text is written by the same code as in a host.
+    let case = r#"
+[[case]]
+name = "a token with a quote"
+target = "env"
+config = { url = "https://hooks.example.com/calls", token = "a'b", events = ["call.ended"] }
+document = """
+WEBHOOK_URL=https://hooks.example.com/calls
+WEBHOOK_TOKEN="a'b"
+WEBHOOK_EVENTS=call.ended
+"""
+warnings = ["token: in the clear"]
+"#;
+    let cases = std::fs::read_to_string(project.path("cases/env.toml")).unwrap() + case;
+    std::fs::write(project.path("cases/env.toml"), cases).unwrap();
     let tested = project.run("cargo", &["test", "--quiet", "--locked"]);
     assert!(tested.status.success() && tested.text.contains("1 passed"), "{}", tested.text);
+    assert!(project.guillemet(&["plugin", "build"]).status.success());
+    let tested = project.guillemet(&["plugin", "test"]);
+    assert!(tested.status.success() && tested.text.contains("ok      a token with a quote"), "{}", tested.text);
 }
 
 /// Each command in docs/plugins.md prints what the text says.

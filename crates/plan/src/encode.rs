@@ -242,4 +242,6 @@ fn append_encoded(encoding: &data_encoding::Encoding, text: &[u8], out: &mut Cle
 }
 
 #[cfg(test)]
+mod dotenv_tests;
+#[cfg(test)]
 mod tests;

@@ -2,9 +2,8 @@
 //! instead of carried out.
 //!
 //! A text that contains a slot becomes a new slot for `«operation(arguments)»`. Literal text is encoded at once, as a
-//! host does it. The state belongs to the thread.
+//! host does it: by the same files. The state belongs to the thread.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
@@ -15,6 +14,13 @@ use sha1::Sha1;
 use sha2::{Sha256, Sha512, Sha512_256};
 
 pub use crate::bindings::guillemet::feature::encode::{Escaping, Refused, Replacement};
+
+mod baresip;
+mod config;
+mod dotenv;
+#[allow(dead_code, reason = "a host uses all of them")]
+mod http;
+mod text;
 
 /// What a slot stands for.
 pub(crate) struct Slot {
@@ -31,6 +37,50 @@ pub(crate) struct State {
     pub slots: Vec<Slot>,
     /// The problems of literal text that an encoder refused.
     pub problems: Vec<String>,
+}
+
+/// What the shared files write into. Outside a host there are no values, so nothing is wiped.
+type Clear = Vec<u8>;
+
+/// Why an encoder refuses a text.
+struct Refusal {
+    reason: String,
+}
+
+fn refuse<T>(reason: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { reason: reason.into() })
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, Refusal> {
+    std::str::from_utf8(bytes).or_else(|_| refuse("the value is not valid UTF-8"))
+}
+
+/// Reports whether the character is one of the code points that Unicode reserves for internal use.
+fn is_noncharacter(c: char) -> bool {
+    matches!(u32::from(c), 0xfdd0..=0xfdef) || u32::from(c) & 0xfffe == 0xfffe
+}
+
+/// Returns the text as a shared function writes it.
+fn through(write: impl FnOnce(&[u8], &mut Clear) -> Result<(), Refusal>, text: &str) -> Result<String, Reason> {
+    let mut out = Clear::new();
+    write(text.as_bytes(), &mut out).map_err(|refusal| refusal.reason)?;
+    Ok(String::from_utf8(out).expect("encoders write text"))
+}
+
+/// Returns the text as it is, if it passes a shared check.
+fn checked(check: fn(&[u8]) -> Result<(), Refusal>, text: &str) -> Result<String, Reason> {
+    check(text.as_bytes()).map(|()| text.to_owned()).map_err(|refusal| refusal.reason)
+}
+
+/// Returns the text between quotes, escaped by a shared function after a shared check.
+fn quoted(
+    quote: &str,
+    check: fn(&[u8]) -> Result<(), Refusal>,
+    escape: fn(&[u8], &mut Clear) -> Result<(), Refusal>,
+    text: &str,
+) -> Result<String, Reason> {
+    checked(check, text)?;
+    Ok(format!("{quote}{}{quote}", through(escape, text)?))
 }
 
 thread_local! {
@@ -86,7 +136,7 @@ pub(crate) fn written(state: &State, text: &str) -> String {
 }
 
 /// Why an encoder refuses a literal text.
-type Reason = Cow<'static, str>;
+type Reason = String;
 
 struct Operation {
     name: &'static str,
@@ -109,7 +159,7 @@ fn apply(
             .collect();
         if secrets.is_empty() {
             return literal().unwrap_or_else(|reason| {
-                state.problems.push(reason.into_owned());
+                state.problems.push(reason);
                 texts.concat()
             });
         }
@@ -138,22 +188,14 @@ pub fn whole_secret(text: &str) -> bool {
     text.len() == 1 + DIGITS && has_secret(text)
 }
 
-fn percent(text: &str) -> String {
-    let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    text.bytes().map(|b| if unreserved(b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
-}
-
 /// Percent-encodes everything but the unreserved characters of RFC 3986.
 pub fn url_query(text: &str) -> String {
-    apply(inner("url-query"), &[], &[text], || Ok(percent(text)))
+    apply(inner("url-query"), &[], &[text], || through(http::percent, text))
 }
 
 /// Percent-encodes like `url_query`, and refuses the segments `.` and `..`.
 pub fn url_path_segment(text: &str) -> String {
-    apply(inner("url-path-segment"), &[], &[text], || match text {
-        "." | ".." => Err("a path segment must not be `.` or `..`".into()),
-        _ => Ok(percent(text)),
-    })
+    apply(inner("url-path-segment"), &[], &[text], || through(http::path_segment, text))
 }
 
 /// Checks that the text is an absolute http(s) URL, and keeps it as it is. A secret inside a longer URL has to be
@@ -167,20 +209,12 @@ pub fn url(text: &str) -> String {
         STATE.with_borrow_mut(|state| state.problems.push("a secret inside a URL is not percent-encoded".into()));
         return text.into();
     }
-    apply(inner("url"), &[], &[text], || {
-        let fits = text.starts_with("https://") || text.starts_with("http://");
-        if fits { Ok(text.into()) } else { Err("not an absolute http(s) URL".into()) }
-    })
+    apply(inner("url"), &[], &[text], || checked(http::check_url, text))
 }
 
 /// Checks that the text is a field value of RFC 9110, and keeps it as it is.
 pub fn header_value(text: &str) -> String {
-    apply(inner("header-value"), &[], &[text], || {
-        let blank = |b: &u8| matches!(b, b' ' | b'\t');
-        let outer = text.bytes().next().iter().any(blank) || text.bytes().last().iter().any(blank);
-        let fits = !outer && text.bytes().all(|b| b.is_ascii_graphic() || blank(&b));
-        if fits { Ok(text.into()) } else { Err("not a header value: visible ASCII without blanks at the ends".into()) }
-    })
+    apply(inner("header-value"), &[], &[text], || checked(http::check_header_value, text))
 }
 
 /// Encodes as Base64 with padding.
@@ -191,8 +225,14 @@ pub fn base64(text: &str) -> String {
 /// Encodes `user:password` as Base64, for basic authentication.
 pub fn basic_credentials(user: &str, password: &str) -> String {
     apply(inner("basic-credentials"), &[], &[user, password], || {
-        let encoded = BASE64.encode(format!("{user}:{password}").as_bytes());
-        if user.contains(':') { Err("a user of basic credentials must not hold `:`".into()) } else { Ok(encoded) }
+        let pair = format!("{user}:{password}");
+        if user.contains(':') {
+            Err("the user name of basic credentials cannot contain `:` (RFC 7617)".into())
+        } else if pair.contains(char::is_control) {
+            Err("basic credentials cannot contain control characters (RFC 7617)".into())
+        } else {
+            Ok(BASE64.encode(pair.as_bytes()))
+        }
     })
 }
 
@@ -200,6 +240,9 @@ pub fn basic_credentials(user: &str, password: &str) -> String {
 pub fn sip_digest_ha1(user: &str, realm: &str, password: &str, algorithm: &str) -> String {
     apply(inner("sip-digest-ha1"), &[algorithm], &[user, realm, password], || {
         let text = format!("{user}:{realm}:{password}");
+        if user.contains(':') || realm.contains(':') {
+            return Err("the user name and realm of a digest cannot contain `:`, which separates them".into());
+        }
         match algorithm {
             "MD5" => Ok(HEXLOWER.encode(&Md5::digest(text))),
             "SHA-256" => Ok(HEXLOWER.encode(&Sha256::digest(text))),
@@ -211,10 +254,7 @@ pub fn sip_digest_ha1(user: &str, realm: &str, password: &str, algorithm: &str) 
 
 /// Escapes the text for the inside of a JSON string, without its quotes.
 pub fn json_string(text: &str) -> String {
-    apply(inner("json-string"), &[], &[text], || {
-        let quoted = serde_json::Value::from(text).to_string();
-        Ok(quoted[1..quoted.len() - 1].into())
-    })
+    apply(inner("json-string"), &[], &[text], || through(self::text::json_string, text))
 }
 
 /// Encodes as lower-case hexadecimal.
@@ -259,7 +299,7 @@ pub fn hmac(key: &str, text: &str, algorithm: &str, encoding: &str) -> String {
 /// range, and a `-` at the beginning or the end is itself.
 pub fn allow(text: &str, characters: &str, reason: &str) -> String {
     apply(inner("allow"), &[characters], &[text], || {
-        if text.chars().all(|c| in_set(characters, c)) { Ok(text.into()) } else { Err(reason.to_owned().into()) }
+        if text.chars().all(|c| in_set(characters, c)) { Ok(text.into()) } else { Err(reason.to_owned()) }
     })
 }
 
@@ -278,13 +318,9 @@ fn in_set(set: &str, character: char) -> bool {
 }
 
 /// Refuses a value that contains one of the characters.
-pub fn forbid(text: &str, characters: &str, _reason: &str) -> String {
+pub fn forbid(text: &str, characters: &str, reason: &str) -> String {
     apply(inner("forbid"), &[characters], &[text], || {
-        if text.contains(|c| characters.contains(c)) {
-            Err("holds a forbidden character".into())
-        } else {
-            Ok(text.into())
-        }
+        if text.contains(|c| characters.contains(c)) { Err(reason.to_owned()) } else { Ok(text.into()) }
     })
 }
 
@@ -294,9 +330,9 @@ pub fn forbid_sequence(text: &str, sequence: &str, _reason: &str) -> String {
 }
 
 /// Refuses a text that is longer than this many bytes.
-pub fn at_most(text: &str, bytes: u32, _reason: &str) -> String {
+pub fn at_most(text: &str, bytes: u32, reason: &str) -> String {
     apply(inner("at-most"), &[&bytes.to_string()], &[text], || {
-        if text.len() > bytes as usize { Err("is too long".into()) } else { Ok(text.into()) }
+        if text.len() > bytes as usize { Err(reason.to_owned()) } else { Ok(text.into()) }
     })
 }
 
@@ -310,151 +346,71 @@ pub fn panic(_message: &str) {}
 
 /// Escapes the text for XML character data or attribute values.
 pub fn xml(text: &str) -> String {
-    apply(terminal("xml"), &[], &[text], || {
-        let escape = |c| match c {
-            '&' => "&amp;".into(),
-            '<' => "&lt;".into(),
-            '>' => "&gt;".into(),
-            '"' => "&quot;".into(),
-            '\'' => "&#39;".into(),
-            '$' => "&#36;".into(),
-            c => String::from(c),
-        };
-        Ok(text.chars().map(escape).collect())
-    })
+    apply(terminal("xml"), &[], &[text], || through(self::text::xml, text))
 }
 
-/// Writes the value of a dotenv line: without quotes, or in quotes that every reader of such files takes literally. A
-/// host accepts some more values.
+/// Writes the value of a dotenv line: without quotes, or in quotes that every reader of such files takes literally.
 pub fn dotenv(text: &str) -> String {
-    apply(terminal("dotenv"), &[], &[text], || {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_./+=:@%,-".contains(&b);
-        let bare = !text.is_empty() && text.bytes().all(plain) && !text.starts_with('=') && !text.contains(":=");
-        match text {
-            _ if bare => Ok(text.into()),
-            _ if text.contains(['\'', '\\', '\r', '\n', '\0']) || text.contains("${") => {
-                Err("there is no quoting that every reader of a dotenv file reads back as it".into())
-            }
-            _ => Ok(format!("'{text}'")),
-        }
-    })
+    apply(terminal("dotenv"), &[], &[text], || through(|text, out| dotenv::value(utf8(text)?, out), text))
 }
 
 /// Writes the value of a line in an Asterisk configuration file.
 pub fn asterisk_value(text: &str) -> String {
     apply(terminal("asterisk-value"), &[], &[text], || {
-        let fits = text.trim() == text && !text.contains(['\r', '\n', '\0']);
-        if fits { Ok(text.replace(';', "\\;")) } else { Err("Asterisk cannot hold it".into()) }
+        quoted("", self::text::check_asterisk_value, self::text::asterisk_value, text)
     })
 }
 
 /// Writes a string of a Kamailio configuration, with its quotes.
 pub fn kamailio_string(text: &str) -> String {
     apply(terminal("kamailio-string"), &[], &[text], || {
-        let fits = !text.contains(['\r', '\n', '\0']);
-        if fits { Ok(quoted(text)) } else { Err("a Kamailio string must not hold line breaks".into()) }
+        quoted("\"", self::text::check_kamailio_string, self::text::kamailio_string, text)
     })
 }
 
-/// Writes a parameter of a baresip account, in quotes if needed. A host accepts some more values.
+/// Writes a parameter of a baresip account, in quotes if needed.
 pub fn baresip_parameter(text: &str) -> String {
-    apply(terminal("baresip-parameter"), &[], &[text], || {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._~%+@*!".contains(c);
-        let fits = !text.contains(['"', '\\', '\r', '\n', '\0']) && text.len() <= 126;
-        match (fits, text.chars().all(plain)) {
-            (false, _) => Err("a baresip parameter must not hold quotes, backslashes or line breaks".into()),
-            (true, true) => Ok(text.into()),
-            (true, false) => Ok(quoted(text)),
-        }
-    })
+    apply(terminal("baresip-parameter"), &[], &[text], || through(baresip::parameter, text))
 }
 
 /// Writes a value for `curl --config`, with its quotes.
 pub fn curl_config(text: &str) -> String {
-    apply(terminal("curl-config"), &[], &[text], || {
-        let lines = quoted(text).replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t").replace('\u{b}', "\\v");
-        if text.contains('\0') { Err("curl cannot hold NUL".into()) } else { Ok(lines) }
-    })
+    apply(terminal("curl-config"), &[], &[text], || quoted("\"", |_| Ok(()), self::text::curl_config, text))
 }
 
 /// Writes a double-quoted scalar of YAML, with its quotes.
 pub fn yaml_string(text: &str) -> String {
-    apply(terminal("yaml-string"), &[], &[text], || {
-        let escape = |c: char| match c {
-            '"' | '\\' => format!("\\{c}"),
-            '\n' => "\\n".into(),
-            '\r' => "\\r".into(),
-            '\t' => "\\t".into(),
-            c if c.is_control() => format!("\\x{:02x}", u32::from(c)),
-            '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => format!("\\u{:04x}", u32::from(c)),
-            c => c.into(),
-        };
-        Ok(format!("\"{}\"", text.chars().map(escape).collect::<String>()))
-    })
+    apply(terminal("yaml-string"), &[], &[text], || quoted("\"", |_| Ok(()), config::yaml_string, text))
 }
 
 /// Writes a basic string of TOML, with its quotes.
 pub fn toml_string(text: &str) -> String {
-    apply(terminal("toml-string"), &[], &[text], || {
-        let escape = |c: char| match c {
-            '"' | '\\' => format!("\\{c}"),
-            '\n' => "\\n".into(),
-            '\r' => "\\r".into(),
-            '\t' => "\\t".into(),
-            c if c.is_ascii_control() => format!("\\u{:04x}", u32::from(c)),
-            c => c.into(),
-        };
-        Ok(format!("\"{}\"", text.chars().map(escape).collect::<String>()))
-    })
+    apply(terminal("toml-string"), &[], &[text], || quoted("\"", |_| Ok(()), config::toml_string, text))
 }
 
-/// Writes the value of a line of an INI file. A host gives the exact reason for a refusal.
+/// Writes the value of a line of an INI file.
 pub fn ini_value(text: &str) -> String {
-    apply(terminal("ini-value"), &[], &[text], || {
-        let fits = !text.is_empty()
-            && text.trim() == text
-            && !text.contains(|c: char| c.is_control() || ";#%$\\\u{2028}\u{2029}\u{feff}".contains(c))
-            && !text.starts_with(['"', '\''])
-            && !["true", "false", "null"].contains(&text);
-        if fits { Ok(text.into()) } else { Err("the readers of INI files do not agree about it".into()) }
-    })
+    apply(terminal("ini-value"), &[], &[text], || checked(config::check_ini_value, text))
 }
 
 /// Writes a word of a POSIX shell, in single quotes.
 pub fn shell_word(text: &str) -> String {
-    apply(terminal("shell-word"), &[], &[text], || {
-        let word = format!("'{}'", text.replace('\'', "'\\''"));
-        if text.contains('\0') { Err("a word of a shell cannot contain NUL".into()) } else { Ok(word) }
-    })
+    apply(terminal("shell-word"), &[], &[text], || quoted("'", |_| Ok(()), config::shell_word, text))
 }
 
 /// Writes the value of a line for systemd's `EnvironmentFile=`, in double quotes.
 pub fn systemd_env(text: &str) -> String {
-    apply(terminal("systemd-env"), &[], &[text], || {
-        let escape = |c: char| if "\"\\`$".contains(c) { format!("\\{c}") } else { c.into() };
-        let value = format!("\"{}\"", text.chars().map(escape).collect::<String>());
-        if text.contains('\0') { Err("an environment variable cannot contain NUL".into()) } else { Ok(value) }
-    })
+    apply(terminal("systemd-env"), &[], &[text], || quoted("\"", config::check_systemd_env, config::systemd_env, text))
 }
 
 /// Writes the value of a line for `docker run --env-file`, which knows no quotes.
 pub fn docker_env(text: &str) -> String {
-    apply(terminal("docker-env"), &[], &[text], || {
-        let fits = !text.contains(['\n', '\r', '\0']);
-        if fits { Ok(text.into()) } else { Err("a line of a Docker env file cannot contain a line break".into()) }
-    })
+    apply(terminal("docker-env"), &[], &[text], || checked(config::check_docker_env, text))
 }
 
 /// Writes a token of a netrc file, in double quotes where it needs them.
 pub fn netrc_token(text: &str) -> String {
-    apply(terminal("netrc-token"), &[], &[text], || {
-        let bare = text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\')) && !text.starts_with('#');
-        match text {
-            _ if text.is_empty() || text.contains(char::is_control) => Err("a netrc file cannot hold it".into()),
-            _ if bare => Ok(text.into()),
-            _ => Ok(quoted(text)),
-        }
-    })
+    apply(terminal("netrc-token"), &[], &[text], || through(config::netrc_token, text))
 }
 
 /// Writes the text as the table says, for a format without an encoder of its own.
@@ -464,7 +420,7 @@ pub fn escape(text: &str, table: &Escaping) -> String {
         let mut out = opening.clone();
         for c in text.chars() {
             if let Some(refused) = refused.iter().find(|refused| in_set(&refused.characters, c)) {
-                return Err(refused.reason.clone().into());
+                return Err(refused.reason.clone());
             }
             match replacements.iter().find(|replacement| replacement.character == c) {
                 Some(replacement) => out += &replacement.text,
@@ -473,8 +429,4 @@ pub fn escape(text: &str, table: &Escaping) -> String {
         }
         Ok(out + closing)
     })
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -9,6 +9,8 @@
 //! - A line is cut after 511 bytes.
 //!
 //! Knows nothing of expressions or secrets.
+//!
+//! The library for plugins in Rust has the same file (a link), for cases without a host.
 
 use super::{Clear, Refusal, refuse};
 

@@ -1,4 +1,6 @@
 //! Writes values for configuration files: YAML, TOML, INI, shells, systemd, Docker and netrc.
+//!
+//! The library for plugins in Rust has the same file (a link), for cases without a host.
 
 use super::{Clear, Refusal, is_noncharacter, refuse, utf8};
 

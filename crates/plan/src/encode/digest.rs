@@ -1,11 +1,52 @@
-//! Digests of text: SHA-256, and HMAC with a key.
+//! Credentials and digests: HTTP Basic, SIP digests, SHA-256, and HMAC with a key.
 
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
-use super::{Args, Clear, Op, Refusal, append_encoded};
+use super::{Args, Clear, DigestAlgorithm, Op, Refusal, append_encoded, refuse, utf8};
+
+/// Appends Base64 of `user:password` (RFC 7617).
+pub fn basic_credentials(_: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
+    let mut pair = args.eval(0)?;
+    if pair.contains(&b':') {
+        return refuse("the user name of basic credentials cannot contain `:` (RFC 7617)");
+    }
+    pair.push(b':');
+    args.append(1, &mut pair)?;
+    if utf8(&pair)?.contains(char::is_control) {
+        return refuse("basic credentials cannot contain control characters (RFC 7617)");
+    }
+    append_encoded(&data_encoding::BASE64, &pair, out);
+    Ok(())
+}
+
+/// Appends the digest of user, realm and password.
+pub fn sip_digest_ha1(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
+    let mut triple = args.eval(0)?;
+    let user = triple.len();
+    triple.push(b':');
+    args.append(1, &mut triple)?;
+    if triple[..user].contains(&b':') || triple[user + 1..].contains(&b':') {
+        return refuse("the user name and realm of a digest cannot contain `:`, which separates them");
+    }
+    triple.push(b':');
+    args.append(2, &mut triple)?;
+    if let Op::SipDigestHa1(algorithm) = op {
+        digest(*algorithm, &triple, out);
+    }
+    Ok(())
+}
+
+/// Appends the hash of RFC 8760 (RFC 7616 for HTTP) over `user:realm:password`, in lower-case hexadecimal.
+fn digest(algorithm: DigestAlgorithm, text: &[u8], out: &mut Clear) {
+    match algorithm {
+        DigestAlgorithm::Md5 => append_encoded(&data_encoding::HEXLOWER, &md5::Md5::digest(text), out),
+        DigestAlgorithm::Sha256 => append_encoded(&data_encoding::HEXLOWER, &Sha256::digest(text), out),
+        DigestAlgorithm::Sha512_256 => append_encoded(&data_encoding::HEXLOWER, &sha2::Sha512_256::digest(text), out),
+    }
+}
 
 /// Appends the SHA-256 of the text (FIPS 180-4) in lower-case hexadecimal.
 pub fn sha256_hex(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {

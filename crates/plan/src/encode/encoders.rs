@@ -197,14 +197,14 @@ encoders! {
         name: "basic-credentials",
         signature: Signature::TwoTexts(Op::BasicCredentials),
         place: Placement::JsonString,
-        form: EncoderForm::Joined(http::basic_credentials),
+        form: EncoderForm::Joined(digest::basic_credentials),
     },
     /// `encode.sip-digest-ha1`: the hash of user, realm and password (RFC 8760).
     SipDigestHa1(DigestAlgorithm) => EncoderDefinition {
         name: "sip-digest-ha1",
         signature: Signature::DigestTexts(Op::SipDigestHa1),
         place: Placement::JsonString,
-        form: EncoderForm::Joined(http::sip_digest_ha1),
+        form: EncoderForm::Joined(digest::sip_digest_ha1),
     },
     /// `encode.forbid`: refuses values that contain certain characters.
     Forbid {

@@ -1,9 +1,10 @@
-//! Writes what HTTP and SIP take: percent-encoded text, URLs, header values, credentials and digests.
+//! Writes what HTTP takes: percent-encoded text, URLs and header values.
+//!
+//! The library for plugins in Rust has the same file (a link), for cases without a host.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use sha2::Digest;
 
-use super::{Args, Clear, DigestAlgorithm, Op, Refusal, append_encoded, refuse, utf8};
+use super::{Clear, Refusal, refuse};
 
 /// The characters that are percent-encoded: all but the unreserved ones of RFC 3986, section 2.3.
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -27,47 +28,6 @@ pub fn path_segment(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
         return refuse("a path segment cannot be `.` or `..`, which would lead to another path");
     }
     percent(text, out)
-}
-
-/// Appends Base64 of `user:password` (RFC 7617).
-pub fn basic_credentials(_: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
-    let mut pair = args.eval(0)?;
-    if pair.contains(&b':') {
-        return refuse("the user name of basic credentials cannot contain `:` (RFC 7617)");
-    }
-    pair.push(b':');
-    args.append(1, &mut pair)?;
-    if utf8(&pair)?.contains(char::is_control) {
-        return refuse("basic credentials cannot contain control characters (RFC 7617)");
-    }
-    append_encoded(&data_encoding::BASE64, &pair, out);
-    Ok(())
-}
-
-/// Appends the digest of user, realm and password.
-pub fn sip_digest_ha1(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
-    let mut triple = args.eval(0)?;
-    let user = triple.len();
-    triple.push(b':');
-    args.append(1, &mut triple)?;
-    if triple[..user].contains(&b':') || triple[user + 1..].contains(&b':') {
-        return refuse("the user name and realm of a digest cannot contain `:`, which separates them");
-    }
-    triple.push(b':');
-    args.append(2, &mut triple)?;
-    if let Op::SipDigestHa1(algorithm) = op {
-        digest(*algorithm, &triple, out);
-    }
-    Ok(())
-}
-
-/// Appends the hash of RFC 8760 (RFC 7616 for HTTP) over `user:realm:password`, in lower-case hexadecimal.
-fn digest(algorithm: DigestAlgorithm, text: &[u8], out: &mut Clear) {
-    match algorithm {
-        DigestAlgorithm::Md5 => append_encoded(&data_encoding::HEXLOWER, &md5::Md5::digest(text), out),
-        DigestAlgorithm::Sha256 => append_encoded(&data_encoding::HEXLOWER, &sha2::Sha256::digest(text), out),
-        DigestAlgorithm::Sha512_256 => append_encoded(&data_encoding::HEXLOWER, &sha2::Sha512_256::digest(text), out),
-    }
 }
 
 /// Checks a field value of RFC 9110, section 5.5, without obs-text: what every client and server accepts.

@@ -1,4 +1,6 @@
 //! Writes text for JSON, XML, Asterisk, Kamailio and curl.
+//!
+//! The library for plugins in Rust has the same file (a link), for cases without a host.
 
 use super::{Clear, Refusal, refuse, utf8};
 
