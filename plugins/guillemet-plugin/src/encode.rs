@@ -419,12 +419,12 @@ pub fn escape(text: &str, table: &Escaping) -> String {
     apply(terminal("escape"), &[&format!("{opening}…{closing}")], &[text], || {
         let mut out = opening.clone();
         for c in text.chars() {
-            if let Some(refused) = refused.iter().find(|refused| in_set(&refused.characters, c)) {
-                return Err(refused.reason.clone());
-            }
             match replacements.iter().find(|replacement| replacement.character == c) {
                 Some(replacement) => out += &replacement.text,
-                None => out.push(c),
+                None => match refused.iter().find(|refused| in_set(&refused.characters, c)) {
+                    Some(refused) => return Err(refused.reason.clone()),
+                    None => out.push(c),
+                },
             }
         }
         Ok(out + closing)

@@ -19,7 +19,7 @@ pub struct EscapeTable {
     pub closing: String,
     /// What is written in place of a character.
     pub replacements: Vec<(char, String)>,
-    /// Characters that the format cannot hold, each set with the reason.
+    /// Characters that the format cannot hold, each set with the reason. A character that is replaced is not refused.
     pub refused: Vec<(CharacterSet, String)>,
 }
 
@@ -85,12 +85,12 @@ impl EscapeTable {
     /// Appends a text without the opening and the closing text.
     pub(super) fn write_content(&self, text: &str, out: &mut Clear) -> Result<(), Refusal> {
         for c in text.chars() {
-            if let Some(reason) = self.refusal(c) {
-                return refuse(reason);
-            }
             match self.replacements.iter().find(|(character, _)| *character == c) {
                 Some((_, replacement)) => out.extend_from_slice(replacement.as_bytes()),
-                None => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+                None => match self.refusal(c) {
+                    Some(reason) => return refuse(reason),
+                    None => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+                },
             }
         }
         Ok(())
@@ -231,8 +231,8 @@ mod tests {
 
     #[test]
     fn a_refused_character_is_refused_with_the_reason_of_the_table() {
-        let table = table("'", "'", &[('a', "b")], &["'", "x-z"]);
-        assert_eq!(written(&table, "a!"), Ok("'b!'".into()));
+        let table = table("'", "'", &[('a', "b"), ('x', "X")], &["'", "x-z"]);
+        assert_eq!(written(&table, "ax!"), Ok("'bX!'".into()));
         assert_eq!(written(&table, "ay"), Err("it cannot".into()));
     }
 
