@@ -26,6 +26,13 @@ impl Feature for Plugin {
         let token = auth.as_ref().and_then(|auth| auth.required("token")).map(Text::credential);
         let header = |(name, value): (&str, Text)| (name.to_owned(), Value::from(encode::header_value(&value)));
         let headers: Map<String, Value> = config.entries("headers").into_iter().map(header).collect();
+        let route = |route: Fields| {
+            json!({
+                "name": route.required("name").as_deref(),
+                "weight": route.need("weight").number("weight", 0..=100),
+            })
+        };
+        let routes: Vec<Value> = config.tables("routes").into_iter().map(route).collect();
         json_document(present(json!({
             "mode": config.choice("mode", &["fast", "slow"]),
             "loud": config.flag("loud"),
@@ -33,6 +40,7 @@ impl Feature for Plugin {
             "url": url.as_deref(),
             "headers": headers,
             "token": token.as_deref(),
+            "routes": Some(routes).filter(|routes| !routes.is_empty()),
         })))
     }
 }

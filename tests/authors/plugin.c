@@ -30,6 +30,14 @@ Document feature_write(Fields *config, const char *target) {
     Text entry = entries.items[i];
     json_set(headers, entry.name, json_text(encode_header_value(entry.text)));
   }
+  Json *routes = NULL;
+  for (Fields **route = field_tables(config, "routes"); *route; route++) {
+    Json *made = json_object();
+    json_set(made, "name", json_text(field_required(*route, "name").text));
+    json_set(made, "weight", json_number(field_number(field_need(*route, "weight"), "weight", 0, 100, 0)));
+    if (!routes) routes = json_array();
+    json_push(routes, made);
+  }
   static const char *const words[] = {"fast", "slow", NULL};
   int64_t retries = field_number(config, "retries", 0, 10, -1);
   bool yes = field_flag(config, "loud", false), no = !field_flag(config, "loud", true);
@@ -40,5 +48,6 @@ Document feature_write(Fields *config, const char *target) {
   json_set(document, "url", json_text(url.text));
   json_set(document, "headers", headers);
   json_set(document, "token", json_text(token.text));
+  json_set(document, "routes", routes);
   return json_document(document);
 }

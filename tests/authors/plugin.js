@@ -14,6 +14,10 @@ export default {
     if (url) checkUrl(url);
     const token = config.table("auth")?.required("token")?.credential();
     const headers = config.entries("headers").map(([name, value]) => [name, encode.headerValue(value.text)]);
+    const routes = config.tables("routes").map((route) => ({
+      name: route.required("name")?.text,
+      weight: route.need("weight").number("weight", 0, 100),
+    }));
     return json({
       mode: config.choice("mode", ["fast", "slow"]),
       loud: config.flag("loud"),
@@ -21,6 +25,7 @@ export default {
       url: url?.text,
       headers: Object.fromEntries(headers),
       token: token?.text,
+      routes: routes.length > 0 ? routes : undefined,
     });
   },
 };

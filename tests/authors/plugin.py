@@ -21,6 +21,10 @@ class Plugin(Feature):
         token = auth and auth.required("token")
         if token:
             token.credential()
+        routes = [
+            {"name": route.required("name"), "weight": route.need("weight").number("weight", 0, 100)}
+            for route in config.tables("routes")
+        ]
         document = {
             "mode": config.choice("mode", ["fast", "slow"]),
             "loud": config.flag("loud"),
@@ -28,5 +32,6 @@ class Plugin(Feature):
             "url": url,
             "headers": {name: encode.header_value(value) for name, value in config.entries("headers").items()},
             "token": token,
+            "routes": routes or None,
         }
         return json_document({name: value for name, value in document.items() if value is not None})

@@ -67,12 +67,17 @@ impl<'a> Fields<'a> {
         Text::read(self.value(name)?, self.path(name), self.notes)
     }
 
-    /// Reads a required text.
-    pub fn required(&self, name: &'static str) -> Option<Text<'a>> {
+    /// Notes a field that is absent. Goes before any reader: `config.need("retries").number("retries", 0..=10)`.
+    pub fn need(&self, name: &'static str) -> &Self {
         if !self.object.contains_key(name) {
             self.problem(name, "is required");
         }
-        self.text(name)
+        self
+    }
+
+    /// Reads a required text.
+    pub fn required(&self, name: &'static str) -> Option<Text<'a>> {
+        self.need(name).text(name)
     }
 
     /// Reads an optional text that has to be one of `words`.
@@ -124,6 +129,26 @@ impl<'a> Fields<'a> {
             Some((key.as_str(), Text::read(value, join(&self.path(name), key), self.notes)?))
         };
         object.iter().filter_map(entry).collect()
+    }
+
+    /// Reads a list of tables of known fields; empty if it is absent.
+    pub fn tables(&self, name: &'static str) -> Vec<Fields<'a>> {
+        let Some(value) = self.value(name) else { return Vec::new() };
+        let Some(list) = value.as_array() else {
+            self.problem(name, "must be a list of tables");
+            return Vec::new();
+        };
+        let table = |(index, value): (usize, &'a Value)| {
+            let path = join(&self.path(name), &index.to_string());
+            match value.as_object() {
+                Some(object) => Some(Fields::new(object, path, self.notes)),
+                None => {
+                    self.notes.problem(&path, "must be a table of fields", None);
+                    None
+                }
+            }
+        };
+        list.iter().enumerate().filter_map(table).collect()
     }
 
     /// Reads an optional table of known fields.

@@ -215,9 +215,13 @@ Text field_text(Fields *table, const char *name) {
   return text(json_get(table->object, name), below(table->path, name), name);
 }
 
-Text field_required(Fields *table, const char *name) {
+Fields *field_need(Fields *table, const char *name) {
   if (!json_get(table->object, name)) problem(below(table->path, name), "is required", NULL);
-  return field_text(table, name);
+  return table;
+}
+
+Text field_required(Fields *table, const char *name) {
+  return field_text(field_need(table, name), name);
 }
 
 Text field_choice(Fields *table, const char *name, const char *const *words) {
@@ -277,6 +281,29 @@ Fields *field_table(Fields *table, const char *name) {
   *fields = (Fields){found, below(table->path, name)};
   found->is_table = true;
   return fields;
+}
+
+Fields **field_tables(Fields *table, const char *name) {
+  Json *found = value(table, name, JSON_ARRAY, "must be a list of tables", NULL);
+  size_t count = found ? found->count : 0, made = 0;
+  Fields **tables = make((count + 1) * sizeof *tables);
+  for (size_t i = 0; i < count; i++) {
+    Member *member = &found->members[i];
+    const char *path = below(below(table->path, name), member->name);
+    Json *item = fit(member->value, path, JSON_OBJECT, "must be a table of fields", NULL);
+    if (!item) continue;
+    item->is_table = true;
+    tables[made] = make(sizeof *tables[made]);
+    *tables[made++] = (Fields){item, path};
+  }
+  if (found) found->is_table = true;
+  return tables;
+}
+
+const Json *field_value(Fields *table, const char *name) {
+  Json *found = json_get(table->object, name);
+  if (found) found->asked = true;
+  return found;
 }
 
 // Notes each field that nobody asked for.

@@ -73,6 +73,12 @@ List field_texts(Fields *table, const char *name);
 List field_entries(Fields *table, const char *name);
 // A table of known fields, or NULL.
 Fields *field_table(Fields *table, const char *name);
+// A list of tables of known fields, which NULL ends; an absent one is empty.
+Fields **field_tables(Fields *table, const char *name);
+// Notes a field that is absent. Goes before any reader: field_number(field_need(config, "retries"), "retries", 0, 10, 0).
+Fields *field_need(Fields *table, const char *name);
+// The JSON of a field of any kind, or NULL.
+const Json *field_value(Fields *table, const char *name);
 
 // What is wrong, or worth a warning, at a path.
 void problem(const char *path, const char *message, const char *help);
