@@ -134,7 +134,7 @@ const char *encode_escape(const char *text, const Escaping *table) {
   return out(made);
 }
 
-void author_log(const char *message) {
+void encode_log(const char *message) {
   feature_string_t a = in(message);
   guillemet_feature_encode_log(&a);
 }

@@ -132,4 +132,4 @@ typedef struct {
 const char *encode_escape(const char *text, const Escaping *table);
 
 // A line for the plugin's author, which `guillemet plugin test`, `check` and `dev` show.
-void author_log(const char *message);
+void encode_log(const char *message);

@@ -70,7 +70,7 @@ impl Language {
             }
             Self::JavaScript => {
                 "| `plugin.js` | the plugin |\n\
-                 | `guillemet.js` | the library it uses |\n\
+                 | `guillemet.js`, `guillemet.d.ts` | the library it uses, and its types |\n\
                  | `build.mjs`, `wit/` | the build script, and the contract |\n"
             }
             Self::Python => {
