@@ -407,7 +407,8 @@ fn nothing_is_rendered_of_what_another_machine_deletes_at_that_moment() {
             let rendered = rendering.join().unwrap();
             // Once the server has processed the push, the machine may also learn of it from the head, before it gets
             // its answer.
-            assert!(at == Point::Answer || !is_early, "it is served before the others know: {}", rendered.text());
+            let told = || format!("{} {}", rendered.text(), b.account());
+            assert!(at == Point::Answer || !is_early, "it is served before the others know: {}", told());
             (rendered, deleted)
         })
     }
