@@ -247,6 +247,15 @@ fn what_is_there_is_not_touched_and_a_name_follows_the_rule() {
         assert_eq!(refused.status.code(), Some(1), "{name}");
         assert!(refused.text.contains("1 to 64 of `a-z`, `0-9` and `-`"), "{}", refused.text);
     }
+    let titled = project.guillemet_above(&["plugin", "new", "pager", "--lang", "js", "--title", "Pager (EU)"]);
+    assert!(titled.status.success(), "{}", titled.text);
+    let plugin = std::fs::read_to_string(project.path("../pager/plugin.js")).unwrap();
+    assert!(plugin.contains("title: \"Pager (EU)\""), "{plugin}");
+    for title in ["", " a", "a\"b", "a\\b", "a\nb", "*/", &"a".repeat(101)] {
+        let refused = project.guillemet_above(&["plugin", "new", "untitled", "--title", title]);
+        assert_eq!(refused.status.code(), Some(1), "{title}");
+        assert!(refused.text.contains("choose another --title"), "{}", refused.text);
+    }
     let replacing = project.guillemet_above(&["plugin", "new", "cal-com", "--lang", "c"]);
     assert!(replacing.status.success() && replacing.text.contains("built-in feature"), "{}", replacing.text);
     let elsewhere = project.guillemet_above(&["plugin", "build"]);

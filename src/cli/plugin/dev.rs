@@ -1,4 +1,5 @@
-//! `plugin dev`: builds a plugin's project on every save, runs its cases, and shows the document of a template.
+//! `plugin dev`: builds a plugin's project when its source is saved, runs its cases, and shows the document of a
+//! template.
 //!
 //! Prints plain lines, so that a pipe can follow them. After an error it prints the message and waits for the next
 //! save. Invariant: everything happens in a temporary home; the user's home is neither read nor changed, and no daemon
@@ -59,7 +60,7 @@ impl PluginDevArgs {
         let forms = Arc::new(LastForm::default());
         let config = within(&self.dir, "guillemet.toml");
         let preview = Preview::new(Home::at(home.path()), config, template, self.target.clone(), Arc::clone(&forms));
-        let mut round = Round { dir: self.dir, forms, preview, home: Home::at(home.path()) };
+        let mut round = Round { dir: self.dir, forms, preview, home: Home::at(home.path()), is_built: false };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -86,13 +87,16 @@ fn within(dir: &Path, name: &str) -> PathBuf {
 /// Runs one round after another, without an end.
 async fn follow(round: &mut Round, mut sources: Sources) -> Done {
     let mut seen = sources.scan();
+    let mut is_source_changed = true;
     loop {
-        if let Err(Failure(text)) = round.run().await {
+        if let Err(Failure(text)) = round.run(is_source_changed).await {
             output::line(&format!("error: {}", text.trim_end()));
         }
         output::line("waiting for changes; press Ctrl-C to stop");
         let now = next(&mut sources, &seen).await;
-        output::line(&format!("\nchanged: {}", changed(&seen, &now).join(", ")));
+        let paths = changed(&seen, &now);
+        output::line(&format!("\nchanged: {}", paths.join(", ")));
+        is_source_changed = paths.iter().any(|path| sources.is_source(Path::new(path)));
         seen = now;
     }
 }
@@ -133,11 +137,18 @@ struct Round {
     home: Home,
     forms: Arc<LastForm>,
     preview: Preview,
+    /// Whether the component is made of the present source.
+    is_built: bool,
 }
 
 impl Round {
-    async fn run(&mut self) -> Done {
-        self.build().await?;
+    /// Builds the component if it has to, and shows what it does.
+    async fn run(&mut self, is_source_changed: bool) -> Done {
+        self.is_built &= !is_source_changed;
+        if !self.is_built {
+            self.build().await?;
+            self.is_built = true;
+        }
         let project = Project::find(&self.dir)?;
         let file = &project.component;
         let planner = Planner::new(planner::shown(file), read_component(file)?, Arc::clone(&self.forms) as _);

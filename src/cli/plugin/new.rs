@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::scaffold::{self, Language};
 use crate::cli::{Done, Failure, output};
+use guillemet_base::display::is_unprintable;
 use guillemet_base::files::temporary_name;
 use guillemet_builtin as builtin;
 use guillemet_plan::description::{id_rule, is_id};
@@ -15,6 +16,9 @@ use guillemet_plan::description::{id_rule, is_id};
 pub struct PluginNewArgs {
     /// The plugin's feature, and the name of the project folder.
     name: String,
+    /// The name of the feature for people [default: made of NAME].
+    #[arg(long)]
+    title: Option<String>,
     /// The language of the plugin.
     #[arg(long, value_enum, default_value = "rust")]
     lang: Language,
@@ -22,9 +26,15 @@ pub struct PluginNewArgs {
 
 impl PluginNewArgs {
     pub fn run(self) -> Done {
-        let Self { name, lang } = self;
+        let Self { name, title, lang } = self;
         if !is_id(&name) {
             return Err(Failure::new(format!("{}; `{name}` is not", id_rule("name of a feature"))));
+        }
+        let title = title.unwrap_or_else(|| scaffold::title(&name));
+        if !is_title(&title) {
+            return Err(Failure::new(format!(
+                "a title is 1 to {TITLE_MAX} printable characters, without quotes, `\\`, `@`, `*` and braces; choose another --title"
+            )));
         }
         let folder = PathBuf::from(&name);
         if fs::symlink_metadata(&folder).is_ok_and(|metadata| !metadata.is_dir()) || !is_empty(&folder)? {
@@ -32,7 +42,7 @@ impl PluginNewArgs {
                 "`{name}` already exists; nothing was changed. Choose another name, or move it away"
             )));
         }
-        make(&folder, &scaffold::project(lang, &name))
+        make(&folder, &scaffold::project(lang, &name, &title))
             .map_err(|error| Failure::new(format!("cannot create the project at `{name}`: {error}")))?;
         output::note(&format!("created {name}: a plugin in {} for the feature `{name}`", lang.name()));
         if builtin::ALL.iter().any(|builtin| builtin.feature == name) {
@@ -47,6 +57,15 @@ impl PluginNewArgs {
         ));
         Ok(())
     }
+}
+
+/// The most characters of a title.
+const TITLE_MAX: usize = 100;
+
+/// Reports whether a title can be in a string and in a comment of every language as it is.
+fn is_title(title: &str) -> bool {
+    let is_unfit = |c: char| is_unprintable(c) || matches!(c, '"' | '\'' | '`' | '\\' | '@' | '{' | '}' | '*');
+    (1..=TITLE_MAX).contains(&title.chars().count()) && title.trim() == title && !title.contains(is_unfit)
 }
 
 /// Reports whether a folder is empty or missing, so that nothing is lost if something is put in its place.
@@ -82,7 +101,7 @@ mod tests {
     fn a_project_is_made_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("hook");
-        let files = scaffold::project(Language::Rust, "hook");
+        let files = scaffold::project(Language::Rust, "hook", "Hook");
         fs::create_dir(&folder).unwrap();
         make(&folder, &files).unwrap();
         assert!(folder.join("vendor/guillemet-plugin/src/lib.rs").is_file());

@@ -82,11 +82,11 @@ impl Language {
 }
 
 /// Returns the files of a new project, each with its path in the project.
-pub fn project(language: Language, name: &str) -> Vec<(String, Vec<u8>)> {
+pub fn project(language: Language, name: &str, title: &str) -> Vec<(String, Vec<u8>)> {
     let package = package(name);
     let words = [
         ("@name@", name.to_owned()),
-        ("@title@", title(name)),
+        ("@title@", title.to_owned()),
         ("@package@", package.clone()),
         ("@language@", language.name().to_owned()),
         ("@setup@", format!("{}\n", language.setup())),
@@ -114,8 +114,8 @@ fn encoders_in_c(line: impl Fn(String) -> String) -> String {
     lines.join("\n")
 }
 
-/// Returns a feature's name as a title: `Pager duty` for `pager-duty`.
-fn title(name: &str) -> String {
+/// Returns a feature's name as a title, which `plugin new` takes if it gets none: `Pager duty` for `pager-duty`.
+pub fn title(name: &str) -> String {
     let words = name.replace('-', " ");
     let mut characters = words.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + characters.as_str())
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn what_is_embedded_is_what_stands_in_the_repository() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let embedded: Vec<_> = project(Language::Rust, "hook");
+        let embedded: Vec<_> = project(Language::Rust, "hook", "Hook");
         for (folder, prefix) in [("plugins/guillemet-plugin", "vendor/guillemet-plugin/"), ("wit", "wit/")] {
             let of_repository: Vec<_> = files(&root.join(folder), prefix);
             let of_program = embedded.iter().filter(|(path, _)| path.starts_with(prefix)).cloned().collect::<Vec<_>>();
@@ -178,7 +178,7 @@ mod tests {
         let count = |language, own: &str| {
             let common = files(&root.join("plugins/scaffolds/common"), "").len() + files(&root.join("wit"), "").len();
             let expected = common + files(&root.join("plugins/scaffolds").join(own), "").len();
-            assert!(project(language, "hook").len() >= expected, "{own}");
+            assert!(project(language, "hook", "Hook").len() >= expected, "{own}");
         };
         [(Language::Rust, "rust"), (Language::C, "c"), (Language::JavaScript, "js"), (Language::Python, "python")]
             .into_iter()
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn a_project_has_its_own_name_everywhere() {
         for language in Language::value_variants() {
-            for (path, content) in project(*language, "3cx-pager") {
+            for (path, content) in project(*language, "3cx-pager", "3cx pager") {
                 let text = String::from_utf8_lossy(&content);
                 let words = [
                     "@name@",
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_library_in_c_knows_every_encoder() {
-        let files = project(Language::C, "hook");
+        let files = project(Language::C, "hook", "Hook");
         let text = |name: &str| {
             let (_, content) = files.iter().find(|(path, _)| path == name).unwrap();
             String::from_utf8(content.clone()).unwrap()

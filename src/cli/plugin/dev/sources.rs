@@ -74,6 +74,14 @@ impl Sources {
         self.signal.notified().await;
     }
 
+    /// Reports whether the component is made of a file, given by its path as [`Self::scan`] returns it. It is not made of
+    /// the template, the cases, `vars` and pages for people.
+    pub fn is_source(&self, path: &Path) -> bool {
+        let is_template = path == self.named(&self.template) || path.file_stem().is_some_and(|stem| stem == "template");
+        let is_page = path.extension().is_some_and(|extension| extension == "md");
+        !(is_template || is_page || path.starts_with("cases") || path == Path::new("guillemet.toml"))
+    }
+
     fn walk(&mut self, folder: &Path, depth: usize, seen: &mut FileDigests) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
@@ -163,6 +171,18 @@ mod tests {
         write("cases/a.toml", "");
         write("template.toml", "");
         assert_eq!(changed(&before, &sources.scan()), ["cases/a.toml", "src/lib.rs", "template.toml"]);
+        for (path, is_source) in [
+            ("src/lib.rs", true),
+            ("schema.json", true),
+            ("wit/feature.wit", true),
+            ("cases/a.toml", false),
+            ("template.toml", false),
+            ("template.yaml", false),
+            ("guillemet.toml", false),
+            ("README.md", false),
+        ] {
+            assert_eq!(sources.is_source(Path::new(path)), is_source, "{path}");
+        }
         fs::remove_file(dir.path().join("src/lib.rs")).unwrap();
         assert!(changed(&before, &sources.scan()).contains(&"src/lib.rs".to_owned()));
     }
