@@ -18,7 +18,7 @@ use guillemet_base::display::sanitize;
 use guillemet_base::problem::{PROBLEMS_MAX, Problem, sanitize_problems};
 
 /// How long the checks may take, besides loading the component.
-const CHECK_TIME: Duration = Duration::from_secs(60);
+const CHECK_TIME: Duration = Duration::from_secs(30);
 /// The most bytes of an answer.
 const ANSWER_MAX: u64 = 4 << 20;
 /// The most characters that are shown of a checker's last words.
