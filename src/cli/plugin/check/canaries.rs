@@ -15,6 +15,8 @@ use guillemet_plugin::{canary, cases, schema};
 const EXAMPLES_MAX: usize = 256;
 /// The time after which a failure ends the tries of a target: a plugin that runs out of its time does so every time.
 const SLOW: Duration = Duration::from_secs(1);
+/// The number of targets with such a failure that ends all tries.
+const SLOW_MAX: usize = 3;
 
 /// Tries the cases or the examples, and records the mistakes.
 pub async fn run(checked: &mut ComponentCheck, planner: &Planner, folder: &Path) {
@@ -62,6 +64,9 @@ pub async fn run(checked: &mut ComponentCheck, planner: &Planner, folder: &Path)
         let has_failed = checked.canaries.last().is_some_and(|tried| tried.status == CanaryStatus::Failed);
         if has_failed && begun.elapsed() > SLOW {
             slow.push(&target.id);
+            if slow.len() == SLOW_MAX {
+                return;
+            }
         }
     }
     checked.note_untried(&description);
