@@ -9,6 +9,7 @@ use crate::support::component::{componentize, hostile, hostile_in, module};
 use crate::support::daemon::{Answer, Guillemet, try_ask};
 use crate::support::wasm::{self, appended, core_module, core_modules, leb, replaced, vector};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 /// The template that clients render while others do harm.
 const CALENDAR: &str = r#"
@@ -70,15 +71,15 @@ fn look(guillemet: &Guillemet, component: &[u8]) -> Answer {
     guillemet.post("/v1/plugins", &json!({"file": file(guillemet, component)}))
 }
 
+/// Adds a component as a client of the API that never looks and accepts whatever breaks.
 fn add(guillemet: &Guillemet, component: &[u8]) {
-    let seen = look(guillemet, component);
-    assert_eq!(seen.status, 200, "{}", seen.text());
-    let seen = seen.json();
+    let plugins = guillemet.get("/v1/plugins").json();
+    let present = plugins["items"].as_array().unwrap().iter().find(|plugin| plugin["feature"] == "hostile");
     let body = json!({
-        "file": guillemet.path("stranger.wasm"),
+        "file": file(guillemet, component),
         "confirm": true,
-        "digest": seen["digest"],
-        "replaces": seen["replaces"]["digest"],
+        "digest": data_encoding::HEXLOWER.encode(&Sha256::digest(component)),
+        "replaces": present.map(|plugin| &plugin["digest"]),
         "break": true,
     });
     let added = guillemet.post("/v1/plugins", &body);
@@ -317,6 +318,8 @@ fn code_bomb() -> Vec<u8> {
 fn a_planner_that_is_killed_or_held_is_an_error_that_names_its_plugin() {
     use rustix::process::{Pid, Signal, kill_process};
     let guillemet = daemon();
+    // A listing starts the planners of all plugins.
+    assert_eq!(guillemet.get("/v1/plugins").status, 200);
     let others = guillemet.planners();
     add(&guillemet, hostile());
     works(&guillemet);

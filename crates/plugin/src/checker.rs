@@ -115,7 +115,9 @@ async fn ask(file: &Path) -> Result<CheckerAnswer, String> {
     let (mut output, mut errors) = (output.take(ANSWER_MAX), errors.take(ANSWER_MAX));
     let (read, heard) = tokio::join!(output.read_to_end(&mut answer), errors.read_to_end(&mut words));
     read.and(heard).map_err(|error| error.to_string())?;
-    // An answer that was cut off leaves the child waiting; it is killed when it is dropped.
+    // An answer that was cut off leaves the child waiting; dropping the pipes ends it.
+    drop((output, errors));
+    child.wait().await.map_err(|error| error.to_string())?;
     serde_json::from_slice(&answer).map_err(|_| match sanitize(&String::from_utf8_lossy(&words), MESSAGE_MAX) {
         words if words.is_empty() => "the process ended without an answer".into(),
         words => words,

@@ -26,6 +26,10 @@ use guillemet_template::catalog::Template;
 
 /// How long all templates of a feature may take together. What is not compared by then counts as broken.
 const COMPARE_TIME: Duration = Duration::from_secs(60);
+/// The time from which a failure is a slow one: a plugin that runs out of its time does so every time.
+const SLOW: Duration = Duration::from_secs(1);
+/// The number of slow failures that ends the comparison. What is not compared by then counts as broken.
+const SLOW_MAX: usize = 3;
 /// The most templates that are named in one message.
 const NAMED_MAX: usize = 5;
 
@@ -157,7 +161,7 @@ pub async fn compare(
     };
     let mut comparison = of_descriptions(before.as_ref().map(|side| &side.description), &after.description);
     let differences = Differences::default();
-    let mut comparing = Comparing { before: before.as_ref(), after: &after, variables, differences };
+    let mut comparing = Comparing { before: before.as_ref(), after: &after, variables, differences, slow: 0 };
     comparing.templates(templates, &mut comparison).await;
     if let Some(before) = before {
         before.registry.end().await;
@@ -238,6 +242,8 @@ struct Comparing<'a> {
     after: &'a Side,
     variables: &'a Variables,
     differences: Differences,
+    /// The number of plans that took long and failed.
+    slow: usize,
 }
 
 impl Comparing<'_> {
@@ -248,7 +254,13 @@ impl Comparing<'_> {
         for template in templates {
             let id = template.id.clone();
             match timeout_at(until, self.template(template, &mut lost)).await {
-                Ok(changes) => comparison.templates.extend(changes),
+                Ok(changes) => {
+                    comparison.templates.extend(changes);
+                    // The last template is compared for some targets only.
+                    if self.has_given_up() {
+                        uncompared.push(id);
+                    }
+                }
                 Err(_) => uncompared.push(id),
             }
         }
@@ -265,7 +277,11 @@ impl Comparing<'_> {
             problem: problem.clone(),
         }));
         if !uncompared.is_empty() {
-            let message = format!("{} could not be compared within {} s", named(&uncompared), COMPARE_TIME.as_secs());
+            let message = format!(
+                "{} could not be compared: plans take too long (at most {} s for all)",
+                named(&uncompared),
+                COMPARE_TIME.as_secs()
+            );
             comparison.breaks.push(Break {
                 about: BreakSubject::Template,
                 template: None,
@@ -314,14 +330,17 @@ impl Comparing<'_> {
         };
         let mut changes = Vec::new();
         for target in &before.description.targets {
-            let planned = old.plan(Some(&target.id), &before.registry, self.variables).await;
+            if self.has_given_up() {
+                break;
+            }
+            let planned = self.plan(&old, before, target).await;
             let Some(successor) = self.after.target(&target.id) else {
                 if planned.is_ok() {
                     lost.push((target.id.clone(), id.clone()));
                 }
                 continue;
             };
-            let replanned = new.plan(Some(&successor.id), &self.after.registry, self.variables).await;
+            let replanned = self.plan(&new, self.after, successor).await;
             let matters = is_meant(&meant_before, target) || is_meant(&meant_after, successor);
             let effect = match (planned, replanned) {
                 (Ok(before), Ok(after)) => self.document(before, after).await.map(TemplateEffect::Changed),
@@ -338,6 +357,20 @@ impl Comparing<'_> {
             changes.push(change(None, TemplateEffect::Broken(findings::problems(error))));
         }
         changes
+    }
+
+    fn has_given_up(&self) -> bool {
+        self.slow >= SLOW_MAX
+    }
+
+    /// Makes the plan of a template for a target with one of the plugins.
+    async fn plan(&mut self, template: &Prepared, side: &Side, target: &Target) -> Result<Arc<Plan>, PlanError> {
+        let begun = Instant::now();
+        let planned = template.plan(Some(&target.id), &side.registry, self.variables).await;
+        if planned.is_err() && begun.elapsed() > SLOW {
+            self.slow += 1;
+        }
+        planned
     }
 
     /// Returns the first target that a template is meant for and cannot be rendered for, with the problems.
