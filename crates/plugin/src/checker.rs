@@ -37,11 +37,14 @@ pub struct CheckerAnswer {
     pub problems: Vec<Problem>,
 }
 
+/// The digest of a component and the path of its file.
+type CheckedFile = (String, PathBuf);
+
 /// Checks components, and remembers the results of the last ones.
 #[derive(Default)]
 pub struct Checker {
     /// The results by digest and path: the cases beside a component are a part of its checks.
-    kept: Mutex<Vec<((String, PathBuf), Vec<Problem>)>>,
+    kept: Mutex<Vec<(CheckedFile, Vec<Problem>)>>,
 }
 
 impl Checker {
@@ -71,7 +74,7 @@ impl Checker {
 
     /// Returns the result of the last check of this component in this file; makes the check if there is none.
     pub async fn checked(&self, file: &Path, digest: &str, len: usize) -> Vec<Problem> {
-        let of_file = |((of, path), _): &&((String, PathBuf), Vec<Problem>)| of == digest && path == file;
+        let of_file = |((of, path), _): &&(CheckedFile, Vec<Problem>)| of == digest && path == file;
         let kept = {
             let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.iter().find(of_file).map(|(_, problems)| problems.clone())
