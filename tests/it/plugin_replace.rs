@@ -1,11 +1,12 @@
-//! Another plugin takes the place of one that templates use: what changes is shown, what would break is refused, and the
-//! former plugin comes back. With the real binary, a real daemon and real components.
+//! Another plugin takes the place of one that templates use: what changes is shown, what would break is refused, and
+//! the former plugin comes back. With the real binary, a real daemon and real components.
 
 use std::fs;
 use std::process::Output;
 
 use crate::support::component::{hostile_in, pager, pager_next};
 use crate::support::daemon::{Answer, Guillemet};
+use crate::support::terminal::Terminal;
 use serde_json::{Value, json};
 
 const TEMPLATE: &str = "url = 'https://pager.example'\ntoken = '<< secret \"pager-key\" >>'\n";
@@ -201,6 +202,11 @@ fn an_older_version_is_told_as_one() {
     assert_eq!((&seen["comparison"]["version"], &seen["comparison"]["breaks"]), (&json!("older"), &json!([])));
     let words = "warning: this is an OLDER version: 1.1.9 takes the place of 1.2.0\n";
     refused(&add(&guillemet, &pager_next("older"), &[]), &[words, "nothing was changed. Pass --yes"]);
+    let file = guillemet.path("next.wasm");
+    let mut terminal = Terminal::run(guillemet.dir.path(), &["plugin", "add", file.to_str().unwrap()]);
+    terminal.expect("Replace the added plugin 1.2.0 for `pager` with the older version 1.1.9? [y/N] ");
+    drop(terminal);
+    assert_eq!(version(&guillemet), "1.2.0");
     done(&add(&guillemet, &pager_next("older"), &["--yes"]), &[words, "No template changes.\n", "added pager\n"]);
     assert_eq!(version(&guillemet), "1.1.9");
     // Going back is going to a newer version.

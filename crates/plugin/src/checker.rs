@@ -37,12 +37,13 @@ pub struct CheckerAnswer {
     pub problems: Vec<Problem>,
 }
 
-/// The digest and the path of a component: the cases beside it are a part of its checks.
+/// The digest of a component and the path of its file.
 type CheckedFile = (String, PathBuf);
 
 /// Checks components, and remembers the results of the last ones.
 #[derive(Default)]
 pub struct Checker {
+    /// The results by digest and path: the cases beside a component are a part of its checks.
     kept: Mutex<Vec<(CheckedFile, Vec<Problem>)>>,
 }
 

@@ -1,8 +1,8 @@
 //! What changes when another plugin takes the place of the present one: compiles every template of the feature with
 //! both, and compares.
 //!
-//! Knows nothing of values, nor of who decides. Runs each plugin in a planner of its own, so that it holds up no render.
-//! The documents are compared as text and never parsed.
+//! Knows nothing of values, nor of who decides. Runs each plugin in a planner of its own, so that it holds up no
+//! render. The documents are compared as text and never parsed.
 
 mod difference;
 

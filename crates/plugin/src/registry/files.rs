@@ -1,9 +1,9 @@
 //! The files of the plugins that users added, and the steps in which one takes the place of another.
 //!
-//! A feature has up to three files: the plugin in force (`.wasm`), the one before it (`.former`), and, for the moment of
-//! a change, the next one (`.next`). The pin in the vault alone decides which of them is used: a change first stages the
-//! next file, then pins it, then puts the files in their places. Interrupted before the pin, the old plugin stays in
-//! force; interrupted after it, the next start completes the change. Knows nothing of planners.
+//! A feature has up to three files: the plugin in force (`.wasm`), the one before it (`.former`), and, for the moment
+//! of a change, the next one (`.next`). The pin in the vault alone decides which of them is used: a change first stages
+//! the next file, then pins it, then puts the files in their places. Interrupted before the pin, the old plugin stays
+//! in force; interrupted after it, the next start completes the change. Knows nothing of planners.
 
 use std::fs;
 use std::io::{self, ErrorKind};
