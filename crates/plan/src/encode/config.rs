@@ -2,6 +2,7 @@
 //!
 //! The library for plugins in Rust has the same file (a link), for cases without a host.
 
+use super::text::escape;
 use super::{Clear, Refusal, is_noncharacter, refuse, utf8};
 
 /// Appends text as the content of a double-quoted scalar of YAML (1.2.2, section 5.7), on one line. Escapes what YAML 1.1
@@ -97,12 +98,7 @@ pub fn check_systemd_env(text: &[u8]) -> Result<(), Refusal> {
 
 /// Appends text as the content of a double-quoted value of an `EnvironmentFile=`: `\` goes before what it escapes there.
 pub fn systemd_env(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
-    for b in text {
-        if matches!(b, b'"' | b'\\' | b'`' | b'$') {
-            out.push(b'\\');
-        }
-        out.push(*b);
-    }
+    escape(text, out, |b| matches!(b, b'"' | b'\\' | b'`' | b'$').then_some(b));
     Ok(())
 }
 
@@ -135,12 +131,7 @@ pub fn netrc_token(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
         return Ok(());
     }
     out.push(b'"');
-    for b in text.bytes() {
-        if matches!(b, b'"' | b'\\') {
-            out.push(b'\\');
-        }
-        out.push(b);
-    }
+    escape(text.as_bytes(), out, |b| matches!(b, b'"' | b'\\').then_some(b));
     out.push(b'"');
     Ok(())
 }

@@ -113,7 +113,7 @@ pub fn curl_config(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
 }
 
 /// Appends the text; `escaped` returns the character to write after a `\` in place of a byte.
-fn escape(text: &[u8], out: &mut Clear, escaped: impl Fn(u8) -> Option<u8>) {
+pub fn escape(text: &[u8], out: &mut Clear, escaped: impl Fn(u8) -> Option<u8>) {
     for b in text {
         match escaped(*b) {
             Some(escaped) => out.extend_from_slice(&[b'\\', escaped]),
