@@ -12,6 +12,7 @@
 //!
 //! The library for plugins in Rust has the same file (a link), for cases without a host.
 
+use super::text::breaks_line;
 use super::{Clear, Refusal, refuse};
 
 /// The most bytes of a value with its quotes, so that an address, a user and a password fit in one line.
@@ -25,7 +26,7 @@ pub fn parameter(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     if text.is_empty() {
         return refuse("a parameter of a baresip account cannot be empty");
     }
-    if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+    if breaks_line(text) {
         return refuse("a parameter of a baresip account cannot contain a line break or NUL");
     }
     if holds_parameter(text) {

@@ -2,7 +2,7 @@
 //!
 //! The library for plugins in Rust has the same file (a link), for cases without a host.
 
-use super::text::escape;
+use super::text::{breaks_line, escape};
 use super::{Clear, Refusal, is_noncharacter, refuse, utf8};
 
 /// Appends text as the content of a double-quoted scalar of YAML (1.2.2, section 5.7), on one line. Escapes what YAML 1.1
@@ -105,7 +105,7 @@ pub fn systemd_env(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
 /// Checks the value of a line for `docker run --env-file` (opts/envfile.go of docker/cli) and
 /// `kubectl create --from-env-file`, which take everything up to the end of the line as it is.
 pub fn check_docker_env(text: &[u8]) -> Result<(), Refusal> {
-    if text.iter().any(|b| matches!(b, b'\n' | b'\r' | 0)) {
+    if breaks_line(text) {
         return refuse("a line of a Docker env file cannot contain a line break or NUL, and has no escape for them");
     }
     Ok(())

@@ -4,6 +4,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
+use super::text::breaks_line;
 use super::{Clear, Refusal, refuse};
 
 /// The characters that are percent-encoded: all but the unreserved ones of RFC 3986, section 2.3.
@@ -35,7 +36,7 @@ pub fn check_header_value(text: &[u8]) -> Result<(), Refusal> {
     let blank = |b: Option<&u8>| b.is_some_and(|b| matches!(b, b' ' | b'\t'));
     if text.iter().all(|b| matches!(b, b' '..=b'~' | b'\t')) && !blank(text.first()) && !blank(text.last()) {
         Ok(())
-    } else if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+    } else if breaks_line(text) {
         refuse("a header value cannot contain a line break or NUL")
     } else if !text.is_ascii() {
         refuse("a header value can only contain ASCII characters")

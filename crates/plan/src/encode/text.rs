@@ -54,6 +54,11 @@ pub fn xml(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Reports whether a text has a line break or NUL, which no line of a configuration can hold as it is.
+pub fn breaks_line(text: &[u8]) -> bool {
+    text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0))
+}
+
 /// The longest value in bytes, so that a line stays below the 8,000 bytes that Asterisk reads whole.
 const ASTERISK_VALUE_MAX: usize = 7_900;
 
@@ -61,7 +66,7 @@ const ASTERISK_VALUE_MAX: usize = 7_900;
 /// ends, so values that begin or end with one are refused.
 pub fn check_asterisk_value(text: &[u8]) -> Result<(), Refusal> {
     let stripped = |b: Option<&u8>| b.is_some_and(|b| *b <= b' ');
-    if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+    if breaks_line(text) {
         return refuse("an Asterisk value cannot contain a line break or NUL");
     }
     if stripped(text.first()) || stripped(text.last()) {
@@ -83,7 +88,7 @@ pub fn asterisk_value(text: &[u8], out: &mut Clear) -> Result<(), Refusal> {
 
 /// Checks a string of Kamailio's configuration. Line breaks could be read, but would count as lines of the file.
 pub fn check_kamailio_string(text: &[u8]) -> Result<(), Refusal> {
-    if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+    if breaks_line(text) {
         return refuse("a string of a Kamailio configuration cannot contain a line break or NUL");
     }
     Ok(())
