@@ -1,5 +1,7 @@
 //! What `plugin add` and `plugin rollback` share: they show what another plugin changes, and ask for it.
 
+use std::path::Path;
+
 use clap::Args;
 
 use super::super::{Failure, client, output, prompt};
@@ -31,7 +33,8 @@ impl Consent {
         if breaks.is_empty() {
             return prompt::confirm(question, self.yes);
         }
-        let listed = breaks.iter().map(|broken| text(home, broken)).collect::<String>();
+        let templates = client::templates(home);
+        let listed = breaks.iter().map(|broken| text(templates.as_deref(), broken)).collect::<String>();
         if !self.breaks {
             return Err(Failure::new(format!(
                 "this breaks what works now; nothing was changed. Fix the plugin or the templates, or pass --break to \
@@ -80,10 +83,10 @@ pub fn question(verb: &str, plugin: &PluginView, replaced: &ReplacedPlugin) -> S
 
 /// Prints what the plugin changes.
 pub fn print(home: &Home, plugin: &PluginView) {
-    let (Some(comparison), Some(replaced)) = (comparison(plugin), &plugin.replaces) else {
-        comparison(plugin).into_iter().flat_map(|comparison| &comparison.templates).for_each(|it| template(home, it));
-        return;
-    };
+    let Some(comparison) = comparison(plugin) else { return };
+    let folder = if comparison.templates.is_empty() { None } else { client::templates(home) };
+    let print_templates = || comparison.templates.iter().for_each(|changed| template(folder.as_deref(), changed));
+    let Some(replaced) = &plugin.replaces else { return print_templates() };
     let (now, next) = (replaced.version.as_deref().unwrap_or("an unknown version"), &plugin.version);
     match comparison.version {
         VersionOrder::Newer => output::note(&format!("Version        {now} -> {next}, newer")),
@@ -101,7 +104,7 @@ pub fn print(home: &Home, plugin: &PluginView) {
         output::note(&format!("Default target {} -> {}", default.before, default.after));
     }
     changes("Secret fields", &comparison.secret_fields_added, &comparison.secret_fields_removed);
-    comparison.templates.iter().for_each(|changed| template(home, changed));
+    print_templates();
     if comparison.version != VersionOrder::First && comparison.templates.is_empty() {
         output::note("No template changes.");
     }
@@ -116,8 +119,8 @@ fn changes(what: &str, added: &[String], removed: &[String]) {
     }
 }
 
-/// Prints what happens to a template.
-fn template(home: &Home, changed: &ChangedTemplate) {
+/// Prints what happens to a template. `folder` is the folder of the templates, if their lines can be shown.
+fn template(folder: Option<&Path>, changed: &ChangedTemplate) {
     let target = changed.target.as_ref().map_or_else(String::new, |target| format!(" (target {target})"));
     let subject = format!("{}{target}", changed.template);
     match changed.effect {
@@ -131,27 +134,23 @@ fn template(home: &Home, changed: &ChangedTemplate) {
         TemplateEffect::Fixed => output::note(&format!("{subject}: cannot be rendered now, and can be with it")),
         TemplateEffect::Failing => {
             output::note(&format!("{subject}: cannot be rendered with it"));
-            let templates = client::templates(home);
-            let problems = changed.problems.iter();
-            problems.for_each(|problem| {
-                output::note(&format!(
-                    "  {}",
-                    client::problem_text(templates.as_deref(), &changed.template, "", problem)
-                ));
-            });
+            for problem in &changed.problems {
+                output::note(&format!("  {}", client::problem_text(folder, &changed.template, "", problem)));
+            }
         }
     }
 }
 
-/// Returns something that breaks, on lines of its own.
-fn text(home: &Home, broken: &PluginBreak) -> String {
+/// Returns something that breaks, on lines of its own. `folder` is the folder of the templates, if their lines can be
+/// shown.
+fn text(folder: Option<&Path>, broken: &PluginBreak) -> String {
     let Some(template) = &broken.template else {
         let help = broken.problem.help.as_ref().map_or_else(String::new, |help| format!("\n    help: {help}"));
         return format!("\n  {}{help}", broken.problem.message);
     };
     let target = broken.target.as_ref().map_or_else(String::new, |target| format!(" (target `{target}`)"));
     let problem = Problem { message: format!("{}{target}", broken.problem.message), ..broken.problem.clone() };
-    format!("\n  {}", client::problem_text(client::templates(home).as_deref(), template, "", &problem).trim_start())
+    format!("\n  {}", client::problem_text(folder, template, "", &problem).trim_start())
 }
 
 /// Says how to undo the change, if there is something to go back to.
