@@ -213,7 +213,10 @@ fn apply(op: &Op, args: &Args<'_>, out: &mut Clear) -> Result<(), Refusal> {
             check(&out[start..])
         }
         EncoderForm::Restricted { apply, .. } | EncoderForm::Joined(apply) => apply(op, args, out),
-        EncoderForm::Tabled => escape::escape(op, args, out),
+        EncoderForm::Tabled => match op {
+            Op::Escape(table) => table.write(utf8(&args.eval(0)?)?, out),
+            _ => Ok(()),
+        },
         EncoderForm::QuotedIfNeeded(write) | EncoderForm::Whole(write) => write(&args.eval(0)?, out),
         EncoderForm::Escaped { check, escape, quote } => {
             let text = args.eval(0)?;
@@ -243,5 +246,7 @@ fn append_encoded(encoding: &data_encoding::Encoding, text: &[u8], out: &mut Cle
 
 #[cfg(test)]
 mod dotenv_tests;
+#[cfg(test)]
+mod escape_tests;
 #[cfg(test)]
 mod tests;

@@ -18,9 +18,13 @@ pub use crate::bindings::guillemet::feature::encode::{Escaping, Refused, Replace
 mod baresip;
 mod config;
 mod dotenv;
+#[allow(dead_code, reason = "a host uses all of it")]
+mod escape;
 #[allow(dead_code, reason = "a host uses all of them")]
 mod http;
 mod text;
+
+use self::escape::{CharacterSet, EscapeTable};
 
 /// What a slot stands for.
 pub(crate) struct Slot {
@@ -299,22 +303,9 @@ pub fn hmac(key: &str, text: &str, algorithm: &str, encoding: &str) -> String {
 /// range, and a `-` at the beginning or the end is itself.
 pub fn allow(text: &str, characters: &str, reason: &str) -> String {
     apply(inner("allow"), &[characters], &[text], || {
-        if text.chars().all(|c| in_set(characters, c)) { Ok(text.into()) } else { Err(reason.to_owned()) }
+        let set = CharacterSet(characters.to_owned());
+        if text.chars().all(|c| set.contains(c)) { Ok(text.into()) } else { Err(reason.to_owned()) }
     })
-}
-
-/// Reports whether a set such as `A-Za-z0-9_-` has the character.
-fn in_set(set: &str, character: char) -> bool {
-    let set: Vec<char> = set.chars().collect();
-    let mut at = 0;
-    while let Some(first) = set.get(at) {
-        let last = if set.get(at + 1) == Some(&'-') { set.get(at + 2) } else { None };
-        if (*first..=*last.unwrap_or(first)).contains(&character) {
-            return true;
-        }
-        at += if last.is_some() { 3 } else { 1 };
-    }
-    false
 }
 
 /// Refuses a value that contains one of the characters.
@@ -415,18 +406,17 @@ pub fn netrc_token(text: &str) -> String {
 
 /// Writes the text as the table says, for a format without an encoder of its own.
 pub fn escape(text: &str, table: &Escaping) -> String {
-    let Escaping { opening, closing, replacements, refused } = table;
-    apply(terminal("escape"), &[&format!("{opening}…{closing}")], &[text], || {
-        let mut out = opening.clone();
-        for c in text.chars() {
-            match replacements.iter().find(|replacement| replacement.character == c) {
-                Some(replacement) => out += &replacement.text,
-                None => match refused.iter().find(|refused| in_set(&refused.characters, c)) {
-                    Some(refused) => return Err(refused.reason.clone()),
-                    None => out.push(c),
-                },
-            }
-        }
-        Ok(out + closing)
-    })
+    let (opening, closing) = (table.opening.clone(), table.closing.clone());
+    let shown = format!("{opening}…{closing}");
+    let table = EscapeTable {
+        opening,
+        closing,
+        replacements: table.replacements.iter().map(|by| (by.character, by.text.clone())).collect(),
+        refused: table.refused.iter().map(|set| (CharacterSet(set.characters.clone()), set.reason.clone())).collect(),
+    };
+    if let Err(clause) = table.check() {
+        STATE.with_borrow_mut(|state| state.problems.push(format!("it called `escape` {clause}")));
+        return text.into();
+    }
+    apply(terminal("escape"), &[&shown], &[text], || through(|text, out| table.write(utf8(text)?, out), text))
 }

@@ -493,7 +493,7 @@ impl Op {
             Self::Allow { characters, .. } if !characters.is_valid() => {
                 Err("without a character, or with a range that ends before it begins".into())
             }
-            Self::Escape(table) => table.check().map_err(|error| error.to_string()),
+            Self::Escape(table) => table.check(),
             _ => Ok(()),
         }
     }

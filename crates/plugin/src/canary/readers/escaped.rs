@@ -67,6 +67,26 @@ mod tests {
     }
 
     #[test]
+    fn a_forgotten_escape_shows_when_the_text_is_read_back() {
+        let forgets_backslash = table("\"", "\"", &[('"', "\\\"")]);
+        assert_eq!(forgets_backslash.check(), Ok(()));
+        let wrong = encode::literal(&Op::Escape(forgets_backslash.clone()), &["a\\"]).unwrap();
+        assert!(read_escaped(&forgets_backslash, None, &wrong).is_err());
+        let with_more = format!("{wrong}, \"b\"");
+        assert_eq!(read_escaped(&forgets_backslash, None, &with_more), Ok(("a\", ".into(), "b\"")));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_sound_table_writes_is_read_back(text in "[ -~é\n\"\\\\$]{0,20}", behind in "[ -~\n]{0,5}") {
+            let table = table("\"", "\"", &[('"', "\\\""), ('\\', "\\\\"), ('\n', "\\n"), ('$', "$$")]);
+            let written = encode::literal(&Op::Escape(table.clone()), &[&text]).unwrap();
+            let document = format!("{written}{behind}");
+            proptest::prop_assert_eq!(read_escaped(&table, None, &document), Ok((text, behind.as_str())));
+        }
+    }
+
+    #[test]
     fn what_a_sound_table_writes_is_read_back() {
         let quoted = table("\"", "\"", &[('"', "\\\""), ('\\', "\\\\"), ('\n', "\\n")]);
         let doubled = table("'", "'", &[('\'', "''")]);
