@@ -611,9 +611,14 @@ async fn nobody_gets_more_than_its_share() {
         None
     })
     .await;
-    let connections = futures_of((0..20).map(|_| tokio::net::TcpStream::connect(server.address()))).await;
-    let refused = server.client(None).current().await;
-    assert!(matches!(refused, Err(AccountClientError::Unreachable(_))), "{refused:?}");
+    // A stream that was refused may have left a connection that the server still has to close, so places can become free
+    // after others were refused.
+    let mut connections = Vec::new();
+    until_async("a stranger is not connected", async || {
+        connections.extend(futures_of((0..20).map(|_| tokio::net::TcpStream::connect(server.address()))).await);
+        matches!(server.client(None).current().await, Err(AccountClientError::Unreachable(_))).then_some(())
+    })
+    .await;
     drop(connections);
     until_async("a stranger is heard again", async || {
         matches!(server.client(None).current().await, Err(AccountClientError::Unauthorized)).then_some(())
