@@ -178,14 +178,53 @@ warnings = ["token: in the clear"]
     assert!(tested.status.success() && tested.text.contains("ok      a token with a quote"), "{}", tested.text);
 }
 
-/// Each command in docs/plugins.md prints what the text says.
+/// Each command of a page for plugin authors prints what the text says.
+fn the_page_goes_as_it_is_written(page: &str, languages: &[Language]) {
+    if languages.iter().all(|language| language.has_tools()) {
+        let guillemet = Guillemet::start();
+        transcript::run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page), guillemet.dir.path());
+    }
+}
+
 #[test]
 fn the_tutorial_goes_as_it_is_written() {
-    if !Language::JavaScript.has_tools() {
-        return;
+    the_page_goes_as_it_is_written("plugins.md", &[Language::JavaScript]);
+}
+
+#[test]
+fn the_cookbook_goes_as_it_is_written() {
+    the_page_goes_as_it_is_written("plugins/cookbook.md", &[Language::JavaScript]);
+}
+
+#[test]
+fn the_page_of_rust_goes_as_it_is_written() {
+    the_page_goes_as_it_is_written("plugins/rust.md", &[Language::Rust]);
+}
+
+#[test]
+fn the_page_of_c_goes_as_it_is_written() {
+    the_page_goes_as_it_is_written("plugins/c.md", &[Language::C]);
+}
+
+#[test]
+fn the_page_of_javascript_goes_as_it_is_written() {
+    the_page_goes_as_it_is_written("plugins/javascript.md", &[Language::JavaScript]);
+}
+
+#[test]
+fn the_page_of_python_goes_as_it_is_written() {
+    the_page_goes_as_it_is_written("plugins/python.md", &[Language::Python]);
+}
+
+#[test]
+fn no_page_for_plugin_authors_is_forgotten() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (tests, entry) = (include_str!("plugin_new.rs"), std::fs::read_to_string(root.join("docs/plugins.md")).unwrap());
+    for page in std::fs::read_dir(root.join("docs/plugins")).unwrap() {
+        let page = format!("plugins/{}", page.unwrap().file_name().into_string().unwrap());
+        assert!(tests.contains(&format!("written(\"{page}\"")), "{page} has no test");
+        assert!(entry.contains(&format!("({page})")), "docs/plugins.md has no link to {page}");
     }
-    let guillemet = Guillemet::start();
-    transcript::run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/plugins.md"), guillemet.dir.path());
 }
 
 #[test]
