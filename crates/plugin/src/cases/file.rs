@@ -190,3 +190,6 @@ impl CaseReader<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
