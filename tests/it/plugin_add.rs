@@ -71,6 +71,7 @@ fn a_plugin_is_shown_then_trusted_then_used() {
     let schema: Value =
         serde_json::from_slice(&guillemet.command(&["plugin", "show", "pager", "--schema"]).stdout).unwrap();
     assert_eq!(schema["properties"]["token"]["type"], "string");
+    assert_eq!(schema["properties"]["targets"]["items"]["enum"], serde_json::json!(["json", "env"]));
     // Adding the same file again changes and replaces nothing.
     let again = add(&guillemet, &["--yes"]);
     assert!(again.status.success() && !told(&again).contains("It replaces"), "{}", told(&again));

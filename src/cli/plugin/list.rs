@@ -2,11 +2,11 @@
 
 use clap::Args;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::{Done, Failure, client, output};
 use guillemet_api::Listing;
-use guillemet_api::plugins::{PluginSource, PluginView};
+use guillemet_api::plugins::{PluginSource, PluginTarget, PluginView};
 use guillemet_base::home::Home;
 
 #[derive(Args)]
@@ -20,7 +20,7 @@ pub struct PluginListArgs {
 pub struct PluginShowArgs {
     /// The feature.
     feature: String,
-    /// Print the JSON Schema of the feature's configs.
+    /// Print the JSON Schema of the feature's templates, for editors.
     #[arg(long, conflicts_with = "json")]
     schema: bool,
     /// Print the API's JSON response.
@@ -77,6 +77,22 @@ fn source(plugin: &PluginView) -> String {
     }
 }
 
+/// Returns the schema of a feature's templates: that of its configs, and the field `targets`, which the plugin never sees.
+fn template_schema(plugin: &PluginView) -> Value {
+    let mut schema = plugin.schema.clone();
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        let names = |target: &PluginTarget| [std::slice::from_ref(&target.id), &target.aliases].concat();
+        let field = json!({
+            "type": "array",
+            "items": { "enum": plugin.targets.iter().flat_map(names).collect::<Vec<_>>() },
+            "minItems": 1,
+            "description": "The targets that this template is for; the first is its default",
+        });
+        properties.insert("targets".to_owned(), field);
+    }
+    schema
+}
+
 impl PluginListArgs {
     pub fn run(self, home: &Home) -> Done {
         if self.json {
@@ -111,7 +127,7 @@ impl PluginShowArgs {
         let plugins = raw.items.iter().map(PluginView::deserialize).collect::<Result<Vec<_>, _>>()?;
         let plugin = find(&plugins, &self.feature)?;
         if self.schema {
-            output::json(&plugin.schema);
+            output::json(&template_schema(plugin));
         } else if self.json {
             let as_sent = raw.items.iter().zip(&plugins).filter(|(_, plugin)| plugin.feature == self.feature);
             as_sent.take(1).for_each(|(item, _)| output::json(item));
