@@ -13,7 +13,7 @@ export default {
     const url = config.text("url");
     if (url) checkUrl(url);
     const token = config.table("auth")?.required("token")?.credential();
-    const headers = config.entries("headers").map(([name, value]) => [name, encode.headerValue(value.text)]);
+    const headers = config.entries("headers").map(([name, value]) => [name, encode.headerValue(value)]);
     const routes = config.tables("routes").map((route) => ({
       name: route.required("name")?.text,
       weight: route.need("weight").number("weight", 0, 100),
@@ -24,7 +24,7 @@ export default {
       retries: config.number("retries", 0, 10),
       url: url?.text,
       headers: Object.fromEntries(headers),
-      token: token?.text,
+      token,
       routes: routes.length > 0 ? routes : undefined,
     });
   },

@@ -60,7 +60,7 @@ fn every_mistake_is_told_where_it_is(language: Language, plugin: &str, told: &[&
     for file in ["env.toml", "json.toml", "refusals.toml"] {
         let _ = std::fs::remove_file(project.path(&format!("cases/{file}")));
     }
-    let modes = ["print", "throw", "nothing", "object", "clock", "random"];
+    let modes = ["print", "throw", "nothing", "object", "clock", "random", "absent"];
     let case = |mode: &&str| format!("[[case]]\nname = \"{mode}\"\nconfig = {{ mode = \"{mode}\", key = \"«k»\" }}\n");
     write("cases/all.toml", &modes.iter().map(case).collect::<Vec<_>>().concat());
     let built = project.guillemet(&["plugin", "build"]);
@@ -74,7 +74,7 @@ fn every_mistake_is_told_where_it_is(language: Language, plugin: &str, told: &[&
 
 #[test]
 fn every_mistake_in_javascript_is_told_where_it_is() {
-    let plugin = r#"import { json } from "./guillemet.js";
+    let plugin = r#"import { encode, json } from "./guillemet.js";
 
 export default {
   feature: "mistakes",
@@ -90,6 +90,7 @@ export default {
     if (mode === "object") return { key };
     if (mode === "clock") new Date();
     if (mode === "random") Math.random();
+    if (mode === "absent") encode.headerValue(config.text("absent"));
     if (mode === "print") return json({ key });
   },
 };
@@ -104,6 +105,7 @@ export default {
             "which is no document; end it with `return json(…)` or `return text(…)` (plugin.js:9)",
             "a plugin has no clock (plugin.js:15)",
             "a plugin has no random numbers (plugin.js:16)",
+            "encode.headerValue takes a string, and got undefined; is the field absent? (plugin.js:17)",
         ],
     );
 }
@@ -114,7 +116,7 @@ fn every_mistake_in_python_is_told_where_it_is() {
 import time
 from datetime import datetime
 
-from guillemet import Feature, Target, json_document
+from guillemet import Feature, Target, encode, json_document
 
 
 class Plugin(Feature):
@@ -135,6 +137,8 @@ class Plugin(Feature):
             time.time()
         if mode == "random":
             random.random()
+        if mode == "absent":
+            encode.header_value(config.text("absent"))
         if mode == "print":
             return json_document({"key": key})
 "#;
@@ -148,6 +152,7 @@ class Plugin(Feature):
             "write returned dict; end it with `return json_document(…)`",
             "a plugin has no clock (plugin.py:23)",
             "a plugin has no random numbers (plugin.py:25)",
+            "encode.header_value takes str, and got None; is the field absent? (plugin.py:27)",
         ],
     );
 }

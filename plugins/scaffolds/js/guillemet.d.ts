@@ -9,45 +9,50 @@ export interface Escaping {
 }
 
 export declare const encode: {
-  hasSecret(text: string): boolean;
-  wholeSecret(text: string): boolean;
-  urlQuery(text: string): string;
-  urlPathSegment(text: string): string;
-  url(text: string): string;
-  headerValue(text: string): string;
-  base64(text: string): string;
-  base64url(text: string): string;
-  hex(text: string): string;
-  sha256Hex(text: string): string;
+  hasSecret(text: string | Text): boolean;
+  wholeSecret(text: string | Text): boolean;
+  urlQuery(text: string | Text): string;
+  urlPathSegment(text: string | Text): string;
+  url(text: string | Text): string;
+  headerValue(text: string | Text): string;
+  base64(text: string | Text): string;
+  base64url(text: string | Text): string;
+  hex(text: string | Text): string;
+  sha256Hex(text: string | Text): string;
   hmac(
-    key: string,
-    text: string,
+    key: string | Text,
+    text: string | Text,
     algorithm: "SHA-1" | "SHA-256" | "SHA-512",
     encoding: "hex" | "base64" | "base64url",
   ): string;
-  basicCredentials(user: string, password: string): string;
-  sipDigestHa1(user: string, realm: string, password: string, algorithm: "MD5" | "SHA-256" | "SHA-512-256"): string;
-  jsonString(text: string): string;
-  allow(text: string, characters: string, reason: string): string;
-  forbid(text: string, characters: string, reason: string): string;
-  forbidSequence(text: string, sequence: string, reason: string): string;
-  atMost(text: string, bytes: number, reason: string): string;
-  log(message: string): void;
+  basicCredentials(user: string | Text, password: string | Text): string;
+  sipDigestHa1(
+    user: string | Text,
+    realm: string | Text,
+    password: string | Text,
+    algorithm: "MD5" | "SHA-256" | "SHA-512-256",
+  ): string;
+  jsonString(text: string | Text): string;
+  allow(text: string | Text, characters: string, reason: string): string;
+  forbid(text: string | Text, characters: string, reason: string): string;
+  forbidSequence(text: string | Text, sequence: string, reason: string): string;
+  atMost(text: string | Text, bytes: number, reason: string): string;
+  log(message: string | Text): void;
   panic(message: string): void;
-  xml(text: string): string;
-  dotenv(text: string): string;
-  asteriskValue(text: string): string;
-  kamailioString(text: string): string;
-  baresipParameter(text: string): string;
-  curlConfig(text: string): string;
-  yamlString(text: string): string;
-  tomlString(text: string): string;
-  iniValue(text: string): string;
-  shellWord(text: string): string;
-  systemdEnv(text: string): string;
-  dockerEnv(text: string): string;
-  netrcToken(text: string): string;
-  escape(text: string, table: Escaping): string;
+  xml(text: string | Text): string;
+  dotenv(text: string | Text): string;
+  asteriskValue(text: string | Text): string;
+  kamailioString(text: string | Text): string;
+  baresipParameter(text: string | Text): string;
+  curlConfig(text: string | Text): string;
+  yamlString(text: string | Text): string;
+  tomlString(text: string | Text): string;
+  iniValue(text: string | Text): string;
+  shellWord(text: string | Text): string;
+  systemdEnv(text: string | Text): string;
+  dockerEnv(text: string | Text): string;
+  netrcToken(text: string | Text): string;
+  escape(text: string | Text, table: Escaping): string;
 };
 
 /** What `plan` returns: made by `json` or `text`. */

@@ -1,7 +1,22 @@
 // What a Guillemet plugin in JavaScript is written with: a reader of its config that finds everything that
 // is wrong with it, and the encoders of wit/feature.wit. Yours to change; it knows nothing of any feature.
-import encode from "guillemet:feature/encode@@contract@";
-export { encode };
+import contract from "guillemet:feature/encode@@contract@";
+
+/** The encoders. A `Text` counts as its text; what is no text is told with its place, instead of ending the plugin. */
+export const encode = Object.fromEntries(
+  Object.entries(contract).map(([name, encoder]) => [
+    name,
+    (...values) => encoder(...values.map((value, index) => argument(name, value, index))),
+  ]),
+);
+
+function argument(name, value, index) {
+  const text = value instanceof Text ? value.text : value;
+  const wanted = (index === 1 && { atMost: "number", escape: "object" }[name]) || "string";
+  if (typeof text === wanted && text !== null) return text;
+  const found = text === undefined || text === null ? `${text}; is the field absent?` : typeof text;
+  throw new TypeError(`encode.${name} takes a ${wanted}, and got ${found}`);
+}
 
 // What a plugin writes to the console is shown by `guillemet plugin test`, `check` and `dev`.
 const shown = (value) => (typeof value === "string" ? value : (JSON.stringify(value) ?? String(value)));
@@ -177,6 +192,11 @@ export class Text {
   }
 
   toString() {
+    return this.text;
+  }
+
+  // In a JSON document it is the text, and not an object with its path.
+  toJSON() {
     return this.text;
   }
 

@@ -10,17 +10,42 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from componentize_py_types import Err
 from wit_world import exports
 from wit_world.exports.plugin import Description, Document, Document_Json, Document_Text, Planned, Problem, Target
-from wit_world.imports import encode
+from wit_world.imports import encode as contract
 
 __all__ = ["Feature", "Fields", "Target", "Text", "check_url", "encode", "json_document", "text_document"]
 
 # Read when the component is made; it has no files later.
 SCHEMA = json.dumps(json.loads(pathlib.Path(__file__).with_name("schema.json").read_text("utf-8")))
+
+
+def checked(name: str, encoder: Any) -> Any:
+    """An encoder that tells what is no text, instead of ending the plugin."""
+
+    def call(*values: Any) -> Any:
+        for index, value in enumerate(values):
+            wanted = {("at_most", 1): int, ("escape", 1): contract.Escaping}.get((name, index), str)
+            if not isinstance(value, wanted):
+                found = "None; is the field absent?" if value is None else type(value).__name__
+                raise TypeError(f"encode.{name} takes {wanted.__name__}, and got {found}")
+        return encoder(*values)
+
+    return call
+
+
+# The encoders, and the classes for the table of `escape`.
+encode = SimpleNamespace(
+    **{
+        name: checked(name, member) if isinstance(member, FunctionType) else member
+        for name, member in vars(contract).items()
+        if not name.startswith("_")
+    }
+)
 
 
 class Log(io.TextIOBase):
