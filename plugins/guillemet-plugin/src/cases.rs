@@ -44,10 +44,8 @@ struct Case {
     /// Values to fill the document with. Only a host has the encoders for that, so `guillemet plugin test` compares
     /// `rendered`, `read` and `refused`.
     secrets: Option<toml::Table>,
-    #[serde(rename = "rendered")]
-    _rendered: Option<String>,
-    #[serde(rename = "read")]
-    _read: Option<toml::Table>,
+    rendered: Option<String>,
+    read: Option<toml::Table>,
     #[serde(rename = "refused")]
     _refused: Option<Vec<String>>,
 }
@@ -71,7 +69,8 @@ pub fn run<F: Feature>(folder: &str) {
         let file: File = toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         for case in file.case {
             let target = case.target.clone().unwrap_or_else(|| F::TARGETS[0].id.into());
-            if case.document.is_some() {
+            let is_read = case.read.as_ref().is_some_and(|read| !read.is_empty());
+            if case.document.is_some() || case.rendered.is_some() || is_read {
                 untried.retain(|id| *id != target);
                 for field in case.config.keys().filter(|field| schema["properties"].get(field).is_none()) {
                     let _ = writeln!(report, "the schema does not know the field `{field}`");

@@ -137,7 +137,7 @@ impl CaseFile {
 /// Returns what the cases do not cover, one line each: targets for which no case has a document, and fields that cases
 /// use but the schema does not know.
 pub fn gaps(description: &Description, files: &[CaseFile]) -> Vec<String> {
-    let has_document = |case: &&Case| case.document.is_some() || case.rendered.is_some();
+    let has_document = |case: &&Case| case.document.is_some() || case.rendered.is_some() || !case.read.is_empty();
     let with_document = || files.iter().flat_map(|file| &file.cases).filter(has_document);
     let untried = description.targets.iter().map(|target| target.id.as_str());
     let untried = untried.filter(|id| with_document().all(|case| case.target(description) != *id));
