@@ -38,8 +38,16 @@ struct Step {
 /// # Panics
 /// With every step that printed something else, unless the file is overwritten.
 pub fn run(file: &Path, home: &Path) {
+    run_with(file, home, None);
+}
+
+/// Runs a file as [`run`] does, with one more folder of programs, which come first.
+///
+/// # Panics
+/// With every step that printed something else, unless the file is overwritten.
+pub fn run_with(file: &Path, home: &Path, programs: Option<&Path>) {
     let text = std::fs::read_to_string(file).unwrap();
-    let (wrong, after) = compare(&text, home);
+    let (wrong, after) = compare_with(&text, home, programs);
     if std::env::var("TRYCMD").is_ok_and(|value| value == "overwrite") {
         if after != text {
             std::fs::write(file, after).unwrap();
@@ -51,6 +59,10 @@ pub fn run(file: &Path, home: &Path) {
 
 /// Returns the differences, and the file's text with the actual output.
 pub fn compare(text: &str, home: &Path) -> (String, String) {
+    compare_with(text, home, None)
+}
+
+fn compare_with(text: &str, home: &Path, programs: Option<&Path>) -> (String, String) {
     let (mut wrong, mut after) = (String::new(), String::new());
     for part in parts(text) {
         match part {
@@ -61,7 +73,7 @@ pub fn compare(text: &str, home: &Path) -> (String, String) {
                 std::fs::write(path, content).unwrap();
             }
             Part::Step(step) => {
-                let (code, output) = execute(&step.command, home);
+                let (code, output) = execute(&step.command, home, programs);
                 let fits = code == step.code && fits(&step.output, &output);
                 after.push_str(&step.shown);
                 if code != 0 {
@@ -140,9 +152,11 @@ fn parts(text: &str) -> Vec<Part> {
 }
 
 /// Runs a command. Returns the exit status and the lines of its output.
-fn execute(command: &str, home: &Path) -> (i32, Vec<String>) {
-    let programs = Path::new(PROGRAM).parent().unwrap();
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+fn execute(command: &str, home: &Path, programs: Option<&Path>) -> (i32, Vec<String>) {
+    let own = [programs, Path::new(PROGRAM).parent()];
+    let inherited = std::env::var_os("PATH").unwrap_or_default();
+    let path = own.into_iter().flatten().map(Path::to_owned).chain(std::env::split_paths(&inherited));
+    let path = std::env::join_paths(path).unwrap();
     let ended = Command::new("sh")
         .arg("-c")
         .arg(format!("exec 2>&1\n{command}"))
