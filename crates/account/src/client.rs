@@ -3,7 +3,6 @@
 //! Knows the types that travel, and nothing about what is in the boxes. Never repeats a request that the server may
 //! have accepted: that is the caller's decision.
 
-mod connect;
 mod events;
 
 use std::fmt;
@@ -20,8 +19,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use self::connect::ServerAddress;
 pub use self::events::HeadEvents;
+use crate::connect::{ConnectError, ServerAddress, with_cause};
 use guillemet_wire::api_key::ApiKey;
 use guillemet_wire::{
     AccountId, AccountListing, BODY_MAX, ChangesPage, CurrentDevice, DeviceId, Enrolment, ErrorBody, ErrorEntry, Hash,
@@ -86,6 +85,17 @@ pub enum AccountClientError {
          the same version"
     )]
     Malformed(String),
+}
+
+impl From<ConnectError> for AccountClientError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Address(address) => Self::Address(address),
+            ConnectError::NoRoots => Self::NoRoots,
+            ConnectError::Unreachable(reason) => Self::Unreachable(reason),
+            ConnectError::Untrusted(reason) => Self::Untrusted(reason),
+        }
+    }
 }
 
 impl AccountClientError {
@@ -426,7 +436,5 @@ fn malformed(reason: &str) -> AccountClientError {
 }
 
 fn unreachable(error: &dyn std::error::Error) -> AccountClientError {
-    // hyper reports the cause separately.
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    AccountClientError::Unreachable(format!("{error}{cause}"))
+    AccountClientError::Unreachable(with_cause(error))
 }

@@ -7,7 +7,8 @@
 //! - `fingerprint_words`: the words that people compare
 //! - `intent`: a change that waits until the account has it
 //! - `engine`: the state machine of a device, without I/O
-//! - `client`: the connection to the account server
+//! - `connect`: a connection over TLS to a server that is trusted or pinned
+//! - `client`: the client of the account server
 //!
 //! docs/account-protocol.md is the specification; `guillemet_wire` has the types that travel. Knows nothing of the
 //! vault's file and of the daemon's API.
@@ -17,6 +18,7 @@
 mod byte_reader;
 pub mod client;
 pub mod code;
+pub mod connect;
 pub mod engine;
 pub mod fingerprint_words;
 pub mod intent;

@@ -1,4 +1,5 @@
-//! Connections to the server, and the check of its certificate.
+//! Connections to a server over TLS, and the check of its certificate. The client of the account server uses it, and the
+//! command line where it downloads a plugin.
 //!
 //! Knows no request.
 
@@ -19,11 +20,27 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::AccountClientError;
 use guillemet_wire::Hash;
 
 /// The time limit for a connection, its TLS handshake included.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// The reasons why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The address is not one of a server.
+    #[error("{0} is not the address of a server; use https://HOST:PORT")]
+    Address(String),
+    /// The machine trusts no certificate authority, and there is no pin.
+    #[error("this machine has no certificate authorities; install ca-certificates")]
+    NoRoots,
+    /// Nothing answers.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The server shows another certificate than expected.
+    #[error("its certificate is not trusted: {0}")]
+    Untrusted(String),
+}
 
 /// The address of a server, and the TLS settings by which it is authenticated.
 pub struct ServerAddress {
@@ -45,10 +62,10 @@ impl ServerAddress {
     /// accepted.
     ///
     /// # Errors
-    /// [`AccountClientError::Address`] for any other address, [`AccountClientError::NoRoots`] if nothing could
+    /// [`ConnectError::Address`] for any other address, [`ConnectError::NoRoots`] if nothing could
     /// authenticate the server.
-    pub fn new(url: &str, pin: Option<Hash>) -> Result<Self, AccountClientError> {
-        let invalid = || AccountClientError::Address(url.to_owned());
+    pub fn new(url: &str, pin: Option<Hash>) -> Result<Self, ConnectError> {
+        let invalid = || ConnectError::Address(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| invalid())?;
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(invalid)?;
         if uri.scheme_str() != Some("https") || uri.path() != "/" || uri.query().is_some() {
@@ -59,7 +76,7 @@ impl ServerAddress {
         let name = ServerName::try_from(host.clone()).map_err(|_| invalid())?;
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
-        let builder = builder.map_err(|error| AccountClientError::Untrusted(error.to_string()))?;
+        let builder = builder.map_err(|error| ConnectError::Untrusted(error.to_string()))?;
         let mut config = match pin {
             Some(pin) => builder
                 .dangerous()
@@ -69,7 +86,7 @@ impl ServerAddress {
                 let mut roots = RootCertStore::empty();
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
                 if roots.is_empty() {
-                    return Err(AccountClientError::NoRoots);
+                    return Err(ConnectError::NoRoots);
                 }
                 builder.with_root_certificates(roots).with_no_client_auth()
             }
@@ -87,32 +104,38 @@ impl ServerAddress {
     /// Opens a new connection.
     ///
     /// # Errors
-    /// [`AccountClientError::Untrusted`] for a certificate that is not accepted, [`AccountClientError::Unreachable`]
+    /// [`ConnectError::Untrusted`] for a certificate that is not accepted, [`ConnectError::Unreachable`]
     /// otherwise.
-    pub async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, AccountClientError> {
-        let timed_out = || AccountClientError::Unreachable(format!("no connection within {CONNECT:?}"));
+    pub async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ConnectError> {
+        let timed_out = || ConnectError::Unreachable(format!("no connection within {CONNECT:?}"));
         tokio::time::timeout(CONNECT, self.connect_now()).await.map_err(|_| timed_out())?
     }
 
-    async fn connect_now(&self) -> Result<SendRequest<Full<Bytes>>, AccountClientError> {
-        let unreachable = |error: std::io::Error| AccountClientError::Unreachable(error.to_string());
+    async fn connect_now(&self) -> Result<SendRequest<Full<Bytes>>, ConnectError> {
+        let unreachable = |error: std::io::Error| ConnectError::Unreachable(error.to_string());
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         let stream = self.tls.connect(self.name.clone(), stream).await.map_err(|error| {
             match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(error @ rustls::Error::InvalidCertificate(_)) => AccountClientError::Untrusted(error.to_string()),
+                Some(error @ rustls::Error::InvalidCertificate(_)) => ConnectError::Untrusted(error.to_string()),
                 _ => unreachable(error),
             }
         })?;
         let handshake = http1::handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(|error| super::unreachable(&error))?;
+        let (sender, connection) = handshake.map_err(|error| ConnectError::Unreachable(with_cause(&error)))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to the account's server ended");
+                tracing::debug!(%error, "a connection to a server ended");
             }
         });
         Ok(sender)
     }
+}
+
+/// Returns an error of hyper with its cause, which hyper reports separately.
+pub fn with_cause(error: &dyn std::error::Error) -> String {
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{error}{cause}")
 }
 
 /// Trusts one certificate, whatever its names and dates are. The server's proof that it has the key is verified as
@@ -180,7 +203,7 @@ mod tests {
             assert!(ServerAddress::new(url, pin).is_ok(), "{url}");
         }
         for url in ["http://a.example", "a.example", "https://a.example/path", "https://u@a.example", "https://", ""] {
-            assert!(matches!(ServerAddress::new(url, pin), Err(AccountClientError::Address(_))), "{url}");
+            assert!(matches!(ServerAddress::new(url, pin), Err(ConnectError::Address(_))), "{url}");
         }
     }
 }
