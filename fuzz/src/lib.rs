@@ -8,6 +8,7 @@ pub mod http_body;
 pub mod journal;
 pub mod lexer;
 pub mod planner_answer;
+pub mod plugin_package;
 pub mod vault_record;
 
 use std::pin::pin;

@@ -82,7 +82,7 @@ enum Command {
     Render(render::RenderArgs),
     /// Turn a config with credentials into a template and secrets. Shows them first.
     Adopt(adopt::AdoptArgs),
-    /// Write, check, list, show, add, roll back and remove plugins.
+    /// Write, check, share, list, show, add, roll back and remove plugins.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
     /// Share one vault between several devices, and run the account server.
@@ -103,7 +103,7 @@ enum Command {
     /// The child process that checks a component before the daemon adds it.
     #[command(hide = true)]
     Checker {
-        /// The component. Cases in the folder `cases` beside it are tried too.
+        /// The component, with the cases of its package or those in the folder `cases` beside it.
         file: PathBuf,
     },
 }

@@ -139,7 +139,7 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
 ///
 /// A command talks to the daemon through `api`. What `init`, `vault`, `daemon`, `planner`, `account serve`, `account
 /// admin` and `demo` reach beyond that, and `adopt`, `template` and the tools for authors without a vault, is here.
-const MODULES: [(&str, &[&str]); 42] = [
+const MODULES: [(&str, &[&str]); 44] = [
     ("lib", &[]),
     ("main", &[]),
     // The child process begins here.
@@ -169,8 +169,11 @@ const MODULES: [(&str, &[&str]); 42] = [
     ("cli::template::*", &["plugin", "plan", "template"]),
     ("cli::plugin", &[]),
     ("cli::plugin::*", &["builtin", "plugin", "plan", "template"]),
-    ("cli::plugin::add", &["api"]),
+    ("cli::plugin::add", &["api", "plugin"]),
+    ("cli::plugin::candidate", &["api", "plugin"]),
     ("cli::plugin::change", &["api"]),
+    // Uses the connections of the account's client.
+    ("cli::plugin::download", &["account", "plugin"]),
     ("cli::plugin::rollback", &["api"]),
     ("cli::plugin::list", &["api"]),
     ("cli::adopt", &["api", "plugin", "plan", "template"]),
@@ -268,9 +271,11 @@ fn the_pure_part_of_adopt_reaches_nothing() {
     }
 }
 
-/// The parts of other crates that parse documents, and that only commands without a daemon use.
-const PARSERS: [(&str, &[&str]); 2] =
-    [("guillemet_plan", &["document"]), ("guillemet_plugin", &["canary", "cases", "offline", "schema"])];
+/// The parts of other crates that parse documents or what strangers wrote, and that only commands and the checker use.
+const PARSERS: [(&str, &[&str]); 2] = [
+    ("guillemet_plan", &["document"]),
+    ("guillemet_plugin", &["canary", "cases", "index", "offline", "package", "schema"]),
+];
 
 /// Returns what follows each mention of a crate in a path: the next name, or all names in a group of braces.
 fn named<'a>(text: &'a str, krate: &str) -> Vec<&'a str> {

@@ -39,6 +39,11 @@ fn planner_answer() {
 }
 
 #[test]
+fn plugin_package() {
+    replay("plugin_package", invariants::plugin_package::holds);
+}
+
+#[test]
 fn journal() {
     replay("journal", invariants::journal::holds);
 }

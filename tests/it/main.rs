@@ -54,6 +54,7 @@ mod plugin_check;
 mod plugin_dev;
 mod plugin_new;
 mod plugin_replace;
+mod plugin_share;
 mod plugin_test;
 mod plugin_versions;
 mod promises;

@@ -18,6 +18,11 @@ pub fn sanitize_multiline(text: &str) -> String {
     text.replace(|c| is_unprintable(c) && c != '\n', "\u{fffd}")
 }
 
+/// Replaces every hidden character, line breaks included, which makes the text safe as a part of one line.
+pub fn sanitize_line(text: &str) -> String {
+    text.replace(is_hidden, "\u{fffd}")
+}
+
 /// Removes control characters and characters that reorder the text, and cuts the text at `max` characters. Line breaks
 /// and tabs become spaces.
 pub fn sanitize(text: &str, max: usize) -> String {
@@ -46,6 +51,11 @@ mod tests {
             sanitize_multiline("a\u{1b}[2Jb\u{202e}c\u{9b}d\r\ne"),
             "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}\ne"
         );
+    }
+
+    #[test]
+    fn a_text_of_one_line_ends_no_line() {
+        assert_eq!(sanitize_line("a\nSHA-256\r\u{200b}b\u{2028}"), "a\u{fffd}SHA-256\u{fffd}\u{fffd}b\u{fffd}");
     }
 
     #[test]

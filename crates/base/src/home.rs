@@ -153,7 +153,7 @@ impl Home {
 }
 
 /// Returns a word quoted as a shell needs it.
-fn shell_word(text: &str) -> String {
+pub fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();

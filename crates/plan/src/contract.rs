@@ -102,6 +102,13 @@ fn numbers(version: &str) -> Option<(u64, u64)> {
     Some((parts.next()??, parts.next()??))
 }
 
+/// Reports whether this program has the contract of this version: the same major number, and no later minor one. A
+/// component that was built for a later minor version works too, as long as it uses nothing new.
+pub fn has(version: &str) -> bool {
+    let supported = numbers(self::version()).unwrap_or_default();
+    numbers(version).is_some_and(|(major, minor)| major == supported.0 && minor <= supported.1)
+}
+
 /// Returns the rule that the version of one of our interfaces breaks; `None` if it is compatible.
 fn of_version(name: &str) -> Option<String> {
     let supported = numbers(version()).unwrap_or_default();
@@ -185,6 +192,12 @@ mod tests {
             assert!(functions.contains(&name), "{functions:?}");
         }
         assert!(!functions.contains(&"describe"), "{functions:?}");
+    }
+
+    #[test]
+    fn a_version_is_there_up_to_the_present_minor_one() {
+        assert!(has("1.0.0") && has("1.1.0") && has("1.1.7"));
+        assert!(!has("1.2.0") && !has("2.0.0") && !has("0.9.0") && !has("1") && !has(""));
     }
 
     #[test]

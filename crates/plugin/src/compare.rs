@@ -225,8 +225,8 @@ fn only(these: &BTreeSet<String>, others: &BTreeSet<String>) -> Vec<String> {
     these.difference(others).cloned().collect()
 }
 
-/// Returns how the version `after` relates to `before`.
-fn order(before: &str, after: &str) -> VersionOrder {
+/// Returns how the version `after` relates to `before`. Without an order, they are no semantic versions.
+pub fn order(before: &str, after: &str) -> VersionOrder {
     if before == after {
         return VersionOrder::Same;
     }

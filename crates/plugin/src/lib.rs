@@ -3,8 +3,8 @@
 //! change (`compare`).
 //!
 //! Runs no plugin code, no template engine and no tree parser in the daemon: `canary`, which reads documents, `cases`,
-//! `schema` and `offline`, which compiles and fills without a daemon, are for the command line and for tests. For the
-//! daemon, `checker` runs those checks in a child without keys.
+//! `schema`, `offline`, which compiles and fills without a daemon, `package` and `index`, which read what strangers wrote,
+//! are for the command line and for tests. For the daemon, `checker` runs those checks in a child without keys.
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
@@ -16,7 +16,10 @@ pub mod client;
 pub mod compare;
 pub mod fill;
 pub mod findings;
+pub mod index;
+pub mod location;
 pub mod offline;
+pub mod package;
 pub mod plans;
 pub mod registry;
 pub mod schema;

@@ -12,18 +12,21 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::super::{Done, Failure, output};
+use super::about::PackageFacts;
 use super::planner;
 use super::project::Project;
+use guillemet_base::display::sanitize_line;
 use guillemet_base::problem::Problem;
 use guillemet_plan::contract;
 use guillemet_plan::protocol::{About, Cost, Description, MEMORY_MAX, Report, TIME_MAX};
+use guillemet_plugin::cases::{self, CaseFile};
 use guillemet_plugin::checker::CheckerAnswer;
 use guillemet_plugin::client::{Planner, load_time};
-use guillemet_plugin::{registry, schema};
+use guillemet_plugin::{package, registry, schema};
 
 #[derive(Args)]
 pub struct PluginCheckArgs {
-    /// The component. Cases in the folder `cases` beside it are tried too.
+    /// The component. The cases of its package are run; without any, those in the folder `cases` beside it are tried.
     file: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -41,6 +44,8 @@ pub struct ComponentCheck {
     /// The component's imports, its description of itself, and the cost of loading it.
     #[serde(flatten)]
     report: Report,
+    /// What the package says; `None` if there is none.
+    package: Option<PackageFacts>,
     /// What the plugin logged while configs were planned.
     #[serde(rename = "plan_log")]
     log: Vec<String>,
@@ -85,7 +90,7 @@ struct CheckLimits {
 /// A mistake in the plugin.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 struct Mistake {
-    /// The part it is about: `component`, `imports`, `description`, `schema` or `canaries`.
+    /// The part it is about: `component`, `package`, `imports`, `description`, `schema`, `cases` or `canaries`.
     about: &'static str,
     message: String,
     help: Option<String>,
@@ -146,6 +151,7 @@ impl ComponentCheck {
             size: component.len() as u64,
             digest: data_encoding::HEXLOWER.encode(&Sha256::digest(&component)),
             report: planner::inspect(file, planner).await?,
+            package: None,
             log: Vec::new(),
             canaries: Vec::new(),
             plan: Cost::default(),
@@ -157,10 +163,37 @@ impl ComponentCheck {
             problems: Vec::new(),
         };
         checked.add_rule_mistakes();
+        if checked.report.broken.iter().any(|rule| rule.about == About::Component) {
+            return Ok(checked);
+        }
+        let packaged = checked.read_package(&component);
         if checked.report.broken.is_empty() {
-            canaries::run(&mut checked, planner, cases).await;
+            canaries::run(&mut checked, planner, &packaged, cases).await;
         }
         Ok(checked)
+    }
+
+    /// Notes what the package says and what is wrong with it. Returns the files of cases in it.
+    fn read_package(&mut self, component: &[u8]) -> Vec<CaseFile> {
+        let (about, mut mistakes) = ("package", Vec::new());
+        let mut files = Vec::new();
+        match package::read(component) {
+            Ok(Some(package)) => {
+                self.package = Some(PackageFacts::new(&package));
+                match cases::parse(&package.cases) {
+                    Ok(read) => files = read,
+                    Err(error) => mistakes.push(sanitize_line(&error.to_string().replace('\n', "; "))),
+                }
+                for case in files.iter_mut().flat_map(|file| &mut file.cases) {
+                    case.name = sanitize_line(&case.name);
+                    case.target = case.target.as_deref().map(sanitize_line);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => mistakes.push(error.to_string()),
+        }
+        self.problems.extend(mistakes.into_iter().map(|message| Mistake { about, message, help: None }));
+        files
     }
 
     /// Returns the component's description of itself, or `None` if the component breaks a rule and cannot be believed.

@@ -1,12 +1,16 @@
 //! The `plugin` commands.
 
+mod about;
 mod add;
 mod build;
+mod candidate;
 mod change;
 mod check;
 mod dev;
+mod download;
 mod list;
 mod new;
+mod pack;
 mod planner;
 mod project;
 mod rollback;
@@ -36,6 +40,9 @@ pub enum PluginCommand {
     /// Check a component: imports, description, schema, encoders, and the time and memory it needs. Needs no daemon or
     /// vault.
     Check(check::PluginCheckArgs),
+    /// Make the file that a plugin is shared as: the component of a project with its cases, author and changelog. Needs no
+    /// daemon or vault.
+    Pack(pack::PluginPackArgs),
     /// Add a plugin. Its author decides where the secrets of its templates go.
     Add(add::PluginAddArgs),
     /// Bring back the plugin that was in force before the present one.
@@ -54,6 +61,7 @@ impl PluginCommand {
             Self::Dev(command) => command.run(),
             Self::Test(command) => command.run(),
             Self::Check(command) => command.run(),
+            Self::Pack(command) => command.run(),
             Self::Add(command) => command.run(home),
             Self::Rollback(command) => command.run(home),
             Self::Remove(command) => command.run(home),

@@ -37,7 +37,7 @@ pub struct Ran {
 
 impl Ran {
     /// Fills the document with hostile values and reads it back. Adds what did not come back to the differences.
-    fn read_back(&mut self) {
+    pub fn read_back(&mut self) {
         let CaseResult::Planned { plan, .. } = &self.found else { return };
         let problems = canary::check(plan);
         self.is_misread = !problems.is_empty();

@@ -22,3 +22,4 @@ pub mod tier;
 pub mod transcript;
 pub mod users;
 pub mod wasm;
+pub mod web;

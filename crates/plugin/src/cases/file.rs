@@ -21,8 +21,17 @@ const FILE_MAX: u64 = 16 << 20;
 /// # Errors
 /// Returns one line for each mistake, with its place.
 pub fn read(path: PathBuf) -> Result<CaseFile, Vec<String>> {
+    let unreadable = |error| vec![format!("{} cannot be read: {error}", path.display())];
+    let text = files::read_text(&path, FILE_MAX).map_err(unreadable)?;
+    parse(path, text)
+}
+
+/// Reads the text of a file of cases.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(path: PathBuf, text: String) -> Result<CaseFile, Vec<String>> {
     let label = path.display().to_string();
-    let text = files::read_text(&path, FILE_MAX).map_err(|error| vec![format!("{label} cannot be read: {error}")])?;
     let document = Document::parse(text.as_str()).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(&text, span.start));
         vec![format!("{label}:{line}: {}", error.message())]

@@ -97,16 +97,7 @@ pub fn read(folder: &Path) -> Result<Vec<CaseFile>, UnreadableCases> {
         }
     }
     paths.sort();
-    let (mut files, mut errors) = (Vec::new(), Vec::new());
-    for path in paths {
-        match file::read(path) {
-            Ok(file) => files.push(file),
-            Err(mut problems) => errors.append(&mut problems),
-        }
-    }
-    if !errors.is_empty() {
-        return Err(UnreadableCases(errors.join("\n")));
-    }
+    let files = collect(paths.into_iter().map(file::read))?;
     if files.iter().all(|file| file.cases.is_empty()) {
         return Err(UnreadableCases(format!(
             "there are no cases in {}; add a `*.toml` file with `[[case]]` tables that have a `name` and a `config`",
@@ -114,6 +105,25 @@ pub fn read(folder: &Path) -> Result<Vec<CaseFile>, UnreadableCases> {
         )));
     }
     Ok(files)
+}
+
+/// Reads files of cases that are not in a folder, by their names.
+///
+/// # Errors
+/// Fails with [`UnreadableCases`] if one of them is not a file of cases.
+pub fn parse(files: &BTreeMap<String, String>) -> Result<Vec<CaseFile>, UnreadableCases> {
+    collect(files.iter().map(|(name, text)| file::parse(PathBuf::from(name), text.clone())))
+}
+
+fn collect(read: impl Iterator<Item = Result<CaseFile, Vec<String>>>) -> Result<Vec<CaseFile>, UnreadableCases> {
+    let (mut files, mut errors) = (Vec::new(), Vec::new());
+    for file in read {
+        match file {
+            Ok(file) => files.push(file),
+            Err(mut problems) => errors.append(&mut problems),
+        }
+    }
+    if errors.is_empty() { Ok(files) } else { Err(UnreadableCases(errors.join("\n"))) }
 }
 
 impl Case {
@@ -124,6 +134,11 @@ impl Case {
 }
 
 impl CaseFile {
+    /// Returns the text of the file.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Writes the results of some of its cases, given by their index, into the file. Keeps comments, order and
     /// everything else. Returns the names of the cases that were written.
     ///

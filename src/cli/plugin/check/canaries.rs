@@ -1,12 +1,14 @@
-//! The canaries of `plugin check`: plans each case beside the component, or each example from its schema, and reads the
-//! document back with hostile values in place of the secrets.
+//! The canaries of `plugin check`: plans each case and each example from the schema, and reads the document back with
+//! hostile values in place of the secrets. Runs the cases that came with the component.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{CanaryStatus, ComponentCheck, Mistake, TriedConfig};
+use guillemet_base::display::sanitize;
+use guillemet_base::problem::PROBLEMS_MAX;
 use guillemet_plan::protocol::Description;
-use guillemet_plugin::cases::{Case, CaseResult};
+use guillemet_plugin::cases::{Case, CaseFile, CaseResult, DiffLine};
 use guillemet_plugin::client::Planner;
 use guillemet_plugin::schema::Schema;
 use guillemet_plugin::{canary, cases, schema};
@@ -16,20 +18,23 @@ const EXAMPLES_MAX: usize = 256;
 /// The time after which the first failure ends the tries of examples: a plugin can take its whole time for each.
 const EXAMPLES_TIME: Duration = Duration::from_secs(10);
 
-/// Tries the cases or the examples, and records the mistakes.
-pub async fn run(checked: &mut ComponentCheck, planner: &Planner, folder: &Path) {
+/// The most characters of a message about a case of the package.
+const MESSAGE_MAX: usize = 500;
+/// The most lines of a difference that are shown, and the most characters of each.
+const LINES_MAX: usize = 20;
+const LINE_MAX: usize = 200;
+
+/// Tries the cases and the examples, and records the mistakes.
+///
+/// Cases that come with the component are run in full, and examples are tried as well: its author chose the cases, so
+/// they must not decide alone what is tried. Without any, the cases in `folder` are tried in place of examples.
+pub async fn run(checked: &mut ComponentCheck, planner: &Planner, packaged: &[CaseFile], folder: &Path) {
     let Some(description) = checked.report.description.clone() else { return };
-    if folder.is_dir() {
+    if !packaged.is_empty() {
+        checked.try_cases(planner, &description, packaged, true).await;
+    } else if folder.is_dir() {
         match cases::read(folder) {
-            Ok(files) => {
-                let schema = serde_json::from_str(&description.schema).ok().and_then(|tree| Schema::new(&tree).ok());
-                for case in files.iter().flat_map(|file| &file.cases) {
-                    if let Some(schema) = schema.as_ref().filter(|_| case.document.is_some()) {
-                        checked.note_refused(case, &schema.mistakes(&case.config));
-                    }
-                    checked.try_case(planner, &description, case, true).await;
-                }
-            }
+            Ok(files) => checked.try_cases(planner, &description, &files, false).await,
             Err(error) => checked.add_mistake(error.to_string(), None),
         }
         checked.note_untried(&description);
@@ -54,7 +59,7 @@ pub async fn run(checked: &mut ComponentCheck, planner: &Planner, folder: &Path)
             config: example.config.clone(),
             ..Case::default()
         };
-        checked.try_case(planner, &description, &case, false).await;
+        checked.try_case(planner, &description, &case, CaseUse::Example).await;
         let has_failed = checked.canaries.iter().any(|tried| tried.status == CanaryStatus::Failed);
         if has_failed && begun.elapsed() > EXAMPLES_TIME {
             return;
@@ -63,7 +68,44 @@ pub async fn run(checked: &mut ComponentCheck, planner: &Planner, folder: &Path)
     checked.note_untried(&description);
 }
 
+/// What is asked of a case.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CaseUse {
+    /// It is a guess, made from the schema.
+    Example,
+    /// An author wrote it, so it has to lead to a document unless it is about problems.
+    Written,
+    /// It came with the component, so it has to lead to exactly what it says.
+    Packaged,
+}
+
 impl ComponentCheck {
+    async fn try_cases(&mut self, planner: &Planner, description: &Description, files: &[CaseFile], packaged: bool) {
+        let schema = serde_json::from_str(&description.schema).ok().and_then(|tree| Schema::new(&tree).ok());
+        let case_use = if packaged { CaseUse::Packaged } else { CaseUse::Written };
+        for case in files.iter().flat_map(|file| &file.cases) {
+            if let Some(schema) = schema.as_ref().filter(|_| case.document.is_some()) {
+                self.note_refused(case, &schema.mistakes(&case.config));
+            }
+            self.try_case(planner, description, case, case_use).await;
+        }
+    }
+
+    /// Records what a case of the package does not lead to, although it says so.
+    fn note_differences(&mut self, case: &Case, result: &CaseResult) {
+        let line = |line: &DiffLine| format!("\n    {}", sanitize(&line.to_string(), LINE_MAX));
+        for difference in cases::compare(case, result) {
+            if self.problems.len() >= PROBLEMS_MAX {
+                return;
+            }
+            let lines: String = difference.lines.iter().take(LINES_MAX).map(line).collect();
+            let what = sanitize(&difference.message, MESSAGE_MAX);
+            let message = format!("{} (line {}): {what}{lines}", case.name, case.line);
+            let help = Some("the component does not do what its author tested; ask for another version".into());
+            self.problems.push(Mistake { about: "cases", message, help });
+        }
+    }
+
     fn add_mistake(&mut self, message: String, help: Option<String>) {
         let problem = Mistake { about: "canaries", message, help };
         if !self.problems.contains(&problem) {
@@ -71,12 +113,15 @@ impl ComponentCheck {
         }
     }
 
-    /// Plans one config and reads its document back. `written` says that an author wrote the case, so that it has to
-    /// lead to a document unless it is about problems.
-    async fn try_case(&mut self, planner: &Planner, description: &Description, case: &Case, written: bool) {
+    /// Plans one config and reads its document back.
+    async fn try_case(&mut self, planner: &Planner, description: &Description, case: &Case, case_use: CaseUse) {
+        let written = case_use == CaseUse::Written;
         let target = case.target(description).to_owned();
         let result = cases::run(planner, description, case).await;
         self.log.extend(planner.take_log().iter().map(|line| format!("{} (target `{target}`): {line}", case.name)));
+        if case_use == CaseUse::Packaged {
+            self.note_differences(case, &result);
+        }
         let status = match result {
             CaseResult::Planned { plan, cost, .. } => {
                 self.plan.micros = self.plan.micros.max(cost.micros);
@@ -94,7 +139,10 @@ impl ComponentCheck {
                     true => CanaryStatus::Unread,
                 }
             }
-            CaseResult::Problems(_) if written && case.document.is_none() => CanaryStatus::NoDocument,
+            // What is wrong with a case of the package has been noted.
+            CaseResult::Problems(_) if case_use == CaseUse::Packaged || (written && case.document.is_none()) => {
+                CanaryStatus::NoDocument
+            }
             CaseResult::Problems(problems) => {
                 let messages: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
                 if written {
@@ -108,6 +156,7 @@ impl ComponentCheck {
                 // checks.
                 CanaryStatus::NoDocument
             }
+            CaseResult::Failed(_) if case_use == CaseUse::Packaged => CanaryStatus::Failed,
             CaseResult::Failed(message) => {
                 self.add_mistake(format!("{} (target `{target}`): {message}", case.name), None);
                 CanaryStatus::Failed

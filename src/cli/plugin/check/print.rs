@@ -11,6 +11,7 @@ pub fn print(checked: &ComponentCheck) {
     let size = bytes(checked.size);
     output::line(&format!("{}, {size}, SHA-256 {}", checked.file.display(), checked.digest));
     section(checked, "component", &[]);
+    section(checked, "package", &package(checked));
     let imports = checked.report.imports.iter().map(|import| match import.functions.as_slice() {
         [] => import.name.clone(),
         functions => format!("{}: {}", import.name, functions.join(", ")),
@@ -22,6 +23,7 @@ pub fn print(checked: &ComponentCheck) {
         _ => Vec::new(),
     };
     section(checked, "schema", &schema);
+    section(checked, "cases", &[]);
     section(checked, "canaries", &canaries(checked));
     section(checked, "log", &[checked.report.log.as_slice(), &checked.log].concat());
     if checked.report.compile_micros > 0 {
@@ -58,6 +60,18 @@ fn print_mistake(problem: &Mistake) {
 pub fn print_mistakes(checked: &ComponentCheck) -> usize {
     checked.problems.iter().for_each(print_mistake);
     checked.problems.len()
+}
+
+fn package(checked: &ComponentCheck) -> Vec<String> {
+    let Some(facts) = &checked.package else { return Vec::new() };
+    let row = |(name, text): (&str, String)| format!("{:<14} {text}", name.to_lowercase());
+    let mut lines: Vec<String> = facts.rows().into_iter().map(row).collect();
+    let changelog = facts.changelog();
+    if !changelog.is_empty() {
+        lines.push("changelog".into());
+        lines.extend(changelog);
+    }
+    lines
 }
 
 fn description(checked: &ComponentCheck) -> Vec<String> {
