@@ -7,6 +7,7 @@ use std::path::Path;
 use super::Failure;
 use guillemet_base::home::Home;
 pub use guillemet_daemon::app::templates::strays;
+pub use guillemet_daemon::config::ListedPlugin;
 use guillemet_daemon::config::{self, Config, ConfigText};
 use guillemet_plugin::offline::OfflineCompiler;
 use guillemet_plugin::plans::Variables;
@@ -18,6 +19,14 @@ use guillemet_plugin::plans::Variables;
 pub fn compiler(home: &Home) -> Result<OfflineCompiler, Failure> {
     let (config, _) = config::load(home)?;
     Ok(OfflineCompiler::new(home.plugins(), config.variables)?)
+}
+
+/// Returns the configuration file of a home as it is now, whether or not a daemon uses it.
+///
+/// # Errors
+/// Fails if the file cannot be used.
+pub fn configuration(home: &Home) -> Result<Config, Failure> {
+    Ok(config::load(home)?.0)
 }
 
 /// Returns the variables of a configuration file. If there is no such file, returns those of an empty one.

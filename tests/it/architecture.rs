@@ -139,7 +139,7 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
 ///
 /// A command talks to the daemon through `api`. What `init`, `vault`, `daemon`, `planner`, `account serve`, `account
 /// admin` and `demo` reach beyond that, and `adopt`, `template` and the tools for authors without a vault, is here.
-const MODULES: [(&str, &[&str]); 44] = [
+const MODULES: [(&str, &[&str]); 47] = [
     ("lib", &[]),
     ("main", &[]),
     // The child process begins here.
@@ -174,6 +174,9 @@ const MODULES: [(&str, &[&str]); 44] = [
     ("cli::plugin::change", &["api"]),
     // Uses the connections of the account's client.
     ("cli::plugin::download", &["account", "plugin"]),
+    ("cli::plugin::listed", &["api", "plugin"]),
+    ("cli::plugin::outdated", &["api", "plugin"]),
+    ("cli::plugin::sync", &["api"]),
     ("cli::plugin::rollback", &["api"]),
     ("cli::plugin::list", &["api"]),
     ("cli::adopt", &["api", "plugin", "plan", "template"]),

@@ -4,6 +4,7 @@
 
 mod change;
 mod clients;
+mod plugins;
 mod read;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,12 @@ use toml::de::DeTable;
 
 pub use self::change::{changed_keys, keys_for_restart};
 pub use self::clients::{CallerMatch, ClientRule, NameOrNumber, TemplatePattern};
+pub use self::plugins::ListedPlugin;
 use self::read::{ConfigReader, Entries};
 use guillemet_base::files::{self, Fingerprint, Links};
 use guillemet_base::home::Home;
 use guillemet_base::problem::Problem;
+use guillemet_plugin::location::Location;
 use guillemet_plugin::plans::Variables;
 use guillemet_vault::usage::{EVENTS, EVENTS_MAX};
 
@@ -58,6 +61,11 @@ pub struct Config {
     pub metrics: MetricsSettings,
     /// The oldest that the account's newest head can be for this device to serve; `None` for no limit.
     pub max_head_age: Option<Duration>,
+    /// The plugins that this home is meant to have, ordered by feature. The daemon only compares them with what is in
+    /// force.
+    pub plugins: Vec<ListedPlugin>,
+    /// The index that `plugin outdated` compares with.
+    pub plugin_index: Option<Location>,
 }
 
 /// The bounds of the audit trail.
@@ -257,6 +265,8 @@ impl Config {
             usage: bounds,
             metrics: MetricsSettings { secret_names },
             max_head_age: max_head_age(reader, root),
+            plugins: plugins::listed(reader, root),
+            plugin_index: plugins::index(reader, root),
         }
     }
 }
@@ -359,7 +369,7 @@ mod tests {
         let begins = [
             "3:5: `vars` does not fit",
             "4:2: `limts` is not a known key; use one of: vars, env, limits, secrets, usage, metrics, api, client, \
-             account",
+             account, plugins, plugin_index",
             "6:15: `limits.connections` must be between 1 and 65536",
             "7:17: `limits.in_flight_mib` must be between 128 and",
             "8:16: `limits.idle_seconds` must be a whole number, not a string",
@@ -404,6 +414,11 @@ mod tests {
             "[[client]]\nuid = 'a'\nadmin = 'canary-value'",
             "client = 'canary-value'",
             "[[client]]\nuid = 'a'\nadmin = true\n'canary-value =' = 1",
+            "plugins = 'canary-value'",
+            "[plugins]\na = 'canary-value'",
+            "[plugins.'canary-value =']\nurl = 'canary-value'\nsha256 = 'canary-value'",
+            "[plugins.a]\nfile = ['canary-value']\nsha256 = 'canary-value'\n'canary-value =' = 1",
+            "[plugin_index]\nurl = 'canary-value'",
         ] {
             let error = Config::of(Path::new("guillemet.toml"), &ConfigText::from(text), |_| None).unwrap_err();
             let message = format!("{error} {error:?}");

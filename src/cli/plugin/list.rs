@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::{Done, Failure, client, output};
+use super::listed::Listed;
 use guillemet_api::Listing;
 use guillemet_api::plugins::{PluginSource, PluginTarget, PluginView};
 use guillemet_base::home::Home;
@@ -116,6 +117,12 @@ impl PluginListArgs {
             if let Some(problem) = &plugin.problem {
                 output::note(&format!("{} is refused: {problem}", plugin.feature));
             }
+        }
+        // `guillemet status` says what is wrong with a configuration that cannot be used.
+        if let Ok(listed) = Listed::read(home) {
+            let refused = |feature: &str| plugins.items.iter().any(|p| p.feature == feature && p.problem.is_some());
+            let deviations = listed.deviations(&plugins.items);
+            deviations.filter(|(plugin, _)| !refused(&plugin.feature)).for_each(|(_, words)| output::note(&words));
         }
         Ok(())
     }

@@ -9,12 +9,15 @@ mod check;
 mod dev;
 mod download;
 mod list;
+mod listed;
 mod new;
+mod outdated;
 mod pack;
 mod planner;
 mod project;
 mod rollback;
 mod scaffold;
+mod sync;
 mod test;
 
 use clap::Subcommand;
@@ -45,6 +48,10 @@ pub enum PluginCommand {
     Pack(pack::PluginPackArgs),
     /// Add a plugin. Its author decides where the secrets of its templates go.
     Add(add::PluginAddArgs),
+    /// Add the plugins that guillemet.toml lists, where others are in force. Fails if any is left.
+    Sync(sync::PluginSyncArgs),
+    /// Compare the plugins in force with an index of newer ones. Fails if any is outdated.
+    Outdated(outdated::PluginOutdatedArgs),
     /// Bring back the plugin that was in force before the present one.
     Rollback(rollback::PluginRollbackArgs),
     /// Remove a plugin, and the former one that is kept.
@@ -63,6 +70,8 @@ impl PluginCommand {
             Self::Check(command) => command.run(),
             Self::Pack(command) => command.run(),
             Self::Add(command) => command.run(home),
+            Self::Sync(command) => command.run(home),
+            Self::Outdated(command) => command.run(home),
             Self::Rollback(command) => command.run(home),
             Self::Remove(command) => command.run(home),
         }

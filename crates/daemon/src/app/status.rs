@@ -76,6 +76,10 @@ pub async fn status(app: &Arc<App>) -> Result<DaemonStatus, AppError> {
     let changeable = changeable_templates(app).await;
     let not_templates = stray_warning(&all_strays);
     let refused_plugins = app.registry.refusals();
+    let other_plugins: Vec<String> = {
+        let listed = &app.config.load().plugins;
+        listed.iter().filter_map(|plugin| plugin.deviation(app.registry.digest(&plugin.feature).as_deref())).collect()
+    };
     let lost_log_lines = match logging::dropped_lines() {
         0 => None,
         lines => Some(format!("log lines that could not be written: {lines}; check where the log is written to")),
@@ -88,6 +92,7 @@ pub async fn status(app: &Arc<App>) -> Result<DaemonStatus, AppError> {
         .chain(&changeable)
         .chain(&not_templates)
         .chain(&refused_plugins)
+        .chain(&other_plugins)
         .chain(&lost_log_lines)
         .cloned()
         .collect();

@@ -6,7 +6,7 @@ use super::{ClientRule, Config};
 type Differs = fn(&Config, &Config) -> bool;
 
 /// Every key that a daemon reads, and whether it is read only at the start. `docs/operators.md` has the same table.
-const KEYS: [(&str, bool, Differs); 12] = [
+const KEYS: [(&str, bool, Differs); 14] = [
     ("vars", false, |a, b| a.variables.vars != b.variables.vars),
     ("env.allow", false, |a, b| a.variables.env != b.variables.env),
     ("secrets.former_versions", false, |a, b| a.former_versions != b.former_versions),
@@ -18,6 +18,8 @@ const KEYS: [(&str, bool, Differs); 12] = [
     ("usage.changes", false, |a, b| a.usage.changes != b.usage.changes),
     ("metrics.secret_names", false, |a, b| a.metrics != b.metrics),
     ("account.max_head_age_seconds", false, |a, b| a.max_head_age != b.max_head_age),
+    ("plugins", false, |a, b| a.plugins != b.plugins),
+    ("plugin_index", false, |a, b| a.plugin_index != b.plugin_index),
     ("api.group", true, |a, b| a.api_group != b.api_group),
 ];
 
@@ -62,6 +64,8 @@ mod tests {
             ("usage.changes", "[usage]\nchanges = 1"),
             ("metrics.secret_names", "[metrics]\nsecret_names = true"),
             ("account.max_head_age_seconds", "[account]\nmax_head_age_seconds = 60"),
+            ("plugins", &format!("[plugins.a]\nfile = 'a'\nsha256 = '{}'", "0".repeat(64))),
+            ("plugin_index", "[plugin_index]\nfile = 'a'"),
             ("api.group", "[api]\ngroup = 1"),
             ("client", "[[client]]\nuid = 1\nadmin = true"),
         ] {

@@ -50,6 +50,17 @@ impl<'a> Entries<'a> {
         Some(self.remaining.swap_remove(index).1)
     }
 
+    /// Reports whether there is a value for a key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.offset(key).is_some()
+    }
+
+    /// Returns the offset of a key that is there.
+    pub(super) fn offset(&self, key: &str) -> Option<usize> {
+        let entry = self.remaining.iter().find(|(name, _)| name.get_ref() == key);
+        entry.map(|(name, _)| name.span().start)
+    }
+
     /// Returns the dotted path of a key.
     pub(super) fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
@@ -110,6 +121,20 @@ impl<'a> ConfigReader<'a> {
         }
         self.add_type_error(path.clone(), value, "a table");
         Entries::none(path)
+    }
+
+    /// Returns all entries that are left, which have to be tables, each with its key and offset.
+    pub(super) fn named_tables(&mut self, from: Entries<'a>) -> Vec<(&'a str, Entries<'a>, usize)> {
+        let mut tables = Vec::new();
+        for (key, value) in from.remaining {
+            let name: &'a str = key.get_ref();
+            let path = format!("{}.{}", from.path, shown_key(name));
+            match value.get_ref() {
+                DeValue::Table(table) => tables.push((name, Entries::new(&path, table), key.span().start)),
+                _ => self.add_type_error(path, value, "a table"),
+            }
+        }
+        tables
     }
 
     /// Returns the tables of an array, each with its offset.
@@ -176,6 +201,16 @@ impl<'a> ConfigReader<'a> {
         *flag
     }
 
+    /// Returns a text with its offset; `None` if it is absent or wrong.
+    pub(super) fn text(&mut self, from: &mut Entries<'a>, key: &'static str) -> Option<TextAt<'a>> {
+        let value = from.take(key)?;
+        let DeValue::String(text) = value.get_ref() else {
+            self.add_type_error(from.path_of(key), value, "a string");
+            return None;
+        };
+        Some((text.as_ref(), value.span().start))
+    }
+
     /// Returns the texts of an array, each with its offset; no texts if it is absent.
     pub(super) fn texts(&mut self, from: &mut Entries<'a>, key: &'static str) -> Vec<TextAt<'a>> {
         let path = from.path_of(key);
@@ -228,14 +263,18 @@ impl<'a> ConfigReader<'a> {
     pub(super) fn reject_unknown(&mut self, from: Entries<'a>) {
         let known_keys = from.known_keys.join(", ");
         for (key, _) in from.remaining {
-            let name = key.get_ref();
-            let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-            let is_printable = !name.is_empty() && name.len() <= KEY_MAX && name.chars().all(is_bare);
-            let shown = if is_printable { name.as_ref() } else { "…" };
+            let shown = shown_key(key.get_ref());
             let path = if from.path.is_empty() { shown.to_owned() } else { format!("{}.{shown}", from.path) };
             self.add_problem(path, key.span().start, format!("is not a known key; use one of: {known_keys}"));
         }
     }
+}
+
+/// Returns a key as problems quote it: one that is not written without quotes is left out.
+fn shown_key(name: &str) -> &str {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let is_printable = !name.is_empty() && name.len() <= KEY_MAX && name.chars().all(is_bare);
+    if is_printable { name } else { "…" }
 }
 
 /// Returns the name of a value's type, for messages.
