@@ -41,6 +41,7 @@ fn embed(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         ("C", vec![(root.join("plugins/scaffolds/c"), ""), (out.join("bindings"), "bindings/")]),
         ("JS", vec![(root.join("plugins/scaffolds/js"), "")]),
         ("PYTHON", vec![(root.join("plugins/scaffolds/python"), "")]),
+        ("TOML", vec![(root.join("plugins/scaffolds/toml"), "")]),
     ];
     let mut text = String::new();
     for (name, sources) in folders {

@@ -1,5 +1,5 @@
 //! Builds the plugins of the workspace `plugins` for wasm32-unknown-unknown and makes components of them, which
-//! `src/lib.rs` embeds.
+//! `src/lib.rs` embeds, and copies the module of declarative plugins.
 //!
 //! Invariants: the components are the same whoever builds them and from wherever (nothing of the
 //! caller's wrappers, flags, profiles or paths reaches them), and they import `encode` and nothing else.
@@ -16,6 +16,8 @@ use self::wasm::{Rustc, TARGET};
 mod wasm;
 
 const PLUGINS: [&str; 4] = ["cal-com", "sip-trunk", "mcp-server", "custom-action"];
+/// What carries out every declarative plugin. It stays a module, because a definition is written into it.
+const DECLARATIVE: &str = "declarative";
 
 fn main() -> ExitCode {
     match build() {
@@ -40,6 +42,8 @@ fn build() -> Result<(), Box<dyn Error>> {
         let component = componentize(&module).map_err(|error| format!("{plugin}: {error}"))?;
         std::fs::write(out.join(plugin).with_extension("wasm"), component)?;
     }
+    let module = Path::new(DECLARATIVE).with_extension("wasm");
+    std::fs::copy(modules.join(&module), out.join(&module))?;
     Ok(())
 }
 
@@ -53,6 +57,9 @@ fn watch(package: &Path, root: &Path, workspace: &Path) {
     watch(workspace.join("Cargo.lock"));
     watch(workspace.join("guillemet-plugin/Cargo.toml"));
     watch(workspace.join("guillemet-plugin/src"));
+    for part in ["Cargo.toml", "src"] {
+        watch(workspace.join(DECLARATIVE).join(part));
+    }
     for plugin in PLUGINS {
         for part in ["Cargo.toml", "schema.json", "src"] {
             watch(workspace.join(plugin).join(part));

@@ -51,6 +51,7 @@ mod permissions;
 mod planner;
 mod plugin_add;
 mod plugin_check;
+mod plugin_declarative;
 mod plugin_dev;
 mod plugin_new;
 mod plugin_replace;

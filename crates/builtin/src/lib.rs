@@ -1,7 +1,8 @@
-//! The plugins that are part of the program, as `build.rs` made them.
+//! The plugins that are part of the program, as `build.rs` made them, and the module of declarative ones.
 //!
 //! Knows nothing of how a plugin runs: here, a component is bytes.
 
+pub mod declarative;
 pub mod wasm;
 
 /// A plugin that is part of the program.

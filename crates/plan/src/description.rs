@@ -13,7 +13,7 @@ use guillemet_base::display::{is_unprintable, sanitize};
 use guillemet_base::problem::Problem;
 
 /// The most bytes of an identifier: a feature, a target, a segment of a field.
-const ID_MAX: usize = 64;
+pub const ID_MAX: usize = 64;
 /// The most characters of a text for people.
 const TEXT_MAX: usize = 200;
 /// The most bytes of the schema.

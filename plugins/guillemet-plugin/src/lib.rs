@@ -41,7 +41,8 @@ pub use fields::{Fields, Text};
 pub use notes::Notes;
 pub use serde_json::{Map, Value, json};
 
-use bindings::exports::guillemet::feature::plugin as contract;
+#[doc(hidden)]
+pub use bindings::exports::guillemet::feature::plugin as contract;
 
 /// An output format for one consumer.
 pub struct Target {
@@ -93,7 +94,8 @@ pub fn present(mut object: Value) -> Value {
 
 /// Makes the host learn why and where a plugin panics. Set for each call, because every call gets a new instance.
 #[cfg(target_arch = "wasm32")]
-fn tell_panics() {
+#[doc(hidden)]
+pub fn tell_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("no message");
         let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
@@ -103,7 +105,8 @@ fn tell_panics() {
 
 /// Does nothing: outside a host, the program that runs the cases shows panics.
 #[cfg(not(target_arch = "wasm32"))]
-fn tell_panics() {}
+#[doc(hidden)]
+pub fn tell_panics() {}
 
 impl<F: Feature> contract::Guest for F {
     fn describe() -> contract::Description {
@@ -127,22 +130,34 @@ impl<F: Feature> contract::Guest for F {
     }
 
     fn plan(config: String, target: String) -> Result<Planned, Vec<Problem>> {
-        tell_panics();
-        let notes = Notes::default();
-        let document = if !F::TARGETS.iter().any(|known| known.id == target) {
-            // A host asks for no other target. The message is the host's own.
-            let targets: Vec<_> = F::TARGETS.iter().map(|known| known.id).collect();
-            let message = format!("the feature {} has no target \"{target}\"", F::FEATURE);
-            notes.problem("", message, Some(format!("choose one of: {}", targets.join(", "))));
-            None
-        } else if let Ok(Value::Object(object)) = serde_json::from_str(&config) {
-            Some(F::plan(&Fields::new(&object, String::new(), &notes), &target))
-        } else {
-            notes.problem("", "the config must be a table of fields", None);
-            None
-        };
-        notes.into_result(document)
+        let targets: Vec<_> = F::TARGETS.iter().map(|known| known.id).collect();
+        plan(F::FEATURE, &targets, &config, &target, |config| Some(F::plan(config, &target)))
     }
+}
+
+/// Plans a config, JSON text, for one of the targets. `write` returns no document only if it noted a problem.
+#[doc(hidden)]
+pub fn plan(
+    feature: &str,
+    targets: &[&str],
+    config: &str,
+    target: &str,
+    write: impl FnOnce(&Fields) -> Option<Document>,
+) -> Result<Planned, Vec<Problem>> {
+    tell_panics();
+    let notes = Notes::default();
+    let document = if !targets.contains(&target) {
+        // A host asks for no other target. The message is the host's own.
+        let message = format!("the feature {feature} has no target \"{target}\"");
+        notes.problem("", message, Some(format!("choose one of: {}", targets.join(", "))));
+        None
+    } else if let Ok(Value::Object(object)) = serde_json::from_str(config) {
+        write(&Fields::new(&object, String::new(), &notes))
+    } else {
+        notes.problem("", "the config must be a table of fields", None);
+        None
+    };
+    notes.into_result(document)
 }
 
 /// Makes a [`Feature`] the plugin of this crate, and its `cases/*.toml` a test.

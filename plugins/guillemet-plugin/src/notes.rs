@@ -22,6 +22,11 @@ impl Notes {
         note(&self.warnings, path, message.into(), help);
     }
 
+    /// Reports whether a problem was noted.
+    pub fn has_problems(&self) -> bool {
+        !self.problems.borrow().is_empty()
+    }
+
     /// Returns the document if there were no problems, or else all problems.
     pub(crate) fn into_result(self, document: Option<Document>) -> Result<Planned, Vec<Problem>> {
         match document {

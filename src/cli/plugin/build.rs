@@ -3,6 +3,7 @@
 //! Detects the language and runs its tools, whose output goes to standard error. Runs none of the plugin's code.
 
 mod c;
+mod declarative;
 mod rust;
 mod scripts;
 
@@ -48,6 +49,7 @@ fn build(dir: &Path) -> Result<(String, usize), Failure> {
         Language::C => c::build(dir)?,
         Language::JavaScript => scripts::javascript(dir)?,
         Language::Python => scripts::python(dir)?,
+        Language::Toml => declarative::build(dir)?,
     };
     wasm::check(&component).map_err(|error| Failure::new(format!("the build produced no plugin: {error}")))?;
     let name = format!("{}.wasm", folder_name(dir)?);
@@ -63,11 +65,12 @@ fn build(dir: &Path) -> Result<(String, usize), Failure> {
 /// # Errors
 /// When none of these files exists.
 pub fn language(dir: &Path) -> Result<Language, Failure> {
-    const SIGNS: [(&str, Language); 4] = [
+    const SIGNS: [(&str, Language); 5] = [
         ("Cargo.toml", Language::Rust),
         ("package.json", Language::JavaScript),
         ("plugin.py", Language::Python),
         ("plugin.c", Language::C),
+        (declarative::FILE, Language::Toml),
     ];
     SIGNS.iter().find(|(file, _)| dir.join(file).is_file()).map(|(_, language)| *language).ok_or_else(|| {
         let files = SIGNS.map(|(file, _)| file).join(", ");

@@ -25,6 +25,8 @@ pub enum Language {
     JavaScript,
     /// On CPython, inside the component.
     Python,
+    /// Without code: fields and documents are declared in plugin.toml.
+    Toml,
 }
 
 impl Language {
@@ -35,15 +37,17 @@ impl Language {
             Self::C => "C",
             Self::JavaScript => "JavaScript",
             Self::Python => "Python",
+            Self::Toml => "TOML, without code",
         }
     }
 
-    /// Returns the command to run in a new project before its first build.
+    /// Returns the command to run in a new project before its first build; empty if there is nothing to install.
     pub fn setup(self) -> &'static str {
         match self {
             Self::Rust => "rustup target add wasm32-unknown-unknown",
             Self::JavaScript => "npm install",
             Self::C | Self::Python => "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
+            Self::Toml => "",
         }
     }
 
@@ -53,6 +57,7 @@ impl Language {
             Self::C => C,
             Self::JavaScript => JS,
             Self::Python => PYTHON,
+            Self::Toml => TOML,
         }
     }
 
@@ -77,6 +82,10 @@ impl Language {
                 "| `plugin.py` | the plugin |\n\
                  | `guillemet.py`, `wit/` | the library it uses, and the contract |\n"
             }
+            Self::Toml => {
+                "| `plugin.toml` | the plugin: its fields, and the documents of its targets |\n\
+                 | `plugin.schema.json` | what plugin.toml can say, for editors |\n"
+            }
         }
     }
 }
@@ -89,7 +98,7 @@ pub fn project(language: Language, name: &str, title: &str) -> Vec<(String, Vec<
         ("@title@", title.to_owned()),
         ("@package@", package.clone()),
         ("@language@", language.name().to_owned()),
-        ("@setup@", format!("{}\n", language.setup())),
+        ("@setup@", line(language.setup())),
         ("@files@", language.guide().to_owned()),
         ("@contract@", contract::version().to_owned()),
         ("@encoder_declarations@", encoders_in_c(|name| format!("const char *encode_{name}(const char *text);"))),
@@ -99,12 +108,26 @@ pub fn project(language: Language, name: &str, title: &str) -> Vec<(String, Vec<
         Ok(text) => words.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value)).into_bytes(),
         Err(_) => content.to_vec(),
     };
-    let files = COMMON.iter().chain(language.files());
+    // A file of the language goes before a common one of the same name.
+    let own = |path: &str| language.files().iter().any(|(own, _)| *own == path);
+    let is_common = |path: &str| !own(path) && !(language == Language::Toml && is_for_code(path));
+    let files = COMMON.iter().filter(|(path, _)| is_common(path)).chain(language.files());
     let mut files: Vec<_> = files.map(|(path, content)| ((*path).to_owned(), filled(content))).collect();
     if language == Language::Rust {
         files.push(("Cargo.lock".to_owned(), lock(&package).into_bytes()));
     }
     files
+}
+
+/// Reports whether a common file is of no use to a project without code: the contract, and the schema, which
+/// `plugin build` makes there.
+fn is_for_code(path: &str) -> bool {
+    path == "schema.json" || path.starts_with("wit/")
+}
+
+/// Returns a text as a line; nothing for an empty one.
+fn line(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("{text}\n") }
 }
 
 /// Returns a line of C for each encoder that takes one text, made of its name.
@@ -175,6 +198,10 @@ mod tests {
             let of_program = embedded.iter().filter(|(path, _)| path.starts_with(prefix)).cloned().collect::<Vec<_>>();
             assert!(of_repository == of_program, "{folder} is not what is embedded");
         }
+        let declarative = project(Language::Toml, "hook", "Hook");
+        assert!(declarative.iter().any(|(path, _)| path == "plugin.toml"));
+        let names: std::collections::BTreeSet<_> = declarative.iter().map(|(path, _)| path).collect();
+        assert_eq!(names.len(), declarative.len(), "a file is there twice");
         let count = |language, own: &str| {
             let common = files(&root.join("plugins/scaffolds/common"), "").len() + files(&root.join("wit"), "").len();
             let expected = common + files(&root.join("plugins/scaffolds").join(own), "").len();

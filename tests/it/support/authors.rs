@@ -11,6 +11,10 @@ use guillemet_testing::missing;
 /// The folder of plugins that use every function of their author library.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/authors");
 
+/// The schema and the cases of these plugins, with their places in a project.
+const SCHEMA: (&str, &str) = ("schema.json", "schema.json");
+const FIELDS: (&str, &str) = ("fields.toml", "cases/fields.toml");
+
 /// Returns the folder of the tools and of what they compile, shared by all tests.
 pub fn tools() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/authors")
@@ -22,6 +26,7 @@ pub enum Language {
     C,
     JavaScript,
     Python,
+    Toml,
 }
 
 impl Language {
@@ -31,13 +36,14 @@ impl Language {
             Self::C => "c",
             Self::JavaScript => "js",
             Self::Python => "python",
+            Self::Toml => "toml",
         }
     }
 
     /// Returns the path in `tools` that exists when the language's tools are installed.
     fn tool(self) -> Option<&'static str> {
         match self {
-            Self::Rust => None,
+            Self::Rust | Self::Toml => None,
             Self::C => Some("venv/bin/python3"),
             Self::JavaScript => Some("node_modules/componentize-qjs"),
             Self::Python => Some("venv/bin/componentize-py"),
@@ -75,7 +81,7 @@ impl Project {
         }
         let project = Self::bare(language, name);
         match language {
-            Language::Rust => {}
+            Language::Rust | Language::Toml => {}
             Language::JavaScript => symlink(tools().join("node_modules"), project.path("node_modules")).unwrap(),
             Language::C | Language::Python => symlink(tools().join("venv"), project.path(".venv")).unwrap(),
         }
@@ -141,15 +147,18 @@ impl Project {
 
     /// Replaces the plugin and its cases by a plugin that uses every function of the author library.
     pub fn use_all_of_the_library(&self) {
-        let source = match self.language {
-            Language::Rust => ("lib.rs", "src/lib.rs"),
-            Language::C => ("plugin.c", "plugin.c"),
-            Language::JavaScript => ("plugin.js", "plugin.js"),
-            Language::Python => ("plugin.py", "plugin.py"),
+        let files = match self.language {
+            Language::Rust => vec![("lib.rs", "src/lib.rs"), SCHEMA, FIELDS],
+            Language::C => vec![("plugin.c", "plugin.c"), SCHEMA, FIELDS],
+            Language::JavaScript => vec![("plugin.js", "plugin.js"), SCHEMA, FIELDS],
+            Language::Python => vec![("plugin.py", "plugin.py"), SCHEMA, FIELDS],
+            Language::Toml => {
+                vec![("toml/plugin.toml", "plugin.toml"), ("toml/cases/everything.toml", "cases/everything.toml")]
+            }
         };
         std::fs::remove_dir_all(self.path("cases")).unwrap();
         std::fs::create_dir(self.path("cases")).unwrap();
-        for (from, to) in [source, ("schema.json", "schema.json"), ("fields.toml", "cases/fields.toml")] {
+        for (from, to) in files {
             std::fs::copy(Path::new(SOURCES).join(from), self.path(to)).unwrap();
         }
     }
