@@ -35,7 +35,10 @@ fn a_plugin_without_code() {
     assert_eq!(lines.status, 409, "no quoting of a dotenv file holds this value");
     assert!(!lines.text().contains(value), "{}", lines.text());
     let schema = guillemet.command(&["plugin", "show", "call-events", "--schema"]);
-    assert_eq!(String::from_utf8_lossy(&schema.stdout).trim(), fs::read_to_string(project.path("schema.json")).unwrap().trim());
+    assert_eq!(
+        String::from_utf8_lossy(&schema.stdout).trim(),
+        fs::read_to_string(project.path("schema.json")).unwrap().trim()
+    );
 }
 
 /// Every kind of field, every way to write it into JSON and lines, and an encoder of the plugin's own.
@@ -83,7 +86,9 @@ fn a_plugin_toml_with_mistakes_is_not_built() {
   ./plugin.toml:6: `tilte` is not a key that can be here
     help: did you mean `title`?";
     assert!(built.text.starts_with(expected), "{}", built.text);
-    for words in ["`title` is missing", "there is no field `ulr`\n    help: did you mean `url`?", "`token` needs an encoder"] {
+    for words in
+        ["`title` is missing", "there is no field `ulr`\n    help: did you mean `url`?", "`token` needs an encoder"]
+    {
         assert!(built.text.contains(words), "{words}\n{}", built.text);
     }
     assert!(fs::read(project.path("call-events.wasm")).unwrap() == before);
@@ -143,7 +148,9 @@ document = '''
     )
     .unwrap();
     let case = |target: &str, list: &str| {
-        format!("[[case]]\nname = \"{target}\"\ntarget = \"{target}\"\nconfig = {{ list = {list} }}\nproblems = [\"x\"]\n")
+        format!(
+            "[[case]]\nname = \"{target}\"\ntarget = \"{target}\"\nconfig = {{ list = {list} }}\nproblems = [\"x\"]\n"
+        )
     };
     let two = "[{ name = \"«a»\" }, { name = \"«b»\" }]";
     let cases = [case("typo", two), case("bare", two), case("absent", "[{}]"), case("comma", two), case("twice", two)];

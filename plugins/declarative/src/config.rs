@@ -63,15 +63,12 @@ fn value(config: &Fields, field: &'static Field, json: bool) -> Value {
         Kind::Bool => config.flag(name).map(Value::from),
         Kind::Choice(words) => {
             let words: Vec<&'static str> = words.iter().map(String::as_str).collect();
-            config.choice(name, &words).map(|word| match json {
-                true => word.into(),
-                false => Value::from_safe_string(word.to_owned()),
-            })
+            config.choice(name, &words).map(|word| word_value(word, json))
         }
         Kind::List => is_there(config).then(|| texts(config.texts(name)).into()),
         Kind::Map => is_there(config).then(|| {
             let entries = config.entries(name).into_iter();
-            entries.map(|(name, text)| (name, Value::from(text.get()))).collect::<Value>()
+            Value::from_pairs(entries.map(|(name, text)| (name, Value::from(text.get()))))
         }),
         Kind::Any => config.value(name).map(|value| Value::from(Serde(value))),
         Kind::Table(fields) => config.table(name).map(|table| Value::from_object(read(&table, fields, json))),
@@ -80,6 +77,16 @@ fn value(config: &Fields, field: &'static Field, json: bool) -> Value {
             tables.iter().map(|table| Value::from_object(read(table, fields, json))).collect::<Vec<_>>().into()
         }),
     };
-    let default = || field.default.as_ref().map(|default| Value::from(Serde(default)));
+    let default = || {
+        let default = field.default.as_ref()?;
+        Some(match (&field.kind, default.as_str()) {
+            (Kind::Choice(_), Some(word)) => word_value(word, json),
+            _ => Value::from(Serde(default)),
+        })
+    };
     value.or_else(default).unwrap_or(Value::UNDEFINED)
+}
+
+fn word_value(word: &str, json: bool) -> Value {
+    if json { word.into() } else { Value::from_safe_string(word.to_owned()) }
 }

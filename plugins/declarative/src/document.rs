@@ -61,7 +61,7 @@ fn render(plugin: &'static Definition, target: &'static Target, values: Table) -
     engine.set_formatter(move |out, _, value| if is_json { json_value(out, value) } else { safe_text(out, value) });
     let mut context: Vec<(&str, Value)> = values.fields().collect();
     context.push(("config", Value::from_object(values)));
-    engine.template_from_str(&target.document)?.render(context.into_iter().collect::<Value>())
+    engine.template_from_str(&target.document)?.render(Value::from_pairs(context))
 }
 
 /// Writes a value as JSON, unless it already is.

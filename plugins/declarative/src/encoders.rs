@@ -88,10 +88,13 @@ pub fn add(engine: &mut Environment<'static>, plugin: &'static Definition, json:
 /// Encodes a text, or each text of a list or map.
 fn each(value: &Value, encoder: &dyn Fn(&str) -> Value) -> Result<Value, Error> {
     match value.kind() {
-        ValueKind::Seq => value.try_iter()?.map(|item| each(&item, encoder)).collect::<Result<Vec<_>, _>>().map(Value::from),
+        ValueKind::Seq => {
+            value.try_iter()?.map(|item| each(&item, encoder)).collect::<Result<Vec<_>, _>>().map(Value::from)
+        }
         ValueKind::Map => {
             let names = value.try_iter()?;
-            names.map(|name| Ok((name.clone(), each(&value.get_item(&name)?, encoder)?))).collect()
+            let pairs = names.map(|name| Ok((name.clone(), each(&value.get_item(&name)?, encoder)?)));
+            pairs.collect::<Result<Vec<_>, Error>>().map(Value::from_pairs)
         }
         // A JSON document leaves out what is absent.
         ValueKind::Undefined => Ok(Value::UNDEFINED),
@@ -102,7 +105,9 @@ fn each(value: &Value, encoder: &dyn Fn(&str) -> Value) -> Result<Value, Error> 
 /// Returns a value as a text.
 pub fn text(value: &Value) -> Result<String, Error> {
     match value.kind() {
-        ValueKind::String | ValueKind::Number | ValueKind::Bool => Ok(value.to_string()),
+        ValueKind::String | ValueKind::Number => Ok(value.to_string()),
+        // The engine writes `True`.
+        ValueKind::Bool => Ok(value.is_true().to_string()),
         ValueKind::Undefined => Err(wrong(
             "a field is used that this config does not have; put this part between `<% if FIELD %>` and `<% endif %>`, \
              or give the field a default",
@@ -118,10 +123,8 @@ pub fn wrong(message: impl Into<String>) -> Error {
 
 fn escaping(escape: &Escape) -> Escaping {
     let replacement = |(character, text): &(char, String)| Replacement { character: *character, text: text.clone() };
-    let refused = |(characters, reason): &(String, String)| Refused {
-        characters: characters.clone(),
-        reason: reason.clone(),
-    };
+    let refused =
+        |(characters, reason): &(String, String)| Refused { characters: characters.clone(), reason: reason.clone() };
     Escaping {
         opening: escape.opening.clone(),
         closing: escape.closing.clone(),

@@ -51,7 +51,8 @@ impl PluginNewArgs {
             ));
         }
         let (set_up, dev) = (lang.setup(), "guillemet plugin dev");
-        let steps = [format!("cd {name}"), set_up.into(), "guillemet plugin build".into(), "guillemet plugin test".into()];
+        let steps =
+            [format!("cd {name}"), set_up.into(), "guillemet plugin build".into(), "guillemet plugin test".into()];
         let steps: String = steps.iter().filter(|step| !step.is_empty()).map(|step| format!("\n  {step}")).collect();
         output::note(&format!("\nNext:{steps}\n\n`{dev}` does both on every save. README.md describes the files."));
         Ok(())

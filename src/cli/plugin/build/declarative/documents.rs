@@ -60,13 +60,15 @@ fn compiles(section: &Section, text: &str, names: &Names) -> bool {
         Ok(template) => template,
         Err(error) => {
             let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-            let message = if error.kind() == ErrorKind::SyntaxError { format!("syntax error: {detail}") } else { detail };
+            let message =
+                if error.kind() == ErrorKind::SyntaxError { format!("syntax error: {detail}") } else { detail };
             section.problem_in(KEY, error.line().unwrap_or(1) as u32, message, None);
             return false;
         }
     };
     let known = |name: &str| name == CONFIG || names.fields.iter().any(|field| field.name == name);
-    let mut unknown: Vec<String> = template.undeclared_variables(false).into_iter().filter(|name| !known(name)).collect();
+    let mut unknown: Vec<String> =
+        template.undeclared_variables(false).into_iter().filter(|name| !known(name)).collect();
     unknown.sort();
     for name in unknown {
         let help = did_you_mean(&name, names.fields.iter().map(|field| field.name.as_str()));
@@ -79,7 +81,8 @@ fn compiles(section: &Section, text: &str, names: &Names) -> bool {
         let begins = |used: &String, path: &str| {
             used.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
-        used.iter().any(|used| begins(used, name) || begins(used, &path)) || text.contains(&format!("config[\"{name}\"]"))
+        used.iter().any(|used| begins(used, name) || begins(used, &path))
+            || text.contains(&format!("config[\"{name}\"]"))
     };
     for field in names.fields.iter().filter(|field| may_be_secret(field) && !is_used(&field.name)) {
         let message = format!("does not use the field `{}`, which may hold a secret", field.name);

@@ -124,7 +124,9 @@ fn check(entry: &Section, key: &str, value: &Value, kind: &Kind) {
     let text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
     let fits = match kind {
         Kind::Text | Kind::Url => text(value),
-        Kind::Number { minimum, maximum } => value.as_u64().is_some_and(|number| (*minimum..=*maximum).contains(&number)),
+        Kind::Number { minimum, maximum } => {
+            value.as_u64().is_some_and(|number| (*minimum..=*maximum).contains(&number))
+        }
         Kind::Bool => value.is_boolean(),
         Kind::Choice(words) => value.as_str().is_some_and(|word| words.iter().any(|known| known == word)),
         Kind::List => value.as_array().is_some_and(|list| list.iter().all(text)),

@@ -10,7 +10,11 @@ use guillemet_plan::encode::{CharacterSet, EscapeTable};
 pub fn read(root: &Section, fields: &[Declared], escapes: &[Escape]) -> Vec<Target> {
     let sections = root.tables("target");
     if sections.is_empty() {
-        root.problem("target", "has to declare a target at least", Some("[[target]] with `id`, `file_name`, `document`"));
+        root.problem(
+            "target",
+            "has to declare a target at least",
+            Some("[[target]] with `id`, `file_name`, `document`"),
+        );
     }
     let fields: Vec<_> = fields.iter().map(|field| &field.field).collect();
     let names = Names { fields: &fields, escapes };

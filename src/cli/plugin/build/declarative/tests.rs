@@ -58,7 +58,8 @@ fn fields_become_a_schema_and_the_places_of_secrets() {
         "[fields.servers]\ntype = \"tables\"\n[fields.servers.fields.key]\nsecret = true\n\
          [fields.headers]\ntype = \"map\"\nsecret = true\n[fields.body]\ntype = \"any\"\nsecret = true\n[[target]]",
     );
-    let nested = nested.replace("<< retries >> }", "<< retries >>, \"rest\": [<< servers >>, << headers >>, << body >>] }");
+    let nested =
+        nested.replace("<< retries >> }", "<< retries >>, \"rest\": [<< servers >>, << headers >>, << body >>] }");
     let definition = read(&nested).unwrap_or_else(|problems| panic!("{problems:#?}"));
     assert_eq!(definition.secret_fields, ["token", "servers.*.key", "headers.*", "body.**"]);
 }
@@ -73,7 +74,12 @@ fn each_mistake_is_told_in_its_line() {
     one("maximum = 10", "maximum = 10\ndefault = 11", 15, "not a value that the field can have");
     one("[fields.retries]", "[fields.\"a b\"]\nrequired = true\n[fields.retries]", 12, "a name of a field is 1 to 64");
     one("<< url >>", "<< uri >>", 20, "there is no field `uri` | did you mean `url`?");
-    one("<< token >>", "<< token | hedaer_value >>", 20, "there is no filter `hedaer_value` | did you mean `header_value`?");
+    one(
+        "<< token >>",
+        "<< token | hedaer_value >>",
+        20,
+        "there is no filter `hedaer_value` | did you mean `header_value`?",
+    );
     one("<< token >>", "<< token | escape(\"hcl\") >>", 20, "there is no table `hcl`");
     one("<< url >>", "<< url | >>", 20, "syntax error");
     one("<< token >>", "<< secret \"x\" >>", 20, "no secrets of its own");
@@ -89,7 +95,8 @@ fn each_mistake_is_told_in_its_line() {
 fn mistakes_are_told_all_at_once() {
     let found = problems("version = \"1.0.0\"", "versoin = 1");
     assert_eq!(found.len(), 2, "{found:#?}");
-    let broken = GOOD.replace("feature", "faeture").replace("type = \"url\"", "type = 1").replace("<< token >>", "<< tokn >>");
+    let broken =
+        GOOD.replace("feature", "faeture").replace("type = \"url\"", "type = 1").replace("<< token >>", "<< tokn >>");
     let found = read(&broken).err().unwrap();
     assert!(found.len() >= 4, "{found:#?}");
     assert_eq!(read("a = ").err().unwrap()[0].line, Some(1));
