@@ -32,7 +32,7 @@ fn a_plugin_without_code() {
     assert_eq!(rendered["headers"]["Authorization"], format!("Bearer {value}"));
     assert_eq!(rendered["events"][1], "call.ended");
     let lines = guillemet.get("/v1/render/call-events/production?target=env");
-    assert_eq!(lines.status, 409, "no quoting of a dotenv file holds this value");
+    assert_eq!(lines.status, 422, "{}", lines.text());
     assert!(!lines.text().contains(value), "{}", lines.text());
     let schema = guillemet.command(&["plugin", "show", "call-events", "--schema"]);
     assert_eq!(
@@ -77,13 +77,13 @@ fn a_plugin_toml_with_mistakes_is_not_built() {
     let project = Project::bare(Language::Toml, "call-events");
     assert!(project.guillemet(&["plugin", "build"]).status.success());
     let before = fs::read(project.path("call-events.wasm")).unwrap();
-    project.change("plugin.toml", "title =", "tilte =");
+    project.change("plugin.toml", "title = \"Call", "tilte = \"Call");
     project.change("plugin.toml", "\"<< url >>\"", "<< ulr >>");
     project.change("plugin.toml", "WEBHOOK_TOKEN=<< token | dotenv >>", "WEBHOOK_TOKEN=<< token >>");
     let built = project.guillemet(&["plugin", "build"]);
     assert_eq!(built.status.code(), Some(1), "{}", built.text);
     let expected = "error: the plugin was not built; plugin.toml needs changes:
-  ./plugin.toml:6: `tilte` is not a key that can be here
+  ./plugin.toml:7: `tilte` is not a key that can be here
     help: did you mean `title`?";
     assert!(built.text.starts_with(expected), "{}", built.text);
     for words in

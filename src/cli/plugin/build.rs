@@ -82,6 +82,11 @@ pub fn language(dir: &Path) -> Result<Language, Failure> {
     })
 }
 
+/// Returns the files of a project that a build writes beside the component, so that nobody takes them for sources.
+pub fn by_products(dir: &Path) -> &'static [&'static str] {
+    if language(dir).is_ok_and(|language| language == Language::Toml) { &[declarative::SCHEMA] } else { &[] }
+}
+
 fn folder_name(dir: &Path) -> io::Result<String> {
     let dir = fs::canonicalize(dir)?;
     Ok(dir.file_name().map_or_else(|| "plugin".into(), |name| name.to_string_lossy().into_owned()))

@@ -25,7 +25,7 @@ use crate::cli::Failure;
 /// The file of the project.
 pub const FILE: &str = "plugin.toml";
 /// The file that gets the schema of a config, for editors.
-const SCHEMA: &str = "schema.json";
+pub const SCHEMA: &str = "schema.json";
 
 /// Builds the component of a project, and writes the schema of its configs beside it.
 ///

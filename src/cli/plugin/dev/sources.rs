@@ -10,6 +10,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
+use crate::cli::plugin::build::by_products;
 use crate::cli::plugin::project::is_leftover;
 use guillemet_base::files::{self, Links};
 
@@ -59,6 +60,9 @@ impl Sources {
         self.walk(&self.dir.clone(), DEPTH_MAX, &mut seen);
         if let Some(digest) = digest(&self.template) {
             seen.insert(self.named(&self.template), digest);
+        }
+        for made in by_products(&self.dir) {
+            seen.remove(Path::new(made));
         }
         self.watched.retain(|folder| folder.is_dir());
         seen
@@ -183,6 +187,10 @@ mod tests {
         ] {
             assert_eq!(sources.is_source(Path::new(path)), is_source, "{path}");
         }
+        let before = sources.scan();
+        write("plugin.toml", "");
+        write("schema.json", "made of it");
+        assert_eq!(changed(&before, &sources.scan()), ["plugin.toml"]);
         fs::remove_file(dir.path().join("src/lib.rs")).unwrap();
         assert!(changed(&before, &sources.scan()).contains(&"src/lib.rs".to_owned()));
     }

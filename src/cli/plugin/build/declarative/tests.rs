@@ -51,7 +51,7 @@ fn fields_become_a_schema_and_the_places_of_secrets() {
     let schema: serde_json::Value = serde_json::from_str(&definition.schema).unwrap();
     assert_eq!(schema["required"], serde_json::json!(["url", "token"]));
     assert_eq!(schema["properties"]["retries"]["maximum"], 10);
-    assert_eq!((definition.targets[0].line, definition.targets[0].json), (20, true));
+    assert_eq!((definition.targets[0].line, definition.targets[0].json), (21, true));
 
     let nested = GOOD.replace(
         "[[target]]",
@@ -69,26 +69,31 @@ fn each_mistake_is_told_in_its_line() {
     one("title = \"Hook\"\n", "", 0, "title is missing");
     one("title =", "tilte = 1\ntitle =", 2, "tilte is not a key that can be here | did you mean `title`?");
     one("type = \"url\"", "type = \"uri\"", 6, "must be one of `text`, `url`");
-    one("maximum = 10", "maximum = 10\nsecret = true", 15, "cannot hold a secret");
-    one("maximum = 10", "maximum = \"10\"", 14, "must be a whole number");
-    one("maximum = 10", "maximum = 10\ndefault = 11", 15, "not a value that the field can have");
-    one("[fields.retries]", "[fields.\"a b\"]\nrequired = true\n[fields.retries]", 12, "a name of a field is 1 to 64");
-    one("<< url >>", "<< uri >>", 20, "there is no field `uri` | did you mean `url`?");
+    one("maximum = 10", "maximum = 10\nsecret = true", 16, "cannot hold a secret");
+    one("maximum = 10", "maximum = \"10\"", 15, "must be a whole number");
+    one("maximum = 10", "maximum = 10\ndefault = 11", 16, "not a value that the field can have");
+    one("[fields.retries]", "[fields.\"a b\"]\nrequired = true\n[fields.retries]", 13, "a name of a field is 1 to 64");
+    one("<< url >>", "<< uri >>", 21, "there is no field `uri` | did you mean `url`?");
     one(
         "<< token >>",
         "<< token | hedaer_value >>",
-        20,
+        21,
         "there is no filter `hedaer_value` | did you mean `header_value`?",
     );
-    one("<< token >>", "<< token | escape(\"hcl\") >>", 20, "there is no table `hcl`");
-    one("<< url >>", "<< url | >>", 20, "syntax error");
-    one("<< token >>", "<< secret \"x\" >>", 20, "no secrets of its own");
-    one("<< token >>", "<<secret \"x\">>", 20, "<<");
-    one("\"<< token >>\"", "1", 19, "does not use the field `token`");
-    one("<< retries >> }", "\"<< retries >>\" }", 20, "`retries` is optional");
-    one("<< retries >> }\n", "<% if retries %>1<% else %>2\n}", 20, "syntax error");
-    one("[[target]]", "[escapes.hcl]\nopening = '\"'\nclosing = '\"'\n\n[[target]]", 16, "which ends the text");
-    one("hook.json", "hook.env", 20, "`token` needs an encoder");
+    one("<< token >>", "<< token | escape(\"hcl\") >>", 21, "there is no table `hcl`");
+    one("<< url >>", "<< url | >>", 21, "syntax error");
+    one("<< token >>", "<< secret \"x\" >>", 21, "no secrets of its own");
+    one("<< token >>", "<<secret \"x\">>", 21, "<<");
+    one("\"<< token >>\"", "1", 20, "does not use the field `token`");
+    one("<< retries >> }", "\"<< retries >>\" }", 21, "`retries` is optional");
+    one("<< retries >> }\n", "<% if retries %>1<% else %>2\n}", 21, "syntax error");
+    one("[[target]]", "[escapes.hcl]\nopening = '\"'\nclosing = '\"'\n\n[[target]]", 17, "which ends the text");
+    let found = problems("hook.json", "hook.env");
+    for (line, words) in
+        [(21, "`url` needs an encoder"), (21, "`token` needs an encoder"), (21, "`retries` is optional")]
+    {
+        assert!(found.iter().any(|(at, text)| *at == line && text.contains(words)), "{words} {found:#?}");
+    }
 }
 
 #[test]
