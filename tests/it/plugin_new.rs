@@ -227,6 +227,12 @@ fn the_page_of_python_goes_as_it_is_written() {
 }
 
 #[test]
+fn the_page_about_plugins_without_code_goes_as_it_is_written() {
+    // It ends with a plugin in JavaScript.
+    the_page_goes_as_it_is_written("plugins/without-code.md", Language::JavaScript);
+}
+
+#[test]
 fn no_page_for_plugin_authors_is_forgotten() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (tests, entry) =
@@ -239,7 +245,8 @@ fn no_page_for_plugin_authors_is_forgotten() {
         let text = std::fs::read_to_string(root.join("docs").join(&page)).unwrap();
         let projects = text.lines().filter_map(|line| line.strip_prefix("$ guillemet plugin build "));
         for project in projects {
-            for command in [format!("test {project}"), format!("check {project}/{project}.wasm")] {
+            let name = project.rsplit('/').next().unwrap();
+            for command in [format!("test {project}"), format!("check {project}/{name}.wasm")] {
                 assert!(text.contains(&format!("\n$ guillemet plugin {command}\n")), "{page}: {command}");
             }
         }

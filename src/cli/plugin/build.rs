@@ -3,7 +3,7 @@
 //! Detects the language and runs its tools, whose output goes to standard error. Runs none of the plugin's code.
 
 mod c;
-mod declarative;
+pub mod declarative;
 mod rust;
 mod scripts;
 

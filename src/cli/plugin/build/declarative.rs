@@ -27,6 +27,9 @@ pub const FILE: &str = "plugin.toml";
 /// The file that gets the schema of a config, for editors.
 pub const SCHEMA: &str = "schema.json";
 
+/// What plugin.toml says for `plugin pack` alone.
+pub const FACTS: [&str; 3] = ["author", "license", "homepage"];
+
 /// Builds the component of a project, and writes the schema of its configs beside it.
 ///
 /// # Errors
@@ -58,6 +61,9 @@ fn read(text: &str) -> Result<Definition, Vec<Problem>> {
         let feature = root.required_text("feature").unwrap_or_default().to_owned();
         let title = root.required_text("title").unwrap_or_default().to_owned();
         let version = root.required_text("version").unwrap_or_default().to_owned();
+        for fact in FACTS {
+            root.text(fact);
+        }
         let fields = fields::read_all(&root);
         let escapes = targets::escapes(&root);
         let targets = targets::read(&root, &fields, &escapes);

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::cli::Failure;
+use crate::cli::plugin::build::declarative;
 use guillemet_base::files;
 use guillemet_plugin::package::Package;
 
@@ -14,13 +15,13 @@ const FILE_MAX: u64 = 1 << 20;
 
 #[derive(Args)]
 pub struct FactArgs {
-    /// Who wrote the plugin [default: from Cargo.toml or package.json].
+    /// Who wrote the plugin [default: from Cargo.toml, package.json or plugin.toml].
     #[arg(long)]
     author: Option<String>,
-    /// The license [default: from Cargo.toml or package.json].
+    /// The license [default: from Cargo.toml, package.json or plugin.toml].
     #[arg(long)]
     license: Option<String>,
-    /// The address of a page about the plugin [default: from Cargo.toml or package.json].
+    /// The address of a page about the plugin [default: from Cargo.toml, package.json or plugin.toml].
     #[arg(long, value_name = "URL")]
     homepage: Option<String>,
     /// A file that says what is new [default: the newest part of the project's CHANGELOG.md].
@@ -59,7 +60,7 @@ fn read(file: &Path) -> Result<String, Failure> {
 
 /// Returns what the manifest of the plugin's language says.
 fn manifest(dir: &Path) -> Result<Package, Failure> {
-    let (cargo, npm) = (dir.join("Cargo.toml"), dir.join("package.json"));
+    let [cargo, npm, plugin] = ["Cargo.toml", "package.json", declarative::FILE].map(|file| dir.join(file));
     let invalid = |file: &Path, error: &dyn std::fmt::Display| {
         Failure::new(format!("{} cannot be read: {error}", file.display()))
     };
@@ -70,6 +71,10 @@ fn manifest(dir: &Path) -> Result<Package, Failure> {
     if npm.exists() {
         let tree = serde_json::from_str::<Value>(&read(&npm)?).map_err(|error| invalid(&npm, &error))?;
         return Ok(of_npm(&tree));
+    }
+    if plugin.exists() {
+        let tree = read(&plugin)?.parse::<toml_edit::DocumentMut>().map_err(|error| invalid(&plugin, &error))?;
+        return Ok(of_plugin(&tree));
     }
     Ok(Package::default())
 }
@@ -100,6 +105,11 @@ fn of_npm(tree: &Value) -> Package {
         homepage: text(&tree["homepage"]),
         ..Package::default()
     }
+}
+
+fn of_plugin(tree: &toml_edit::DocumentMut) -> Package {
+    let [author, license, homepage] = declarative::FACTS.map(|fact| Some(tree.get(fact)?.as_str()?.to_owned()));
+    Package { author, license, homepage, ..Package::default() }
 }
 
 /// Returns the newest part of a changelog: from its first heading of the second level, unless that says "unreleased", to
@@ -144,5 +154,8 @@ mod tests {
         assert_eq!(found.homepage, None);
         assert_eq!(of_npm(&serde_json::json!({"author": "A"})).author.as_deref(), Some("A"));
         assert_eq!(of_npm(&serde_json::json!([])), Package::default());
+        let found = of_plugin(&"author = 'A'\nlicense = 'MIT'\nhomepage = 'https://a.example'\n".parse().unwrap());
+        assert_eq!((found.author.as_deref(), found.license.as_deref()), (Some("A"), Some("MIT")));
+        assert_eq!(found.homepage.as_deref(), Some("https://a.example"));
     }
 }
