@@ -76,7 +76,7 @@ impl Language {
             Self::JavaScript => {
                 "| `plugin.js` | the plugin |\n\
                  | `guillemet.js`, `guillemet.d.ts` | the library it uses, and its types |\n\
-                 | `build.mjs`, `wit/` | the build script, and the contract |\n"
+                 | `build.mjs`, `runtime.mjs`, `wit/` | the build script, the QuickJS that it uses, and the contract |\n"
             }
             Self::Python => {
                 "| `plugin.py` | the plugin |\n\

@@ -27,15 +27,23 @@ pub fn build(dir: &Path) -> Result<Vec<u8>, Failure> {
         false => Failure::new(error),
     };
     let rustc = Rustc::detect(&rustc, dir).map_err(with_hint)?;
-    let mut command = Command::new(cargo);
-    wasm::clean_environment(&mut command, &KEPT);
+    let cargo = || {
+        let mut command = Command::new(&cargo);
+        wasm::clean_environment(&mut command, &KEPT);
+        command.current_dir(dir).stdin(Stdio::null());
+        command
+    };
+    // The flags replace the folders of the dependencies by fixed names, so these have to exist. What goes wrong here,
+    // goes wrong again below, where it is shown.
+    let _ = cargo().args(["fetch", "--quiet", "--target", TARGET]).stderr(Stdio::null()).status();
+    let mut command = cargo();
     command.args(["build", "--release", "--lib", "--target", TARGET, "--message-format=json-render-diagnostics"]);
     if !io::stderr().is_terminal() {
         command.arg("--quiet");
     }
     let absolute = std::path::absolute(dir)?;
     command.env("CARGO_ENCODED_RUSTFLAGS", rustc.flags(vec![(absolute, ".".into())]));
-    let output = command.current_dir(dir).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = command.stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| Failure::new(format!("cannot run cargo: {error}")))?;
     if !output.status.success() {
         return Err(Failure::new(format!("the plugin was not built: cargo ended with {}", output.status)));

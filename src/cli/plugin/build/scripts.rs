@@ -25,7 +25,9 @@ pub fn javascript(dir: &Path) -> Result<Vec<u8>, Failure> {
     written(dir, |file| run(Command::new(node).args(["build.mjs", file]), dir))
 }
 
-/// Runs componentize-py, which makes a component of `plugin.py`.
+/// Runs componentize-py, which makes a component of `plugin.py`. Two builds differ: the tool gives the interpreter
+/// random numbers, the time and folders of this machine, saves its memory, and has no option to replace them
+/// (bytecodealliance/componentize-py#247).
 ///
 /// # Errors
 /// As [`javascript`].
