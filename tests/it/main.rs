@@ -55,6 +55,7 @@ mod plugin_declarative;
 mod plugin_dev;
 mod plugin_new;
 mod plugin_replace;
+mod plugin_sample;
 mod plugin_share;
 mod plugin_sync;
 mod plugin_test;

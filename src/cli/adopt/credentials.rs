@@ -64,13 +64,14 @@ pub struct Finding {
 /// The findings by the path of their field, in the order of its text.
 pub type FindingsByField = BTreeMap<Vec<String>, Vec<Finding>>;
 
-/// A credential that has no name yet.
-struct UnnamedCredential {
-    range: Range<usize>,
-    filter: Option<ValueFilter>,
-    value: Zeroizing<String>,
-    purpose: String,
-    reason: &'static str,
+/// A credential that has no name yet. The fields are those of [`Finding`].
+pub struct UnnamedCredential {
+    pub range: Range<usize>,
+    pub filter: Option<ValueFilter>,
+    pub value: Zeroizing<String>,
+    /// The purpose, in the words of a secret's name, such as `token`.
+    pub purpose: String,
+    pub reason: &'static str,
     spot: Option<Spot>,
 }
 
@@ -164,7 +165,9 @@ fn add_unknown_fields(leaves: &[(Vec<String>, &ConfigLeaf)], choices: &Choices, 
     }
 }
 
-fn candidates(path: &[String], leaf: &ConfigLeaf, is_named: bool) -> Vec<UnnamedCredential> {
+/// Returns the credentials in a text: those that its hints name, or else the text itself if its field's name or its look
+/// say that it is one. `is_named` says that the user wants it to be one.
+pub fn candidates(path: &[String], leaf: &ConfigLeaf, is_named: bool) -> Vec<UnnamedCredential> {
     let full = 0..leaf.text.len();
     let name = path.last().map_or("", String::as_str);
     let spot = |range: &Range<usize>| leaf.spot.as_ref().map(|spot| spot.part(range));

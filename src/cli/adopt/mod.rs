@@ -4,16 +4,17 @@
 //! meaning from the file. This takes a planner and no value of the vault. Nothing is changed until the user says yes
 //! ([`store`]).
 
-mod config;
-mod credentials;
+pub(super) mod config;
+pub(super) mod credentials;
 mod detect;
 pub(super) mod emit;
 mod equivalence;
-mod file;
+pub(super) mod file;
 mod naming;
 mod proposal;
 mod read;
-mod source;
+pub(super) mod sample;
+pub(super) mod source;
 mod store;
 mod tokens;
 use std::collections::BTreeMap;

@@ -79,6 +79,11 @@ impl<'a> Problems<'a> {
         });
     }
 
+    /// Adds a problem that was found by the lexer, whose messages contain no value.
+    pub fn push(&mut self, problem: Problem) {
+        self.list.push(problem);
+    }
+
     /// Returns all problems as one error, whose first words are `message`.
     ///
     /// # Errors

@@ -5,12 +5,16 @@ use std::{fs, io};
 
 use clap::Args;
 
+use super::scaffold::fields::Sketch;
 use super::scaffold::{self, Language};
+use crate::cli::adopt::file;
+use crate::cli::adopt::sample::Sample;
 use crate::cli::{Done, Failure, output};
 use guillemet_base::display::is_unprintable;
 use guillemet_base::files::temporary_name;
 use guillemet_builtin as builtin;
 use guillemet_plan::description::{id_rule, is_id};
+use guillemet_template::Format;
 
 #[derive(Args)]
 pub struct PluginNewArgs {
@@ -22,11 +26,15 @@ pub struct PluginNewArgs {
     /// The language of the plugin.
     #[arg(long, value_enum, default_value = "rust")]
     lang: Language,
+    /// An example config in TOML, JSON, JSONC or YAML: the plugin gets its fields. Placeholders and what looks like a
+    /// credential become secrets, whose values are written nowhere.
+    #[arg(long, value_name = "SAMPLE")]
+    from: Option<PathBuf>,
 }
 
 impl PluginNewArgs {
     pub fn run(self) -> Done {
-        let Self { name, title, lang } = self;
+        let Self { name, title, lang, from } = self;
         if !is_id(&name) {
             return Err(Failure::new(format!("{}; `{name}` is not", id_rule("name of a feature"))));
         }
@@ -42,7 +50,11 @@ impl PluginNewArgs {
                 "`{name}` already exists; nothing was changed. Choose another name, or move it away"
             )));
         }
-        make(&folder, &scaffold::project(lang, &name, &title))
+        let files = match &from {
+            None => scaffold::project(lang, &name, &title),
+            Some(from) => scaffold::project_from(lang, &name, &title, &sketch(from, &name)?),
+        };
+        make(&folder, &files)
             .map_err(|error| Failure::new(format!("cannot create the project at `{name}`: {error}")))?;
         output::note(&format!("created {name}: a plugin in {} for the feature `{name}`", lang.name()));
         if builtin::ALL.iter().any(|builtin| builtin.feature == name) {
@@ -57,6 +69,29 @@ impl PluginNewArgs {
         output::note(&format!("\nNext:{steps}\n\n`{dev}` does both on every save. README.md describes the files."));
         Ok(())
     }
+}
+
+/// Reads a sample, and says what is secret in it.
+fn sketch(from: &Path, name: &str) -> Result<Sketch, Failure> {
+    let Some(format) = from.extension().and_then(|end| Format::from_extension(&end.to_string_lossy())) else {
+        let ends = Format::EXTENSIONS.map(|end| format!(".{end}")).join(", ");
+        return Err(Failure::new(format!("{} has no extension of a config: use one of {ends}", from.display())));
+    };
+    let sample = Sample::read(&file::read(from)?, format, name)?;
+    let notes = sample.notes.clone();
+    let rows = sample
+        .findings
+        .values()
+        .flatten()
+        .map(|finding| vec![finding.field.clone(), finding.name.to_string(), finding.reason.to_owned()]);
+    let rows: Vec<_> = rows.collect();
+    let sketch = Sketch::new(sample)?;
+    if !rows.is_empty() {
+        output::table(&["Field", "Secret", "Why"], rows);
+        output::line("");
+    }
+    notes.iter().for_each(|note| output::note(note));
+    Ok(sketch)
 }
 
 /// The most characters of a title.

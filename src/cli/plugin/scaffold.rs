@@ -1,9 +1,15 @@
 //! The projects that `plugin new` makes. Their files are embedded in the program: `plugins/scaffolds/`, the contract,
 //! and the files of each language. `build.rs` lists them.
 //!
-//! The files contain placeholders such as `@name@` where projects differ. Knows nothing of the file system.
+//! The files contain placeholders such as `@name@` where projects differ. A project from a sample has files of its own for
+//! the plugin, its schema and its cases: see [`fields`]. Knows nothing of the file system.
+
+mod data;
+pub mod fields;
+mod source;
 
 use clap::ValueEnum;
+use fields::Sketch;
 
 use guillemet_plan::contract;
 use guillemet_plan::encode::{ENCODERS, Signature};
@@ -88,6 +94,18 @@ impl Language {
             }
         }
     }
+}
+
+/// Returns the files of a new project for the fields of a sample, each with its path in the project.
+pub fn project_from(language: Language, name: &str, title: &str, sketch: &Sketch) -> Vec<(String, Vec<u8>)> {
+    let mut own = data::cases(sketch);
+    own.push(("schema.json".into(), data::schema(title, sketch)));
+    own.push(("template.toml".into(), data::template(sketch)));
+    own.push(source::source(language, name, title, sketch));
+    let mut files = project(language, name, title);
+    files.retain(|(path, _)| !path.starts_with("cases/") && !own.iter().any(|(other, _)| other == path));
+    files.extend(own.into_iter().map(|(path, text)| (path, text.into_bytes())));
+    files
 }
 
 /// Returns the files of a new project, each with its path in the project.

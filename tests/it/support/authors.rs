@@ -76,10 +76,26 @@ impl Project {
     /// Makes a project with `plugin new` and links the tools of its language. Returns `None` without the tools; the
     /// test is then reported as skipped.
     pub fn new(language: Language, name: &str) -> Option<Self> {
+        Self::from(language, name, None)
+    }
+
+    /// Makes a project with `plugin new`, from a sample if there is one: a file name and its text. Otherwise as
+    /// [`new`](Self::new).
+    pub fn from(language: Language, name: &str, sample: Option<(&str, &str)>) -> Option<Self> {
         if !language.has_tools() {
             return None;
         }
-        let project = Self::bare(language, name);
+        let project = match sample {
+            None => Self::bare(language, name),
+            Some((file, text)) => {
+                let project = Self { above: tempfile::tempdir().unwrap(), name: name.to_owned(), language };
+                std::fs::write(project.above.path().join(file), text).unwrap();
+                let arguments = ["plugin", "new", name, "--lang", language.flag(), "--from", file];
+                let made = project.guillemet_above(&arguments);
+                assert!(made.status.success(), "{}", made.text);
+                project
+            }
+        };
         match language {
             Language::Rust | Language::Toml => {}
             Language::JavaScript => symlink(tools().join("node_modules"), project.path("node_modules")).unwrap(),

@@ -18,6 +18,8 @@ mod request;
 mod shell;
 pub mod url;
 
+pub use self::http::header;
+
 /// The reason a trunk's password counts as a credential, however it looks.
 const PASSWORD: &str = "it is the password of a trunk";
 
