@@ -1,5 +1,5 @@
 //! Lists the files that `plugin new` makes projects of, which `src/cli/plugin/scaffold.rs` embeds, and generates the
-//! contract in C for them.
+//! contract in C and in Python for them.
 
 use std::env;
 use std::error::Error;
@@ -8,7 +8,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use wit_bindgen_core::Files;
-use wit_bindgen_core::wit_parser::Resolve;
+use wit_bindgen_core::wit_parser::{Resolve, WorldId};
+
+#[path = "plugins/scaffolds/stubs.rs"]
+mod stubs;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
@@ -28,6 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Writes `embedded.rs`: the files of the projects that `plugin new` makes, by folder, each with its path there.
 fn embed(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     bind(root, &out.join("bindings"))?;
+    let (resolve, world) = contract(root)?;
+    stubs::write(&resolve, world, &out.join("typings"))?;
     // The author crate names `../../wit`, so it stands as deep in a project as it does here.
     let folders = [
         ("COMMON", vec![(root.join("plugins/scaffolds/common"), ""), (root.join("wit"), "wit/")]),
@@ -40,7 +45,7 @@ fn embed(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         ),
         ("C", vec![(root.join("plugins/scaffolds/c"), ""), (out.join("bindings"), "bindings/")]),
         ("JS", vec![(root.join("plugins/scaffolds/js"), "")]),
-        ("PYTHON", vec![(root.join("plugins/scaffolds/python"), "")]),
+        ("PYTHON", vec![(root.join("plugins/scaffolds/python"), ""), (out.join("typings"), "typings/")]),
         ("TOML", vec![(root.join("plugins/scaffolds/toml"), "")]),
     ];
     let mut text = String::new();
@@ -80,9 +85,7 @@ fn walk(folder: &Path, prefix: String, files: &mut Vec<String>) -> Result<(), Bo
 
 /// Writes what a plugin in C is compiled with: the contract as C, and as an object that marks the module.
 fn bind(root: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
-    let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_path(root.join("wit"))?;
-    let world = resolve.select_world(&[package], Some("feature"))?;
+    let (mut resolve, world) = contract(root)?;
     let mut files = Files::default();
     wit_bindgen_c::Opts::default().build().generate(&mut resolve, world, &mut files)?;
     std::fs::create_dir_all(folder)?;
@@ -90,6 +93,14 @@ fn bind(root: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
         std::fs::write(folder.join(name), content)?;
     }
     Ok(())
+}
+
+/// Reads the contract. Returns it with its world.
+fn contract(root: &Path) -> Result<(Resolve, WorldId), Box<dyn Error>> {
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_path(root.join("wit"))?;
+    let world = resolve.select_world(&[package], Some("feature"))?;
+    Ok((resolve, world))
 }
 
 fn variable(name: &str) -> Result<OsString, String> {

@@ -59,6 +59,7 @@ mod plugin_sample;
 mod plugin_share;
 mod plugin_sync;
 mod plugin_test;
+mod plugin_types;
 mod plugin_versions;
 mod promises;
 mod prompt;

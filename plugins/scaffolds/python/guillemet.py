@@ -18,7 +18,17 @@ from wit_world import exports
 from wit_world.exports.plugin import Description, Document, Document_Json, Document_Text, Planned, Problem, Target
 from wit_world.imports import encode as contract
 
-__all__ = ["Feature", "Fields", "Target", "Text", "check_url", "encode", "json_document", "text_document"]
+__all__ = [
+    "Document",
+    "Feature",
+    "Fields",
+    "Target",
+    "Text",
+    "check_url",
+    "encode",
+    "json_document",
+    "text_document",
+]
 
 # Read when the component is made; it has no files later.
 SCHEMA = json.dumps(json.loads(pathlib.Path(__file__).with_name("schema.json").read_text("utf-8")))

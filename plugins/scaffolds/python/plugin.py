@@ -3,7 +3,9 @@
 `json` is the body of a request that registers the webhook, `env` what a service reads at its start.
 """
 
-from guillemet import Feature, Target, Text, check_url, encode, json_document, text_document
+from typing import Any
+
+from guillemet import Document, Feature, Fields, Target, Text, check_url, encode, json_document, text_document
 
 
 class Plugin(Feature):
@@ -16,7 +18,7 @@ class Plugin(Feature):
         Target("env", "dotenv", "text/plain; charset=utf-8", "@name@.env"),
     ]
 
-    def write(self, config, target):
+    def write(self, config: Fields, target: str) -> Document:
         url = config.required("url")
         if url:
             check_url(url)
@@ -29,7 +31,7 @@ class Plugin(Feature):
         if target == "env":
             lines = {"WEBHOOK_URL": url_of(url), "WEBHOOK_TOKEN": token, "WEBHOOK_EVENTS": ",".join(events)}
             return text_document("".join(f"{name}={encode.dotenv(value)}\n" for name, value in lines.items() if value))
-        document = {
+        document: dict[str, Any] = {
             "method": "POST",
             "url": url_of(url),
             "headers": {"Authorization": token and encode.header_value(f"Bearer {token}")},

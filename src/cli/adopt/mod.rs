@@ -109,8 +109,7 @@ fn field_and_name(text: &str) -> Result<(String, SecretName), String> {
 
 impl AdoptArgs {
     pub fn run(self, home: &Home) -> Done {
-        quiet_panics();
-        guillemet_base::sys::process::make_undumpable()?;
+        guard()?;
         let (replace, yes) = (self.replace, self.yes);
         if replace && self.file.as_os_str() == "-" {
             return Err(Failure::new("standard input cannot be replaced; remove --replace. Nothing was changed"));
@@ -225,6 +224,12 @@ impl AdoptArgs {
             }
         })
     }
+}
+
+/// Keeps the content of a file with credentials out of core dumps and of messages about panics.
+pub(super) fn guard() -> Done {
+    quiet_panics();
+    Ok(guillemet_base::sys::process::make_undumpable()?)
 }
 
 /// Reports a panic with its place but without its message, which could contain anything from the file.

@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::scaffold::fields::Sketch;
 use super::scaffold::{self, Language};
-use crate::cli::adopt::file;
 use crate::cli::adopt::sample::Sample;
+use crate::cli::adopt::{self, file};
 use crate::cli::{Done, Failure, output};
 use guillemet_base::display::is_unprintable;
 use guillemet_base::files::temporary_name;
@@ -77,6 +77,7 @@ fn sketch(from: &Path, name: &str) -> Result<Sketch, Failure> {
         let ends = Format::EXTENSIONS.map(|end| format!(".{end}")).join(", ");
         return Err(Failure::new(format!("{} has no extension of a config: use one of {ends}", from.display())));
     };
+    adopt::guard()?;
     let sample = Sample::read(&file::read(from)?, format, name)?;
     let notes = sample.notes.clone();
     let rows = sample

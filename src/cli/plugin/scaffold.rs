@@ -86,7 +86,8 @@ impl Language {
             }
             Self::Python => {
                 "| `plugin.py` | the plugin |\n\
-                 | `guillemet.py`, `wit/` | the library it uses, and the contract |\n"
+                 | `guillemet.py`, `wit/` | the library it uses, and the contract |\n\
+                 | `typings/`, `pyproject.toml` | the contract for editors and type checkers |\n"
             }
             Self::Toml => {
                 "| `plugin.toml` | the plugin: its fields, and the documents of its targets |\n\

@@ -44,7 +44,7 @@ export default {{
     for table in plugin.tables.iter().rev() {
         let function = camel(&table.words);
         let members = members(plugin, table.fields, &table.path, "fields", 4);
-        text.push_str(&format!("\nfunction {function}(fields) {{\n  return {{\n{members}  }};\n}}\n"));
+        text.push_str(&format!("\nfunction {function}(fields) {{\n  return fields && {{\n{members}  }};\n}}\n"));
     }
     text
 }
@@ -79,7 +79,7 @@ fn value(plugin: &Plugin<'_>, field: &Field, above: &str, from: &str) -> String 
         Kind::Flag { .. } => format!("{need}.flag({name})"),
         Kind::Whole { .. } => format!("{need}.number({name}, 0, MOST)"),
         Kind::Number { .. } | Kind::Values { .. } => format!("{need}.value({name})"),
-        Kind::Table(_) => format!("[{need}.table({name})].filter(Boolean).map({})[0]", write()),
+        Kind::Table(_) => format!("{}({need}.table({name}))", write()),
         Kind::Tables(_) => format!("{need}.tables({name}).map({})", write()),
     }
 }

@@ -9,7 +9,7 @@ pub fn write(plugin: &Plugin<'_>) -> String {
     let has_secrets = plugin.has_kind(|kind| kind.secret().is_some());
     let encoders = plugin.encoders();
     let imports = [
-        "Feature, Fields, Target, ",
+        "Document, Feature, Fields, Target, ",
         if has_secrets { "Text, " } else { "" },
         if encoders.is_empty() { "" } else { "encode, " },
         "json_document",
@@ -37,7 +37,7 @@ class Plugin(Feature):
     secret_fields = [{}]
     targets = [Target("json", "JSON", "application/json", "{name}.json")]
 
-    def write(self, config, target):
+    def write(self, config: Fields, target: str) -> Document:
         document = {{
 {}        }}
         return json_document(present(document))
@@ -48,7 +48,7 @@ class Plugin(Feature):
     for table in plugin.tables.iter().rev() {
         let members = members(plugin, table.fields, &table.path, "fields", 8);
         text.push_str(&format!(
-            "\n\ndef {}(fields: Fields | None) -> dict[str, Any] | None:\n    return fields and present(\n        {{\n{}        }}\n    )\n",
+            "\n\ndef {}(fields: Fields | None) -> dict[str, Any] | None:\n    return None if fields is None else present(\n        {{\n{}        }}\n    )\n",
             snake(&table.words),
             members.lines().map(|line| format!("    {line}\n")).collect::<String>()
         ));
