@@ -24,7 +24,7 @@ tags = ["a", "b"]
 none = []
 ports = [1, 2.5]
 flags = [true, false]
-keys = ["<< secret 'hook-first' >>", "<< secret 'hook-second' >>"]
+keys = ["<< secret 'hook-first' >>", "in the clear"]
 "odd.name \"x\"" = "c:\\d \"é\""
 class = "a keyword"
 

@@ -4,6 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::fields::{Field, Kind, Sketch};
 
+/// The most problems of a case. A host takes the first hundred.
+const PROBLEMS_MAX: usize = 50;
+
 /// Writes `schema.json`.
 pub fn schema(title: &str, sketch: &Sketch) -> String {
     let mut schema = Map::new();
@@ -58,16 +61,25 @@ fn field_schema(kind: &Kind) -> Value {
 /// Writes the cases: the sample, and a config with nothing that is required.
 pub fn cases(sketch: &Sketch) -> Vec<(String, String)> {
     const UNKNOWN: &str = "not-a-field";
-    let right = json!({
+    let mut right = json!({
         "name": "the sample",
         "document": format!("{:#}\n", sketch.document()),
         "config": sketch.config,
     });
+    let warnings: Vec<_> = sketch.in_the_clear().iter().map(|path| format!("{path}: in the clear")).collect();
+    if !warnings.is_empty() {
+        right["warnings"] = warnings.into();
+    }
     let required = sketch.fields.iter().filter(|field| field.is_required);
     let mut problems: Vec<String> = required.map(|field| format!("{}: is required", field.name)).collect();
+    let mut config = json!({});
+    if problems.len() > PROBLEMS_MAX {
+        problems.clear();
+        config = sketch.config.clone();
+    }
+    config[UNKNOWN] = true.into();
     problems.push(format!("{UNKNOWN}: unknown field"));
-    let wrong =
-        json!({ "name": "what is missing, and what there is not", "problems": problems, "config": { UNKNOWN: true } });
+    let wrong = json!({ "name": "what is missing, and what there is not", "problems": problems, "config": config });
     let head = "# What the config has to become: `«name»` is a secret.\n\n";
     let refused = "# What is refused: all of it at once, each with its field.\n\n";
     vec![

@@ -125,6 +125,37 @@ impl Sketch {
     pub fn document(&self) -> Value {
         document(&self.fields, &self.config)
     }
+
+    /// Returns the paths of the texts that could be secret and are not: one in a list, where another item is a secret.
+    pub fn in_the_clear(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        in_the_clear(&self.fields, "", &self.config, &mut paths);
+        paths
+    }
+}
+
+fn in_the_clear(fields: &[Field], above: &str, table: &Value, paths: &mut Vec<String>) {
+    for field in fields {
+        let path = format!("{above}{}", field.name);
+        let Some(value) = table.get(&field.name) else { continue };
+        let items = value.as_array().into_iter().flatten().enumerate();
+        let mut check = |path: String, text: &Value| {
+            if !text.as_str().unwrap_or_default().contains('«') {
+                paths.push(path);
+            }
+        };
+        match &field.kind {
+            Kind::Text { secret: Some(_), .. } => check(path, value),
+            Kind::Texts { secret: Some(_), .. } => {
+                items.for_each(|(index, item)| check(format!("{path}.{index}"), item))
+            }
+            Kind::Table(fields) => in_the_clear(fields, &format!("{path}."), value, paths),
+            Kind::Tables(fields) => {
+                items.for_each(|(index, item)| in_the_clear(fields, &format!("{path}.{index}."), item, paths));
+            }
+            _ => {}
+        }
+    }
 }
 
 fn secret_fields(fields: &[Field], above: &str, places: &mut Vec<String>) {

@@ -66,7 +66,7 @@ impl Reader<'_> {
             let mut values = Vec::new();
             for (path, table) in tables {
                 if let Some((_, node)) = table.iter().find(|(other, _)| other == name) {
-                    values.push(At { path: [path.as_slice(), &[name.clone()]].concat(), node });
+                    values.push(At { path: [path.as_slice(), std::slice::from_ref(name)].concat(), node });
                 }
             }
             self.count += 1;
