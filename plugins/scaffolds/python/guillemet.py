@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FunctionType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from componentize_py_types import Err
 from wit_world import exports
@@ -49,13 +49,16 @@ def checked(name: str, encoder: Any) -> Any:
 
 
 # The encoders, and the classes for the table of `escape`.
-encode = SimpleNamespace(
-    **{
-        name: checked(name, member) if isinstance(member, FunctionType) else member
-        for name, member in vars(contract).items()
-        if not name.startswith("_")
-    }
-)
+if TYPE_CHECKING:
+    encode = contract
+else:
+    encode = SimpleNamespace(
+        **{
+            name: checked(name, member) if isinstance(member, FunctionType) else member
+            for name, member in vars(contract).items()
+            if not name.startswith("_")
+        }
+    )
 
 
 class Log(io.TextIOBase):
