@@ -48,12 +48,13 @@ fn value(config: &Fields, field: &'static Field, json: bool) -> Value {
         config.need(name);
     }
     let is_there = |config: &Fields| config.value(name).is_some();
-    let texts = |texts: Vec<Text>| texts.iter().map(|text| Value::from(text.get())).collect::<Vec<_>>();
+    // A credential that is written in the template itself is warned about.
+    let plain = |text: Text| match field.secret {
+        true => Value::from(text.credential().get()),
+        false => text.get().into(),
+    };
     let value = match &field.kind {
-        Kind::Text => config.text(name).map(|text| match field.secret {
-            true => text.credential().get().into(),
-            false => text.get().into(),
-        }),
+        Kind::Text => config.text(name).map(plain),
         Kind::Url => config.text(name).map(|text| {
             http::check_url(&text);
             // The value is looked at when it is filled in.
@@ -65,7 +66,7 @@ fn value(config: &Fields, field: &'static Field, json: bool) -> Value {
             let words: Vec<&'static str> = words.iter().map(String::as_str).collect();
             config.choice(name, &words).map(|word| word_value(word, json))
         }
-        Kind::List => is_there(config).then(|| texts(config.texts(name)).into()),
+        Kind::List => is_there(config).then(|| config.texts(name).into_iter().map(plain).collect::<Value>()),
         Kind::Map => is_there(config).then(|| {
             let entries = config.entries(name).into_iter();
             Value::from_pairs(entries.map(|(name, text)| (name, Value::from(text.get()))))

@@ -100,11 +100,14 @@ impl Language {
 /// Returns the files of a new project for the fields of a sample, each with its path in the project.
 pub fn project_from(language: Language, name: &str, title: &str, sketch: &Sketch) -> Vec<(String, Vec<u8>)> {
     let mut own = data::cases(sketch);
-    own.push(("schema.json".into(), data::schema(title, sketch)));
+    if language != Language::Toml {
+        own.push(("schema.json".into(), data::schema(title, sketch)));
+    }
     own.push(("template.toml".into(), data::template(sketch)));
     own.push(source::source(language, name, title, sketch));
     let mut files = project(language, name, title);
-    files.retain(|(path, _)| !path.starts_with("cases/") && !own.iter().any(|(other, _)| other == path));
+    let is_case = |path: &str| path.starts_with("cases/") && path.ends_with(".toml");
+    files.retain(|(path, _)| !is_case(path) && !own.iter().any(|(other, _)| other == path));
     files.extend(own.into_iter().map(|(path, text)| (path, text.into_bytes())));
     files
 }

@@ -80,8 +80,8 @@ pub fn cases(sketch: &Sketch) -> Vec<(String, String)> {
     config[UNKNOWN] = true.into();
     problems.push(format!("{UNKNOWN}: unknown field"));
     let wrong = json!({ "name": "what is missing, and what there is not", "problems": problems, "config": config });
-    let head = "# What the config has to become: `«name»` is a secret.\n\n";
-    let refused = "# What is refused: all of it at once, each with its field.\n\n";
+    let head = "#:schema case.schema.json\n\n# What the config has to become: `«name»` is a secret.\n\n";
+    let refused = "#:schema case.schema.json\n\n# What is refused: all of it at once, each with its field.\n\n";
     vec![
         ("cases/json.toml".into(), format!("{head}{}", case(&right))),
         ("cases/refusals.toml".into(), format!("{refused}{}", case(&wrong))),
@@ -95,5 +95,5 @@ fn case(case: &Value) -> String {
 
 /// Writes `template.toml`.
 pub fn template(sketch: &Sketch) -> String {
-    format!("# An example: `guillemet plugin dev` shows what becomes of it.\n{}", sketch.template)
+    format!("#:schema schema.json\n# An example: `guillemet plugin dev` shows what becomes of it.\n{}", sketch.template)
 }

@@ -7,9 +7,11 @@ mod c;
 mod javascript;
 mod python;
 mod rust;
+mod toml;
 
 use super::Language;
 use super::fields::{Field, Kind, Place, Sketch};
+use crate::cli::plugin::build::declarative;
 
 /// The parts of a plugin that all languages write.
 struct Plugin<'a> {
@@ -40,6 +42,7 @@ pub fn source(language: Language, name: &str, title: &str, sketch: &Sketch) -> (
         Language::C => ("plugin.c", c::write(&plugin)),
         Language::JavaScript => ("plugin.js", javascript::write(&plugin)),
         Language::Python => ("plugin.py", python::write(&plugin)),
+        Language::Toml => (declarative::FILE, toml::write(&plugin)),
     };
     (path.to_owned(), text)
 }

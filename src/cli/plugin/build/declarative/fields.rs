@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::definition::{Field, Kind};
 use super::section::Section;
+use guillemet_base::display::is_unprintable;
 use guillemet_plan::description::ID_MAX;
 
 /// The deepest nesting of fields.
@@ -43,9 +44,8 @@ fn read(section: &Section, depth: usize) -> Vec<Declared> {
 }
 
 fn one(above: &Section, name: &str, entry: &Section, depth: usize) -> Declared {
-    let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
-    if name.is_empty() || name.len() > ID_MAX || !name.bytes().all(is_name) {
-        let message = format!("a name of a field is 1 to {ID_MAX} letters, digits, `_` and `-`");
+    if name.is_empty() || name.len() > ID_MAX || name.contains(is_unprintable) {
+        let message = format!("a name of a field is 1 to {ID_MAX} printable characters");
         above.problem(&format!("fields.{name}"), message, None);
     }
     let word = entry.text("type").unwrap_or("text");
@@ -54,6 +54,12 @@ fn one(above: &Section, name: &str, entry: &Section, depth: usize) -> Declared {
     if secret && !matches!(kind, Kind::Text | Kind::Url | Kind::List | Kind::Map | Kind::Any) {
         let help = "a secret can be in a text, url, list, map or any; in a table, mark its fields";
         entry.problem("secret", format!("a field of the type `{word}` cannot hold a secret"), Some(help));
+    }
+    let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    let is_named = secret || matches!(kind, Kind::Table(_) | Kind::Tables(_));
+    if is_named && !name.bytes().all(is_letter) {
+        let help = "use letters, digits, `_` and `-`";
+        above.problem(&format!("fields.{name}"), "cannot be part of the path of a secret", Some(help));
     }
     for key in ["title", "description"] {
         if let Some(text) = entry.text(key) {

@@ -72,7 +72,12 @@ fn each_mistake_is_told_in_its_line() {
     one("maximum = 10", "maximum = 10\nsecret = true", 16, "cannot hold a secret");
     one("maximum = 10", "maximum = \"10\"", 15, "must be a whole number");
     one("maximum = 10", "maximum = 10\ndefault = 11", 16, "not a value that the field can have");
-    one("[fields.retries]", "[fields.\"a b\"]\nrequired = true\n[fields.retries]", 13, "a name of a field is 1 to 64");
+    one(
+        "[fields.retries]",
+        "[fields.\"a b\"]\nsecret = true\n[fields.retries]",
+        13,
+        "cannot be part of the path of a secret",
+    );
     one("<< url >>", "<< uri >>", 21, "there is no field `uri` | did you mean `url`?");
     one(
         "<< token >>",
