@@ -5,6 +5,7 @@ use std::fs;
 
 use crate::support::authors::{Language, Project};
 use crate::support::daemon::Guillemet;
+use guillemet_plan::contract;
 
 /// What a new project needs is the program: there is nothing in PATH. Its component is used by a real daemon, and a
 /// value with quotes and line breaks stays a value.
@@ -56,6 +57,32 @@ fn everything_that_a_plugin_toml_can_say() {
     assert!(tested.text.contains("all 9 cases pass, for every target: json, env, hcl"), "{}", tested.text);
     let checked = project.guillemet(&["plugin", "check", "everything.wasm"]);
     assert!(checked.status.success(), "{}", checked.text);
+}
+
+/// Whoever writes documents can use every encoder of the contract.
+#[test]
+fn every_encoder_is_a_filter() {
+    let project = Project::bare(Language::Toml, "call-events");
+    assert!(project.guillemet(&["plugin", "build"]).status.success());
+    let checked = project.guillemet(&["plugin", "check", "call-events.wasm"]);
+    let imports = checked.text.lines().find_map(|line| line.trim().strip_prefix("guillemet:feature/encode@")).unwrap();
+    let imports: Vec<&str> = imports.split_once(": ").unwrap().1.split(", ").collect();
+    let functions: Vec<&str> = contract::functions().collect();
+    assert!(functions.len() > 30, "{functions:?}");
+    // What a plugin asks about a text, and what it logs, is for code.
+    for function in functions.into_iter().filter(|function| !["whole-secret", "log"].contains(function)) {
+        assert!(imports.contains(&function), "{function} is not used by {imports:?}");
+        // A component imports what its code can reach: each but these is a filter.
+        if ["has-secret", "panic"].contains(&function) {
+            continue;
+        }
+        let filter = function.replace('-', "_");
+        let (before, with) = ("<% if events %>", format!("<% if events %><% set x = url | {filter} %>"));
+        project.change("plugin.toml", before, &with);
+        let built = project.guillemet(&["plugin", "build"]);
+        assert!(built.status.success(), "{}", built.text);
+        project.change("plugin.toml", &with, before);
+    }
 }
 
 /// The component depends on plugin.toml and on nothing else, so its digest can be checked against it.
