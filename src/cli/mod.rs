@@ -100,11 +100,12 @@ enum Command {
     /// The child process that runs plugins.
     #[command(hide = true)]
     Planner,
-    /// The child process that checks a component before the daemon adds it.
+    /// The child process that checks a component before the daemon adds it, or reads the documents of plans back.
     #[command(hide = true)]
     Checker {
-        /// The component, with the cases of its package or those in the folder `cases` beside it.
-        file: PathBuf,
+        /// The component, with the cases of its package or those in the folder `cases` beside it. Without, plans are
+        /// read from standard input, one a line.
+        file: Option<PathBuf>,
     },
 }
 
@@ -178,7 +179,7 @@ fn run(arguments: Arguments) -> Done {
     }
     // It is started without the environment in which a home is found.
     if let Command::Checker { file } = &arguments.command {
-        return plugin::answer_checks(file);
+        return file.as_deref().map_or_else(plugin::answer_plans, plugin::answer_checks);
     }
     let home = Home::find(arguments.home, |name| std::env::var_os(name).map(PathBuf::from))?;
     match arguments.command {

@@ -108,7 +108,7 @@ fn a_version_that_drops_a_secret_field_is_refused_until_its_breakage_is_accepted
         &[
             "Version        1.2.0 -> 1.3.0, newer\n",
             "Secret fields  - labels.*\n",
-            "pager/labels (target json): can no longer be rendered\n",
+            "pager/labels (target json): breaks\n",
             "error: this breaks what works now; nothing was changed. Fix the plugin or the templates, or pass --break",
             "\n  pager/labels:3:",
             "labels.team",
@@ -268,6 +268,69 @@ fn a_component_that_fails_its_checks_is_refused() {
     fs::create_dir(&cases).unwrap();
     fs::write(cases.join("a.toml"), "[[case]]\nname = 'odd'\nconfig = { url = 3 }\ndocument = '{}'\n").unwrap();
     refused(&add(&guillemet, &pager_next(""), &["--yes"]), &["odd: there is no document"]);
+}
+
+const URGENT: &str = "url = 'https://pager.example'\ntoken = '<< secret \"pager-key\" >>'\nlevel = 2\n";
+const MISREAD: &str = "the secret \"pager-key\" does not stay one value when it contains ";
+
+/// A wrong encoder in a branch that only a template takes: every check of the component succeeds.
+#[test]
+fn a_version_that_makes_a_document_that_does_not_read_back_is_refused() {
+    let guillemet = daemon();
+    guillemet.write("pager/urgent.toml", URGENT);
+    let component = pager_next("wrong-branch");
+    let output = add(&guillemet, &component, &["--yes"]);
+    refused(
+        &output,
+        &[
+            "pager/urgent (target env): the document changes; - now, + then\n",
+            "pager/urgent (target env): breaks\n",
+            "error: this breaks what works now; nothing was changed. Fix the plugin or the templates, or pass --break",
+            "\n  pager/urgent:2:10 token: the secret",
+            MISREAD,
+        ],
+    );
+    let text = told(&output);
+    assert_eq!((text.matches("(target `env`)").count(), text.matches(MISREAD).count()), (1, 1), "{text}");
+    assert!(!text.contains("pager/calls (") && !text.contains("canary-value"), "{text}");
+    // The component alone looks right, and a client of the API gets the same refusal.
+    let file = guillemet.path("next.wasm");
+    done(&guillemet.command(&["plugin", "check", file.to_str().unwrap()]), &[]);
+    let seen = inspect(&guillemet, &component);
+    let broken = &seen["comparison"]["breaks"];
+    assert_eq!(broken.as_array().map(Vec::len), Some(1), "{broken}");
+    for (field, expected) in [
+        ("about", json!("template")),
+        ("template", json!("pager/urgent")),
+        ("target", json!("env")),
+        ("line", json!(2)),
+    ] {
+        assert_eq!(broken[0][field], expected, "{broken}");
+    }
+    let answer = confirm(&guillemet, &seen, &json!({}));
+    assert_eq!((answer.status, answer.errors("template")), (409, vec!["pager/urgent".into()]), "{}", answer.text());
+    assert_eq!(version(&guillemet), "1.2.0");
+    // One that is right is added.
+    done(&add(&guillemet, &pager_next(""), &["--yes"]), &["added pager\n"]);
+    let accepted = "This breaks, and you accept it with --break:\n  pager/urgent:2:";
+    done(&add(&guillemet, &component, &["--yes", "--break"]), &[accepted, "added pager\n"]);
+    // What is so already is shown and breaks nothing; going back to it would.
+    let known = "pager/urgent (target env): cannot be rendered correctly with it\n    pager/urgent:2:10 token: ";
+    done(&add(&guillemet, &rebuilt(&component), &["--yes"]), &[known, MISREAD, "added pager\n"]);
+    done(&add(&guillemet, &pager_next(""), &["--yes"]), &["pager/urgent (target env): the document changes"]);
+    refused(&roll_back(&guillemet, &["pager", "--yes"]), &["nothing was changed", MISREAD]);
+}
+
+/// The first plugin of a feature is refused for a template as it is for one of its cases.
+#[test]
+fn a_first_plugin_whose_documents_do_not_read_back_is_refused() {
+    let guillemet = Guillemet::start();
+    guillemet.add("pager-key", "canary-value");
+    guillemet.write("pager/urgent.toml", URGENT);
+    let component = pager_next("wrong-branch");
+    refused(&add(&guillemet, &component, &["--yes"]), &["pager/urgent (target env): breaks\n", MISREAD]);
+    assert_eq!(plugin(&guillemet, "pager"), Value::Null);
+    done(&add(&guillemet, &component, &["--yes", "--break"]), &["added pager\n"]);
 }
 
 #[test]

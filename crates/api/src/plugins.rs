@@ -146,11 +146,11 @@ pub struct ChangedDefault {
 pub enum TemplateEffect {
     /// It gives another document.
     Changed,
-    /// It can be rendered now, and cannot be with the new plugin.
+    /// It can be rendered now, and cannot be with the new plugin; or what the new plugin makes of it does not read back.
     Broken,
     /// It cannot be rendered now, and can be with the new plugin.
     Fixed,
-    /// It cannot be rendered with the new plugin, nor now.
+    /// It cannot be rendered or read back with the new plugin, nor now.
     Failing,
 }
 

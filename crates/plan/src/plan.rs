@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::encode::Placement;
@@ -29,7 +30,7 @@ const SLOT_DIGITS: usize = 39;
 pub const SLOT_LEN: usize = SLOT_DIGITS + 1;
 
 /// A template compiled for one target.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// Identifies the plan: the same document and the same expressions give the same digest.
     pub digest: [u8; 16],
@@ -48,7 +49,7 @@ pub struct Plan {
 }
 
 /// A piece of a document.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum PlanPiece {
     /// Literal text, copied as it is.
     Text(String),
@@ -62,7 +63,7 @@ pub enum PlanPiece {
 }
 
 /// One use of a secret in a document.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Use {
     /// The index of the reference in the template.
     pub reference: usize,

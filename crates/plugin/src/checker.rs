@@ -1,7 +1,10 @@
 //! The checks of a component before it is added, as `plugin check` makes them.
 //!
 //! They fill documents with hostile values and parse them, so they run in a child process without keys: this program,
-//! with the command `checker`. Its answer is treated as hostile, like that of a planner.
+//! with the command `checker`. Its answer is treated as hostile, like that of a planner. `plans` has the documents of
+//! templates read back the same way.
+
+pub mod plans;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -94,19 +97,20 @@ fn unchecked(reason: &str) -> Problem {
     }
 }
 
+/// Returns the command of a checker, without an environment. It is killed when its child is dropped.
+fn command() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("checker").env_clear().current_dir("/").kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
 /// Starts a checker for a file and reads its answer.
 async fn ask(file: &Path) -> Result<CheckerAnswer, String> {
     let environment = ENVIRONMENT.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    let mut child = Command::new("/proc/self/exe")
-        .arg("checker")
+    let mut child = command()
         .arg(file)
-        .env_clear()
         .envs(environment)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("the process cannot be started: {error}"))?;
     let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
@@ -119,8 +123,13 @@ async fn ask(file: &Path) -> Result<CheckerAnswer, String> {
     // An answer that was cut off leaves the child waiting; dropping the pipes ends it.
     drop((output, errors));
     child.wait().await.map_err(|error| error.to_string())?;
-    serde_json::from_slice(&answer).map_err(|_| match sanitize(&String::from_utf8_lossy(&words), MESSAGE_MAX) {
+    serde_json::from_slice(&answer).map_err(|_| last_words(&words))
+}
+
+/// Returns what a process without an answer said, as a part of a sentence.
+fn last_words(words: &[u8]) -> String {
+    match sanitize(&String::from_utf8_lossy(words), MESSAGE_MAX) {
         words if words.is_empty() => "the process ended without an answer".into(),
         words => words,
-    })
+    }
 }

@@ -1,37 +1,25 @@
 //! What changes when another plugin takes the place of the present one: compiles every template of the feature with
-//! both, and compares.
+//! both, compares, and has what the new one makes read back.
 //!
 //! Knows nothing of values, nor of who decides. Runs each plugin in a planner of its own, so that it holds up no
-//! render. The documents are compared as text and never parsed.
+//! render. The documents are compared as text and never parsed: a child without keys reads them back.
 
 mod difference;
+mod templates;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use semver::Version;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, timeout_at};
 
-use self::difference::Differences;
-use crate::findings;
-use crate::plans::{PlanError, Prepared, Targets, Variables};
+use self::templates::Comparing;
+use crate::plans::Variables;
 use crate::registry::{PluginCandidate, Registry};
 use guillemet_base::problem::Problem;
-use guillemet_plan::plan::Plan;
 use guillemet_plan::protocol::{Description, Target};
 use guillemet_template::catalog::Template;
-
-/// How long all templates of a feature may take together. What is not compared by then counts as broken.
-const COMPARE_TIME: Duration = Duration::from_secs(60);
-/// The time from which a failure is a slow one: a plugin that runs out of its time does so every time.
-const SLOW: Duration = Duration::from_secs(1);
-/// The number of slow failures that ends the comparison. What is not compared by then counts as broken.
-const SLOW_MAX: usize = 3;
-/// The most templates that are named in one message.
-const NAMED_MAX: usize = 5;
 
 /// How the version of a plugin relates to that of the one it replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,15 +73,16 @@ pub struct TemplateChange {
 pub enum TemplateEffect {
     /// It gives another document. Holds the difference, as a unified diff with `«name»` in place of secrets.
     Changed(String),
-    /// It can be rendered now, and cannot be with the new plugin. Holds the problems.
+    /// It can be rendered now, and cannot be with the new plugin; or what the new plugin makes of it cannot be read
+    /// back, in a way that is not so now. Holds the problems.
     Broken(Vec<Problem>),
     /// It cannot be rendered now, and can be with the new plugin.
     Fixed,
-    /// It cannot be rendered with the new plugin, nor now. Holds the problems.
+    /// It cannot be rendered or read back with the new plugin, nor now. Holds the problems.
     Failing(Vec<Problem>),
 }
 
-/// Something that works now and would not work any more.
+/// Something that works now and would not work any more, or a mistake of the new plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Break {
     /// What it is about.
@@ -160,9 +149,7 @@ pub async fn compare(
         Err(_) => None,
     };
     let mut comparison = of_descriptions(before.as_ref().map(|side| &side.description), &after.description);
-    let differences = Differences::default();
-    let mut comparing = Comparing { before: before.as_ref(), after: &after, variables, differences, slow: 0 };
-    comparing.templates(templates, &mut comparison).await;
+    Comparing::new(before.as_ref(), &after, variables).templates(templates, &mut comparison).await;
     if let Some(before) = before {
         before.registry.end().await;
     }
@@ -234,178 +221,6 @@ pub fn order(before: &str, after: &str) -> VersionOrder {
         (Ok(before), Ok(after)) if after.cmp_precedence(&before).is_lt() => VersionOrder::Older,
         (Ok(before), Ok(after)) if after.cmp_precedence(&before).is_gt() => VersionOrder::Newer,
         _ => VersionOrder::Unordered,
-    }
-}
-
-struct Comparing<'a> {
-    before: Option<&'a Side>,
-    after: &'a Side,
-    variables: &'a Variables,
-    differences: Differences,
-    /// The number of plans that took long and failed.
-    slow: usize,
-}
-
-impl Comparing<'_> {
-    /// Compares every template, and records what is gone.
-    async fn templates(&mut self, templates: Vec<Arc<Template>>, comparison: &mut Comparison) {
-        let until = Instant::now() + COMPARE_TIME;
-        let (mut uncompared, mut lost) = (Vec::new(), Vec::new());
-        for template in templates {
-            let id = template.id.clone();
-            match timeout_at(until, self.template(template, &mut lost)).await {
-                Ok(changes) => {
-                    comparison.templates.extend(changes);
-                    // The last template is compared for some targets only.
-                    if self.has_given_up() {
-                        uncompared.push(id);
-                    }
-                }
-                Err(_) => uncompared.push(id),
-            }
-        }
-        self.record_lost_targets(&lost, comparison);
-        let broken = comparison.templates.iter().filter_map(|change| match &change.effect {
-            TemplateEffect::Broken(problems) => Some((change, problems)),
-            _ => None,
-        });
-        let broken = broken.flat_map(|(change, problems)| problems.iter().map(move |problem| (change, problem)));
-        comparison.breaks.extend(broken.map(|(change, problem)| Break {
-            about: BreakSubject::Template,
-            template: Some(change.template.clone()),
-            target: change.target.clone(),
-            problem: problem.clone(),
-        }));
-        if !uncompared.is_empty() {
-            let message = format!(
-                "{} could not be compared: plans take too long (at most {} s for all)",
-                named(&uncompared),
-                COMPARE_TIME.as_secs()
-            );
-            comparison.breaks.push(Break {
-                about: BreakSubject::Template,
-                template: None,
-                target: None,
-                problem: Problem { message, ..Problem::default() },
-            });
-        }
-    }
-
-    /// Records each name of a target that the new plugin does not know, with the templates that are rendered for it.
-    fn record_lost_targets(&self, lost: &[(String, String)], comparison: &mut Comparison) {
-        let breaks = comparison.targets_removed.iter().map(|name| {
-            let of_target = lost.iter().filter(|(target, _)| target == name);
-            let templates: Vec<String> = of_target.map(|(_, template)| template.clone()).collect();
-            let message = match templates.is_empty() {
-                true => format!("the target `{name}` is gone"),
-                false => format!("the target `{name}` is gone: {} can be rendered for it now", named(&templates)),
-            };
-            Break::of_target(name, message)
-        });
-        let breaks: Vec<Break> = breaks.collect();
-        comparison.breaks.extend(breaks);
-    }
-
-    /// Compares one template for every target of the present plugin. Adds to `lost` each target that the new plugin
-    /// does not have although the template can be rendered for it, with the template.
-    async fn template(&mut self, template: Arc<Template>, lost: &mut Vec<(String, String)>) -> Vec<TemplateChange> {
-        let id = template.id.clone();
-        let change = |target: Option<&str>, effect| TemplateChange {
-            template: id.clone(),
-            target: target.map(str::to_owned),
-            effect,
-        };
-        let new = Prepared::new(Arc::clone(&template));
-        let meant_after = new.targets(&self.after.registry, self.variables).await;
-        let Some(before) = self.before else {
-            return match self.first_failure(&new, &meant_after).await {
-                Some((target, problems)) => vec![change(target.as_deref(), TemplateEffect::Failing(problems))],
-                None => Vec::new(),
-            };
-        };
-        let old = Prepared::new(template);
-        let meant_before = old.targets(&before.registry, self.variables).await;
-        let is_meant = |meant: &Result<Targets, PlanError>, target: &Target| {
-            meant.as_ref().map_or(true, |meant| meant.list.iter().any(|own| own.id == target.id))
-        };
-        let mut changes = Vec::new();
-        for target in &before.description.targets {
-            if self.has_given_up() {
-                break;
-            }
-            let planned = self.plan(&old, before, target).await;
-            let Some(successor) = self.after.target(&target.id) else {
-                if planned.is_ok() {
-                    lost.push((target.id.clone(), id.clone()));
-                }
-                continue;
-            };
-            let replanned = self.plan(&new, self.after, successor).await;
-            let matters = is_meant(&meant_before, target) || is_meant(&meant_after, successor);
-            let effect = match (planned, replanned) {
-                (Ok(before), Ok(after)) => self.document(before, after).await.map(TemplateEffect::Changed),
-                (Ok(_), Err(error)) => Some(TemplateEffect::Broken(findings::problems(error))),
-                (Err(_), Ok(_)) => matters.then_some(TemplateEffect::Fixed),
-                (Err(_), Err(error)) => matters.then(|| TemplateEffect::Failing(findings::problems(error))),
-            };
-            changes.extend(effect.map(|effect| change(Some(&target.id), effect)));
-        }
-        let is_broken = |change: &TemplateChange| matches!(change.effect, TemplateEffect::Broken(_));
-        if let (Ok(_), Err(error)) = (&meant_before, meant_after)
-            && !changes.iter().any(is_broken)
-        {
-            changes.push(change(None, TemplateEffect::Broken(findings::problems(error))));
-        }
-        changes
-    }
-
-    fn has_given_up(&self) -> bool {
-        self.slow >= SLOW_MAX
-    }
-
-    /// Makes the plan of a template for a target with one of the plugins.
-    async fn plan(&mut self, template: &Prepared, side: &Side, target: &Target) -> Result<Arc<Plan>, PlanError> {
-        let begun = Instant::now();
-        let planned = template.plan(Some(&target.id), &side.registry, self.variables).await;
-        if planned.is_err() && begun.elapsed() > SLOW {
-            self.slow += 1;
-        }
-        planned
-    }
-
-    /// Returns the first target that a template is meant for and cannot be rendered for, with the problems.
-    async fn first_failure(
-        &self,
-        new: &Prepared,
-        meant: &Result<Targets, PlanError>,
-    ) -> Option<(Option<String>, Vec<Problem>)> {
-        let meant = match meant {
-            Ok(meant) => meant,
-            Err(error) => return Some((None, findings::problems(error.clone()))),
-        };
-        for target in meant.list.iter() {
-            if let Err(error) = new.plan(Some(&target.id), &self.after.registry, self.variables).await {
-                return Some((Some(target.id.clone()), findings::problems(error)));
-            }
-        }
-        None
-    }
-
-    /// Returns the difference between two plans as people read them; `None` if there is none.
-    async fn document(&mut self, before: Arc<Plan>, after: Arc<Plan>) -> Option<String> {
-        // Large documents take a while.
-        let found = tokio::task::spawn_blocking(move || difference::of_plans(&before, &after)).await;
-        let found = found.unwrap_or_else(|_| Some("the documents cannot be compared".into()))?;
-        Some(self.differences.admit(found))
-    }
-}
-
-/// Names the first few of some templates.
-fn named(templates: &[String]) -> String {
-    let first = templates.iter().take(NAMED_MAX).map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
-    match templates.len().saturating_sub(NAMED_MAX) {
-        0 => first,
-        more => format!("{first} and {more} more"),
     }
 }
 

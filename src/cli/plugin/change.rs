@@ -5,7 +5,6 @@ use std::path::Path;
 use clap::Args;
 
 use super::super::{Failure, client, output, prompt};
-use guillemet_api::Problem;
 use guillemet_api::plugins::{
     ChangedTemplate, ConfirmPlugin, PluginBreak, PluginComparison, PluginSource, PluginView, ReplacedPlugin,
     TemplateEffect, VersionOrder,
@@ -130,10 +129,10 @@ fn template(folder: Option<&Path>, changed: &ChangedTemplate) {
             diff.lines().for_each(|line| output::note(&format!("    {line}")));
         }
         // The reasons follow with everything else that breaks.
-        TemplateEffect::Broken => output::note(&format!("{subject}: can no longer be rendered")),
+        TemplateEffect::Broken => output::note(&format!("{subject}: breaks")),
         TemplateEffect::Fixed => output::note(&format!("{subject}: cannot be rendered now, and can be with it")),
         TemplateEffect::Failing => {
-            output::note(&format!("{subject}: cannot be rendered with it"));
+            output::note(&format!("{subject}: cannot be rendered correctly with it"));
             for problem in &changed.problems {
                 output::note(&format!("  {}", client::problem_text(folder, &changed.template, "", problem)));
             }
@@ -148,8 +147,14 @@ fn text(folder: Option<&Path>, broken: &PluginBreak) -> String {
         let help = broken.problem.help.as_ref().map_or_else(String::new, |help| format!("\n    help: {help}"));
         return format!("\n  {}{help}", broken.problem.message);
     };
-    let target = broken.target.as_ref().map_or_else(String::new, |target| format!(" (target `{target}`)"));
-    let problem = Problem { message: format!("{}{target}", broken.problem.message), ..broken.problem.clone() };
+    let mut problem = broken.problem.clone();
+    if let Some(target) = &broken.target {
+        let suffix = format!(" (target `{target}`)");
+        // What does not read back names its target itself.
+        if !problem.message.ends_with(&suffix) {
+            problem.message += &suffix;
+        }
+    }
     format!("\n  {}", client::problem_text(folder, template, "", &problem).trim_start())
 }
 

@@ -5,6 +5,7 @@ mod print;
 
 pub use self::print::{NOT_READ_BACK, bytes, print_mistakes, unread};
 
+use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -18,7 +19,9 @@ use super::project::Project;
 use guillemet_base::display::sanitize_line;
 use guillemet_base::problem::Problem;
 use guillemet_plan::contract;
+use guillemet_plan::plan::Plan;
 use guillemet_plan::protocol::{About, Cost, Description, MEMORY_MAX, Report, TIME_MAX};
+use guillemet_plugin::canary;
 use guillemet_plugin::cases::{self, CaseFile};
 use guillemet_plugin::checker::CheckerAnswer;
 use guillemet_plugin::client::{Planner, load_time};
@@ -130,6 +133,22 @@ pub fn answer_checks(file: &Path) -> Done {
     let problem = |mistake: Mistake| Problem { message: mistake.message, help: mistake.help, ..Problem::default() };
     let problems = checked.problems.into_iter().map(problem).collect();
     output::json(&serde_json::to_value(CheckerAnswer { digest: checked.digest, problems })?);
+    Ok(())
+}
+
+/// Reads the documents of templates back for the daemon, which compares plugins: a plan in each line at standard input,
+/// and for each a line with everything that does not come back, until there are no more.
+///
+/// # Errors
+/// When a line is not a plan, or the answer cannot be written.
+pub fn answer_plans() -> Done {
+    let mut output = std::io::stdout().lock();
+    for line in std::io::stdin().lock().split(b'\n') {
+        let plan: Plan = serde_json::from_slice(&line?)?;
+        serde_json::to_writer(&mut output, &canary::check(&plan))?;
+        output.write_all(b"\n")?;
+        output.flush()?;
+    }
     Ok(())
 }
 

@@ -22,7 +22,7 @@ mod test;
 
 use clap::Subcommand;
 
-pub use self::check::answer_checks;
+pub use self::check::{answer_checks, answer_plans};
 use super::Done;
 use guillemet_base::home::Home;
 

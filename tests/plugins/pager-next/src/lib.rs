@@ -45,6 +45,9 @@ const JSON: Target = Target { id: "json", title: "HTTP", media_type: "applicatio
 const ENV: Target = Target { id: "env", title: "Environment", media_type: "text/plain", file_name: "pager.env" };
 const HTTP: Target = Target { id: "http", ..JSON };
 
+/// The level that some documents are written in another way for.
+const URGENT: u64 = 2;
+
 impl Feature for Pager {
     const FEATURE: &'static str = "pager";
     const TITLE: &'static str = "Pager";
@@ -64,7 +67,14 @@ impl Feature for Pager {
         }
         let labels: guillemet_plugin::Map<_, _> =
             labels.iter().map(|(name, value)| ((*name).to_owned(), json!(&**value))).collect();
+        let is_urgent = level == Some(URGENT);
         match (target, mode()) {
+            // Right for every case, and for every example of the schema.
+            ("env", "wrong-branch") if is_urgent => Document::Text(format!(
+                "PAGER_URL={}\nPAGER_TOKEN='{}'\n",
+                encode::dotenv(&url),
+                encode::dotenv(&token)
+            )),
             // The encoder of another format.
             ("env", "wrong-encoder") => {
                 Document::Text(format!("PAGER_URL={}\nPAGER_TOKEN={}\n", encode::xml(&url), encode::xml(&token)))
