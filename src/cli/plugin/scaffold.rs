@@ -132,7 +132,7 @@ pub fn project(language: Language, name: &str, title: &str) -> Vec<(String, Vec<
     };
     // A file of the language goes before a common one of the same name.
     let own = |path: &str| language.files().iter().any(|(own, _)| *own == path);
-    let is_common = |path: &str| !own(path) && !(language == Language::Toml && is_for_code(path));
+    let is_common = |path: &str| !(own(path) || language == Language::Toml && is_for_code(path));
     let files = COMMON.iter().filter(|(path, _)| is_common(path)).chain(language.files());
     let mut files: Vec<_> = files.map(|(path, content)| ((*path).to_owned(), filled(content))).collect();
     if language == Language::Rust {
