@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Failure, no_daemon, output};
-use guillemet_api::client::{ApiClient, ApiClientError};
+use guillemet_api::client::{ApiClient, ApiClientError, EventReader};
 pub use guillemet_api::client::{ApiResponse, percent_encode};
 use guillemet_api::error::{ErrorBody, ErrorEntry};
 use guillemet_api::templates::TemplateListing;
@@ -92,6 +92,14 @@ pub fn get<T: DeserializeOwned>(home: &Home, path: &str) -> Result<T, Failure> {
 /// As [`get`].
 pub fn post<T: DeserializeOwned>(home: &Home, path: &str, body: &impl Serialize) -> Result<T, Failure> {
     ApiClient::new(home).post(path, body).map_err(explain(home))
+}
+
+/// Posts a body, and returns the events of the answer, which last until the reader is dropped.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn post_for_events(home: &Home, path: &str, body: &impl Serialize) -> Result<EventReader, Failure> {
+    ApiClient::new(home).post_for_events(path, body).map_err(explain(home))
 }
 
 /// Changes a resource, whatever its state, and reads the answer.

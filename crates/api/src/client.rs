@@ -1,11 +1,13 @@
 //! A blocking client. Sends requests over the socket, and only to the daemon of the home that was chosen.
 
+mod events;
+
 use std::io;
 use std::path::Path;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Bytes};
-use hyper::{Method, Request};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
@@ -14,6 +16,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
+pub use self::events::EventReader;
 use crate::Listing;
 use crate::error::ErrorBody;
 use crate::health::Health;
@@ -164,12 +167,7 @@ impl<'a> ApiClient<'a> {
         etag: Option<&str>,
         body: Option<&B>,
     ) -> Result<ApiResponse, ApiClientError> {
-        let body = body.map(serde_json::to_vec).transpose().map_err(ApiClientError::Body)?.unwrap_or_default();
-        let mut request = Request::builder().method(method).uri(path).header("host", "guillemet");
-        if let Some(etag) = etag {
-            request = request.header("if-match", etag);
-        }
-        self.exchange(request.header("content-type", "application/json").body(Full::new(Bytes::from(body)))?)
+        self.exchange(json_request(method, path, etag, body)?)
     }
 
     /// Sends a request without a body.
@@ -278,18 +276,24 @@ impl<'a> ApiClient<'a> {
     /// Sends a request on a connection of its own, after asking there which home the daemon serves. So nothing, least
     /// of all a value, is sent to the daemon of another home, unless `GUILLEMET_SOCKET` names that daemon.
     fn exchange(&self, request: Request<Full<Bytes>>) -> Result<ApiResponse, ApiClientError> {
-        self.on_connection(async |sender| {
-            let health = send_request(sender, get("/healthz")?).await?;
-            // A caller that is refused here would be refused the request too, with the same answer.
-            if health.status != 200 {
-                return Ok(health);
-            }
-            if !self.home.is_socket_chosen() && !self.is_from_this_home(&health) {
-                let status = send_request(sender, get("/v1/status")?).await?;
-                return Err(ApiClientError::OtherHome(status.read().unwrap_or_default()));
-            }
-            send_request(sender, request).await
+        self.on_connection(async |sender| match self.refusal(sender).await? {
+            Some(refused) => Ok(refused),
+            None => send_request(sender, request).await,
         })
+    }
+
+    /// Asks which home the daemon serves. Returns its answer if it refuses this caller: it would refuse any other
+    /// request too, with the same answer.
+    async fn refusal(&self, sender: &mut Sender) -> Result<Option<ApiResponse>, ApiClientError> {
+        let health = send_request(sender, get("/healthz")?).await?;
+        if health.status != 200 {
+            return Ok(Some(health));
+        }
+        if !self.home.is_socket_chosen() && !self.is_from_this_home(&health) {
+            let status = send_request(sender, get("/v1/status")?).await?;
+            return Err(ApiClientError::OtherHome(status.read().unwrap_or_default()));
+        }
+        Ok(None)
     }
 
     /// Reports whether the daemon that gave this health answer serves this home. Compares the folder's identity, not
@@ -305,11 +309,7 @@ impl<'a> ApiClient<'a> {
     ) -> Result<ApiResponse, ApiClientError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         runtime.block_on(async {
-            let socket = self.home.socket();
-            let stream = connect(&socket).map_err(ApiClientError::Connect)?;
-            let listener = stream.peer_cred()?.uid();
-            permissions::check_listener(&socket, listener).map_err(ApiClientError::Untrusted)?;
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            let (mut sender, connection) = self.open().await?;
             let mut exchange = std::pin::pin!(exchange(&mut sender));
             tokio::select! {
                 response = exchange.as_mut() => response,
@@ -321,13 +321,37 @@ impl<'a> ApiClient<'a> {
             }
         })
     }
+
+    /// Connects to the daemon.
+    async fn open(&self) -> Result<(Sender, Connection), ApiClientError> {
+        let socket = self.home.socket();
+        let stream = connect(&socket).map_err(ApiClientError::Connect)?;
+        let listener = stream.peer_cred()?.uid();
+        permissions::check_listener(&socket, listener).map_err(ApiClientError::Untrusted)?;
+        Ok(hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?)
+    }
 }
 
+type Connection = hyper::client::conn::http1::Connection<TokioIo<UnixStream>, Full<Bytes>>;
 type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 
 /// Returns the path of a page of a listing.
 fn page(path: &str, offset: usize, query: &str) -> String {
     format!("{path}?limit={PAGE}&offset={offset}{query}")
+}
+
+fn json_request<B: Serialize>(
+    method: Method,
+    path: &str,
+    etag: Option<&str>,
+    body: Option<&B>,
+) -> Result<Request<Full<Bytes>>, ApiClientError> {
+    let body = body.map(serde_json::to_vec).transpose().map_err(ApiClientError::Body)?.unwrap_or_default();
+    let mut request = Request::builder().method(method).uri(path).header("host", "guillemet");
+    if let Some(etag) = etag {
+        request = request.header("if-match", etag);
+    }
+    Ok(request.header("content-type", "application/json").body(Full::new(Bytes::from(body)))?)
 }
 
 fn get(path: &str) -> Result<Request<Full<Bytes>>, ApiClientError> {
@@ -344,7 +368,11 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
 
 async fn send_request(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<ApiResponse, ApiClientError> {
     sender.ready().await?;
-    let response = sender.send_request(request).await?;
+    read_response(sender.send_request(request).await?).await
+}
+
+/// Reads a response to its end.
+async fn read_response(response: Response<Incoming>) -> Result<ApiResponse, ApiClientError> {
     let status = response.status().as_u16();
     let header = |name: &str| response.headers().get(name).and_then(|text| text.to_str().ok()).map(str::to_owned);
     let etag = header("etag");

@@ -14,6 +14,8 @@ pub enum PluginSource {
     BuiltIn,
     /// A user has added it.
     Added,
+    /// It is under development, and stands in for the feature's plugin while its author works on it.
+    StandIn,
 }
 
 impl PluginSource {
@@ -22,6 +24,7 @@ impl PluginSource {
         match self {
             Self::BuiltIn => "built-in",
             Self::Added => "added",
+            Self::StandIn => "stand-in",
         }
     }
 }
@@ -71,6 +74,9 @@ pub struct PluginView {
     pub problem: Option<String>,
     /// The plugin whose place it takes, or would take if it were added.
     pub replaces: Option<ReplacedPlugin>,
+    /// The time since which it stands in for the feature's plugin; null if it does not.
+    #[serde(default)]
+    pub stands_in_since: Option<String>,
     /// The plugin that was in force before it, and can be brought back; null if none is kept.
     #[serde(default)]
     pub former: Option<FormerPlugin>,
@@ -240,6 +246,53 @@ pub struct RollBackPlugin<'a> {
     /// Whether to bring it back, and what was inspected. Without, the answer is what would come back.
     #[serde(flatten)]
     pub confirmed: Option<ConfirmPlugin<'a>>,
+}
+
+/// The body of a request that lets a component stand in for a plugin.
+#[derive(Debug, Serialize)]
+pub struct StandInPlugin<'a> {
+    /// The absolute path of the component. The daemon reads it.
+    pub file: &'a Path,
+    /// The SHA-256 that the component must have.
+    pub digest: &'a str,
+}
+
+/// An event of the stream that lets a component stand in for a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum StandInEvent {
+    /// The component is used from now on.
+    Started {
+        /// The feature.
+        feature: String,
+        /// The SHA-256 of the component.
+        digest: String,
+    },
+    /// The component is no longer used. The last event.
+    Ended {
+        /// Why it ended.
+        reason: StandInEnd,
+    },
+}
+
+impl StandInEvent {
+    /// Returns the name of the event in the stream.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Ended { .. } => "ended",
+        }
+    }
+}
+
+/// Why a component no longer stands in for a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StandInEnd {
+    /// Another component stands in now.
+    Replaced,
+    /// The daemon is stopping.
+    Stopping,
 }
 
 /// The part of a request that confirms what was inspected.

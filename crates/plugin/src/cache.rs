@@ -10,7 +10,7 @@ mod folder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sha2::{Digest, Sha256};
 
@@ -133,6 +133,22 @@ impl CompiledCache for LayeredCache {
     fn put(&self, digest: &[u8; 32], form: &[u8]) {
         self.0.put(digest, form);
         self.1.put(digest, form);
+    }
+}
+
+/// Keeps the compiled form of one component, the last, in memory: for components under development, which follow one
+/// another and leave nothing behind.
+#[derive(Default)]
+pub struct LastForm(Mutex<Option<([u8; 32], Vec<u8>)>>);
+
+impl CompiledCache for LastForm {
+    fn get(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
+        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cached.as_ref().filter(|(key, _)| key == digest).map(|(_, form)| form.clone())
+    }
+
+    fn put(&self, digest: &[u8; 32], form: &[u8]) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((*digest, form.to_vec()));
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod change;
 mod files;
+mod stand_in;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,14 +15,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 pub use self::change::PluginCandidate;
 use self::files::PluginFiles;
 pub use self::files::read_component;
 use self::files::read_with_fingerprint;
+use self::stand_in::StandIn;
 use super::client::{CompileError, CompiledCache, Planner};
 use super::compare::Break;
 use guillemet_base::files::Fingerprint;
+use guillemet_base::names::Millis;
 use guillemet_builtin as builtin;
 use guillemet_plan::protocol::{Description, PlanRequest, Planned, Target};
 
@@ -58,6 +62,8 @@ pub enum PluginOrigin {
     BuiltIn,
     /// A user has added it.
     Added,
+    /// It is under development, and stands in for the feature's plugin while its author works on it.
+    StandIn,
 }
 
 /// A plugin as listings show it.
@@ -83,6 +89,8 @@ pub struct PluginInfo {
     pub problem: Option<String>,
     /// The plugin whose place it takes, or would take if it were added.
     pub replaces: Option<ReplacedInfo>,
+    /// The time since which it stands in for the feature's plugin; `None` if it does not.
+    pub stands_in_since: Option<Millis>,
     /// The plugin that was in force before it, and can be brought back.
     pub former: Option<FormerInfo>,
 }
@@ -117,6 +125,9 @@ pub enum AddError {
     /// The file cannot be read.
     #[error("{0}")]
     Unreadable(String),
+    /// A component under development stands in for the feature's plugin.
+    #[error("{0}")]
+    StoodIn(String),
     /// The plugin cannot be stored.
     #[error("{0}")]
     Unkept(String),
@@ -180,6 +191,8 @@ struct FormerPlugin {
 pub struct Registry {
     plugins: ArcSwap<BTreeMap<String, Arc<RegisteredPlugin>>>,
     formers: ArcSwap<BTreeMap<String, Arc<FormerPlugin>>>,
+    /// The components that stand in for plugins. While one does, the plugin is kept up to date and not used.
+    stand_ins: watch::Sender<BTreeMap<String, StandIn>>,
     files: PluginFiles,
     cache: Arc<dyn CompiledCache>,
 }
@@ -204,8 +217,13 @@ impl Registry {
 
     /// Creates the same registry and changes no file.
     fn of_files(dir: PathBuf, pins: &[Pin], cache: Arc<dyn CompiledCache>) -> Self {
-        let registry =
-            Self { plugins: ArcSwap::default(), formers: ArcSwap::default(), files: PluginFiles::new(dir), cache };
+        let registry = Self {
+            plugins: ArcSwap::default(),
+            formers: ArcSwap::default(),
+            stand_ins: watch::Sender::default(),
+            files: PluginFiles::new(dir),
+            cache,
+        };
         let (mut plugins, mut formers) = (BTreeMap::new(), BTreeMap::new());
         for builtin in &builtin::ALL {
             plugins.insert(builtin.feature.to_owned(), Arc::new(registry.built_in(builtin)));
@@ -337,8 +355,8 @@ impl Registry {
     }
 
     fn get(&self, feature: &str) -> Result<Arc<RegisteredPlugin>, String> {
-        self.plugins.load().get(feature).cloned().ok_or_else(|| {
-            let features: Vec<String> = self.plugins.load().keys().cloned().collect();
+        self.find(feature).ok_or_else(|| {
+            let features: Vec<String> = self.in_use().keys().cloned().collect();
             format!(
                 "there is no plugin for the feature `{feature}`; features with a plugin: {}. Rename the folder, or add \
                  a plugin with `guillemet plugin add FILE`",
@@ -349,7 +367,7 @@ impl Registry {
 
     /// Reports whether a feature has a plugin, even if that is refused.
     pub fn has_plugin(&self, feature: &str) -> bool {
-        self.plugins.load().contains_key(feature)
+        self.find(feature).is_some()
     }
 
     /// Returns the description of a feature's plugin. Loads the plugin on first use.
@@ -436,6 +454,7 @@ impl Registry {
         Self {
             plugins: ArcSwap::from_pointee(plugins),
             formers: ArcSwap::default(),
+            stand_ins: watch::Sender::default(),
             files: self.files.clone(),
             cache: Arc::clone(&self.cache),
         }
@@ -451,40 +470,42 @@ impl Registry {
 
     /// Returns every plugin as listings show it. Loads those that were not used yet.
     pub async fn list(&self) -> Vec<PluginInfo> {
-        let plugins = self.plugins.load_full();
+        let plugins = self.in_use();
         let mut views = Vec::with_capacity(plugins.len());
         for (feature, plugin) in plugins.iter() {
             let described = self.describe(feature).await;
-            let replaces =
-                built_in(feature).filter(|_| plugin.source == PluginOrigin::Added).map(|builtin| ReplacedInfo {
+            let replaces = match plugin.source {
+                PluginOrigin::BuiltIn => None,
+                PluginOrigin::Added => built_in(feature).map(|builtin| ReplacedInfo {
                     source: PluginOrigin::BuiltIn,
                     version: None,
                     digest: hex(&Sha256::digest(builtin.component)),
-                });
-            let former = self.former_info(feature);
-            views.push(PluginInfo { replaces, former, ..view(feature, plugin.source, &plugin.digest, described) });
+                }),
+                PluginOrigin::StandIn => self.stood_in_for(feature),
+            };
+            let (former, stands_in_since) = (self.former_info(feature), self.stands_in_since(feature));
+            let seen = view(feature, plugin.source, &plugin.digest, described);
+            views.push(PluginInfo { replaces, former, stands_in_since, ..seen });
         }
         views
     }
 
     /// Returns the SHA-256 of a feature's plugin, in hexadecimal.
     pub fn digest(&self, feature: &str) -> Option<String> {
-        self.plugins.load().get(feature).map(|plugin| plugin.digest.clone())
+        self.find(feature).map(|plugin| plugin.digest.clone())
     }
 
     /// Returns the number of plugins.
     pub fn count(&self) -> usize {
-        self.plugins.load().len()
+        self.in_use().len()
     }
 
     /// Returns the number of planners that are running now.
     pub fn running(&self) -> usize {
         let plugins = self.plugins.load();
-        plugins
-            .values()
-            .filter_map(|plugin| plugin.planner.as_ref().ok())
-            .filter(|planner| planner.is_running())
-            .count()
+        let stand_ins = self.stand_ins.borrow();
+        let all = plugins.values().chain(stand_ins.values().map(|stand_in| &stand_in.plugin));
+        all.filter_map(|plugin| plugin.planner.as_ref().ok()).filter(|planner| planner.is_running()).count()
     }
 
     /// Returns the plugin of a feature that was in force before, as listings show it.
@@ -539,6 +560,7 @@ fn view(feature: &str, source: PluginOrigin, digest: &str, description: Result<D
         schema: serde_json::from_str(&text(|description| &description.schema)).unwrap_or_default(),
         problem,
         replaces: None,
+        stands_in_since: None,
         former: None,
     }
 }

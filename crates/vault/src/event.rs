@@ -96,6 +96,10 @@ pub enum ChangeKind {
     DeviceRevoked = 31,
     /// The plugin that was in force before came back.
     PluginRolledBack = 32,
+    /// A component under development began to stand in for a feature's plugin, or took the place of another that did.
+    PluginStandInStarted = 33,
+    /// A component under development stopped standing in: the feature's plugin is used again.
+    PluginStandInEnded = 34,
 }
 
 /// The kind of an event: a use or a change.
@@ -154,7 +158,7 @@ pub struct EventKindRow {
 
 /// All kinds of events. Files, the API, the labels of the console, `openapi.yaml` and `docs/usage.md` follow this
 /// table, and tests check that they do.
-pub const EVENT_KINDS: [EventKindRow; 32] = {
+pub const EVENT_KINDS: [EventKindRow; 34] = {
     const fn used(outcome: Outcome, name: &'static str, class: Class, text: &'static str) -> EventKindRow {
         EventKindRow { kind: EventKind::Use(outcome), name, class, text }
     }
@@ -196,6 +200,8 @@ pub const EVENT_KINDS: [EventKindRow; 32] = {
         change(DeviceJoined, "device_joined", "A device was admitted to the account"),
         change(DeviceRevoked, "device_revoked", "A device was revoked"),
         change(PluginRolledBack, "plugin_rolled_back", "A plugin was rolled back to the former one"),
+        change(PluginStandInStarted, "plugin_stand_in_started", "A component under development stands in for a plugin"),
+        change(PluginStandInEnded, "plugin_stand_in_ended", "A component under development no longer stands in"),
     ]
 };
 

@@ -85,6 +85,12 @@ impl PluginRemoveArgs {
                 self.feature
             )));
         }
+        if plugin.source == PluginSource::StandIn {
+            return Err(Failure::new(format!(
+                "a component under development stands in for the plugin of `{}`; stop `guillemet plugin dev --stand-in` first",
+                self.feature
+            )));
+        }
         print(plugin, output::note);
         let templates = templates(home, &self.feature)?;
         if plugin.source == PluginSource::BuiltIn {

@@ -66,6 +66,7 @@ pub fn name(replaced: &ReplacedPlugin) -> String {
     match replaced.source {
         PluginSource::BuiltIn => format!("the built-in plugin{version}"),
         PluginSource::Added => format!("the added plugin{version}"),
+        PluginSource::StandIn => format!("the component under development{version}"),
     }
 }
 

@@ -70,6 +70,10 @@ pub fn print(plugin: &PluginView, line: impl Fn(&str)) {
 /// Returns where a plugin comes from, as text.
 fn source(plugin: &PluginView) -> String {
     let source = plugin.source.name();
+    if let Some(since) = &plugin.stands_in_since {
+        let instead = plugin.replaces.as_ref().map(|replaced| format!(" for the {} one", replaced.source.name()));
+        return format!("{source}{} since {since}", instead.unwrap_or_default());
+    }
     let is_in_place = plugin.replaces.as_ref().is_some_and(|replaced| replaced.source == PluginSource::BuiltIn);
     if is_in_place && plugin.source == PluginSource::Added {
         format!("{source}, replaces the built-in one")
@@ -116,6 +120,10 @@ impl PluginListArgs {
         for plugin in &plugins.items {
             if let Some(problem) = &plugin.problem {
                 output::note(&format!("{} is refused: {problem}", plugin.feature));
+            }
+            if plugin.stands_in_since.is_some() {
+                let feature = &plugin.feature;
+                output::note(&format!("a component under development stands in for the plugin of {feature}"));
             }
         }
         // `guillemet status` says what is wrong with a configuration that cannot be used.

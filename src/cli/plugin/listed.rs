@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::{Failure, client, offline};
 use super::download;
-use guillemet_api::plugins::{PluginStatus, PluginView};
+use guillemet_api::plugins::{PluginSource, PluginStatus, PluginView};
 use guillemet_base::home::Home;
 use guillemet_plugin::location::Location;
 
@@ -44,6 +44,10 @@ impl Listed {
     pub fn deviations<'a>(&'a self, present: &'a [PluginView]) -> impl Iterator<Item = (&'a ListedPlugin, String)> {
         self.plugins.iter().filter_map(|plugin| {
             let found = present.iter().find(|found| found.feature == plugin.feature);
+            // The plugin itself cannot be changed, nor seen, while a component stands in for it.
+            if found.is_some_and(|found| found.source == PluginSource::StandIn) {
+                return None;
+            }
             match found.filter(|found| found.status == PluginStatus::Refused && found.digest == plugin.digest) {
                 Some(refused) => {
                     let problem = refused.problem.clone().unwrap_or_default();

@@ -12,6 +12,7 @@ pub mod refusal;
 pub mod request;
 pub mod response;
 pub mod routes;
+pub mod stand_in;
 pub mod workers;
 
 use std::convert::Infallible;

@@ -83,6 +83,8 @@ endpoints! {
     AddPlugin = "POST" "/v1/plugins" => admin plugins::add;
     /// Inspects the former plugin of a feature, or brings it back.
     RollBackPlugin = "POST" "/v1/plugins/{feature}/rollback" => admin plugins::roll_back;
+    /// Lets a component under development stand in for a plugin, while the caller stays connected.
+    StandInPlugin = "POST" "/v1/plugins/{feature}/stand-in" => admin plugins::stand_in;
     /// Removes an added plugin.
     RemovePlugin = "DELETE" "/v1/plugins/{feature}" => admin plugins::remove;
     /// Streams the changes that happen from now on.

@@ -274,6 +274,7 @@ impl AppError {
                 AddError::NoFormer(_) => ErrorCode::NotFound,
                 AddError::Changed(_)
                 | AddError::Taken(_)
+                | AddError::StoodIn(_)
                 | AddError::Breaks(_)
                 | AddError::BreaksOther(_)
                 | AddError::FormerChanged(_) => ErrorCode::Conflict,

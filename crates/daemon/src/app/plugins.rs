@@ -1,9 +1,11 @@
-//! The plugins that users added: listed, added, rolled back, removed, and refused when their files change.
+//! The plugins that users added: listed, added, rolled back, removed, refused when their files change, and stood in for
+//! by components under development.
 //!
 //! `App::pins` is locked for every change of the pins, so that a file is never compared with a pin that is just being
 //! replaced.
 
 mod replace;
+pub mod stand_in;
 mod views;
 
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 pub use self::replace::{Confirmed, add, inspect, inspect_former, roll_back};
 use super::error::AppError;
 use super::{App, audit};
+use crate::events::{Change, Event};
 use guillemet_api::plugins::PluginView;
 use guillemet_base::time::now;
 use guillemet_plugin::registry::Pin;
@@ -67,6 +70,7 @@ pub async fn remove(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), 
 
 async fn remove_pinned(app: &Arc<App>, actor: &Actor, feature: &str) -> Result<(), AppError> {
     let mut pins = app.pins.lock().await;
+    app.registry.check_no_stand_in(feature)?;
     let mut next = pins.clone();
     let Some(at) = next.iter().position(|pin| pin.feature == feature) else {
         let message =
@@ -88,10 +92,17 @@ async fn store_pins(app: &Arc<App>, pins: &[Pin], change: AuditChange) -> Result
     stored.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
+/// Makes the plans of a feature's templates again, and tells listeners that the templates may render differently. Once
+/// this returns, no answer made with a former plan can leave.
 async fn forget_plans(app: &Arc<App>, feature: &str) {
-    let feature = feature.to_owned();
+    let of_feature = feature.to_owned();
     // A panic has been logged.
-    if let Ok(released) = app.inventory.run(move |inventory| inventory.forget_plans(Some(&feature))).await {
+    if let Ok(released) = app.inventory.run(move |inventory| inventory.forget_plans(Some(&of_feature))).await {
         released.wait().await;
+    }
+    let snapshot = app.resolver.current.load();
+    let templates = snapshot.templates.values().map(|prepared| &prepared.template);
+    for template in templates.filter(|template| template.feature == feature) {
+        app.events.publish(Event::Template { id: template.id.to_string(), change: Change::Changed });
     }
 }

@@ -75,10 +75,11 @@ pub async fn status(app: &Arc<App>) -> Result<DaemonStatus, AppError> {
     };
     let changeable = changeable_templates(app).await;
     let not_templates = stray_warning(&all_strays);
-    let refused_plugins = app.registry.refusals();
+    let (refused_plugins, stand_ins) = (app.registry.refusals(), app.registry.stand_in_notices());
     let other_plugins: Vec<String> = {
         let listed = &app.config.load().plugins;
-        listed.iter().filter_map(|plugin| plugin.deviation(app.registry.digest(&plugin.feature).as_deref())).collect()
+        let listed = listed.iter().filter(|plugin| app.registry.stands_in_since(&plugin.feature).is_none());
+        listed.filter_map(|plugin| plugin.deviation(app.registry.digest(&plugin.feature).as_deref())).collect()
     };
     let lost_log_lines = match logging::dropped_lines() {
         0 => None,
@@ -92,6 +93,7 @@ pub async fn status(app: &Arc<App>) -> Result<DaemonStatus, AppError> {
         .chain(&changeable)
         .chain(&not_templates)
         .chain(&refused_plugins)
+        .chain(&stand_ins)
         .chain(&other_plugins)
         .chain(&lost_log_lines)
         .cloned()

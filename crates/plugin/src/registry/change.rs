@@ -42,7 +42,7 @@ impl PluginCandidate {
         &self.description
     }
 
-    fn plugin(&self) -> RegisteredPlugin {
+    pub(super) fn plugin(&self) -> RegisteredPlugin {
         let plugin = RegisteredPlugin::new(self.source, self.digest.clone(), Ok(self.planner.clone()));
         plugin.description.set(self.description.clone()).ok();
         plugin
@@ -214,7 +214,7 @@ impl Registry {
         match (&existing.planner, existing.source) {
             (Err(_), _) => kept(),
             (Ok(_), PluginOrigin::BuiltIn) => Some(FormerPin { digest: None, version: None }),
-            (Ok(_), PluginOrigin::Added) => {
+            (Ok(_), PluginOrigin::Added | PluginOrigin::StandIn) => {
                 let version = self.describe(feature).await.ok().map(|description| description.version);
                 Some(FormerPin { digest: Some(existing.digest.clone()), version })
             }
@@ -267,7 +267,7 @@ impl Registry {
 }
 
 /// Asks a plugin to describe itself. This compiles it, which can take seconds.
-async fn candidate(plugin: RegisteredPlugin) -> Result<PluginCandidate, String> {
+pub(super) async fn candidate(plugin: RegisteredPlugin) -> Result<PluginCandidate, String> {
     let RegisteredPlugin { source, digest, planner, .. } = plugin;
     let planner = planner?;
     let description = planner.load().await.map_err(|error: PlannerError| error.to_string())?;

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cli::plugin::test::{print_lines, print_log};
@@ -12,27 +12,12 @@ use crate::cli::{Done, Failure, client, offline, output};
 use guillemet_base::home::Home;
 use guillemet_base::problem::Problem;
 use guillemet_plan::preview;
-use guillemet_plugin::client::CompiledCache;
+use guillemet_plugin::cache::LastForm;
 use guillemet_plugin::plans::Prepared;
 use guillemet_plugin::registry::Registry;
 use guillemet_plugin::{cases, findings};
 use guillemet_template::Format;
 use guillemet_template::catalog::Catalog;
-
-/// The compiled form of the last component, kept because compiling takes most of a round.
-#[derive(Default)]
-pub struct LastForm(Mutex<Option<([u8; 32], Vec<u8>)>>);
-
-impl CompiledCache for LastForm {
-    fn get(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
-        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cached.as_ref().filter(|(key, _)| key == digest).map(|(_, form)| form.clone())
-    }
-
-    fn put(&self, digest: &[u8; 32], form: &[u8]) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((*digest, form.to_vec()));
-    }
-}
 
 /// A template whose document is shown after each build.
 pub struct Preview {

@@ -21,14 +21,22 @@ use guillemet_http::metrics::MEDIA_TYPE;
 /// `GET /v1/events`: what changes from now on.
 pub async fn events(cx: RequestContext<'_>) -> Result<Response<EventStream>, HttpError> {
     cx.url.query([])?;
+    begin_stream(&cx)?;
+    events::stream(&cx.app.events)
+}
+
+/// Notes that an endless response begins. It ends when its caller loses the right.
+///
+/// # Errors
+/// If the caller has too many of them, or lost the right meanwhile.
+pub fn begin_stream(cx: &RequestContext<'_>) -> Result<(), HttpError> {
     if !cx.slot.begin_stream() {
         let message = "this user has reached its limit of event streams; close one, or raise limits.connections";
         return Err(HttpError::new(HttpErrorCode::RateLimited, message));
     }
     // From here on, the stream ends when its caller loses the right. A change of the rules before that did not see it
     // yet.
-    cx.principal.recheck_administers(cx.app)?;
-    events::stream(&cx.app.events)
+    Ok(cx.principal.recheck_administers(cx.app)?)
 }
 
 /// `GET /v1/usage`: lists events of the audit trail.

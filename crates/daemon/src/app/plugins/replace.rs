@@ -37,6 +37,7 @@ pub struct Confirmed {
 /// [`AppError::Plugin`] if the file cannot be read or is not a plugin.
 pub async fn inspect(app: &Arc<App>, file: &Path) -> Result<PluginView, AppError> {
     let candidate = app.registry.read_candidate(file).await?;
+    app.registry.check_no_stand_in(candidate.feature())?;
     let failed = app.checker.check(file, candidate.digest(), candidate.size()).await;
     let mut comparison = compare(app, &candidate).await;
     comparison.breaks.extend(failed.into_iter().map(Break::of_check));
@@ -49,6 +50,7 @@ pub async fn inspect(app: &Arc<App>, file: &Path) -> Result<PluginView, AppError
 /// # Errors
 /// [`AppError::Plugin`] if no former plugin is kept, or its file does not match its pin.
 pub async fn inspect_former(app: &Arc<App>, feature: &str) -> Result<PluginView, AppError> {
+    app.registry.check_no_stand_in(feature)?;
     let candidate = app.registry.former_candidate(feature).await?;
     let comparison = compare(app, &candidate).await;
     Ok(inspected(app, &candidate, comparison).await)
@@ -77,6 +79,7 @@ pub async fn add(
     let candidate = audit::attempt(app, actor, &[(kind, ChangeSubject::Whole)], candidate).await?;
     let subject = ChangeSubject::Plugin(candidate.feature().to_owned());
     let adding = async {
+        app.registry.check_no_stand_in(candidate.feature())?;
         let replaced = check_confirmed(app, &candidate, &confirmed)?;
         check_built_in(&candidate, replaced, replace)?;
         let present = app.registry.digest(candidate.feature());
@@ -111,6 +114,7 @@ pub async fn roll_back(
         false => audit::unknown_subject(&app.resolver, actor, feature),
     };
     let rolling_back = async {
+        app.registry.check_no_stand_in(feature)?;
         let candidate = app.registry.former_candidate(feature).await?;
         check_confirmed(app, &candidate, &confirmed)?;
         let present = app.registry.digest(feature);
@@ -194,6 +198,7 @@ async fn install(
     compared: Option<String>,
 ) -> Result<PluginView, AppError> {
     let mut pins = app.pins.lock().await;
+    app.registry.check_no_stand_in(candidate.feature())?;
     if app.registry.digest(candidate.feature()) != compared {
         let message = format!("the plugin of `{}` was replaced meanwhile; check it again", candidate.feature());
         return Err(AddError::Taken(message).into());

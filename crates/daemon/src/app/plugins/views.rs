@@ -4,6 +4,7 @@ use guillemet_api::plugins::{
     BreakSubject, ChangedDefault, ChangedTemplate, FormerPlugin, PluginBreak, PluginComparison, PluginSource,
     PluginStatus, PluginTarget, PluginView, ReplacedPlugin, TemplateEffect, VersionOrder,
 };
+use guillemet_base::time::rfc3339;
 use guillemet_plan::protocol::Target;
 use guillemet_plugin::compare::{self, Break, Comparison, TemplateChange};
 use guillemet_plugin::registry::{FormerInfo, PluginInfo, PluginOrigin, ReplacedInfo};
@@ -40,6 +41,7 @@ pub(super) fn plugin(plugin: PluginInfo) -> PluginView {
         status: if plugin.problem.is_none() { PluginStatus::Ok } else { PluginStatus::Refused },
         problem: plugin.problem,
         replaces: plugin.replaces.map(replaced),
+        stands_in_since: plugin.stands_in_since.map(rfc3339),
         former: plugin.former.map(former),
         comparison: None,
     }
@@ -49,6 +51,7 @@ fn origin(source: PluginOrigin) -> PluginSource {
     match source {
         PluginOrigin::BuiltIn => PluginSource::BuiltIn,
         PluginOrigin::Added => PluginSource::Added,
+        PluginOrigin::StandIn => PluginSource::StandIn,
     }
 }
 
