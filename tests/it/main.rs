@@ -57,6 +57,7 @@ mod plugin_new;
 mod plugin_replace;
 mod plugin_sample;
 mod plugin_share;
+mod plugin_stand_in;
 mod plugin_sync;
 mod plugin_test;
 mod plugin_types;

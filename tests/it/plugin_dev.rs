@@ -1,50 +1,8 @@
 //! `plugin dev` as an author has it open beside an editor: the real program follows a project whose files change. A
 //! test waits for output, never for a fixed time.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
-
 use crate::support::authors::{Language, Project};
-use crate::support::daemon::PROGRAM;
-use rustix::process::{Pid, Signal, kill_process};
-
-/// A running `plugin dev`.
-struct Dev {
-    child: Child,
-    lines: std::io::Lines<BufReader<std::io::PipeReader>>,
-}
-
-impl Dev {
-    fn start(project: &Project, home: &std::path::Path, arguments: &[&str]) -> Self {
-        let (reader, writer) = std::io::pipe().unwrap();
-        let mut command = project.command(PROGRAM, &["plugin", "dev"]);
-        // A home that would be used if the command used any.
-        command.args(arguments).env("HOME", home).env("TMPDIR", home.join("tmp")).env_remove("GUILLEMET_HOME");
-        command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME").env_remove("XDG_RUNTIME_DIR");
-        command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
-        let child = command.spawn().unwrap();
-        Self { child, lines: BufReader::new(reader).lines() }
-    }
-
-    /// Returns everything that is printed until it waits for the next change.
-    fn round(&mut self) -> String {
-        let mut text = String::new();
-        for line in self.lines.by_ref() {
-            let line = line.unwrap();
-            if line.starts_with("waiting for changes") {
-                return text;
-            }
-            text += &(line + "\n");
-        }
-        panic!("it ended: {text}");
-    }
-
-    /// Interrupts it as Ctrl-C does, and returns the exit status.
-    fn interrupt(mut self) -> Option<i32> {
-        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
-        self.child.wait().unwrap().code()
-    }
-}
+use crate::support::dev::Dev;
 
 #[test]
 fn each_save_shows_what_became_of_it() {

@@ -220,6 +220,11 @@ impl ComponentCheck {
         self.report.description.as_ref().filter(|_| self.report.broken.is_empty())
     }
 
+    /// Returns the component's SHA-256, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
     /// Records what is wrong with the component and with its description of itself.
     fn add_rule_mistakes(&mut self) {
         for rule in &self.report.broken {

@@ -3,10 +3,11 @@
 //!
 //! Prints plain lines, so that a pipe can follow them. After an error it prints the message and waits for the next
 //! save. Invariant: everything happens in a temporary home; the user's home is neither read nor changed, and no daemon
-//! is asked.
+//! is asked. With `--stand-in`, a running daemon gets each good build, and nothing else.
 
 mod preview;
 mod sources;
+mod stand_in;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,14 +19,16 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::preview::{LastForm, Preview};
+use self::preview::Preview;
 use self::sources::{FileDigests, Sources, changed};
+use self::stand_in::StandIn;
 use super::check::{self, ComponentCheck, print_mistakes};
 use super::project::Project;
 use super::{planner, test};
 use crate::cli::temporary::TemporaryHome;
 use crate::cli::{Done, Failure, output};
 use guillemet_base::home::Home;
+use guillemet_plugin::cache::LastForm;
 use guillemet_plugin::cases;
 use guillemet_plugin::client::Planner;
 use guillemet_plugin::registry::read_component;
@@ -48,24 +51,38 @@ pub struct PluginDevArgs {
     /// The consumer's format [default: the plugin's first target].
     #[arg(long)]
     target: Option<String>,
+    /// Let each build whose check has no error stand in for the plugin of its feature in the running daemon, until this
+    /// command ends. Asks once, since the component decides where the secrets of its templates go.
+    #[arg(long)]
+    stand_in: bool,
+    /// Do not ask for confirmation.
+    #[arg(long, requires = "stand_in")]
+    yes: bool,
 }
 
 impl PluginDevArgs {
-    pub fn run(self) -> Done {
+    pub fn run(self, daemons_home: &Home) -> Done {
         // Fails at once if the folder holds no project.
         super::build::language(&self.dir)?;
-        let home = TemporaryHome::new("dev")?;
         let template = self.template.clone().unwrap_or_else(|| own_template(&self.dir));
-        let sources = Sources::new(&self.dir, &template);
+        let mut sources = Sources::new(&self.dir, &template);
+        let seen = sources.scan();
+        // Before anything is there that a signal would have to clean up.
+        let stand_in = match self.stand_in {
+            true => Some(stand_in::ask(daemons_home, &self.dir, self.yes)?),
+            false => None,
+        };
+        let home = TemporaryHome::new("dev")?;
         let forms = Arc::new(LastForm::default());
         let config = within(&self.dir, "guillemet.toml");
         let preview = Preview::new(Home::at(home.path()), config, template, self.target.clone(), Arc::clone(&forms));
-        let mut round = Round { dir: self.dir, forms, preview, home: Home::at(home.path()), is_built: false };
+        let is_built = stand_in.is_some();
+        let mut round = Round { dir: self.dir, forms, preview, home: Home::at(home.path()), is_built, stand_in };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
             tokio::select! {
-                result = follow(&mut round, sources) => result,
+                result = follow(&mut round, sources, seen) => result,
                 _ = interrupt.recv() => Ok(()),
                 _ = terminate.recv() => Ok(()),
             }
@@ -84,10 +101,9 @@ fn within(dir: &Path, name: &str) -> PathBuf {
     dir.strip_prefix(".").unwrap_or(dir).join(name)
 }
 
-/// Runs one round after another, without an end.
-async fn follow(round: &mut Round, mut sources: Sources) -> Done {
-    let mut seen = sources.scan();
-    let mut is_source_changed = true;
+/// Runs one round after another, without an end. `seen` are the files that the first round may be about.
+async fn follow(round: &mut Round, mut sources: Sources, mut seen: FileDigests) -> Done {
+    let mut is_source_changed = !round.is_built;
     loop {
         if let Err(Failure(text)) = round.run(is_source_changed).await {
             output::line(&format!("error: {}", text.trim_end()));
@@ -139,6 +155,8 @@ struct Round {
     preview: Preview,
     /// Whether the component is made of the present source.
     is_built: bool,
+    /// Gives good builds to the daemon, if the user wants that.
+    stand_in: Option<StandIn>,
 }
 
 impl Round {
@@ -153,13 +171,17 @@ impl Round {
         let file = &project.component;
         let planner = Planner::new(planner::shown(file), read_component(file)?, Arc::clone(&self.forms) as _);
         let checked = ComponentCheck::run(file, &project.cases(), &planner).await?;
-        match print_mistakes(&checked) {
+        let mistakes = print_mistakes(&checked);
+        match mistakes {
             0 => output::line("check    ok"),
             1 => output::line("check    1 error"),
             many => output::line(&format!("check    {many} errors")),
         }
         if let Some(unread) = check::unread(&checked) {
             output::line(&format!("         {unread}"));
+        }
+        if let Some(stand_in) = self.stand_in.as_ref().filter(|_| mistakes > 0) {
+            stand_in.note_kept();
         }
         let Some(description) = checked.description() else { return Ok(()) };
         // The preview is shown even if the cases cannot be read.
@@ -176,8 +198,12 @@ impl Round {
             }
             Err(error) => Err(error.into()),
         };
-        self.preview.show(file, &description.feature).await?;
-        cases
+        let shown = self.preview.show(file, &description.feature).await;
+        let given = match &mut self.stand_in {
+            Some(stand_in) if mistakes == 0 => stand_in.give(file, checked.digest(), &description.feature).await,
+            _ => Ok(()),
+        };
+        shown.and(cases).and(given)
     }
 
     /// Builds the project by running `plugin build` as a child process, which can be stopped together with its tools.

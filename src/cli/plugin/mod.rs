@@ -65,7 +65,7 @@ impl PluginCommand {
             Self::Show(command) => command.run(home),
             Self::New(command) => command.run(),
             Self::Build(command) => command.run(),
-            Self::Dev(command) => command.run(),
+            Self::Dev(command) => command.run(home),
             Self::Test(command) => command.run(),
             Self::Check(command) => command.run(),
             Self::Pack(command) => command.run(),

@@ -8,6 +8,7 @@ pub mod chromium;
 pub mod component;
 pub mod consumers;
 pub mod daemon;
+pub mod dev;
 pub mod disk;
 pub mod listening;
 pub mod passwords;
