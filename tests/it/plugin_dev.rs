@@ -46,7 +46,7 @@ fn each_save_shows_what_became_of_it() {
     let sixth = dev.round();
     assert!(sixth.contains("changed: template.toml\n"), "{sixth}");
     assert!(!sixth.contains("built "), "a template is no part of the component: {sixth}");
-    assert!(sixth.contains("unknown field") && sixth.contains("4 | evnts = "), "{sixth}");
+    assert!(sixth.contains("unknown field") && sixth.contains("5 | evnts = "), "{sixth}");
     // A new folder is followed too.
     std::fs::create_dir(project.path("notes")).unwrap();
     std::fs::write(project.path("notes/a.md"), "one").unwrap();
