@@ -172,6 +172,8 @@ const MODULES: [(&str, &[&str]); 47] = [
     ("cli::plugin::add", &["api", "plugin"]),
     ("cli::plugin::candidate", &["api", "plugin"]),
     ("cli::plugin::change", &["api"]),
+    // Gives each build to the daemon.
+    ("cli::plugin::dev::stand_in", &["api"]),
     // Uses the connections of the account's client.
     ("cli::plugin::download", &["account", "plugin"]),
     ("cli::plugin::listed", &["api", "plugin"]),
