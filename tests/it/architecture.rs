@@ -139,7 +139,7 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
 ///
 /// A command talks to the daemon through `api`. What `init`, `vault`, `daemon`, `planner`, `account serve`, `account
 /// admin` and `demo` reach beyond that, and `adopt`, `template` and the tools for authors without a vault, is here.
-const MODULES: [(&str, &[&str]); 47] = [
+const MODULES: [(&str, &[&str]); 48] = [
     ("lib", &[]),
     ("main", &[]),
     // The child process begins here.

@@ -22,7 +22,8 @@ pub struct Ledger {
     deletes: Vec<(u64, SecretId)>,
     /// Every secret, as it was last seen.
     last: BTreeMap<SecretId, Arc<Secret>>,
-    /// For each reference that was added: the newest head up to which its device had published references at that time.
+    /// For each reference that was added: the newest head up to which its device had published references at that time,
+    /// whether or not it had heard that they arrived.
     added: HashMap<(DeviceId, String, String), u64>,
 }
 
@@ -67,8 +68,13 @@ impl Ledger {
 
     pub fn refer(&mut self, device: &mut Daemon, template: &str, name: &str) {
         device.refer(template, name);
-        let seen = device.engine.base().references(device.id()).map_or(0, |references| references.seen);
+        let seen = self.published(device);
         self.added.entry((device.id(), template.into(), name.into())).or_insert(seen);
+    }
+
+    /// Returns the newest head up to which a device has published its references, by what the server has.
+    pub fn published(&self, device: &Daemon) -> u64 {
+        self.witness.engine.base().references(device.id()).map_or(0, |references| references.seen)
     }
 
     pub fn unrefer(&mut self, device: &mut Daemon, template: &str) {

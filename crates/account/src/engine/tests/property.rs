@@ -289,6 +289,31 @@ impl Run {
     }
 }
 
+/// What a device says about its references is published when the server has it, also before the device gets its
+/// answer. A template that comes to name a deleted secret after that names nothing.
+#[test]
+fn references_are_published_before_their_answer_is_there() {
+    let mut run = Run::new(3, Pages { heads: 1000, records: 1000 });
+    let own = |run: &Run| {
+        let device = &run.world.devices[2];
+        device.engine.base().references(device.id()).map_or(0, |references| references.seen)
+    };
+    // The device joins, deletes a secret, hears of that, and tells what it references since: nothing.
+    (0..20).for_each(|_| run.happen(Step::Net(2)));
+    run.happen(Step::Want(2, 1));
+    let deleted = run.world.server.newest().unwrap().seq + 1;
+    let mut steps = 0;
+    while run.ledger.published(&run.world.devices[2]) < deleted {
+        run.happen(Step::Net(2));
+        steps += 1;
+        assert!(steps < 40, "it never tells");
+    }
+    assert!(own(&run) < deleted, "its answer is still under way");
+    assert!(run.world.devices[2].engine.base().find_by_name(&"sip".parse().unwrap()).is_none());
+    run.happen(Step::Refer(2, 0, 1));
+    run.end();
+}
+
 proptest! {
     #![proptest_config(super::cases(96))]
 
