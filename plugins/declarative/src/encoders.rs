@@ -6,8 +6,11 @@ use minijinja::{Environment, Error, ErrorKind};
 
 use crate::definition::{Definition, Escape};
 
+/// An encoder of one text, by its name as a filter.
+type Encoder = (&'static str, fn(&str) -> String);
+
 /// Encoders of one text for a value inside of another text, or inside JSON.
-const INNER: [(&str, fn(&str) -> String); 9] = [
+const INNER: [Encoder; 9] = [
     ("url_query", encode::url_query),
     ("url_path_segment", encode::url_path_segment),
     ("url", encode::url),
@@ -20,7 +23,7 @@ const INNER: [(&str, fn(&str) -> String); 9] = [
 ];
 
 /// Encoders of one text, whose result can stand in a text document.
-const TERMINAL: [(&str, fn(&str) -> String); 13] = [
+const TERMINAL: [Encoder; 13] = [
     ("xml", encode::xml),
     ("dotenv", encode::dotenv),
     ("asterisk_value", encode::asterisk_value),
