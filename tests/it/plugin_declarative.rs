@@ -54,7 +54,7 @@ fn everything_that_a_plugin_toml_can_say() {
     assert!(built.status.success(), "{}", built.text);
     let tested = project.guillemet(&["plugin", "test"]);
     assert!(tested.status.success(), "{}", tested.text);
-    assert!(tested.text.contains("all 9 cases pass, for every target: json, env, hcl"), "{}", tested.text);
+    assert!(tested.text.contains("all 10 cases pass, for every target: json, env, hcl"), "{}", tested.text);
     let checked = project.guillemet(&["plugin", "check", "everything.wasm"]);
     assert!(checked.status.success(), "{}", checked.text);
 }
@@ -191,7 +191,7 @@ document = '''
     assert_eq!(tested.status.code(), Some(1), "{}", tested.text);
     for words in [
         "there is no field `nmae` here, only `name` (plugin.toml, line 12)",
-        "text has to go through an encoder of this format, as the last filter of its tag: `<< FIELD | dotenv >>` (plugin.toml, line 19)",
+        "text has to go through an encoder of this format, as the last filter of its tag: `<< FIELD | ENCODER >>` (plugin.toml, line 19)",
         "a field is used that this config does not have",
         "the document of the target `comma` is not JSON",
         "the name `a` is there twice",

@@ -38,24 +38,36 @@ struct SizedExpr {
     weight: usize,
 }
 
+/// The shortest text that can tell by itself which field another one is made of, in bytes.
+const NEAR_MIN: usize = 3;
+
+/// Where the texts of a config are: the path of a field for each, the first one if several are equal.
+#[derive(Default)]
+pub struct TextPlaces {
+    /// The paths of texts that are values.
+    pub values: HashMap<String, String>,
+    /// The paths of the fields with these names.
+    pub names: HashMap<String, String>,
+}
+
 /// The state of `encode` during one call of a plugin.
 #[derive(Default)]
 pub struct Encoder {
     slots: HashMap<String, SizedExpr>,
     weight: usize,
     emissions: Vec<Emission>,
-    /// The field of each text of the config, to report where a refused literal is.
-    fields: HashMap<String, String>,
+    /// Where the texts of the config are, to report where a refused literal is.
+    places: TextPlaces,
     problems: Vec<Problem>,
 }
 
 impl Encoder {
-    /// Creates an encoder with the slots of a config tree, by emission. `fields` maps the text of a leaf to its path.
+    /// Creates an encoder with the slots of a config tree, by emission.
     pub fn new(
         slots: HashMap<String, u32>,
         emissions: &[Emission],
         references: &[PlanReference],
-        fields: HashMap<String, String>,
+        places: TextPlaces,
     ) -> Self {
         let entry = |(slot, emission): (String, u32)| {
             let filters = emissions
@@ -68,7 +80,7 @@ impl Encoder {
             });
             (slot, SizedExpr { expr, depth: filters.len(), weight: NODE_WEIGHT * (filters.len() + 1) })
         };
-        Self { slots: slots.into_iter().map(entry).collect(), emissions: emissions.to_vec(), fields, ..Self::default() }
+        Self { slots: slots.into_iter().map(entry).collect(), emissions: emissions.to_vec(), places, ..Self::default() }
     }
 
     /// Returns the expression that a canonical slot stands for; `None` for a forged one.
@@ -230,15 +242,17 @@ impl Encoder {
             let emission = first_emission(self.expr(&slot)?)?;
             self.emissions.get(emission as usize).map(|emission| emission.field.clone())
         };
-        self.fields.get(text).cloned().or_else(of_secret)
+        // A plugin can encode the names of a table with any names, too.
+        self.places.values.get(text).or_else(|| self.places.names.get(text)).cloned().or_else(of_secret)
     }
 
     /// Returns the field whose text is a part of this one, or of whose text this one is a part: a plugin joins texts, and
-    /// takes them apart. The field with the longest common text, if there are several.
+    /// takes them apart. The field with the longest common text, if there are several. A short text says nothing: `2` is
+    /// a part of many others.
     fn near(&self, text: &str) -> Option<String> {
         let is_near =
-            |field: &str| !field.is_empty() && !text.is_empty() && (text.contains(field) || field.contains(text));
-        let fields = self.fields.iter().filter(|(field, _)| is_near(field));
+            |field: &str| field.len().min(text.len()) >= NEAR_MIN && (text.contains(field) || field.contains(text));
+        let fields = self.places.values.iter().filter(|(field, _)| is_near(field));
         let common = |field: &str| (field.len().min(text.len()), std::cmp::Reverse(field.len()));
         fields.max_by_key(|(field, path)| (common(field), std::cmp::Reverse(path.len()))).map(|(_, path)| path.clone())
     }

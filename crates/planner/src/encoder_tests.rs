@@ -15,7 +15,7 @@ fn encoder(filters: &[ValueFilter]) -> (Encoder, String) {
     let slot = slots::random_slot();
     let emissions = [Emission { reference: 0, field: "headers.Authorization".into() }];
     let references = [PlanReference { name: "api".into(), line: 1, column: 1, filters: filters.to_vec() }];
-    let encoder = Encoder::new([(slot.clone(), 0)].into(), &emissions, &references, HashMap::new());
+    let encoder = Encoder::new([(slot.clone(), 0)].into(), &emissions, &references, TextPlaces::default());
     (encoder, slot)
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::canonical;
-use super::encoder::{Encoder, PluginError};
+use super::encoder::{Encoder, PluginError, TextPlaces};
 use super::host::{LoadedPlugin, Written};
 use super::render::render;
 use super::targets::{self, NamedTargets};
@@ -89,7 +89,7 @@ fn try_plan(
     })?;
     let positions = Positions { request, emissions: &emissions, tree: &tree, origins: &origins };
 
-    let encoder = Encoder::new(slots, &emissions, &request.references, leaves(&tree.root));
+    let encoder = Encoder::new(slots, &emissions, &request.references, text_places(&tree.root));
     let config = tree.root.to_string();
     let (written, mut encoder, cost) = plugin.plan(encoder, &config, &request.target, log)?;
     let mut problems = encoder.take_problems();
@@ -157,24 +157,29 @@ fn of_tree(error: TreeError, origins: &Origins) -> Problem {
     }
 }
 
-/// Returns the path of each text of the config; the first path if several texts are equal.
-fn leaves(root: &Value) -> HashMap<String, String> {
-    fn walk(value: &Value, path: &str, paths: &mut HashMap<String, String>) {
+/// Returns where the texts of a config are.
+fn text_places(root: &Value) -> TextPlaces {
+    fn walk(value: &Value, path: &str, places: &mut TextPlaces) {
         let join = |segment: &str| if path.is_empty() { segment.to_owned() } else { format!("{path}.{segment}") };
         match value {
             Value::String(text) => {
-                paths.entry(text.clone()).or_insert_with(|| path.to_owned());
+                places.values.entry(text.clone()).or_insert_with(|| path.to_owned());
             }
             Value::Array(items) => {
-                items.iter().enumerate().for_each(|(index, item)| walk(item, &join(&index.to_string()), paths));
+                items.iter().enumerate().for_each(|(index, item)| walk(item, &join(&index.to_string()), places));
             }
-            Value::Object(map) => map.iter().for_each(|(key, item)| walk(item, &join(key), paths)),
+            Value::Object(map) => {
+                for (name, item) in map {
+                    places.names.entry(name.clone()).or_insert_with(|| join(name));
+                    walk(item, &join(name), places);
+                }
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
-    let mut paths = HashMap::new();
-    walk(root, "", &mut paths);
-    paths
+    let mut places = TextPlaces::default();
+    walk(root, "", &mut places);
+    places
 }
 
 /// The places of a config's fields in its template.

@@ -81,7 +81,7 @@ fn safe_text(out: &mut Output, value: &Value) -> Result<(), Error> {
         ValueKind::Invalid => return Err(invalid(value)),
         ValueKind::String if !value.is_safe() => {
             return Err(encoders::wrong(
-                "text has to go through an encoder of this format, as the last filter of its tag: `<< FIELD | dotenv >>`",
+                "text has to go through an encoder of this format, as the last filter of its tag: `<< FIELD | ENCODER >>`",
             ));
         }
         _ => {}

@@ -9,7 +9,7 @@ const DEPTH_MAX: usize = 8;
 /// The secret in an example, in the notation of cases.
 pub const SECRET: &str = "«canary»";
 /// The name for a member whose name can be chosen freely.
-const MEMBER: &str = "X-Canary";
+const MEMBER: &str = "X-Example";
 
 /// A config with one secret, or with none.
 #[derive(Debug, PartialEq)]

@@ -90,10 +90,10 @@ fn examples_are_made_one_for_each_secret_field() {
         configs,
         [
             with(json!({"url": "«canary»"})),
-            with(json!({"labels": {"X-Canary": "«canary»"}})),
+            with(json!({"labels": {"X-Example": "«canary»"}})),
             with(json!({"hosts": [{"name": "«canary»"}]})),
             with(json!({"auth": {"kind": "basic", "user": "text", "password": "«canary»"}})),
-            with(json!({"body": {"X-Canary": "«canary»"}})),
+            with(json!({"body": {"X-Example": "«canary»"}})),
         ]
     );
 }

@@ -24,6 +24,8 @@ use crate::cli::Failure;
 
 /// The file of the project.
 pub const FILE: &str = "plugin.toml";
+/// The largest plugin.toml, in bytes.
+const FILE_MAX: u64 = 1 << 20;
 /// The file that gets the schema of a config, for editors.
 pub const SCHEMA: &str = "schema.json";
 
@@ -36,7 +38,8 @@ pub const FACTS: [&str; 3] = ["author", "license", "homepage"];
 /// With everything that is wrong with plugin.toml.
 pub fn build(dir: &Path) -> Result<Vec<u8>, Failure> {
     let path = dir.join(FILE);
-    let text = fs::read_to_string(&path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+    let text = files::read_text(&path, FILE_MAX)
+        .map_err(|error| Failure::new(format!("{} cannot be read: {error}", path.display())))?;
     let definition = read(&text).map_err(|problems| failure(&path, problems))?;
     let json = serde_json::to_vec(&definition).map_err(|error| Failure::new(error.to_string()))?;
     let component = declarative::component(&json, CAPACITY)

@@ -44,7 +44,9 @@ pub fn prepare(section: &Section, text: &str, names: &Names, json: bool) -> Stri
     if !lexed.references.is_empty() || !compiles(section, &engine_text, names) {
         return engine_text;
     }
-    Walk { section, names, json, text: &engine_text, out: String::new(), ifs: 0, in_string: false }.run()
+    let (in_string, escaped) = (false, false);
+    let (blocks, out) = (Vec::new(), String::new());
+    Walk { section, names, json, text: &engine_text, out, ifs: 0, blocks, in_string, escaped }.run()
 }
 
 /// Compiles the document, and compares its names with the fields. Returns `false` if it is no document at all.
@@ -119,8 +121,12 @@ struct Walk<'a> {
     out: String,
     /// The number of `if` statements around the place.
     ifs: usize,
+    /// For each statement around the place that has an end: whether it begins inside of a JSON string.
+    blocks: Vec<bool>,
     /// Whether the place is inside of a JSON string.
     in_string: bool,
+    /// Whether the text before the place ends with a `\` that escapes what comes next.
+    escaped: bool,
 }
 
 impl Walk<'_> {
@@ -129,6 +135,11 @@ impl Walk<'_> {
         let opener = |c: char| BLOCK.0.starts_with(c) || VARIABLE.0.starts_with(c) || COMMENT.0.starts_with(c);
         while let Some(open) = self.text[at..].find(opener).map(|open| at + open) {
             self.literal(&self.text[at..open]);
+            if std::mem::take(&mut self.escaped) {
+                let message = "a `\\` before a tag would change what is written there";
+                let help = "write `\\\\` for the character".to_owned();
+                self.section.problem_in(KEY, line(self.text, open), message, Some(help));
+            }
             let rest = &self.text[open..];
             let pair = [BLOCK, VARIABLE, COMMENT].into_iter().find(|pair| rest.starts_with(pair.0)).unwrap_or(COMMENT);
             let from = open + pair.0.len();
@@ -141,7 +152,7 @@ impl Walk<'_> {
                 let tokens: Vec<Token> = tokens.into_iter().map(|(_, token)| token).collect();
                 self.filters(&tokens, open);
                 if pair == BLOCK {
-                    self.statement(&tokens);
+                    self.statement(&tokens, open);
                 } else {
                     self.value(&tokens, open);
                     changed = self.in_string.then(|| as_json_text(content));
@@ -158,11 +169,10 @@ impl Walk<'_> {
     /// Goes through text between tags, to know where JSON strings begin and end.
     fn literal(&mut self, text: &str) {
         if self.json {
-            let mut escaped = false;
             for c in text.chars() {
                 match c {
-                    _ if escaped => escaped = false,
-                    '\\' if self.in_string => escaped = true,
+                    _ if self.escaped => self.escaped = false,
+                    '\\' if self.in_string => self.escaped = true,
                     '"' => self.in_string = !self.in_string,
                     _ => {}
                 }
@@ -171,11 +181,32 @@ impl Walk<'_> {
         self.out.push_str(text);
     }
 
-    fn statement(&mut self, tokens: &[Token]) {
-        match tokens.first() {
-            Some(Token::Name("if")) => self.ifs += 1,
-            Some(Token::Name("endif")) => self.ifs = self.ifs.saturating_sub(1),
-            _ => {}
+    /// Follows a statement. A JSON string that begins in a branch has to end there, or a tag behind it would be text in
+    /// one config and a value in another.
+    fn statement(&mut self, tokens: &[Token], at: usize) {
+        let Some(Token::Name(name)) = tokens.first() else { return };
+        let begun = match *name {
+            "if" | "for" | "with" | "macro" | "call" | "filter" => {
+                self.ifs += usize::from(*name == "if");
+                self.blocks.push(self.in_string);
+                return;
+            }
+            "set" if !tokens.contains(&Token::Operator("=")) => {
+                self.blocks.push(self.in_string);
+                return;
+            }
+            "elif" | "else" => self.blocks.last().copied(),
+            name if name.starts_with("end") => {
+                self.ifs = self.ifs.saturating_sub(usize::from(name == "endif"));
+                self.blocks.pop()
+            }
+            _ => None,
+        };
+        if let Some(begun) = begun.filter(|begun| *begun != self.in_string) {
+            let help = "put both quotes into the same branch".to_owned();
+            let message = "a JSON string begins in one branch and ends in another";
+            self.section.problem_in(KEY, line(self.text, at), message, Some(help));
+            self.in_string = begun;
         }
     }
 
