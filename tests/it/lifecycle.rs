@@ -337,6 +337,8 @@ fn the_command_line_tells_and_asks() {
     };
     assert_eq!(run(&["secret", "reveal", "first"], ""), (0, "value-1\n".into(), String::new()));
 
+    // The field of a reference is known once its template is planned.
+    assert_eq!(bearer(&guillemet), "value-1");
     let (code, out, told) = run(&["secret", "rotate", "first"], "value-2");
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(told.contains("mcp-server/calendar:5:25 headers.Authorization") && told.contains("--yes"), "{told}");

@@ -135,16 +135,18 @@ class Text(str):
     def warning(self, message: str, help: str | None = None) -> None:
         note(self.notes.warnings, self.path, message, help)
 
-    def check(self, pattern: str, message: str) -> None:
-        """Wants literal text to match as a whole. Text with a secret is not known yet and passes."""
+    def check(self, pattern: str, message: str) -> "Text":
+        """Wants literal text to match as a whole. Text with a secret is not known yet and passes. Gives the text."""
         if not encode.has_secret(self) and not re.fullmatch(pattern, self):
             self.problem(message)
+        return self
 
-    def credential(self) -> None:
-        """Warns where what ought to be a secret is written into the template in the clear."""
+    def credential(self) -> "Text":
+        """Warns where what ought to be a secret is written into the template in the clear. Gives the text."""
         if not encode.has_secret(self):
             help = 'keep it in the vault and write << secret "name" >> instead'
             self.warning("is written into the template in the clear", help)
+        return self
 
 
 class Fields:
